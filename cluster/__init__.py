@@ -1,0 +1,1 @@
+"""A run on a cluster: `core` decides, `runtime` acts."""

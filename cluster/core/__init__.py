@@ -1,0 +1,1 @@
+"""Decisions only: no clock, no file, no Ray, no TensorFlow."""

@@ -1,0 +1,78 @@
+"""What a run was asked for, as plain values.
+
+`jobs.config` checks the user's file and makes these; everything below `jobs` sees only them. They are frozen, small and
+picklable, so that a task or an actor can be handed the whole of what it needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Layout = Literal["auto", "clustered", "shuffle"]
+BadEntity = Literal["quarantine", "fail"]
+Ties = Literal["keep", "fail"]
+
+
+@dataclass(frozen=True)
+class Fill:
+    """What a null or NaN of one feature column becomes: a value, or the entity's last known one."""
+
+    value: float | str | None = None
+    previous: bool = False
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """Which rows are read, and what their columns mean."""
+
+    path: tuple[str, ...]
+    entity: tuple[str, ...]
+    time: tuple[str, ...]
+    features: tuple[tuple[str, tuple[str, ...]], ...]  # (model input name, its columns), in the model's order
+    since: str | None = None
+    until: str | None = None
+    layout: Layout = "auto"
+    fill: dict[str, Fill] = field(default_factory=dict)
+    vocabulary: dict[str, tuple[str, ...]] = field(default_factory=dict)  # column -> words; a word's code is 1 + index
+    keep: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()  # training only
+    bad_entity: BadEntity = "quarantine"
+    ties: Ties = "keep"
+
+    @property
+    def feature_columns(self) -> tuple[str, ...]:
+        """Every feature column once, in the order of first use."""
+        return tuple(dict.fromkeys(column for _, columns in self.features for column in columns))
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """The fixed shape of a step: part of the run's identity, since a score's last bits depend on it."""
+
+    slots: int = 256
+    chunk: int = 64
+    jit: bool = True
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """Where and how scores are written."""
+
+    path: str
+    names: tuple[str, ...]  # one per score value
+    rows_per_file: int = 1_000_000
+    compression: str = "zstd"
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """What the cluster is asked for."""
+
+    address: str = ""
+    replicas: int | None = None
+    cpus_per_replica: float = 1
+    gpus_per_replica: float = 0
+    max_attempts: int = 3
+    checkpoint_s: float = 60.0

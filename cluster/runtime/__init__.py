@@ -1,0 +1,1 @@
+"""The edges: the only place with Ray, files and clocks."""

@@ -1,0 +1,29 @@
+"""The world's faults, as one clear sentence each.
+
+A bug is an `assert`; everything that a user, a file or a cluster can do wrong is a `SlotcarError`. Its text says what,
+what was expected, what was found, on which object, and what to do next. `exit_code` is the process's exit code for it.
+"""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_QUARANTINE = 3
+EXIT_STOPPED = 143
+
+
+class SlotcarError(Exception):
+    """A fault with a sentence for the user; never shown as a traceback."""
+
+    exit_code = EXIT_FAILED
+
+
+class UsageError(SlotcarError):
+    """Wrong usage, configuration, model or schema: nothing was started."""
+
+    exit_code = EXIT_USAGE
+
+
+class ModelRefused(UsageError):
+    """The model cannot be scored in chunks, or does not fit the configuration."""

@@ -1,0 +1,238 @@
+"""Packing: series of unequal length -> steps of `slots` x `chunk` in which no slot waits for its neighbours.
+
+What it decides: which rows stand in which slot at which step, which slots are reset before their first row, and which
+series end. A slot whose series ends takes the next waiting one at the very next step: longest first within what was
+admitted together, earlier admissions first, lowest free slot first. The outcome is a function of the calls alone.
+
+What it leaves alone: the rows themselves. A series is a stretch of an arena (consecutive row numbers); who fills the
+arena, and when, is the caller's business. A series longer than memory comes in pieces: each but the last is admitted
+with `final=False` and holds its slot open, so that its state stays where it is.
+
+Everything per step is one NumPy expression over all slots; nothing here loops over rows, chunks or series.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+IDLE = -1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One model call. A slot with length 0 is idle: nothing of it is read, its state stays as it was."""
+
+    start: Ints  # (slot,) arena row of the slot's first row; IDLE where the slot is idle
+    lengths: NDArray[np.int32]  # (slot,) valid rows, 0..chunk; rows behind them are padding
+    reset: Bools  # (slot,) the slot's series begins here: zero its state before the first row
+    ends: Bools  # (slot,) the slot's series ends with this step's last valid row
+    admission: Ints  # (slot,) number of the admission that the rows came with; IDLE where the slot is idle
+    exhausted: Bools  # (slot,) the last rows of that admission for this slot's series
+
+    @property
+    def row_count(self) -> int:
+        """Valid rows of the step."""
+        return int(self.lengths.sum())
+
+    @property
+    def busy_count(self) -> int:
+        """Slots that carry an entity in this step."""
+        return int(np.count_nonzero(self.lengths))
+
+    def gather(self, chunk: int) -> Ints:
+        """Arena rows to read, shape (slot, chunk).
+
+        Padding repeats the slot's last valid row, and an idle slot row 0, so that what stands behind a series is always
+        a row that exists; it is dropped by length, never by value.
+        """
+        last = np.maximum(self.lengths, 1) - 1
+        inside = np.minimum(np.arange(chunk, dtype=np.int64)[None, :], last[:, None])
+        return np.asarray(np.maximum(self.start, 0)[:, None] + inside)
+
+    def valid(self, chunk: int) -> Bools:
+        """True where a row is real, shape (slot, chunk)."""
+        return np.asarray(np.arange(chunk)[None, :] < self.lengths[:, None])
+
+
+class Packer:
+    """Series in, steps out.
+
+    Invariants: a series is in at most one slot; its rows come in order and once; `left` of an idle slot is 0; a slot
+    held open by an unfinished series is given to no other.
+    """
+
+    def __init__(self, *, slots: int, chunk: int) -> None:
+        assert slots > 0, slots
+        assert chunk > 0, chunk
+        self.slots = slots
+        self.chunk = chunk
+        self._next_row = np.zeros(slots, np.int64)
+        self._left = np.zeros(slots, np.int64)
+        self._fresh = np.zeros(slots, np.bool_)  # first step of its series still to come
+        self._final = np.ones(slots, np.bool_)  # the slot is free once `left` is 0
+        self._admission = np.full(slots, IDLE, np.int64)
+        self._stream = np.full(slots, IDLE, np.int64)  # the unfinished series that holds the slot
+        self._waiting: deque[_Admitted] = deque()
+        self._held: dict[int, _Piece] = {}  # next piece of a series that has not used up the one before
+        self._admission_count = 0
+
+    def admit(self, starts: Ints, lengths: Ints) -> int:
+        """Adds whole series: `lengths[i]` rows, at least one, from arena row `starts[i]`. Returns the admission's number."""
+        starts, lengths = np.asarray(starts, np.int64), np.asarray(lengths, np.int64)
+        assert starts.shape == lengths.shape, (starts.shape, lengths.shape)
+        assert (lengths > 0).all(), "a series without rows has nothing to score"
+        number = self._number()
+        order = np.argsort(-lengths, kind="stable")
+        if len(order):
+            self._waiting.append(_Admitted(number, starts[order], lengths[order], IDLE, True))
+        return number
+
+    def admit_piece(self, stream: int, start: int, length: int, *, final: bool) -> int:
+        """Adds the next piece of the series `stream`, which keeps its slot from the first piece to the final one.
+
+        A piece that is not final must fill whole chunks: where a chunk is cut is part of a score's last bits.
+        """
+        assert length > 0, "a piece without rows has nothing to score"
+        assert final or length % self.chunk == 0, f"piece of {length} rows does not fill chunks of {self.chunk}"
+        number = self._number()
+        piece = _Piece(number, start, length, final)
+        if (self._stream == stream).any():
+            assert stream not in self._held, f"series {stream} has a piece waiting already"
+            self._held[stream] = piece
+        else:
+            self._waiting.append(_Admitted(number, np.array([start]), np.array([length]), stream, final))
+        return number
+
+    @property
+    def waiting_count(self) -> int:
+        """Series that wait for a slot."""
+        return sum(len(admitted.starts) - admitted.taken for admitted in self._waiting)
+
+    @property
+    def free_count(self) -> int:
+        """Slots that would be idle in the next step if nothing more were admitted."""
+        self._continue_streams()
+        idle = int(np.count_nonzero((self._left == 0) & self._final))
+        return max(0, idle - self.waiting_count) + len(self.starving)
+
+    @property
+    def starving(self) -> Ints:
+        """The unfinished series whose next piece has not been admitted though they need it now."""
+        self._continue_streams()
+        return np.asarray(self._stream[(self._left == 0) & ~self._final])
+
+    def next_step(self) -> Step | None:
+        """The next step, or None when no slot has a row."""
+        self._continue_streams()
+        self._fill_free_slots()
+        lengths = np.minimum(self._left, self.chunk)
+        busy = lengths > 0
+        if not busy.any():
+            return None
+        exhausted = busy & (self._left == lengths)
+        step = Step(
+            start=np.where(busy, self._next_row, IDLE),
+            lengths=lengths.astype(np.int32),
+            reset=busy & self._fresh,
+            ends=exhausted & self._final,
+            admission=np.where(busy, self._admission, IDLE),
+            exhausted=exhausted,
+        )
+        self._next_row += lengths
+        self._left -= lengths
+        self._fresh &= ~busy
+        self._stream[step.ends] = IDLE
+        return step
+
+    def _number(self) -> int:
+        self._admission_count += 1
+        return self._admission_count - 1
+
+    def _continue_streams(self) -> None:
+        # Loops over unfinished long series with a piece at hand, a few per thousand steps.
+        for stream, piece in list(self._held.items()):
+            slot = int(np.flatnonzero(self._stream == stream)[0])
+            if self._left[slot] == 0:
+                self._next_row[slot], self._left[slot] = piece.start, piece.length
+                self._admission[slot], self._final[slot] = piece.number, piece.final
+                del self._held[stream]
+
+    def _fill_free_slots(self) -> None:
+        free = np.flatnonzero((self._left == 0) & self._final)
+        while len(free) and self._waiting:
+            admitted = self._waiting[0]
+            count = min(len(free), len(admitted.starts) - admitted.taken)
+            slots, free = free[:count], free[count:]
+            take = slice(admitted.taken, admitted.taken + count)
+            self._next_row[slots], self._left[slots] = admitted.starts[take], admitted.lengths[take]
+            self._fresh[slots], self._final[slots] = True, admitted.final
+            self._admission[slots], self._stream[slots] = admitted.number, admitted.stream
+            admitted.taken += count
+            if admitted.taken == len(admitted.starts):
+                self._waiting.popleft()
+
+
+@dataclass
+class _Admitted:
+    number: int
+    starts: Ints  # (series,) longest first
+    lengths: Ints
+    stream: int
+    final: bool
+    taken: int = 0
+
+
+@dataclass(frozen=True)
+class _Piece:
+    number: int
+    start: int
+    length: int
+    final: bool
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What packing would need, before anything is read."""
+
+    steps: int
+    occupancy: float  # share of slot-steps that carry an entity
+    lower_bound_steps: int  # the longest series, or all rows on slots that are never idle, whichever is more
+
+
+def predict(lengths: Ints, *, slots: int, chunk: int, replicas: int = 1) -> Prediction:
+    """Steps that series of `lengths` rows take on `replicas` replicas of `slots` slots, longest first.
+
+    The replicas are seen as one pool of slots that step together, which is what a scheduler that never lets a replica
+    wait comes close to; `steps` is per replica.
+    """
+    chunks = -np.sort(-(-(-np.asarray(lengths, np.int64) // chunk)))
+    pool = slots * replicas
+    total = int(chunks.sum())
+    if total == 0:
+        return Prediction(0, 0.0, 0)
+    steps = _makespan(chunks, pool)
+    bound = max(int(chunks[0]), -(-total // pool))
+    return Prediction(steps, total / (steps * pool), bound)
+
+
+def _makespan(chunks: Ints, pool: int) -> int:
+    """Length of the list schedule of `chunks`, longest first, on `pool` slots (Graham's list scheduling)."""
+    left = np.zeros(pool, np.int64)
+    taken, clock = 0, 0
+    while taken < len(chunks):
+        free = np.flatnonzero(left == 0)
+        count = min(len(free), len(chunks) - taken)
+        left[free[:count]] = chunks[taken : taken + count]
+        taken += count
+        if taken < len(chunks):  # until the next slot is free nothing is decided, so time may jump there
+            jump = int(left.min())
+            left -= jump
+            clock += jump
+    return clock + int(left.max())

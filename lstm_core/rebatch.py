@@ -1,0 +1,153 @@
+"""Rebatch: any accepted Keras model -> the same model as one step with its state explicit.
+
+The step model maps (rows, valid mask, states) to (scores, new states). State that is an argument, not a variable hidden in
+a layer, can be reset slot by slot, read, kept, shipped and set; and holding a reference to it is a snapshot. Nothing of
+Keras's own `stateful=True` is used: it pins the batch size, resets all slots at once, and is lost on save.
+
+Every layer but the recurrent ones is used as it is, with its weights. A recurrent layer is rebuilt from its config, not
+stateful, returning its state, with the same weights, and called with the carried state and the valid mask: the mask
+freezes the state behind a series' last row, so that a state that is kept is the state after that row.
+
+It leaves alone: whether the model is fit for chunks (`contract`), and the fixed signature and compilation (`replica`).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import tree
+
+from lstm_core.errors import ModelRefused
+
+
+@dataclass(frozen=True)
+class StateTensor:
+    """One tensor of recurrent state."""
+
+    layer: str
+    index: int  # position among the layer's states, flattened
+    shape: tuple[int, ...]  # without the slot axis
+
+
+@dataclass(frozen=True)
+class StepModel:
+    """A model with explicit state: inputs [*rows, valid, *states], outputs [*scores, *states]."""
+
+    model: Any
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    states: tuple[StateTensor, ...]
+
+
+def load_model(blob: bytes, *, name: str) -> Any:
+    """The Keras model of a `.keras` archive, in safe mode and uncompiled. Raises `ModelRefused`."""
+    with tempfile.NamedTemporaryFile(suffix=".keras", delete=False) as file:
+        file.write(blob)
+    try:
+        return keras.saving.load_model(file.name, compile=False, safe_mode=True)
+    except (ValueError, TypeError, OSError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ModelRefused(
+            f"{name} cannot be loaded by Keras {keras.version()}: expected a .keras file that loads in safe mode, "
+            f"found: {first_line} Save it again with this version of Keras."
+        ) from None
+    finally:
+        os.unlink(file.name)
+
+
+def save_model(model: Any) -> bytes:
+    """The `.keras` archive of a model, as bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.keras")
+        model.save(path)
+        with io.open(path, "rb") as file:
+            return file.read()
+
+
+def build_step_model(model: Any) -> StepModel:
+    """Rebuilds `model` as a step model. Any slot count and any chunk fit it: `replica` fixes both."""
+    walk = _Walk()
+    rows = [keras.Input(batch_shape=(None, None, *tensor.shape[2:]), dtype=tensor.dtype, name=tensor.name.split(":")[0])
+            for tensor in model.inputs]
+    scores = tree.flatten(walk.through(model, tree.pack_sequence_as(as_functional(model).input, rows)))
+    step = keras.Model([*rows, walk.valid, *walk.states_in], [*scores, *walk.states_out])
+    walk.copy_weights()
+    return StepModel(
+        model=step,
+        input_names=tuple(tensor.name for tensor in rows),
+        output_names=tuple(model.output_names),
+        states=tuple(walk.states),
+    )
+
+
+def as_functional(model: Any) -> Any:
+    """The Functional model behind a Sequential one; a Functional model is its own."""
+    return model._functional if isinstance(model, keras.Sequential) else model
+
+
+def is_recurrent(layer: Any) -> bool:
+    """True for LSTM, GRU, SimpleRNN and RNN(cells): layers that keep state along time."""
+    return isinstance(layer, keras.layers.RNN)
+
+
+class _Walk:
+    """One pass through a model's graph, nested models included, that swaps the recurrent layers."""
+
+    def __init__(self) -> None:
+        self.valid = keras.Input(batch_shape=(None, None), dtype="bool", name="slotcar_valid")
+        self.states: list[StateTensor] = []
+        self.states_in: list[Any] = []
+        self.states_out: list[Any] = []
+        self._rebuilt: dict[int, tuple[Any, Any]] = {}  # id of the original layer -> (original, rebuilt)
+
+    def through(self, model: Any, tensors: Any) -> Any:
+        """The outputs of `model` on new input tensors, in the structure of each.
+
+        `keras.models.clone_model` wraps the same traversal, but it makes a model of what comes out, and refuses a graph
+        that has gained inputs on the way: the states.
+        """
+        return as_functional(model)._run_through_graph(tensors, operation_fn=lambda layer: layer, call_fn=self._call)
+
+    def copy_weights(self) -> None:
+        """Gives the rebuilt layers the weights of the originals."""
+        for original, rebuilt in self._rebuilt.values():
+            rebuilt.set_weights(original.get_weights())
+
+    def _call(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_recurrent(layer):
+            return self._call_recurrent(layer, args[0])
+        if isinstance(layer, keras.Model):
+            return self.through(layer, args[0])
+        return layer(*args, **kwargs)
+
+    def _call_recurrent(self, layer: Any, rows: Any) -> Any:
+        rebuilt = self._rebuild(layer)
+        before = tree.map_structure(self._state_input(layer), rebuilt.get_initial_state(1))
+        output, *after = tree.flatten(rebuilt(rows, initial_state=before, mask=self.valid))
+        self.states_out += after
+        return output
+
+    def _rebuild(self, layer: Any) -> Any:
+        assert id(layer) not in self._rebuilt, f"layer {layer.name} is applied twice"
+        config = layer.get_config() | {"stateful": False, "return_state": True}
+        rebuilt = type(layer).from_config(config)
+        self._rebuilt[id(layer)] = (layer, rebuilt)
+        return rebuilt
+
+    def _state_input(self, layer: Any) -> Any:
+        index_start = len(self.states)
+
+        def make(initial: Any) -> Any:
+            state = StateTensor(layer.name, len(self.states) - index_start, tuple(initial.shape[1:]))
+            self.states.append(state)
+            name = f"state__{state.layer}__{state.index}"
+            tensor = keras.Input(batch_shape=(None, *state.shape), dtype="float32", name=name)
+            self.states_in.append(tensor)
+            return tensor
+
+        return make

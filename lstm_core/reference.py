@@ -1,0 +1,61 @@
+"""The truth: one entity alone, unchunked, from zero state.
+
+Audits and tests compare every other path with this one, so it shares nothing with the step: the model is cloned by
+Keras itself, stateless, and called on the whole series at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_core.rebatch import as_functional, is_recurrent, load_model
+
+Array = NDArray[Any]
+
+
+class Reference:
+    """A stateless copy of a model for any batch and any length."""
+
+    def __init__(self, model: Any) -> None:
+        """`model` is a Keras model, or a `.keras` archive as bytes."""
+        if isinstance(model, bytes):
+            model = load_model(model, name="the model")
+        self._model = _stateless(model)
+
+    def score(self, rows: Sequence[Array]) -> list[Array]:
+        """Scores of one entity: rows (step, feature) or (step,) per input -> (step, score) per output."""
+        batch = keras.tree.pack_sequence_as(as_functional(self._model).input, [np.asarray(array)[None] for array in rows])
+        outputs = self._model(batch, training=False)
+        return [np.asarray(output)[0] for output in keras.tree.flatten(outputs)]
+
+
+def _stateless(model: Any) -> Any:
+    """The model with batch and time open and no layer stateful; weights are shared with a copy, not with `model`."""
+    config = _opened(keras.saving.serialize_keras_object(model))
+    copy = keras.saving.deserialize_keras_object(config)
+    copy.set_weights(model.get_weights())
+    assert not any(layer.stateful for layer in copy._flatten_layers() if is_recurrent(layer))
+    return copy
+
+
+def _opened(config: Any) -> Any:
+    """The serialized model without `stateful`, fixed batches, fixed lengths and what was built from them."""
+    if isinstance(config, list):
+        return [_opened(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    opened = {key: _opened(value) for key, value in config.items() if key != "build_config"}
+    if opened.get("stateful"):
+        opened["stateful"] = False
+    for key in ("batch_shape", "batch_input_shape"):
+        if isinstance(opened.get(key), (list, tuple)):
+            opened[key] = [None, None, *opened[key][2:]]
+    if opened.get("class_name") == "__keras_tensor__":
+        shape = opened["config"]["shape"]
+        opened["config"]["shape"] = [None, None, *shape[2:]]
+    return opened

@@ -1,0 +1,139 @@
+"""One replica: a model on fixed batch slots, stepped by one compiled function with one signature.
+
+What it decides: the compilation, the reset of single slots inside the step, and that an idle slot can neither fail the
+batch nor lose its state. Limits: every step has exactly `slots` rows of exactly `chunk` timesteps, since another size
+may change the last bits of a score.
+
+It leaves alone: which rows stand where (`packing`), and where they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from lstm_core.rebatch import StepModel, build_step_model, load_model
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """The fixed shape of a replica's steps, and how they are compiled."""
+
+    slots: int
+    chunk: int
+    jit: bool = True
+
+
+def configure_devices(*, threads: int, gpu: bool) -> None:
+    """Sets thread counts and GPU memory growth; call once, before the first TensorFlow operation of the process."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    if not gpu:
+        tf.config.set_visible_devices([], "GPU")
+    for device in tf.config.get_visible_devices("GPU"):
+        tf.config.experimental.set_memory_growth(device, True)
+
+
+class StatefulReplica:
+    """A rebuilt model with the state of its slots.
+
+    The state is a list of tensors of shape (slot, *state) that a step replaces and never changes: a reference taken
+    after a step stays the state after that step.
+    """
+
+    def __init__(self, model: Any, shape: StepShape) -> None:
+        """`model` is a Keras model that `contract` has accepted, or a `.keras` archive as bytes."""
+        if isinstance(model, bytes):
+            model = load_model(model, name="the model")
+        self.shape = shape
+        self.step_model: StepModel = build_step_model(model)
+        self._function = self._compile()
+        self.reset_all()
+
+    def step(self, rows: Sequence[Array], reset: Array, lengths: Array) -> list[Any]:
+        """One model call on all slots.
+
+        rows: one array per model input, (slot, step, feature) or (slot, step), as `row_dtypes` say.
+        reset: bool (slot,); the slot starts from zero state. lengths: int32 (slot,); valid rows, 0 for an idle slot.
+        Returns one tensor per model output, (slot, step, score); what stands behind a slot's length has no meaning.
+        """
+        scores, self._states = self._function(list(rows), reset, lengths, self._states)
+        return list(scores)
+
+    @property
+    def states(self) -> list[Any]:
+        """The state after the last step: one tensor (slot, *state) per state tensor, never changed in place."""
+        return list(self._states)
+
+    def slot_state(self, slots: Array) -> list[Array]:
+        """The state of the given slots: one array (len(slots), *state) per state tensor."""
+        return [tensor.numpy()[slots] for tensor in self._states]
+
+    def set_slot_state(self, slots: Array, states: Sequence[Array]) -> None:
+        """Sets the state of the given slots; the others keep theirs. The next step must not reset them."""
+        for index, (tensor, values) in enumerate(zip(self._states, states, strict=True)):
+            changed = tensor.numpy().copy()
+            changed[slots] = values
+            self._states[index] = tf.constant(changed)
+
+    def reset_all(self) -> None:
+        """Zero state in every slot."""
+        slots = self.shape.slots
+        self._states = [tf.zeros((slots, *state.shape), tf.float32) for state in self.step_model.states]
+
+    @property
+    def row_dtypes(self) -> tuple[np.dtype[Any], ...]:
+        """What the arrays of `rows` must hold, by input."""
+        return tuple(np.dtype(spec.dtype.as_numpy_dtype) for spec in self._row_specs())
+
+    def warm_up(self) -> None:
+        """Compiles the step on zeros, and leaves the state at zero."""
+        rows = [np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in self._row_specs()]
+        slots = self.shape.slots
+        self.step(rows, np.zeros(slots, np.bool_), np.zeros(slots, np.int32))
+        self.reset_all()
+
+    def _row_specs(self) -> list[Any]:
+        inputs = self.step_model.model.inputs[: len(self.step_model.input_names)]
+        lead = (self.shape.slots, self.shape.chunk)
+        return [tf.TensorSpec((*lead, *tensor.shape[2:]), tensor.dtype) for tensor in inputs]
+
+    def _compile(self) -> Any:
+        slots, chunk = self.shape.slots, self.shape.chunk
+        states = [tf.TensorSpec((slots, *state.shape), tf.float32) for state in self.step_model.states]
+        flags = tf.TensorSpec((slots,), tf.bool), tf.TensorSpec((slots,), tf.int32)
+        run = make_step(self.step_model, chunk)
+        return tf.function(
+            run, input_signature=[self._row_specs(), *flags, states], jit_compile=self.shape.jit, autograph=False
+        )
+
+
+def make_step(step_model: StepModel, chunk: int) -> Any:
+    """The step as a plain function (rows, reset, lengths, states) -> (scores, states), to be compiled by the caller.
+
+    An idle slot gets one dummy valid row, since cuDNN refuses a batch with a fully masked row; its state is put back.
+    """
+    score_count = len(step_model.output_names)
+
+    def step(rows: list[Any], reset: Any, lengths: Any, states: list[Any]) -> tuple[list[Any], list[Any]]:
+        # `where`, not a product: a NaN left in a slot would survive a multiplication by zero.
+        before = [tf.where(_per_slot(reset, state), tf.zeros_like(state), state) for state in states]
+        valid = tf.sequence_mask(tf.maximum(lengths, 1), chunk)
+        outputs = step_model.model([*rows, valid, *before], training=False)
+        after = [tf.cast(state, tf.float32) for state in outputs[score_count:]]
+        busy = lengths > 0
+        kept = [tf.where(_per_slot(busy, new), new, old) for new, old in zip(after, before, strict=True)]
+        return [tf.cast(score, tf.float32) for score in outputs[:score_count]], kept
+
+    return step
+
+
+def _per_slot(flags: Any, state: Any) -> Any:
+    return tf.reshape(flags, (-1, *([1] * (len(state.shape) - 1))))
