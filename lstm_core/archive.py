@@ -1,0 +1,123 @@
+"""Reads a `.keras` archive without Keras: its configuration, the size of its weights and its fingerprint.
+
+Decides what makes two models the same one: everything that moves a score or a state. Left out of the fingerprint are
+the optimizer, the compile configuration and the dates (training bookkeeping), and also the batch size and the flag
+`stateful`: a run sets both by itself, so a carry-over must outlive a change of them. Names of layers do count, since
+the carry-over's columns bear them. Whether the model is fit for scoring is decided in `contract.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_core.errors import ModelRefused
+
+_CONFIG = "config.json"
+_METADATA = "metadata.json"
+_WEIGHTS = "model.weights.h5"
+
+# Keys of a layer's configuration that cannot move a score: how it was built, trained or shaped for one batch.
+_UNTOUCHED_BY = frozenset({"build_config", "compile_config", "build_input_shape", "shared_object_id", "trainable"})
+_TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
+# Groups of the weights file that hold no weights: a dropout's random seed, and what `compile` and `fit` leave behind.
+_NOT_WEIGHTS = ("seed_generator", "optimizer", "metric", "loss_tracker")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What a `.keras` file says without being loaded."""
+
+    config: dict[str, Any]  # config.json
+    fingerprint: str  # sha256, hex, over architecture and weights
+    parameters: int  # weight values, the optimizer's not counted
+
+
+def read_archive(blob: bytes, *, name: str) -> Archive:
+    """Read the archive in `blob`; `name` is what errors call it. Raises ModelRefused where it is none of Keras 3."""
+    config, weights = _open(blob, name=name)
+    digest = hashlib.sha256(json.dumps(_canonical(config), sort_keys=True).encode())
+    parameters = 0
+    for path, values in _weights(weights, name=name):
+        digest.update(f"{path} {values.dtype.str} {values.shape};".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+        parameters += values.size
+    return Archive(config=config, fingerprint=digest.hexdigest(), parameters=parameters)
+
+
+def _open(blob: bytes, *, name: str) -> tuple[dict[str, Any], bytes]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(blob)) as archive:
+            config = json.loads(archive.read(_CONFIG))
+            metadata = json.loads(archive.read(_METADATA))
+            weights = archive.read(_WEIGHTS)
+    except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, OSError) as fault:
+        raise ModelRefused(
+            f"Model '{name}' is not a .keras archive of Keras 3 (a zip file with {_CONFIG}, {_METADATA} and"
+            f" {_WEIGHTS}): {_first_line(fault)}; save it with model.save('name.keras')."
+        ) from fault
+    if not isinstance(config, dict) or "class_name" not in config:
+        raise ModelRefused(f"Model '{name}' has a {_CONFIG} that describes no model; save it again with model.save().")
+    version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
+    if version.startswith(("1.", "2.")):
+        raise ModelRefused(
+            f"Model '{name}' was saved by Keras {version}, and Keras 3 is needed; load it there and save it again."
+        )
+    return config, weights
+
+
+def _weights(blob: bytes, *, name: str) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Every weight as (path, values), in the order of their paths."""
+    try:
+        with h5py.File(io.BytesIO(blob), "r") as file:
+            for path in sorted(_weight_paths(file)):
+                yield path, np.asarray(file[path])
+    except OSError as fault:
+        raise ModelRefused(
+            f"Model '{name}' has weights that cannot be read ({_first_line(fault)}); save it again with model.save()."
+        ) from fault
+
+
+def _weight_paths(file: Any) -> list[str]:
+    paths: list[str] = []
+
+    def visit(path: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not any(word in path for word in _NOT_WEIGHTS):
+            paths.append(path)
+
+    file.visititems(visit)
+    return paths
+
+
+def _canonical(value: Any) -> Any:
+    """`value` without what cannot move a score or a state."""
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("class_name") == "__keras_tensor__":  # its shape repeats the batch size; its history is the edge
+        return value["config"]["keras_history"]
+    return {key: _canonical_entry(key, item) for key, item in value.items() if _counts(key)}
+
+
+def _counts(key: str) -> bool:
+    return key not in _UNTOUCHED_BY and key != "stateful" and key != "seed" and not key.endswith(_TRAINING_ONLY)
+
+
+def _canonical_entry(key: str, value: Any) -> Any:
+    if key == "batch_shape" and isinstance(value, list):
+        return [None, *value[1:]]
+    return _canonical(value)
+
+
+def _first_line(fault: Exception) -> str:
+    return str(fault.args[0] if fault.args else fault).split("\n")[0].strip().rstrip(".")

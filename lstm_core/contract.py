@@ -1,0 +1,212 @@
+"""What a model asks and gives, read from its archive: inputs, outputs, states; and whether it may be scored in chunks.
+
+A model is accepted when its scores cannot depend on where a chunk starts: it is a Functional or Sequential model, all
+that looks along time are recurrent layers that read forward, and it gives one score per row. Everything else raises
+ModelRefused with the reason and the remedy, before anything is started. Rows are those of Parquet, so an input is a
+vector of numbers per row, or one or several codes. No weights are looked at, and Keras is not needed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal
+
+from lstm_core.archive import Archive, read_archive
+from lstm_core.graph import MODELS, input_layers, output_names, walk
+from lstm_core.layers import is_builtin
+from lstm_core.tracing import Call, Tensor, Trace, Use
+
+_FLOAT32_BYTES = 4
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class InputContract:
+    """One input of the model: so many columns per row."""
+
+    name: str
+    kind: Literal["numeric", "categorical"]
+    columns: int  # feature columns wanted
+    rank: int  # 3: (slot, step, column); 2: (slot, step), one column
+    dtype: str  # of the packed batch: "float32" for numbers, "int32" for codes
+    vocabulary: int | None  # codes are below it; None for numbers, or where not known
+
+
+@dataclass(frozen=True)
+class OutputContract:
+    """One output of the model: so many scores per row."""
+
+    name: str
+    values: int
+
+
+@dataclass(frozen=True)
+class RecurrentContract:
+    """One recurrent layer; `name` is its path, "outer/inner" inside a nested model."""
+
+    name: str
+    kind: str  # "LSTM", "GRU", "SimpleRNN" or "RNN"
+    state_shapes: tuple[tuple[int, ...], ...]  # per slot, flattened in the order of Keras's `layer.states`
+    stateful: bool  # as saved; scoring makes every layer stateful
+
+
+@dataclass(frozen=True)
+class ModelContract:
+    """Everything that a run must know of its model before a replica loads it; inputs and outputs in Keras's order."""
+
+    inputs: tuple[InputContract, ...]
+    outputs: tuple[OutputContract, ...]
+    recurrent: tuple[RecurrentContract, ...]
+    chunk: int | None  # the length in time that the model fixes, None where it is open
+    batch: int | None  # the batch size that the model fixes; a run may choose another
+    fingerprint: str
+    parameters: int
+    flop_per_row: int  # matrix products of recurrent and dense layers only
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """One name per score value: the output's name, numbered where it has several values."""
+        return tuple(name for output in self.outputs for name in _value_names(output))
+
+    @property
+    def score_values(self) -> int:
+        """Score values per row, over all outputs."""
+        return sum(output.values for output in self.outputs)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of state that one slot holds."""
+        return _FLOAT32_BYTES * sum(prod(shape) for layer in self.recurrent for shape in layer.state_shapes)
+
+
+def _value_names(output: OutputContract) -> list[str]:
+    return [output.name] if output.values == 1 else [f"{output.name}_{index}" for index in range(output.values)]
+
+
+def read_contract(blob: bytes, *, name: str) -> ModelContract:
+    """The contract of the `.keras` archive in `blob`; `name` is what errors call it. Raises ModelRefused."""
+    archive = read_archive(blob, name=name)
+    trace = Trace(name)
+    try:
+        return _contract(archive, trace)
+    except (KeyError, IndexError, TypeError, ValueError) as fault:
+        trace.refuse(
+            f"its configuration is not in the form that Keras 3 writes ({fault!r}); save it again with Keras 3"
+        )
+
+
+def _contract(archive: Archive, trace: Trace) -> ModelContract:
+    spec = archive.config
+    _check_model(spec, trace)
+    layers = input_layers(spec)
+    tensors = [_input_tensor(layer["config"], trace) for layer in layers]
+    made = walk(Call(trace, spec, (), ()), tensors)
+    return ModelContract(
+        inputs=tuple(_input(tensor, trace) for tensor in tensors),
+        outputs=_outputs(output_names(spec), made, trace),
+        recurrent=_recurrent(trace),
+        chunk=_chunk(trace),
+        batch=_batch(layers, trace),
+        fingerprint=archive.fingerprint,
+        parameters=archive.parameters,
+        flop_per_row=trace.flop,
+    )
+
+
+def _check_model(spec: dict[str, Any], trace: Trace) -> None:
+    if spec["class_name"] not in MODELS or not is_builtin(spec) or "layers" not in spec["config"]:
+        trace.refuse(
+            f"it is a subclassed model ({spec['class_name']}), whose graph the archive does not show; build it with"
+            " keras.Model(inputs, outputs) or keras.Sequential"
+        )
+    if not input_layers(spec):
+        trace.refuse("it was saved before it was built, without its inputs; put keras.Input(...) first")
+
+
+def _input_tensor(config: dict[str, Any], trace: Trace) -> Tensor:
+    name, shape = str(config["name"]), tuple(config["batch_shape"])
+    odd = next((key for key in ("sparse", "ragged", "optional") if config.get(key)), None)
+    if odd is not None:
+        trace.refuse(f"input '{name}' is {odd}, and every row has every value; leave {odd}=True out")
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] is None):
+        trace.refuse(
+            f"input '{name}' has the shape {shape}, and a row is a vector of numbers; declare it as"
+            " keras.Input((None, features)), or codes as keras.Input((None,), dtype='int32') into an Embedding"
+        )
+    trace.lengths.setdefault(shape[1], name)
+    return Tensor(shape, dtype=str(config["dtype"]), source=name)
+
+
+def _input(tensor: Tensor, trace: Trace) -> InputContract:
+    name = str(tensor.source)
+    uses = trace.uses.get(name, [])
+    if uses and all(use.vocabulary is not None for use in uses):
+        columns = int(tensor.shape[2] or 0) if tensor.rank == 3 else 1
+        return InputContract(name, "categorical", columns, tensor.rank, "int32", _vocabulary(uses))
+    if tensor.rank != 3 or tensor.dtype not in _FLOATS:
+        trace.refuse(
+            f"input '{name}' of shape {tensor.shape} and type {tensor.dtype} is neither a series of float vectors nor"
+            " of codes that only feed Embedding layers; declare numbers as keras.Input((None, features))"
+        )
+    return InputContract(name, "numeric", int(tensor.shape[2] or 0), tensor.rank, "float32", None)
+
+
+def _vocabulary(uses: list[Use]) -> int:
+    """The bound that all columns share; the widest one where each column has an Embedding of its own."""
+    sizes = [use.vocabulary or 0 for use in uses]
+    return max(sizes) if any(use.sliced for use in uses) else min(sizes)
+
+
+def _outputs(names: list[str], made: tuple[Tensor, ...], trace: Trace) -> tuple[OutputContract, ...]:
+    repeated = Counter(names)
+    seen: Counter[str] = Counter()
+    outputs = []
+    for name, tensor in zip(names, made, strict=True):
+        unique = f"{name}_{seen[name]}" if repeated[name] > 1 else name
+        seen[name] += 1
+        outputs.append(OutputContract(unique, _values(unique, tensor, trace)))
+    return tuple(outputs)
+
+
+def _values(name: str, tensor: Tensor, trace: Trace) -> int:
+    if tensor.final_of is not None:
+        trace.refuse(
+            f"output '{name}' is the final state of '{tensor.final_of}', which is one value per chunk and not per row;"
+            " give out the sequence instead"
+        )
+    if tensor.rank != 3 or tensor.shape[2] is None:
+        trace.refuse(
+            f"output '{name}' has the shape {tensor.shape}, and (batch, time, scores) is needed: one score per row;"
+            " end with a layer such as Dense(1)"
+        )
+    if tensor.dtype not in _FLOATS:
+        trace.refuse(f"output '{name}' gives {tensor.dtype}, and scores are numbers; cast it to float32")
+    return tensor.shape[2]
+
+
+def _recurrent(trace: Trace) -> tuple[RecurrentContract, ...]:
+    if not trace.recurrent:
+        trace.refuse(
+            "it has no recurrent layer, so there is no state to carry and rows need no order; score it with"
+            " model.predict or any batch tool"
+        )
+    found = [trace.recurrent[place] for place in sorted(trace.recurrent)]
+    return tuple(RecurrentContract(layer.name, layer.kind, layer.state_shapes, layer.stateful) for layer in found)
+
+
+def _chunk(trace: Trace) -> int | None:
+    """The length in time that all inputs fix. A 1 beside an open length would be broadcast: one value per chunk."""
+    fixed = {length: name for length, name in trace.lengths.items() if length is not None}
+    if len(fixed) > 1 or (1 in fixed and None in trace.lengths):
+        found = ", ".join(f"{length or 'open'} in '{name}'" for length, name in trace.lengths.items())
+        trace.refuse(f"its inputs have different lengths in time ({found}); give all of them the same, or None")
+    return next(iter(fixed), None)
+
+
+def _batch(layers: list[dict[str, Any]], trace: Trace) -> int | None:
+    sizes = {layer["config"]["batch_shape"][0] for layer in layers} - {None}
+    if len(sizes) > 1:
+        trace.refuse(f"its inputs have different batch sizes ({sorted(sizes)}); give all of them the same, or None")
+    return next(iter(sizes), None)

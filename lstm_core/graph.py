@@ -1,0 +1,241 @@
+"""Walks a model's configuration from its inputs to its outputs, nested models too, asking each layer's rule on the way.
+
+The walk needs no Keras: the archive's `config.json` holds the layers, and for each of their calls (`inbound_nodes`)
+where its tensors come from. It leaves to `contract.py` what the whole model must be, beside the sum of its layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lstm_core.layers import apply_layer, check_policy, is_builtin, refuse_unfit
+from lstm_core.operations import apply_operation, constant_shape
+from lstm_core.recurrent import KINDS, apply_recurrent
+from lstm_core.tracing import Call, Constant, Tensor, Trace, Use, tensors_of
+
+Edge = tuple[str, int]  # a layer's name, and which of its calls
+MODELS = frozenset({"Functional", "Sequential", "Model"})
+_PASS_ON = frozenset({"Identity", "Cast", "GetItem", "TimeDistributed", "Squeeze", *MODELS})
+_KNOWS_CODES = {"Embedding": "input_dim", "OneHot": "num_classes"}
+
+
+def input_layers(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """The input layers of a model, in Keras's order."""
+    layers = spec["config"]["layers"]
+    if spec["class_name"] == "Sequential":
+        return [layer for layer in layers[:1] if layer["class_name"] == "InputLayer"]
+    by_name = {layer["config"]["name"]: layer for layer in layers}
+    return [by_name[name] for name, _, _ in references(spec["config"]["input_layers"])]
+
+
+def output_names(spec: dict[str, Any]) -> list[str]:
+    """One name per output, in Keras's order: the key in a dict of outputs, else the layer's name."""
+    if spec["class_name"] == "Sequential":
+        return [str(spec["config"]["layers"][-1]["config"]["name"])]
+    outputs = spec["config"]["output_layers"]
+    if isinstance(outputs, dict) and all(_is_reference(value) for value in outputs.values()):
+        return sorted(outputs)
+    return [name for name, _, _ in references(outputs)]
+
+
+def references(value: Any) -> Iterator[tuple[str, int, int]]:
+    """Every [layer, call, tensor] in a nest of lists and dicts, in Keras's order."""
+    if _is_reference(value):
+        yield value[0], value[1], value[2]
+        return
+    for item in [value[key] for key in sorted(value)] if isinstance(value, dict) else value:
+        yield from references(item)
+
+
+def _is_reference(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and isinstance(value[0], str) and isinstance(value[1], int)
+
+
+def walk(model: Call, tensors: list[Tensor]) -> tuple[Tensor, ...]:
+    """The outputs of a Sequential or Functional model that is given `tensors`, in the order of its input layers."""
+    if model.kind == "Sequential":
+        return _walk_sequential(model, tensors)
+    return _Walk(model, tensors).outputs()
+
+
+def _walk_sequential(model: Call, tensors: list[Tensor]) -> tuple[Tensor, ...]:
+    for position, spec in enumerate(model.spec["config"]["layers"]):
+        if spec["class_name"] != "InputLayer":
+            tensors = list(_apply(_inner(model, spec, position, args=(tensors[0],))))
+    return tuple(tensors)
+
+
+def _inner(model: Call, spec: dict[str, Any], position: int, *, args: tuple[Any, ...], kwargs: Any = None) -> Call:
+    path = (*model.path, str(spec["config"]["name"]))
+    return Call(model.trace, spec, path, (*model.place, position), args, kwargs or {})
+
+
+@dataclass(frozen=True)
+class _Node:
+    position: int
+    spec: dict[str, Any]
+    edge: Edge
+    arguments: dict[str, Any]
+
+
+class _Walk:
+    """One pass over the graph of a Functional model: a node is applied once its tensors are there."""
+
+    def __init__(self, model: Call, tensors: list[Tensor]) -> None:
+        self._model = model
+        self._made: dict[Edge, tuple[Tensor, ...]] = {}
+        for spec, tensor in zip(input_layers(model.spec), tensors, strict=True):
+            self._made[(spec["config"]["name"], 0)] = (tensor,)
+
+    def outputs(self) -> tuple[Tensor, ...]:
+        waiting = list(_nodes(self._model))
+        while waiting:
+            later = [node for node in waiting if not self._apply_if_ready(node)]
+            if len(later) == len(waiting):
+                self._model.trace.refuse(f"its configuration names layer '{later[0].edge[0]}' but not what feeds it")
+            waiting = later
+        ends = references(self._model.spec["config"]["output_layers"])
+        return tuple(self._made[(name, call)][index] for name, call, index in ends)
+
+    def _apply_if_ready(self, node: _Node) -> bool:
+        if any((name, call) not in self._made for name, call, _ in _histories(node.arguments)):
+            return False
+        args = tuple(self._value(item) for item in node.arguments["args"])
+        kwargs = {key: self._value(item) for key, item in node.arguments["kwargs"].items()}
+        call = _inner(self._model, node.spec, node.position, args=args, kwargs=kwargs)
+        self._made[node.edge] = _apply(call)
+        return True
+
+    def _value(self, item: Any) -> Any:
+        """An argument as written in the configuration, with its tensors and arrays as the rules see them."""
+        if isinstance(item, list):
+            return [self._value(inner) for inner in item]
+        if not isinstance(item, dict):
+            return item
+        if item.get("class_name") == "__keras_tensor__":
+            name, call, index = item["config"]["keras_history"]
+            return self._made[(name, call)][index]
+        if item.get("class_name") in ("__numpy__", "__tensor__"):
+            return Constant(constant_shape(item["config"]["value"]))
+        return item if "class_name" in item else {key: self._value(inner) for key, inner in item.items()}
+
+
+def _nodes(model: Call) -> Iterator[_Node]:
+    for position, spec in enumerate(model.spec["config"]["layers"]):
+        name = str(spec["config"]["name"])
+        for index, arguments in enumerate(spec.get("inbound_nodes", ())):
+            if not isinstance(arguments, dict):
+                model.trace.refuse("its configuration was written by Keras 2; load it in Keras 3 and save it again")
+            if spec["class_name"] != "InputLayer":
+                yield _Node(position, spec, (name, index), arguments)
+
+
+def _histories(value: Any) -> Iterator[tuple[str, int, int]]:
+    if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
+        name, call, index = value["config"]["keras_history"]
+        yield name, call, index
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _histories(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _histories(item)
+
+
+def _apply(call: Call) -> tuple[Tensor, ...]:
+    """Ask the rule of one layer, after what holds for all of them."""
+    _check_kind(call)
+    _check_arguments(call)
+    _record_uses(call)
+    module = str(call.spec["module"])
+    if module.startswith(("keras.src.ops", "keras.src.activations", "keras.ops")):
+        return apply_operation(call)
+    if call.kind in MODELS:
+        return _apply_model(call)
+    check_policy(call)
+    if call.kind == "TimeDistributed":
+        return _apply_time_distributed(call)
+    return apply_recurrent(call) if call.kind in KINDS else apply_layer(call)
+
+
+def _check_kind(call: Call) -> None:
+    if is_builtin(call.spec):
+        refuse_unfit(call)
+        return
+    call.refuse(
+        "is not one of Keras's own layers, and custom code is not supported yet", "build it from Keras's layers"
+    )
+
+
+def _check_arguments(call: Call) -> None:
+    for tensor in tensors_of([call.args, call.kwargs]):
+        if tensor.final_of is not None:
+            call.refuse(
+                f"uses the final state of '{tensor.final_of}', which is one value per chunk and not per row",
+                "use the sequence that the layer returns",
+            )
+    if call.kwargs.get("training") is True:
+        call.refuse("is called with training=True, which makes scores random", "leave training out")
+    if any(tensors_of(call.kwargs.get("mask"))):
+        call.refuse(
+            "is given a mask, which skips rows, and a skipped row has no score of its own",
+            "leave masks out: series of different lengths need no padding here",
+        )
+
+
+def _record_uses(call: Call) -> None:
+    """Note how the values of a model input are used: as codes, as numbers, or (handed on) not yet."""
+    for tensor in tensors_of([call.args, call.kwargs]):
+        if tensor.source is None or call.kind in _PASS_ON:
+            continue
+        key = _KNOWS_CODES.get(call.kind)
+        vocabulary = None if key is None else int(call.config[key])
+        if vocabulary is None and tensor.rank < 3 and not tensor.sliced and tensor.timed:
+            _refuse_flat_input(call.trace, tensor)
+        call.trace.uses.setdefault(tensor.source, []).append(Use(call.name, vocabulary, tensor.sliced))
+
+
+def _refuse_flat_input(trace: Trace, tensor: Tensor) -> None:
+    trace.refuse(
+        f"input '{tensor.source}' has the shape {tensor.shape}, without one axis for time and one for features; give a"
+        " series of numbers as (time, features), and codes as (time,) into an Embedding; inputs of one value per entity"
+        " are not supported yet"
+    )
+
+
+def _apply_model(call: Call) -> tuple[Tensor, ...]:
+    given = call.args[0] if call.args else call.kwargs.get("inputs")
+    layers = input_layers(call.spec)
+    names = [layer["config"]["name"] for layer in layers]
+    if isinstance(given, dict) and set(names) <= set(given) and not isinstance(_struct(call), dict):
+        given = [given[name] for name in names]  # Keras takes a dict for a list of inputs, by their names
+    tensors = list(tensors_of(given))
+    _check_inner_inputs(call, layers, tensors)
+    return walk(call, tensors)
+
+
+def _struct(call: Call) -> Any:
+    return call.spec["config"].get("input_layers")
+
+
+def _check_inner_inputs(call: Call, layers: list[dict[str, Any]], tensors: list[Tensor]) -> None:
+    if call.kind != "Sequential" and len(layers) != len(tensors):
+        call.refuse(f"takes {len(layers)} inputs and is given {len(tensors)}", "give it one tensor per input")
+    for layer, tensor in zip(layers, tensors, strict=False):
+        shape = layer["config"]["batch_shape"]
+        if len(shape) != tensor.rank:
+            call.refuse(f"takes a tensor of shape {tuple(shape)} and is given {tensor.shape}", "give it the same rank")
+        if tensor.timed and shape[1] is not None:
+            call.trace.lengths.setdefault(shape[1], call.name)
+
+
+def _apply_time_distributed(call: Call) -> tuple[Tensor, ...]:
+    """The wrapped layer sees one row at a time: whatever it does inside that row is fit."""
+    tensor = call.tensor
+    if not tensor.timed or tensor.rank < 3:
+        call.refuse(f"is given a tensor of shape {tensor.shape}, without features behind time", "give it one with them")
+    row = replace(tensor, shape=(tensor.shape[0], *tensor.shape[2:]), timed=False)
+    inner = _apply(_inner(call, call.config["layer"], 0, args=(row,)))
+    return tuple(replace(made, shape=(*tensor.shape[:2], *made.shape[1:]), timed=True) for made in inner)

@@ -1,0 +1,212 @@
+"""Which Keras layers are fit for chunked scoring, and what shape each gives.
+
+A layer is fit when the score of a row can depend on that row and on carried state only. The tables name what was
+thought through; every other layer is refused, since a wrong guess would give wrong scores and say nothing. Recurrent
+layers have their rules in `recurrent.py`, operations in `operations.py`, nested models in `graph.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lstm_core.operations import broadcast, check_axes, concatenate, flat_size
+from lstm_core.tracing import Call, Tensor, words
+
+Rule = Callable[[Call], Tensor]
+
+_MIXES = "mixes the rows of a series along time"
+_OUTSIDE = "use recurrent layers for what looks along time"
+# Why a layer is unfit (completes "layer X ..."), and what to do instead.
+_UNFIT_FAMILIES: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (("Bidirectional",), "reads the series backwards too, so a score would depend on rows that come later",
+     "use a forward recurrent layer and train the model again"),
+    (("Lambda",), "runs code that the archive does not show", "use Keras's own layers or operations instead"),
+    (("Masking",), "skips rows by their values, and a skipped row has no score of its own",
+     "leave it out: series of different lengths need no padding here"),
+    (("GroupNormalization",), "normalises over the time axis, so a score would depend on the other rows of its chunk",
+     "use LayerNormalization(axis=-1)"),
+    (("GlobalAveragePooling", "GlobalMaxPooling", "GlobalAvgPool", "GlobalMaxPool", "AveragePooling", "MaxPooling"),
+     f"pools: it {_MIXES}", _OUTSIDE),
+    (("ConvLSTM",), "keeps a state of images, which is not supported", "use LSTM, GRU, SimpleRNN or RNN(cells)"),
+    (("Conv", "SeparableConv", "DepthwiseConv"), f"is a convolution: it {_MIXES}", _OUTSIDE),
+    (("Attention", "AdditiveAttention", "MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention"),
+     f"is attention: it {_MIXES}", _OUTSIDE),
+    (("Dot", "Cropping", "ZeroPadding", "UpSampling", "Resizing"), _MIXES, _OUTSIDE),
+    (("RepeatVector",), "makes a series of one vector, which belongs to a window and to no row",
+     "give that input as a series of its own, one vector per row"),
+)  # fmt: skip
+
+_SAME_SHAPE = words(
+    "Activation ActivityRegularization AlphaDropout Dropout ELU GaussianDropout GaussianNoise Identity LeakyReLU ReLU"
+    " SpatialDropout1D"
+)
+_MERGES = words("Add Average Maximum Minimum Multiply Subtract")
+_NORMALISES_OVER = words("LayerNormalization RMSNormalization Softmax UnitNormalization")
+_ONE_SCALE_PER_PLACE = words("BatchNormalization Normalization")
+# Activations that see one value at a time, or the last axis only.
+_ACTIVATIONS = words(
+    "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu linear log_sigmoid"
+    " mish relu relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus sparse_sigmoid squareplus swish tanh"
+    " tanh_shrink threshold"
+)
+_ALONG_LAST_AXIS = words("log_softmax softmax sparsemax")
+
+
+def is_builtin(spec: dict[str, Any]) -> bool:
+    """Whether a layer is Keras's own: a user's class may bear the same name."""
+    return str(spec.get("module") or "").split(".")[0] == "keras" and ">" not in str(spec.get("registered_name") or "")
+
+
+def apply_layer(call: Call) -> tuple[Tensor, ...]:
+    """The tensor that a plain layer gives, or a refusal."""
+    refuse_unfit(call)
+    kind = call.kind
+    if kind in _RULES:
+        return (_RULES[kind](call),)
+    for kinds, rule in _FAMILIES:
+        if kind in kinds:
+            return (rule(call),)
+    call.refuse("is a layer that is not known to keep the rows of a series apart", "use one that the manual lists")
+
+
+def refuse_unfit(call: Call) -> None:
+    """Refuse a layer known to be unfit, with the reason of its family."""
+    for kinds, does, remedy in _UNFIT_FAMILIES:
+        exact = call.kind in kinds
+        if exact or (call.kind[-2:] in ("1D", "2D", "3D") and call.kind not in _SAME_SHAPE and _starts(call, kinds)):
+            call.refuse(does, remedy)
+
+
+def _starts(call: Call, kinds: tuple[str, ...]) -> bool:
+    return any(call.kind.startswith(kind) for kind in kinds)
+
+
+def check_policy(call: Call) -> None:
+    """Refuse every precision but float32, in which states are kept and scores compared."""
+    policy = call.config.get("dtype")
+    name = policy.get("config", {}).get("name") if isinstance(policy, dict) else policy
+    if name is not None and not (name == "float32" or str(name).startswith(("int", "uint", "bool", "string"))):
+        call.refuse(f"computes in {name}, and only float32 is supported yet", "build the model with dtype='float32'")
+    if str(name).startswith("int") and "_from_" in str(name):
+        call.refuse(f"is quantized ({name}), and only float32 is supported yet", "save the model before quantizing it")
+
+
+def _check_activation(call: Call) -> None:
+    """Refuse a function that may mix rows: a custom one, or one along time."""
+    activation = call.config.get("activation")
+    if activation is None or activation in _ACTIVATIONS:
+        return
+    if isinstance(activation, dict) and is_builtin(activation) and activation["class_name"] in ("ReLU", "LeakyReLU"):
+        return
+    if not isinstance(activation, str) or activation not in _ALONG_LAST_AXIS:
+        found = activation.get("config") if isinstance(activation, dict) else activation
+        call.refuse(
+            f"has the activation {found}, which is not known to keep the rows of a series apart",
+            "use one of Keras's own that sees one value at a time, or softmax",
+        )
+    check_axes(call, (call.tensor.rank - 1,), does="applies softmax over")
+
+
+def _same_shape(call: Call) -> Tensor:
+    _check_activation(call)
+    tensor = call.tensor
+    return tensor if call.kind == "Identity" else tensor.computed()
+
+
+def _rescaling(call: Call) -> Tensor:
+    for key in ("scale", "offset"):
+        value = call.config.get(key)
+        if not isinstance(value, int | float):
+            call.refuse(f"has a {key} that is no single number", "use one number, or Normalization(axis=-1)")
+    return call.tensor.computed()
+
+
+def _dense(call: Call) -> Tensor:
+    tensor, units = call.tensor, int(call.config["units"])
+    check_axes(call, (tensor.rank - 1,), does="has weights over")
+    _check_activation(call)
+    call.trace.flop += 2 * units * (flat_size(tensor.shape[tensor.kept :]) or 0)
+    return tensor.computed((*tensor.shape[:-1], units))
+
+
+def _embedding(call: Call) -> Tensor:
+    if call.config.get("mask_zero"):
+        call.refuse(
+            "has mask_zero=True, which skips rows, and a skipped row has no score of its own",
+            "use mask_zero=False: series of different lengths need no padding here",
+        )
+    return call.tensor.computed((*call.tensor.shape, int(call.config["output_dim"])))
+
+
+def _normalises_over(call: Call) -> Tensor:
+    check_axes(call, call.axes(), does="normalises over")
+    return call.tensor.computed()
+
+
+def _one_scale_per_place(call: Call) -> Tensor:
+    """Frozen statistics: one pair per position of `axis`, so time must not be among them."""
+    check_axes(call, call.axes(), does="normalises with statistics that differ along")
+    return call.tensor.computed()
+
+
+def _prelu(call: Call) -> Tensor:
+    if call.tensor.timed and 1 not in call.axes("shared_axes"):
+        call.refuse("learns a slope per position in time, and a chunk may start anywhere", "use PReLU(shared_axes=[1])")
+    return call.tensor.computed()
+
+
+def _discretization(call: Call) -> Tensor:
+    if call.config.get("output_mode") != "int":
+        call.refuse("does not give whole numbers", "use output_mode='int'")
+    return call.tensor.computed(dtype="int32")
+
+
+def _merge(call: Call) -> Tensor:
+    return broadcast(call, call.inputs)
+
+
+def _flatten(call: Call) -> Tensor:
+    tensor = call.tensor
+    _check_inside_a_row(call)
+    return tensor.computed((tensor.shape[0], flat_size(tensor.shape[1:])))
+
+
+def _reshape(call: Call) -> Tensor:
+    tensor = call.tensor
+    _check_inside_a_row(call)
+    target = tuple(int(size) for size in call.config["target_shape"])
+    values = flat_size(tensor.shape[1:])
+    known = flat_size(tuple(size for size in target if size != -1)) or 1
+    sizes = tuple((None if values is None else values // known) if size == -1 else size for size in target)
+    return tensor.computed((tensor.shape[0], *sizes))
+
+
+def _permute(call: Call) -> Tensor:
+    tensor = call.tensor
+    _check_inside_a_row(call)
+    return tensor.computed((tensor.shape[0], *(tensor.shape[int(axis)] for axis in call.config["dims"])))
+
+
+def _check_inside_a_row(call: Call) -> None:
+    if call.tensor.timed:
+        call.refuse(f"rearranges a whole chunk: it {_MIXES}", f"wrap it as TimeDistributed({call.kind}(...))")
+
+
+_FAMILIES: tuple[tuple[frozenset[str], Rule], ...] = (
+    (_SAME_SHAPE, _same_shape),
+    (_MERGES, _merge),
+    (_NORMALISES_OVER, _normalises_over),
+    (_ONE_SCALE_PER_PLACE, _one_scale_per_place),
+)
+_RULES: dict[str, Rule] = {
+    "Concatenate": concatenate,
+    "Dense": _dense,
+    "Discretization": _discretization,
+    "Embedding": _embedding,
+    "Flatten": _flatten,
+    "PReLU": _prelu,
+    "Permute": _permute,
+    "Rescaling": _rescaling,
+    "Reshape": _reshape,
+}

@@ -1,0 +1,111 @@
+"""Rules for recurrent layers: which are fit, the shapes of their states, their cost.
+
+A recurrent layer is fit when it reads forward in time, gives a score for every row, and starts from the state the row
+before left: so no `go_backwards`, no wired `initial_state`, no second use of the same layer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lstm_core.tracing import Call, Recurrence, Tensor
+
+_GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
+_STATES = {"LSTM": 2, "GRU": 1, "SimpleRNN": 1}  # LSTM: hidden, then cell
+KINDS = frozenset({*_GATES, "RNN"})
+
+
+def apply_recurrent(call: Call) -> tuple[Tensor, ...]:
+    """The sequence that the layer gives, then its final states where it returns them."""
+    _check_sequence(call)
+    _check_flags(call)
+    _check_wiring(call)
+    cells = _cells(call)
+    states = tuple((units,) for kind, units in cells for _ in range(_STATES[kind]))
+    _record(call, states)
+    call.trace.flop += _flop(cells, features=call.tensor.shape[-1] or 0)
+    sequence = call.tensor.computed((*call.tensor.shape[:2], cells[-1][1]))
+    if not call.config.get("return_state"):
+        return (sequence,)
+    finals = (Tensor((call.tensor.shape[0], *state), timed=False, final_of=call.name) for state in states)
+    return (sequence, *finals)
+
+
+def _check_sequence(call: Call) -> None:
+    if not call.tensor.timed:
+        call.refuse("starts anew at every row, inside TimeDistributed", "apply it to the series itself")
+    if call.tensor.rank != 3 or call.tensor.shape[2] is None:
+        call.refuse(
+            f"reads a tensor of shape {call.tensor.shape}, not (batch, time, features) with the features fixed",
+            "give it one vector per row",
+        )
+
+
+def _check_flags(call: Call) -> None:
+    if call.config.get("go_backwards"):
+        call.refuse(
+            "has go_backwards=True, so a score would depend on rows that come later",
+            "use go_backwards=False and train the model again",
+        )
+    if not call.config.get("return_sequences"):
+        call.refuse(
+            "has return_sequences=False, and one score per window is not supported yet",
+            "set return_sequences=True for one score per row",
+        )
+
+
+def _check_wiring(call: Call) -> None:
+    wired = call.args[1] if len(call.args) > 1 else None
+    if wired is not None or call.kwargs.get("initial_state") is not None:
+        call.refuse(
+            "has initial_state wired in, which would overwrite the carried state at every chunk",
+            "leave initial_state out: every entity starts from a zero state",
+        )
+    if call.place in call.trace.recurrent:
+        call.refuse(
+            "is applied more than once, so its state would be advanced twice a row",
+            "give each use a recurrent layer of its own",
+        )
+
+
+def _record(call: Call, states: tuple[tuple[int, ...], ...]) -> None:
+    stateful = bool(call.config.get("stateful"))
+    call.trace.recurrent[call.place] = Recurrence(call.name, call.kind, states, stateful)
+
+
+def _cells(call: Call) -> list[tuple[str, int]]:
+    """(kind, units) of every cell, first to last: a plain layer is one cell."""
+    if call.kind != "RNN":
+        _check_activations(call, call.config)
+        return [(call.kind, int(call.config["units"]))]
+    return _flat_cells(call, call.config["cell"])
+
+
+def _flat_cells(call: Call, cell: dict[str, Any]) -> list[tuple[str, int]]:
+    kind, config = str(cell["class_name"]), cell["config"]
+    builtin = str(cell.get("module") or "").split(".")[0] == "keras"
+    if builtin and kind == "StackedRNNCells":
+        return [flat for inner in config["cells"] for flat in _flat_cells(call, inner)]
+    layer = kind.removesuffix("Cell")
+    if not builtin or not kind.endswith("Cell") or layer not in _GATES:
+        call.refuse(
+            f"has a cell of the kind {kind}, whose state is not known here",
+            "use LSTMCell, GRUCell, SimpleRNNCell or a list of them",
+        )
+    _check_activations(call, config)
+    return [(layer, int(config["units"]))]
+
+
+def _check_activations(call: Call, config: dict[str, Any]) -> None:
+    """A custom function cannot mix rows inside a cell, but without its module it cannot be loaded either."""
+    for key in ("activation", "recurrent_activation"):
+        if isinstance(config.get(key), dict):
+            call.refuse(f"has a custom {key}, and custom code is not supported yet", "use one of Keras's own functions")
+
+
+def _flop(cells: list[tuple[str, int]], *, features: int) -> int:
+    flop = 0
+    for kind, units in cells:
+        flop += 2 * _GATES[kind] * units * (features + units)
+        features = units
+    return flop

@@ -1,0 +1,151 @@
+"""What following a model's tensors through its graph means: an abstract tensor, one call of a layer, what was learned.
+
+The one thing every rule watches is `Tensor.kept`: the leading axes (batch, and time in a series) that a layer must
+treat one position at a time. A layer that touches only the axes behind them gives the same scores in chunks as at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
+
+from lstm_core.errors import ModelRefused
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the graph, without values."""
+
+    shape: Shape  # (batch, time, ...) where timed, else (batch, ...)
+    timed: bool = True  # axis 1 is time; False inside TimeDistributed, which hands out one row at a time
+    dtype: str = "float32"
+    source: str | None = None  # the model input whose values these still are
+    sliced: bool = False  # only some columns of `source`
+    final_of: str | None = None  # the RNN layer whose final state this is: one value per chunk, none per row
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def kept(self) -> int:
+        """Leading axes that no layer may mix."""
+        return 2 if self.timed else 1
+
+    def computed(self, shape: Shape | None = None, dtype: str = "float32") -> Tensor:
+        """The tensor a layer makes of this one: new values, so no longer an input's."""
+        return Tensor(shape=self.shape if shape is None else shape, timed=self.timed, dtype=dtype)
+
+    def as_source(self, source: str) -> Tensor:
+        return replace(self, source=source)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """An array that the graph holds by value."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Use:
+    """One way in which the values of a model input are used."""
+
+    layer: str
+    vocabulary: int | None  # codes that an Embedding (or one-hot) knows; None where the values count as numbers
+    sliced: bool
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """One recurrent layer, as found in the graph."""
+
+    name: str
+    kind: str
+    state_shapes: tuple[tuple[int, ...], ...]
+    stateful: bool
+
+
+@dataclass
+class Trace:
+    """What the walk over one model has learned so far."""
+
+    model: str
+    recurrent: dict[tuple[int, ...], Recurrence] = field(default_factory=dict)  # by place in the configuration
+    uses: dict[str, list[Use]] = field(default_factory=dict)  # by model input
+    lengths: dict[int | None, str] = field(default_factory=dict)  # fixed length in time (None: open) -> an input's name
+    flop: int = 0  # per row
+
+    def refuse(self, reason: str) -> NoReturn:
+        raise ModelRefused(f"Model '{self.model}' cannot be scored in chunks: {reason}.")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of one layer or operation: a node of the graph."""
+
+    trace: Trace
+    spec: dict[str, Any]  # the layer's entry in the configuration
+    path: tuple[str, ...]  # names of the models around it, and its own
+    place: tuple[int, ...]  # its position in each of their lists of layers
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        return str(self.spec["class_name"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return dict(self.spec["config"])
+
+    @property
+    def name(self) -> str:
+        return "/".join(self.path)
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The tensors of a layer's first argument."""
+        return tuple(tensors_of(self.args[:1] or tuple(self.kwargs.get(key) for key in ("inputs", "sequences", "x"))))
+
+    @property
+    def tensor(self) -> Tensor:
+        """The only input; refuses a layer that is given several."""
+        if len(self.inputs) != 1:
+            self.refuse(f"takes one tensor and is given {len(self.inputs)}", "give it one")
+        return self.inputs[0]
+
+    def refuse(self, does: str, remedy: str) -> NoReturn:
+        """Refuse the model for this layer: what it `does`, and what to do about it."""
+        self.trace.refuse(f"layer '{self.name}' ({self.kind}) {does}; {remedy}")
+
+    def axes(self, key: str = "axis", *, rank: int | None = None) -> tuple[int, ...]:
+        """The configured axes, counted from the front."""
+        value = self.config.get(key)
+        axes = value if isinstance(value, list) else [] if value is None else [value]
+        size = self.tensor.rank if rank is None else rank
+        return tuple(int(axis) + size if int(axis) < 0 else int(axis) for axis in axes)
+
+
+def tensors_of(value: Any) -> Iterator[Tensor]:
+    """Every tensor in a nest of lists and dicts, in Keras's order (dicts by sorted key)."""
+    return (leaf for leaf in leaves_of(value) if isinstance(leaf, Tensor))
+
+
+def leaves_of(value: Any) -> Iterator[Any]:
+    """Every leaf of a nest of lists and dicts, in Keras's order (dicts by sorted key)."""
+    if isinstance(value, dict):
+        value = [value[key] for key in sorted(value)]
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from leaves_of(item)
+    else:
+        yield value
+
+
+def words(text: str) -> frozenset[str]:
+    """The names in `text`, separated by spaces: how the tables of layers are written."""
+    return frozenset(text.split())

@@ -1,0 +1,313 @@
+"""Keras models that the tests score: small, uncompiled, with seeded weights, one per thing a user may build.
+
+`FIT` holds every builder that chunked scoring must accept, by name. A builder is called without arguments, or with
+`batch` and `time` to fix them. `save` gives the bytes of the `.keras` archive.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+FEATURES = 3
+VOCABULARY = 7
+
+Builder = Callable[..., Any]
+FIT: dict[str, Builder] = {}
+
+
+def fit(builder: Builder) -> Builder:
+    """List a builder among the models that must be accepted."""
+    FIT[builder.__name__] = builder
+    return builder
+
+
+def save(model: Any) -> bytes:
+    """The bytes of the model's `.keras` archive."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        return path.read_bytes()
+
+
+def seeded(model: Any, seed: int = 0) -> Any:
+    """The same model with weights drawn from `seed`: not symmetric, biases not zero, variances positive."""
+    generator = np.random.default_rng(seed)
+    for weight in model.weights:
+        values = generator.normal(scale=0.4, size=weight.shape)
+        weight.assign(np.abs(values) + 0.5 if "variance" in weight.name else values)
+    return model
+
+
+def numbers(*, batch: int | None = None, time: int | None = None, columns: int = FEATURES, name: str = "rows") -> Any:
+    """An input of `columns` numbers per row."""
+    return keras.Input(batch_shape=(batch, time, columns), name=name)
+
+
+def codes(*, batch: int | None = None, time: int | None = None, name: str = "carrier", dtype: str = "int32") -> Any:
+    """An input of one code per row."""
+    return keras.Input(batch_shape=(batch, time), dtype=dtype, name=name)
+
+
+def recurrent_model(*stack: Any, batch: int | None = None, time: int | None = None, scores: int = 1) -> Any:
+    """rows -> the layers of `stack` -> Dense `score`."""
+    rows = hidden = numbers(batch=batch, time=time)
+    for layer in stack:
+        hidden = layer(hidden)
+    return seeded(keras.Model(rows, layers.Dense(scores, name="score")(hidden), name="model"))
+
+
+def _rnn(layer: Any, units: int = 4, **options: Any) -> Any:
+    return layer(units, return_sequences=True, **options)
+
+
+@fit
+def lstm(*, batch: int | None = None, time: int | None = None) -> Any:
+    return recurrent_model(_rnn(layers.LSTM, name="memory"), batch=batch, time=time)
+
+
+@fit
+def gru(*, batch: int | None = None, time: int | None = None) -> Any:
+    return recurrent_model(_rnn(layers.GRU, name="memory"), batch=batch, time=time)
+
+
+@fit
+def gru_reset_before(*, batch: int | None = None, time: int | None = None) -> Any:
+    return recurrent_model(_rnn(layers.GRU, reset_after=False, name="memory"), batch=batch, time=time)
+
+
+@fit
+def simple_rnn(*, batch: int | None = None, time: int | None = None) -> Any:
+    return recurrent_model(_rnn(layers.SimpleRNN, name="memory"), batch=batch, time=time)
+
+
+@fit
+def lstm_other_activations() -> Any:
+    options = {"activation": "relu", "recurrent_activation": "hard_sigmoid", "use_bias": False}
+    return recurrent_model(_rnn(layers.LSTM, name="memory", **options))
+
+
+@fit
+def rnn_of_one_cell() -> Any:
+    return recurrent_model(layers.RNN(layers.SimpleRNNCell(4), return_sequences=True, name="memory"))
+
+
+@fit
+def rnn_of_stacked_cells() -> Any:
+    cells = [layers.LSTMCell(4), layers.GRUCell(3), layers.SimpleRNNCell(2)]
+    return recurrent_model(layers.RNN(cells, return_sequences=True, name="memory"))
+
+
+@fit
+def stacked() -> Any:
+    return recurrent_model(
+        _rnn(layers.LSTM, 5, name="first"), _rnn(layers.GRU, 4, name="second"), _rnn(layers.SimpleRNN, 3, name="third")
+    )
+
+
+@fit
+def stateful_lstm() -> Any:
+    return recurrent_model(_rnn(layers.LSTM, stateful=True, name="memory"), batch=4, time=7)
+
+
+@fit
+def stateful_stacked_time_open() -> Any:
+    first, second = (_rnn(layers.LSTM, stateful=True, name=name) for name in ("first", "second"))
+    return recurrent_model(first, second, batch=2)
+
+
+@fit
+def stateful_rnn_of_cells() -> Any:
+    cells = [layers.LSTMCell(4), layers.GRUCell(3)]
+    return recurrent_model(layers.RNN(cells, return_sequences=True, stateful=True, name="memory"), batch=3, time=5)
+
+
+@fit
+def fixed_time() -> Any:
+    return recurrent_model(_rnn(layers.LSTM, name="memory"), time=7)
+
+
+@fit
+def unrolled() -> Any:
+    return recurrent_model(_rnn(layers.LSTM, unroll=True, name="memory"), time=5)
+
+
+@fit
+def state_returned_and_dropped() -> Any:
+    rows = numbers()
+    sequence, *_ = _rnn(layers.LSTM, return_state=True, name="memory")(rows)
+    return seeded(keras.Model(rows, layers.Dense(1, name="score")(sequence)))
+
+
+@fit
+def sequential() -> Any:
+    model = keras.Sequential(
+        [keras.Input((None, FEATURES), name="rows"), _rnn(layers.LSTM, name="memory"), layers.Dense(1, name="score")]
+    )
+    return seeded(model)
+
+
+@fit
+def sequential_built_on_call() -> Any:
+    model = keras.Sequential([_rnn(layers.GRU, name="memory"), layers.Dense(2, name="score")])
+    model(np.zeros((2, 3, FEATURES), "float32"))
+    return seeded(model)
+
+
+@fit
+def time_distributed() -> Any:
+    return recurrent_model(
+        layers.TimeDistributed(layers.Dense(4, activation="relu"), name="each"),
+        _rnn(layers.LSTM, name="memory"),
+        layers.TimeDistributed(layers.LayerNormalization(), name="each_norm"),
+    )
+
+
+@fit
+def normalised_and_dropped() -> Any:
+    return recurrent_model(
+        layers.BatchNormalization(name="frozen"),
+        _rnn(layers.LSTM, dropout=0.3, recurrent_dropout=0.2, name="memory"),
+        layers.LayerNormalization(name="norm"),
+        layers.Dropout(0.5, name="drop"),
+        layers.Activation("tanh", name="act"),
+    )
+
+
+@fit
+def softmax_head() -> Any:
+    rows = numbers()
+    hidden = _rnn(layers.LSTM, name="memory")(rows)
+    return seeded(keras.Model(rows, layers.Dense(3, activation="softmax", name="score")(hidden)))
+
+
+@fit
+def residual() -> Any:
+    rows = numbers()
+    first = _rnn(layers.LSTM, FEATURES, name="first")(rows)
+    hidden = layers.Add(name="shortcut")([rows, first])
+    second = _rnn(layers.GRU, FEATURES, name="second")(hidden)
+    return seeded(keras.Model(rows, layers.Dense(1, name="score")(hidden + second)))
+
+
+@fit
+def branches() -> Any:
+    """A dense branch beside the recurrent one, and operations on features."""
+    rows = numbers()
+    memory = _rnn(layers.LSTM, name="memory")(rows)
+    beside = layers.Dense(4, activation="relu", name="beside")(rows[..., :2])
+    joined = layers.Concatenate(name="joined")([memory, beside * 0.5, keras.ops.tanh(rows)])
+    return seeded(keras.Model(rows, layers.Dense(1, name="score")(joined)))
+
+
+@fit
+def two_inputs(*, batch: int | None = None, time: int | None = None) -> Any:
+    rows, carrier = numbers(batch=batch, time=time, name="numeric"), codes(batch=batch, time=time)
+    embedded = layers.Embedding(VOCABULARY, 2, name="embedded")(carrier)
+    hidden = _rnn(layers.LSTM, name="memory")(layers.Concatenate(name="joined")([rows, embedded]))
+    return seeded(keras.Model([rows, carrier], layers.Dense(1, name="score")(hidden)))
+
+
+@fit
+def two_inputs_by_name() -> Any:
+    """Inputs as a dict, which Keras takes in sorted order, and codes in an input of floats."""
+    rows, carrier = numbers(name="numeric"), codes(dtype="float32")
+    embedded = layers.Embedding(VOCABULARY, 2, name="embedded")(carrier)
+    hidden = _rnn(layers.LSTM, name="memory")(layers.Concatenate(name="joined")([rows, embedded]))
+    return seeded(keras.Model({"numeric": rows, "carrier": carrier}, layers.Dense(1, name="score")(hidden)))
+
+
+@fit
+def several_codes_per_row() -> Any:
+    rows, pair = numbers(name="numeric"), keras.Input((None, 2), dtype="int32", name="pair")
+    embedded = layers.TimeDistributed(layers.Flatten(), name="flat")(layers.Embedding(VOCABULARY, 2)(pair))
+    hidden = _rnn(layers.GRU, name="memory")(layers.Concatenate(name="joined")([rows, embedded]))
+    return seeded(keras.Model([rows, pair], layers.Dense(1, name="score")(hidden)))
+
+
+@fit
+def several_outputs() -> Any:
+    rows = numbers()
+    hidden = _rnn(layers.LSTM, name="memory")(rows)
+    delay = layers.Dense(1, name="delay")(hidden)
+    kinds = layers.Dense(3, activation="softmax", name="kinds")(hidden)
+    return seeded(keras.Model(rows, [delay, kinds]))
+
+
+@fit
+def outputs_by_name() -> Any:
+    rows = numbers()
+    hidden = _rnn(layers.GRU, name="memory")(rows)
+    outputs = {"zeta": layers.Dense(1, name="first")(hidden), "alpha": layers.Dense(2, name="second")(hidden)}
+    return seeded(keras.Model(rows, outputs))
+
+
+@fit
+def nested_functional() -> Any:
+    inner_rows = keras.Input((None, FEATURES), name="inner_rows")
+    memory = _rnn(layers.LSTM, name="memory")(inner_rows)
+    inner = keras.Model(inner_rows, [memory, layers.Dense(2, name="beside")(inner_rows)], name="inner")
+    rows = numbers()
+    first, second = inner(rows)
+    hidden = _rnn(layers.GRU, name="second")(layers.Concatenate(name="joined")([first, second]))
+    return seeded(keras.Model(rows, layers.Dense(1, name="score")(hidden)))
+
+
+@fit
+def nested_sequential() -> Any:
+    inner = keras.Sequential([layers.Dense(4, name="lift"), _rnn(layers.SimpleRNN, name="memory")], name="inner")
+    rows = numbers()
+    return seeded(keras.Model(rows, layers.Dense(1, name="score")(inner(rows))))
+
+
+@fit
+def nested_twice() -> Any:
+    """A stateful model in a Sequential in a Functional model."""
+    innermost = keras.Sequential([_rnn(layers.LSTM, name="memory"), layers.Dense(3, name="narrow")], name="innermost")
+    inner = keras.Sequential([layers.Dense(4, name="lift"), innermost], name="inner")
+    rows = numbers()
+    return seeded(keras.Model(rows, layers.Dense(1, name="score")(inner(rows))))
+
+
+@fit
+def shared_dense() -> Any:
+    """One dense layer in two places: fit, since it has no state."""
+    rows = numbers()
+    lift = layers.Dense(FEATURES, activation="tanh", name="lift")
+    hidden = _rnn(layers.LSTM, FEATURES, name="memory")(lift(rows))
+    return seeded(keras.Model(rows, layers.Dense(1, name="score")(lift(hidden))))
+
+
+@fit
+def shared_inner_model() -> Any:
+    """A nested model without state, applied twice."""
+    lift = keras.Sequential([keras.Input((None, FEATURES)), layers.Dense(FEATURES, name="inside")], name="lift")
+    rows = numbers()
+    hidden = _rnn(layers.LSTM, FEATURES, name="memory")(lift(rows))
+    return seeded(keras.Model(rows, layers.Dense(1, name="score")(lift(hidden))))
+
+
+@fit
+def parallel_memories() -> Any:
+    rows = numbers()
+    fast, slow = _rnn(layers.SimpleRNN, 3, name="fast")(rows), _rnn(layers.GRU, 3, name="slow")(rows)
+    return seeded(keras.Model(rows, layers.Dense(1, name="score")(layers.Multiply(name="both")([fast, slow]))))
+
+
+@fit
+def prepared_rows() -> Any:
+    """Rescaling, Normalization, PReLU shared over time, UnitNormalization: all on features only."""
+    normalise = layers.Normalization(mean=[1.0, 0.0, -1.0], variance=[1.0, 4.0, 2.0], name="normalise")
+    return recurrent_model(
+        layers.Rescaling(0.5, offset=0.1, name="rescale"),
+        normalise,
+        layers.PReLU(shared_axes=[1], name="slope"),
+        _rnn(layers.LSTM, name="memory"),
+        layers.UnitNormalization(name="unit"),
+    )
