@@ -1,0 +1,292 @@
+"""What the input holds: which entities, how many rows each, where they lie, and whether they lie in order.
+
+Decides, from the runs of keys that scans of single files found, the entities, their segments in order of time, and the
+layout. The layout is checked, never believed, and does not depend on the order in which files were listed or scanned.
+
+Limits it sets. An input is *clustered* when, inside every file, an entity's rows have no other entity's rows between
+them (bad and skipped rows may lie between), and when either the segments of an entity follow each other in time, or
+they are neighbours in file order. All else is *interleaved*. An entity of a clustered input that is not in order of
+time has `sorted` False and its segments in file order: whoever reads it sorts all its rows, stably. Leaves files,
+shards and row values alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.core.times import Flags, Ordinals, compare, table_ordinals
+from cluster.errors import InputRefused
+
+Found = Literal["clustered", "interleaved"]
+KEY_PREFIX = "key__"  # before an entity column's name wherever columns of our own stand beside it
+NULL_ENTITY, NULL_TIME, BAD_TIME = "null_entity", "null_time", "bad_time"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of the input, as its footer and the file system told at planning."""
+
+    path: str
+    rows: int
+    size_bytes: int
+    modified_ns: int
+    row_group_rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FileRuns:
+    """The runs of keys of one file: stretches of consecutive rows of one entity that are good and asked for."""
+
+    file: SourceFile
+    columns: Any  # pa.Schema: the columns that the run needs, in their plain types
+    keys: Any  # pa.Table (run, entity columns)
+    row_start: Ordinals  # (run,) row in the file
+    row_count: Ordinals  # (run,)
+    first: Any  # pa.Table (run, time columns): the time of the run's first row
+    last: Any  # pa.Table (run, time columns): the time of the run's last row
+    sorted: Flags  # (run,) times never fall inside the run
+    ties: int  # rows whose time equals that of the row before them in their run
+    skipped: int  # rows outside since and until
+    bad: Any | None  # pa.Table (bad row, key__ columns + reason + row)
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The entities of the input and where their rows lie; entities are numbered in file order."""
+
+    files: tuple[SourceFile, ...]  # sorted by path
+    columns: Any  # pa.Schema: the columns that the run needs, in their plain types
+    times: tuple[str, ...]
+    keys: Any  # pa.Table (entity, entity columns)
+    entity_rows: Ordinals  # (entity,)
+    sorted: Flags  # (entity,) segments and rows are in order of time
+    segment_entity: Ordinals  # (segment,) rising
+    segment_file: Ordinals  # (segment,) index into files
+    segment_start: Ordinals  # (segment,) row in the file
+    segment_count: Ordinals  # (segment,) rows
+    layout: Found
+    reason: str  # why this layout
+    ties: int  # rows whose time equals that of the row before them, as far as neighbours tell
+    skipped: int
+    bad: Any  # pa.Table (bad row, key__ columns + reason + file + row)
+
+    @property
+    def rows_in(self) -> int:
+        """All rows of all files."""
+        return sum(file.rows for file in self.files)
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """The runs of all files in file order, with entities and times as numbers."""
+
+    entity: Ordinals  # (run,) numbered by first appearance
+    file: Ordinals  # (run,)
+    start: Ordinals  # (run,)
+    count: Ordinals  # (run,)
+    first: list[Ordinals]  # one (run,) per time column
+    last: list[Ordinals]
+    sorted: Flags  # (run,)
+    entities: int
+
+
+def build_inventory(scans: Sequence[FileRuns]) -> Inventory:
+    """All files' runs -> the inventory. Raises InputRefused where files disagree about a column."""
+    assert scans, "an input without files is refused before it is scanned"
+    scans = sorted(scans, key=lambda scan: scan.file.path)
+    _check_same_columns(scans)
+    encoded, keys = _encode(pa.concat_tables([scan.keys for scan in scans]))
+    runs = _join(scans, encoded, keys.num_rows)
+    order, in_order = _order_in_time(runs)
+    torn = _torn(runs, in_order)
+    layout: Found = "interleaved" if torn.any() else "clustered"
+    files = tuple(scan.file for scan in scans)
+    return Inventory(
+        files=files,
+        columns=scans[0].columns,
+        times=tuple(scans[0].first.column_names),
+        keys=keys,
+        entity_rows=_sum_by_entity(runs),
+        sorted=in_order,
+        segment_entity=runs.entity[order],
+        segment_file=runs.file[order],
+        segment_start=runs.start[order],
+        segment_count=runs.count[order],
+        layout=layout,
+        reason=_why_torn(runs, files, keys, torn) if torn.any() else _why_clustered(runs, in_order),
+        ties=sum(scan.ties for scan in scans) + _ties_at_borders(runs, order, in_order),
+        skipped=sum(scan.skipped for scan in scans),
+        bad=_join_bad(scans),
+    )
+
+
+def describe_entity(keys: Any, entity: int) -> str:
+    """An entity as a user writes it: `tailnum='N123'`."""
+    return ", ".join(f"{name}={_describe_value(keys.column(name)[entity])}" for name in keys.column_names)
+
+
+def _describe_value(value: Any) -> str:
+    return repr(value.as_py()) if pa.types.is_large_string(value.type) else str(value)
+
+
+def _check_same_columns(scans: Sequence[FileRuns]) -> None:
+    wanted = scans[0]
+    for scan in scans:
+        if scan.columns.equals(wanted.columns):
+            continue
+        for ours, theirs in zip(scan.columns, wanted.columns, strict=True):
+            if ours.type != theirs.type:
+                raise InputRefused(
+                    f"Column {ours.name!r} is {ours.type} in {scan.file.path} but {theirs.type} in "
+                    f"{wanted.file.path}: write both with one type, or score them in separate runs."
+                )
+
+
+def _encode(keys: Any) -> tuple[Ordinals, Any]:
+    """Keys (run, entity columns) -> entity numbers (run,) by first appearance, keys (entity, entity columns)."""
+    if keys.num_rows == 0:
+        return np.zeros(0, np.int64), keys
+    numbers, distinct = _encode_column(keys.column(0))
+    if keys.num_columns == 1:
+        return numbers, pa.table([distinct], schema=keys.schema)
+    for column in keys.columns[1:]:
+        more, distinct = _encode_column(column)
+        numbers, _ = _encode_column(pa.chunked_array([pa.array(numbers * len(distinct) + more)]))
+    return numbers, keys.take(pa.array(_first_appearances(numbers)))
+
+
+def _encode_column(column: Any) -> tuple[Ordinals, Any]:
+    encoded = column.dictionary_encode()  # every chunk of the result has the whole column's dictionary
+    numbers = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks]).astype(np.int64)
+    return numbers, encoded.chunk(encoded.num_chunks - 1).dictionary
+
+
+def _first_appearances(numbers: Ordinals) -> Ordinals:
+    return np.flatnonzero(np.diff(np.maximum.accumulate(numbers), prepend=-1) > 0).astype(np.int64)
+
+
+def _join(scans: Sequence[FileRuns], encoded: Ordinals, entities: int) -> _Runs:
+    first = pa.concat_tables([scan.first for scan in scans])
+    last = pa.concat_tables([scan.last for scan in scans])
+    both = table_ordinals(pa.concat_tables([first, last]))  # one call: a text's rank holds within one call only
+    return _Runs(
+        entity=encoded,
+        file=np.repeat(np.arange(len(scans), dtype=np.int64), [len(scan.row_start) for scan in scans]),
+        start=np.concatenate([scan.row_start for scan in scans]),
+        count=np.concatenate([scan.row_count for scan in scans]),
+        first=[column[: len(encoded)] for column in both],
+        last=[column[len(encoded) :] for column in both],
+        sorted=np.concatenate([scan.sorted for scan in scans]),
+        entities=entities,
+    )
+
+
+def _sum_by_entity(runs: _Runs) -> Ordinals:
+    rows = np.zeros(runs.entities, np.int64)
+    np.add.at(rows, runs.entity, runs.count)
+    return rows
+
+
+def _order_in_time(runs: _Runs) -> tuple[Ordinals, Flags]:
+    """Runs by entity, then time, then place -> their order (run,), and which entities are then in order (entity,)."""
+    order = _sort_runs(runs.entity, runs.first)
+    in_order = np.ones(runs.entities, np.bool_)
+    in_order[runs.entity[~runs.sorted]] = False
+    in_order[runs.entity[order[1:]][_overlaps(runs, order)]] = False
+    if not in_order.all():  # what is sorted when it is read must come in file order, or equal times would swap
+        order = _sort_runs(runs.entity, [np.where(in_order[runs.entity], column, 0) for column in runs.first])
+    return order, in_order
+
+
+def _sort_runs(entity: Ordinals, first: list[Ordinals]) -> Ordinals:
+    columns = [entity, *first]
+    falls, _ = compare([column[1:] for column in columns], [column[:-1] for column in columns])
+    if not falls.any():
+        return np.arange(len(entity), dtype=np.int64)
+    return np.lexsort(tuple(reversed(columns))).astype(np.int64, copy=False)
+
+
+def _overlaps(runs: _Runs, order: Ordinals) -> Flags:
+    """Which neighbours (run - 1,) in `order` are one entity's and do not follow each other in time and place."""
+    before, after = order[:-1], order[1:]
+    same = runs.entity[before] == runs.entity[after]
+    later, equal = compare([column[after] for column in runs.first], [column[before] for column in runs.last])
+    overlaps: Flags = same & (later | (equal & (before > after)))
+    return overlaps
+
+
+def _ties_at_borders(runs: _Runs, order: Ordinals, in_order: Flags) -> int:
+    before, after = order[:-1], order[1:]
+    same = (runs.entity[before] == runs.entity[after]) & in_order[runs.entity[after]]
+    _, equal = compare([column[after] for column in runs.first], [column[before] for column in runs.last])
+    return int((same & equal).sum())
+
+
+def _torn(runs: _Runs, in_order: Flags) -> Flags:
+    """Which entities (entity,) make the input interleaved."""
+    torn = ~in_order & ~_together(runs)
+    fresh = np.ones(len(runs.entity), np.bool_)
+    fresh[1:] = (runs.entity[1:] != runs.entity[:-1]) | (runs.file[1:] != runs.file[:-1])
+    entity, file = runs.entity[fresh], runs.file[fresh]
+    if bool(((file[1:] != file[:-1]) | (entity[1:] > entity[:-1])).all()):
+        return torn
+    visits = np.sort(file * runs.entities + entity)  # an entity that a file comes back to is there twice
+    torn[visits[1:][visits[1:] == visits[:-1]] % runs.entities] = True
+    return torn
+
+
+def _together(runs: _Runs) -> Flags:
+    """Which entities (entity,) have no other entity's rows between theirs, over all files in order of path."""
+    fresh = np.ones(len(runs.entity), np.bool_)
+    fresh[1:] = runs.entity[1:] != runs.entity[:-1]
+    together: Flags = np.bincount(runs.entity[fresh], minlength=runs.entities) <= 1
+    return together
+
+
+def _why_clustered(runs: _Runs, in_order: Flags) -> str:
+    apart, unsorted = int((~_together(runs)).sum()), int((~in_order).sum())
+    where = "every entity's rows lie together"
+    if apart:
+        where = f"in every file an entity's rows lie together; {apart:,} entities go on in later files, at later times"
+    if unsorted:
+        return f"{where}; {unsorted:,} entities are not in order of time and are sorted when they are read"
+    return f"{where} and in order of time"
+
+
+def _why_torn(runs: _Runs, files: tuple[SourceFile, ...], keys: Any, torn: Flags) -> str:
+    entity = int(torn.argmax())
+    mine = np.flatnonzero(runs.entity == entity)
+    places = [_place(runs, files, int(run)) for run in mine[:2]]
+    how = "other entities' rows between them"
+    gaps = np.flatnonzero((np.diff(mine) > 1) & (np.diff(runs.file[mine]) == 0))
+    if len(gaps):
+        places = [_place(runs, files, int(run)) for run in mine[gaps[0] : gaps[0] + 2]]
+    elif len(files) > 1:
+        how = "times that overlap or fall"
+    others = f" ({int(torn.sum()) - 1:,} more entities lie like this)" if torn.sum() > 1 else ""
+    return f"entity {describe_entity(keys, entity)} has {' and '.join(places)}, with {how}{others}"
+
+
+def _place(runs: _Runs, files: tuple[SourceFile, ...], run: int) -> str:
+    start, end = int(runs.start[run]), int(runs.start[run] + runs.count[run]) - 1
+    rows = f"row {start}" if start == end else f"rows {start} to {end}"
+    return f"{rows} of {files[int(runs.file[run])].path}"
+
+
+def _join_bad(scans: Sequence[FileRuns]) -> Any:
+    keys = scans[0].keys.schema
+    fields = [pa.field(KEY_PREFIX + field.name, field.type) for field in keys]
+    own = [pa.field("reason", pa.string()), pa.field("file", pa.string()), pa.field("row", pa.int64())]
+    parts = [_place_bad(scan) for scan in scans if scan.bad is not None]
+    return pa.concat_tables([pa.schema(fields + own).empty_table(), *parts])
+
+
+def _place_bad(scan: FileRuns) -> Any:
+    assert scan.bad is not None
+    path = pa.repeat(pa.scalar(scan.file.path, pa.string()), scan.bad.num_rows)
+    return scan.bad.add_column(scan.bad.num_columns - 1, "file", path)

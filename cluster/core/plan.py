@@ -1,0 +1,178 @@
+"""Whole entities -> shards: the units of assignment, of bounded size, longest entity first.
+
+Decides which entities share a shard and in which order shards start. Entities of a shard are neighbours in file order,
+so that a replica reads stretches of files; an entity longer than a shard's bound is alone in one and is streamed. The
+plan depends on nothing but the inventory and the bound: not on listing order, not on the number of replicas. Leaves
+files, replicas and steps alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.core.inventory import KEY_PREFIX, Found, Inventory, SourceFile
+from cluster.core.times import Ordinals
+from cluster.errors import InputRefused
+
+SHARD_ROWS_MIN = 32_768  # below this, opening files and handing out work cost more than scoring
+SHARDS_WANTED = 64  # enough that the last shards end close together on any usual number of replicas
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Whole entities that one replica scores together; `index` 0 starts first."""
+
+    index: int
+    entities: int
+    rows: int
+    longest_rows: int
+    streamed: bool  # exactly one entity, longer than the bound
+
+
+@dataclass(frozen=True)
+class PlanHead:
+    """All of a plan but its segments: small, and stored as JSON."""
+
+    files: tuple[SourceFile, ...]
+    shards: tuple[Shard, ...]
+    entity: tuple[str, ...]  # columns
+    time: tuple[str, ...]  # columns
+    shard_rows: int  # the bound
+    layout: Found
+    reason: str
+    rows_in: int  # = rows_planned + rows_skipped + rows_bad
+    rows_skipped: int
+    rows_bad: int
+    entities: int
+    entities_unsorted: int  # not in order of time: sorted when they are read
+    ties: int
+
+    @property
+    def rows_planned(self) -> int:
+        """Rows that shards hold."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def longest_rows(self) -> int:
+        """Rows of the longest entity."""
+        return max((shard.longest_rows for shard in self.shards), default=0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan with its segments, as arrays over the inventory."""
+
+    head: PlanHead
+    inventory: Inventory
+    shard_entities: tuple[Ordinals, ...]  # per shard: its entities' numbers in the inventory, rising
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The shards, in the order in which they start."""
+        return self.head.shards
+
+    def segments(self, shard_index: int) -> Any:
+        """The segment table of one shard: see `segment_schema`; one row per segment, in output order."""
+        entities = self.shard_entities[shard_index]
+        rows, ordinal = _segment_rows(self.inventory, entities)
+        inventory = self.inventory
+        keys = inventory.keys.take(pa.array(entities)).take(pa.array(ordinal))
+        own = [
+            pa.array(ordinal),
+            pa.array(inventory.segment_file[rows].astype(np.int32)),
+            pa.array(inventory.segment_start[rows]),
+            pa.array(inventory.segment_count[rows]),
+            pa.array(inventory.sorted[entities][ordinal]),
+        ]
+        return pa.table([*own, *keys.columns], schema=segment_schema(inventory.keys.schema))
+
+
+def segment_schema(keys: Any) -> Any:
+    """Columns of a segment table: our own, then every entity column with `key__` before its name."""
+    own = [
+        pa.field("entity", pa.int64()),  # ordinal in the shard
+        pa.field("file", pa.int32()),  # index into the plan's files
+        pa.field("row_start", pa.int64()),
+        pa.field("row_count", pa.int64()),
+        pa.field("sorted", pa.bool_()),  # the entity's segments and rows are in order of time
+    ]
+    return pa.schema(own + [pa.field(KEY_PREFIX + field.name, field.type) for field in keys])
+
+
+def entity_keys(table: Any) -> Any:
+    """The entity columns of a segment table or of a table of bad rows, under their own names."""
+    names = [name for name in table.column_names if name.startswith(KEY_PREFIX)]
+    return table.select(names).rename_columns([name.removeprefix(KEY_PREFIX) for name in names])
+
+
+def choose_shard_rows(rows: int, *, rows_per_file: int) -> int:
+    """The bound of a shard for an input of `rows` rows: a 64th of it, at least 32,768, and at most one output file."""
+    return max(1, min(rows_per_file, max(SHARD_ROWS_MIN, rows // SHARDS_WANTED)))
+
+
+def make_plan(inventory: Inventory, *, shard_rows: int) -> Plan:
+    """Put every entity into one shard. Raises InputRefused for an interleaved input."""
+    assert shard_rows > 0
+    _refuse_interleaved(inventory)
+    groups = _cut(inventory.entity_rows, shard_rows)
+    longest = np.array([inventory.entity_rows[group].max() for group in groups], np.int64)
+    groups = [groups[i] for i in np.argsort(-longest, kind="stable")]
+    shards = tuple(_shard(i, inventory.entity_rows[group], shard_rows) for i, group in enumerate(groups))
+    head = PlanHead(
+        files=inventory.files,
+        shards=shards,
+        entity=tuple(inventory.keys.column_names),
+        time=inventory.times,
+        shard_rows=shard_rows,
+        layout=inventory.layout,
+        reason=inventory.reason,
+        rows_in=inventory.rows_in,
+        rows_skipped=inventory.skipped,
+        rows_bad=inventory.bad.num_rows,
+        entities=len(inventory.entity_rows),
+        entities_unsorted=int((~inventory.sorted).sum()),
+        ties=inventory.ties,
+    )
+    assert head.rows_in == head.rows_planned + head.rows_skipped + head.rows_bad
+    return Plan(head, inventory, tuple(groups))
+
+
+def _refuse_interleaved(inventory: Inventory) -> None:
+    if inventory.layout == "interleaved":
+        raise InputRefused(
+            f"The input is interleaved: {inventory.reason}; sort it by {', '.join(inventory.keys.column_names)} and "
+            f"{', '.join(inventory.times)} first, so that each entity's rows lie together."
+        )
+
+
+def _shard(index: int, entity_rows: Ordinals, shard_rows: int) -> Shard:
+    longest = int(entity_rows.max())
+    return Shard(index, len(entity_rows), int(entity_rows.sum()), longest, streamed=longest > shard_rows)
+
+
+def _cut(entity_rows: Ordinals, shard_rows: int) -> list[Ordinals]:
+    """Entities in file order -> the entities of each shard, in order of each shard's first entity."""
+    long = entity_rows > shard_rows
+    groups = [np.array([entity], np.int64) for entity in np.flatnonzero(long)]
+    short = np.flatnonzero(~long).astype(np.int64)
+    ends = np.cumsum(entity_rows[short])
+    start = 0
+    while start < len(short):
+        before = int(ends[start - 1]) if start else 0
+        end = int(np.searchsorted(ends, before + shard_rows, side="right"))
+        groups.append(short[start:end])
+        start = end
+    return sorted(groups, key=lambda group: int(group[0]))
+
+
+def _segment_rows(inventory: Inventory, entities: Ordinals) -> tuple[Ordinals, Ordinals]:
+    """Entities (entity,) -> their segments' rows (segment,) and for each its entity's ordinal (segment,)."""
+    start = np.searchsorted(inventory.segment_entity, entities, side="left")
+    count = np.searchsorted(inventory.segment_entity, entities, side="right") - start
+    ordinal = np.repeat(np.arange(len(entities), dtype=np.int64), count)
+    inside = np.arange(len(ordinal), dtype=np.int64) - np.repeat(np.cumsum(count) - count, count)
+    return np.repeat(start, count) + inside, ordinal

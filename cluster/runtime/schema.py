@@ -1,0 +1,151 @@
+"""Whether a file has the columns that the configuration asks for, in types that can be used.
+
+Decides, from a schema alone, every refusal of a column; each names the column, the file and what to do. Leaves values
+alone: nulls, NaN and unknown words are found when rows are read.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from cluster.core.settings import InputSettings
+from cluster.core.times import is_key_type, is_time_type, plain_type
+from cluster.errors import InputRefused
+from cluster.runtime.source import open_source
+
+if TYPE_CHECKING:
+    from lstm_core.contract import ModelContract
+
+_NAMES_SHOWN = 12
+
+
+def needed_columns(settings: InputSettings) -> dict[str, str]:
+    """Every column that the run reads, once -> the setting that asks for it first."""
+    asked: dict[str, str] = {}
+    for setting, columns in (
+        ("input.entity", settings.entity),
+        ("input.time", settings.time),
+        ("input.features", settings.feature_columns),
+        ("output.keep", settings.keep),
+        ("train.target", settings.target),
+    ):
+        for column in columns:
+            asked.setdefault(column, setting)
+    return asked
+
+
+def check_columns(schema: Any, settings: InputSettings, path: str) -> Any:
+    """One file's pa.Schema -> its needed columns as a pa.Schema in plain types, numeric features as double.
+
+    Raises InputRefused for a column that is missing, there twice, or of a type that cannot be used.
+    """
+    for column, setting in needed_columns(settings).items():
+        _check_there(schema, column, setting, path)
+    for column in settings.entity:
+        _check_entity(schema.field(column), path)
+    for column in settings.time:
+        _check_time(schema.field(column), path, first=column == settings.time[0])
+    for column in (*settings.feature_columns, *settings.target):
+        _check_feature(schema.field(column), settings, path)
+    return _plain_schema(schema, settings)
+
+
+def check_schema(settings: InputSettings, contract: ModelContract, files: Sequence[str]) -> None:
+    """Check the first file against the configuration and the model, before anything is started.
+
+    That every other file has the same columns is checked where each is opened anyway, by the scan. Raises InputRefused
+    for its columns, InputBroken where the file cannot be read.
+    """
+    with open_source(files[0]) as parquet:
+        schema = parquet.schema_arrow
+    check_columns(schema, settings, files[0])
+    kinds = {wanted.name: wanted.kind for wanted in contract.inputs}
+    for name, columns in settings.features:
+        if kinds.get(name) == "categorical":
+            for column in columns:
+                _check_codes(schema.field(column), settings, name, files[0])
+
+
+def _plain_schema(schema: Any, settings: InputSettings) -> Any:
+    as_they_are = {*settings.entity, *settings.time, *settings.keep}
+    fields = []
+    for column in needed_columns(settings):
+        plain = plain_type(schema.field(column).type)
+        number = column not in as_they_are and _is_number(plain)
+        fields.append(pa.field(column, pa.float64() if number else plain))
+    return pa.schema(fields)
+
+
+def _check_there(schema: Any, column: str, setting: str, path: str) -> None:
+    count = schema.names.count(column)
+    if count == 1:
+        return
+    if count > 1:
+        raise InputRefused(
+            f"{setting}: column {column!r} is there {count} times in {path}: write the file with distinct names."
+        )
+    near = difflib.get_close_matches(column, schema.names, n=1)
+    hint = f"the nearest name is {near[0]!r}; " if near else ""
+    raise InputRefused(f"{setting}: there is no column {column!r} in {path}; {hint}it has {_list(schema.names)}.")
+
+
+def _list(names: Sequence[str]) -> str:
+    if not names:
+        return "no columns"
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
+
+
+def _check_entity(field: Any, path: str) -> None:
+    if not is_key_type(field.type):
+        raise InputRefused(
+            f"input.entity: column {field.name!r} of {path} is {field.type}, which cannot name an entity: "
+            "use text, whole numbers, bytes or dates."
+        )
+
+
+def _check_time(field: Any, path: str, *, first: bool) -> None:
+    of_day = pa.types.is_time(plain_type(field.type))
+    if not is_time_type(field.type) or (first and of_day):
+        raise InputRefused(
+            f"input.time: column {field.name!r} of {path} is {field.type}, which cannot order rows in time: "
+            "use a timestamp, a date, whole numbers or ISO 8601 text."
+        )
+
+
+def _check_feature(field: Any, settings: InputSettings, path: str) -> None:
+    plain = plain_type(field.type)
+    if field.name in settings.vocabulary:
+        if is_key_type(plain):
+            return
+        wanted = "a vocabulary needs text or whole numbers"
+    elif _is_number(plain):
+        return
+    elif pa.types.is_large_string(plain):
+        wanted = f"make it a number, or name its words in [input.vocabulary] as {field.name}"
+    else:
+        wanted = "make it a number"
+    raise InputRefused(
+        f"input.features: column {field.name!r} of {path} is {field.type}, which is no feature: {wanted}."
+    )
+
+
+def _check_codes(field: Any, settings: InputSettings, input_name: str, path: str) -> None:
+    plain = plain_type(field.type)
+    if field.name in settings.vocabulary or pa.types.is_integer(plain) or pa.types.is_boolean(plain):
+        return
+    raise InputRefused(
+        f"input.features: the model's input {input_name!r} takes whole numbers, but column {field.name!r} of {path} "
+        f"is {field.type}: write it as an integer, or name its words in [input.vocabulary]."
+    )
+
+
+def _is_number(plain: Any) -> bool:
+    types = pa.types
+    return bool(
+        types.is_integer(plain) or types.is_floating(plain) or types.is_boolean(plain) or types.is_decimal(plain)
+    )
