@@ -27,10 +27,21 @@ _METADATA = "metadata.json"
 _WEIGHTS = "model.weights.h5"
 
 # Keys of a layer's configuration that cannot move a score: how it was built, trained or shaped for one batch.
-_UNTOUCHED_BY = frozenset({"build_config", "compile_config", "build_input_shape", "shared_object_id", "trainable"})
+_UNTOUCHED_BY = frozenset(
+    {
+        "build_config",
+        "compile_config",
+        "build_input_shape",
+        "shared_object_id",
+        "trainable",
+        "stateful",
+        "unroll",
+        "seed",
+    }
+)
 _TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
 # Groups of the weights file that hold no weights: a dropout's random seed, and what `compile` and `fit` leave behind.
-_NOT_WEIGHTS = ("seed_generator", "optimizer", "metric", "loss_tracker")
+_NOT_WEIGHTS = frozenset({"optimizer", "metrics", "seed_generator", "_random_generator"})
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,7 @@ def _weight_paths(file: Any) -> list[str]:
     paths: list[str] = []
 
     def visit(path: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and not any(word in path for word in _NOT_WEIGHTS):
+        if isinstance(item, h5py.Dataset) and _NOT_WEIGHTS.isdisjoint(path.split("/")):
             paths.append(path)
 
     file.visititems(visit)
@@ -106,11 +117,14 @@ def _canonical(value: Any) -> Any:
         return value
     if value.get("class_name") == "__keras_tensor__":  # its shape repeats the batch size; its history is the edge
         return value["config"]["keras_history"]
-    return {key: _canonical_entry(key, item) for key, item in value.items() if _counts(key)}
+    return {key: _canonical_entry(key, item) for key, item in value.items() if _counts(key, item)}
 
 
-def _counts(key: str) -> bool:
-    return key not in _UNTOUCHED_BY and key != "stateful" and key != "seed" and not key.endswith(_TRAINING_ONLY)
+def _counts(key: str, value: Any) -> bool:
+    """Whether an entry can move a score. None is Keras's default, written by some of its versions and not by others."""
+    if value is None or (key == "training" and value is False):
+        return False
+    return key not in _UNTOUCHED_BY and not key.endswith(_TRAINING_ONLY)
 
 
 def _canonical_entry(key: str, value: Any) -> Any:

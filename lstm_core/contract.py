@@ -41,6 +41,13 @@ class OutputContract:
     name: str
     values: int
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One name per score value: the output's own, numbered where it has several."""
+        if self.values == 1:
+            return (self.name,)
+        return tuple(f"{self.name}_{index}" for index in range(self.values))
+
 
 @dataclass(frozen=True)
 class RecurrentContract:
@@ -67,8 +74,8 @@ class ModelContract:
 
     @property
     def score_names(self) -> tuple[str, ...]:
-        """One name per score value: the output's name, numbered where it has several values."""
-        return tuple(name for output in self.outputs for name in _value_names(output))
+        """One name per score value, over all outputs."""
+        return tuple(name for output in self.outputs for name in output.names)
 
     @property
     def score_values(self) -> int:
@@ -79,10 +86,6 @@ class ModelContract:
     def state_bytes(self) -> int:
         """Bytes of state that one slot holds."""
         return _FLOAT32_BYTES * sum(prod(shape) for layer in self.recurrent for shape in layer.state_shapes)
-
-
-def _value_names(output: OutputContract) -> list[str]:
-    return [output.name] if output.values == 1 else [f"{output.name}_{index}" for index in range(output.values)]
 
 
 def read_contract(blob: bytes, *, name: str) -> ModelContract:

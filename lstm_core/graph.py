@@ -12,7 +12,7 @@ from typing import Any
 
 from lstm_core.layers import apply_layer, check_policy, is_builtin, refuse_unfit
 from lstm_core.operations import apply_operation, constant_shape
-from lstm_core.recurrent import KINDS, apply_recurrent
+from lstm_core.recurrent import KINDS, apply_recurrent, check_initial_state
 from lstm_core.tracing import Call, Constant, Tensor, Trace, Use, tensors_of
 
 Edge = tuple[str, int]  # a layer's name, and which of its calls
@@ -26,7 +26,7 @@ def input_layers(spec: dict[str, Any]) -> list[dict[str, Any]]:
     layers = spec["config"]["layers"]
     if spec["class_name"] == "Sequential":
         return [layer for layer in layers[:1] if layer["class_name"] == "InputLayer"]
-    by_name = {layer["config"]["name"]: layer for layer in layers}
+    by_name = {_layer_name(layer): layer for layer in layers}
     return [by_name[name] for name, _, _ in references(spec["config"]["input_layers"])]
 
 
@@ -68,8 +68,13 @@ def _walk_sequential(model: Call, tensors: list[Tensor]) -> tuple[Tensor, ...]:
 
 
 def _inner(model: Call, spec: dict[str, Any], position: int, *, args: tuple[Any, ...], kwargs: Any = None) -> Call:
-    path = (*model.path, str(spec["config"]["name"]))
+    path = (*model.path, _layer_name(spec))
     return Call(model.trace, spec, path, (*model.place, position), args, kwargs or {})
+
+
+def _layer_name(spec: dict[str, Any]) -> str:
+    """The name that edges use; a custom layer may leave it out of its configuration, and a wrapped one has no edges."""
+    return str(spec.get("name") or spec["config"].get("name") or spec["class_name"])
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class _Walk:
         self._model = model
         self._made: dict[Edge, tuple[Tensor, ...]] = {}
         for spec, tensor in zip(input_layers(model.spec), tensors, strict=True):
-            self._made[(spec["config"]["name"], 0)] = (tensor,)
+            self._made[(_layer_name(spec), 0)] = (tensor,)
 
     def outputs(self) -> tuple[Tensor, ...]:
         waiting = list(_nodes(self._model))
@@ -96,8 +101,15 @@ class _Walk:
             if len(later) == len(waiting):
                 self._model.trace.refuse(f"its configuration names layer '{later[0].edge[0]}' but not what feeds it")
             waiting = later
-        ends = references(self._model.spec["config"]["output_layers"])
-        return tuple(self._made[(name, call)][index] for name, call, index in ends)
+        return tuple(self._made[edge][index] for edge, index in self._ends())
+
+    def _ends(self) -> Iterator[tuple[Edge, int]]:
+        """Where the outputs come from. Among outputs, not elsewhere, Keras counts a nested Functional model's calls
+        from 1: it starts with a node of its own."""
+        config = self._model.spec["config"]
+        nested = {_layer_name(layer) for layer in config["layers"] if layer["class_name"] in ("Functional", "Model")}
+        for name, call, index in references(config["output_layers"]):
+            yield (name, call - (name in nested)), index
 
     def _apply_if_ready(self, node: _Node) -> bool:
         if any((name, call) not in self._made for name, call, _ in _histories(node.arguments)):
@@ -124,7 +136,7 @@ class _Walk:
 
 def _nodes(model: Call) -> Iterator[_Node]:
     for position, spec in enumerate(model.spec["config"]["layers"]):
-        name = str(spec["config"]["name"])
+        name = _layer_name(spec)
         for index, arguments in enumerate(spec.get("inbound_nodes", ())):
             if not isinstance(arguments, dict):
                 model.trace.refuse("its configuration was written by Keras 2; load it in Keras 3 and save it again")
@@ -170,6 +182,7 @@ def _check_kind(call: Call) -> None:
 
 
 def _check_arguments(call: Call) -> None:
+    check_initial_state(call)
     for tensor in tensors_of([call.args, call.kwargs]):
         if tensor.final_of is not None:
             call.refuse(

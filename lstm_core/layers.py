@@ -17,7 +17,7 @@ Rule = Callable[[Call], Tensor]
 
 _MIXES = "mixes the rows of a series along time"
 _OUTSIDE = "use recurrent layers for what looks along time"
-# Why a layer is unfit (completes "layer X ..."), and what to do instead.
+# How the names of unfit layers start, why they are unfit (completes "layer X ..."), and what to do instead.
 _UNFIT_FAMILIES: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("Bidirectional",), "reads the series backwards too, so a score would depend on rows that come later",
      "use a forward recurrent layer and train the model again"),
@@ -26,13 +26,13 @@ _UNFIT_FAMILIES: tuple[tuple[tuple[str, ...], str, str], ...] = (
      "leave it out: series of different lengths need no padding here"),
     (("GroupNormalization",), "normalises over the time axis, so a score would depend on the other rows of its chunk",
      "use LayerNormalization(axis=-1)"),
-    (("GlobalAveragePooling", "GlobalMaxPooling", "GlobalAvgPool", "GlobalMaxPool", "AveragePooling", "MaxPooling"),
-     f"pools: it {_MIXES}", _OUTSIDE),
+    (("Global", "Average", "Avg", "MaxPool", "Adaptive"), f"pools: it {_MIXES}", _OUTSIDE),
     (("ConvLSTM",), "keeps a state of images, which is not supported", "use LSTM, GRU, SimpleRNN or RNN(cells)"),
     (("Conv", "SeparableConv", "DepthwiseConv"), f"is a convolution: it {_MIXES}", _OUTSIDE),
-    (("Attention", "AdditiveAttention", "MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention"),
+    (("Attention", "AdditiveAttention", "MultiHeadAttention", "GroupQueryAttention", "DotProductAttention"),
      f"is attention: it {_MIXES}", _OUTSIDE),
-    (("Dot", "Cropping", "ZeroPadding", "UpSampling", "Resizing"), _MIXES, _OUTSIDE),
+    (("Dot", "Cropping", "ZeroPadding", "UpSampling", "Cumsum", "Cumprod", "Roll", "Flip", "Sort", "Einsum", "Diff"),
+     _MIXES, _OUTSIDE),
     (("RepeatVector",), "makes a series of one vector, which belongs to a window and to no row",
      "give that input as a series of its own, one vector per row"),
 )  # fmt: skip
@@ -71,15 +71,13 @@ def apply_layer(call: Call) -> tuple[Tensor, ...]:
 
 
 def refuse_unfit(call: Call) -> None:
-    """Refuse a layer known to be unfit, with the reason of its family."""
-    for kinds, does, remedy in _UNFIT_FAMILIES:
-        exact = call.kind in kinds
-        if exact or (call.kind[-2:] in ("1D", "2D", "3D") and call.kind not in _SAME_SHAPE and _starts(call, kinds)):
-            call.refuse(does, remedy)
-
-
-def _starts(call: Call, kinds: tuple[str, ...]) -> bool:
-    return any(call.kind.startswith(kind) for kind in kinds)
+    """Refuse a layer or operation known to be unfit, with the reason of its family."""
+    for prefixes, does, remedy in _UNFIT_FAMILIES:
+        if not call.kind.startswith(prefixes) or call.kind in _MERGES:
+            continue
+        if call.inputs and not any(tensor.timed for tensor in call.inputs):
+            call.refuse("is not supported inside TimeDistributed", "use Dense, Flatten, Reshape or normalisation there")
+        call.refuse(does, remedy)
 
 
 def check_policy(call: Call) -> None:
@@ -95,7 +93,7 @@ def check_policy(call: Call) -> None:
 def _check_activation(call: Call) -> None:
     """Refuse a function that may mix rows: a custom one, or one along time."""
     activation = call.config.get("activation")
-    if activation is None or activation in _ACTIVATIONS:
+    if activation is None or (isinstance(activation, str) and activation in _ACTIVATIONS):
         return
     if isinstance(activation, dict) and is_builtin(activation) and activation["class_name"] in ("ReLU", "LeakyReLU"):
         return

@@ -1,4 +1,4 @@
-"""Rules for `keras.ops` in a model's graph: `x + y`, `x[..., :2]`, `ops.mean(x, axis=-1)`. Fit if they leave time alone.
+"""Rules for `keras.ops` in a graph (`x + y`, `x[..., :2]`, `ops.mean(x, axis=-1)`): fit where they leave time alone.
 
 An operation that is not listed is refused: the list holds what was thought through, not what happens to work.
 """
@@ -17,8 +17,8 @@ Rule = Callable[[Call], Tensor]
 _ELEMENTWISE = words(
     "Abs Absolute Add Arctan Ceil Celu Clip Cos Cosh Divide DivideNoNan Elu Erf Exp Exp2 Expm1 Floor FloorDivide"
     " Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu Log Log10 Log1p Log2 LogSigmoid Logaddexp Maximum Minimum"
-    " Mod Multiply NanToNum Negative Power ReLU Reciprocal Relu Relu6 Round Rsqrt Selu Sigmoid Sign Silu Sin Sinh"
-    " SoftShrink Softplus Softsign SparsePlus Sqrt Square SquaredDifference Squareplus Subtract Swish Tanh TanhShrink"
+    " Mish Mod Multiply NanToNum Negative Power ReLU Reciprocal Relu Relu6 Round Rsqrt Selu Sigmoid Sign Silu Sin Sinh"
+    " SoftShrink Softplus Softsign SparsePlus Sqrt Square StopGradient Squareplus Subtract Tan Tanh TanhShrink"
     " TrueDivide Trunc Where"
 )
 _TESTS = words(

@@ -19,7 +19,7 @@ def apply_recurrent(call: Call) -> tuple[Tensor, ...]:
     """The sequence that the layer gives, then its final states where it returns them."""
     _check_sequence(call)
     _check_flags(call)
-    _check_wiring(call)
+    _check_only_use(call)
     cells = _cells(call)
     states = tuple((units,) for kind, units in cells for _ in range(_STATES[kind]))
     _record(call, states)
@@ -54,13 +54,17 @@ def _check_flags(call: Call) -> None:
         )
 
 
-def _check_wiring(call: Call) -> None:
+def check_initial_state(call: Call) -> None:
+    """Refuse a recurrent layer whose state is given to it: asked before anything else, since it explains the rest."""
     wired = call.args[1] if len(call.args) > 1 else None
-    if wired is not None or call.kwargs.get("initial_state") is not None:
+    if call.kind in KINDS and (wired is not None or call.kwargs.get("initial_state") is not None):
         call.refuse(
             "has initial_state wired in, which would overwrite the carried state at every chunk",
             "leave initial_state out: every entity starts from a zero state",
         )
+
+
+def _check_only_use(call: Call) -> None:
     if call.place in call.trace.recurrent:
         call.refuse(
             "is applied more than once, so its state would be advanced twice a row",

@@ -311,3 +311,15 @@ def prepared_rows() -> Any:
         _rnn(layers.LSTM, name="memory"),
         layers.UnitNormalization(name="unit"),
     )
+
+
+@fit
+def nested_model_at_the_end() -> Any:
+    """Outputs that come straight from a nested Functional model, called twice over."""
+    inner_rows = keras.Input((None, FEATURES), name="inner_rows")
+    inner = keras.Model(
+        inner_rows, [layers.Dense(1, name="up")(inner_rows), layers.Dense(2, name="down")(inner_rows)], name="inner"
+    )
+    rows = numbers()
+    hidden = _rnn(layers.LSTM, FEATURES, name="memory")(rows)
+    return seeded(keras.Model(rows, [*inner(hidden), inner(rows)[0]]))
