@@ -1,0 +1,126 @@
+"""`slotcar plan CONFIG`: what `score` would do, without loading a model's weights into replicas or starting a cluster.
+
+Reads footers and key columns in threads of this machine. Where the number of replicas is not configured, it predicts
+for one per CPU of this machine, which is what an embedded cluster would have.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from cluster.core.inventory import FileRuns, Inventory
+from cluster.core.plan import Plan, choose_shard_rows, make_plan
+from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
+from cluster.runtime.listing import list_files
+from cluster.runtime.planning import make_inventory
+from cluster.runtime.schema import check_schema
+from jobs.config import Config
+from lstm_core.contract import ModelContract, read_contract
+from lstm_core.packing import predict
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """What a run would find and do."""
+
+    layout: str
+    reason: str  # why this layout
+    files: int
+    rows_in: int  # = rows + rows_skipped + rows_bad
+    rows: int  # that would be scored, as far as key columns tell
+    rows_skipped: int  # outside since and until
+    rows_bad: int  # without an entity or a time
+    entities: int
+    entities_unsorted: int  # not in order of time: sorted when they are read
+    ties: int  # rows whose time is that of the row before them
+    longest_rows: int  # of the longest entity
+    shards: int
+    shard_rows: int  # the bound of a shard, in rows
+    slots: int
+    chunk: int
+    replicas: int
+    steps: int  # of each replica
+    steps_lower_bound: int  # no schedule takes fewer
+    slot_occupancy: float  # share of slot-steps that carry an entity
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain values, for JSON."""
+        return asdict(self)
+
+    def render(self) -> RenderableType:
+        """The report as a table for a terminal."""
+        table = Table(show_header=False)
+        table.add_row("layout", f"{self.layout}: {self.reason}")
+        table.add_row("files", f"{self.files:,}")
+        table.add_row("rows", f"{self.rows:,} of {self.rows_in:,}{self._left_out()}")
+        table.add_row("entities", f"{self.entities:,}, the longest with {self.longest_rows:,} rows")
+        table.add_row("equal times", f"{self.ties:,} rows")
+        table.add_row("shards", f"{self.shards:,} of at most {self.shard_rows:,} rows, or one longer entity")
+        table.add_row("replicas", f"{self.replicas:,} of {self.slots:,} slots, {self.chunk:,} timesteps a step")
+        table.add_row("steps", f"{self.steps:,} per replica; at least {self.steps_lower_bound:,}")
+        table.add_row("slot occupancy", f"{self.slot_occupancy:.1%}")
+        return table
+
+    def _left_out(self) -> str:
+        skipped = f"; {self.rows_skipped:,} outside since and until" if self.rows_skipped else ""
+        return skipped + (f"; {self.rows_bad:,} without entity or time" if self.rows_bad else "")
+
+
+def run(config: Config) -> PlanReport:
+    """Plan the run that `config` asks for. Raises UsageError for what `score` would refuse, InputBroken as it would."""
+    contract = read_contract(config.model_bytes(), name=str(config.model.path))
+    settings = config.input_settings(contract)
+    rows_per_file = config.output_settings(contract).rows_per_file
+    inventory = _take_inventory(settings, contract)
+    shard_rows = choose_shard_rows(inventory.rows_in, rows_per_file=rows_per_file)
+    made = make_plan(inventory, shard_rows=shard_rows)
+    return report(made, config.step_settings(contract), _replicas(config.cluster_settings()))
+
+
+def report(plan: Plan, step: StepSettings, replicas: int) -> PlanReport:
+    """A plan, and what scoring it with `replicas` replicas would take."""
+    head = plan.head
+    expected = predict(plan.inventory.entity_rows, slots=step.slots, chunk=step.chunk, replicas=replicas)
+    return PlanReport(
+        layout=head.layout,
+        reason=head.reason,
+        files=len(head.files),
+        rows_in=head.rows_in,
+        rows=head.rows_planned,
+        rows_skipped=head.rows_skipped,
+        rows_bad=head.rows_bad,
+        entities=head.entities,
+        entities_unsorted=head.entities_unsorted,
+        ties=head.ties,
+        longest_rows=head.longest_rows,
+        shards=len(head.shards),
+        shard_rows=head.shard_rows,
+        slots=step.slots,
+        chunk=step.chunk,
+        replicas=replicas,
+        steps=expected.steps,
+        steps_lower_bound=expected.lower_bound_steps,
+        slot_occupancy=expected.occupancy,
+    )
+
+
+def _take_inventory(settings: InputSettings, contract: ModelContract) -> Inventory:
+    files = list_files(settings)
+    check_schema(settings, contract, files)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+
+        def scan_all(scan: Callable[[str], FileRuns], paths: Sequence[str]) -> Iterable[FileRuns]:
+            return threads.map(scan, paths)
+
+        return make_inventory(settings, scan_all, files)
+
+
+def _replicas(settings: ClusterSettings) -> int:
+    return settings.replicas or max(1, int((os.cpu_count() or 1) / max(settings.cpus_per_replica, 1)))
