@@ -80,7 +80,8 @@ class Packer:
         self._admission = np.full(slots, IDLE, np.int64)
         self._stream = np.full(slots, IDLE, np.int64)  # the unfinished series that holds the slot
         self._waiting: deque[_Admitted] = deque()
-        self._held: dict[int, _Piece] = {}  # next piece of a series that has not used up the one before
+        self._open: set[int] = set()  # unfinished series, waiting for a slot or in one
+        self._held: dict[int, deque[_Piece]] = {}  # pieces of such a series that come after the one admitted
         self._admission_count = 0
 
     def admit(self, starts: Ints, lengths: Ints) -> int:
@@ -97,17 +98,18 @@ class Packer:
     def admit_piece(self, stream: int, start: int, length: int, *, final: bool) -> int:
         """Adds the next piece of the series `stream`, which keeps its slot from the first piece to the final one.
 
-        A piece that is not final must fill whole chunks: where a chunk is cut is part of a score's last bits.
+        A piece that is not final must fill whole chunks: where a chunk is cut is part of a score's last bits. A final
+        piece without rows ends a series whose slot is held open.
         """
-        assert length > 0, "a piece without rows has nothing to score"
+        assert length > 0 or final, "only a final piece may have no rows"
         assert final or length % self.chunk == 0, f"piece of {length} rows does not fill chunks of {self.chunk}"
         number = self._number()
-        piece = _Piece(number, start, length, final)
-        if (self._stream == stream).any():
-            assert stream not in self._held, f"series {stream} has a piece waiting already"
-            self._held[stream] = piece
-        else:
+        if stream in self._open:
+            self._held.setdefault(stream, deque()).append(_Piece(number, start, length, final))
+        elif length > 0:
             self._waiting.append(_Admitted(number, np.array([start]), np.array([length]), stream, final))
+            if not final:
+                self._open.add(stream)
         return number
 
     @property
@@ -116,11 +118,15 @@ class Packer:
         return sum(len(admitted.starts) - admitted.taken for admitted in self._waiting)
 
     @property
+    def idle_count(self) -> int:
+        """Slots that hold no entity now."""
+        return int(np.count_nonzero((self._left == 0) & self._final))
+
+    @property
     def free_count(self) -> int:
         """Slots that would be idle in the next step if nothing more were admitted."""
         self._continue_streams()
-        idle = int(np.count_nonzero((self._left == 0) & self._final))
-        return max(0, idle - self.waiting_count) + len(self.starving)
+        return max(0, self.idle_count - self.waiting_count) + len(self.starving)
 
     @property
     def starving(self) -> Ints:
@@ -156,13 +162,21 @@ class Packer:
         return self._admission_count - 1
 
     def _continue_streams(self) -> None:
-        # Loops over unfinished long series with a piece at hand, a few per thousand steps.
-        for stream, piece in list(self._held.items()):
-            slot = int(np.flatnonzero(self._stream == stream)[0])
-            if self._left[slot] == 0:
-                self._next_row[slot], self._left[slot] = piece.start, piece.length
-                self._admission[slot], self._final[slot] = piece.number, piece.final
-                del self._held[stream]
+        # Loops over the unfinished long series with a piece at hand, of which there are few.
+        for stream, pieces in list(self._held.items()):
+            slots = np.flatnonzero((self._stream == stream) & (self._left == 0))
+            if len(slots):
+                self._continue(int(slots[0]), stream, pieces.popleft())
+                if not pieces:
+                    del self._held[stream]
+
+    def _continue(self, slot: int, stream: int, piece: _Piece) -> None:
+        self._next_row[slot], self._left[slot] = piece.start, piece.length
+        self._admission[slot], self._final[slot] = piece.number, piece.final
+        if piece.final:
+            self._open.discard(stream)
+        if not piece.length:
+            self._stream[slot] = IDLE
 
     def _fill_free_slots(self) -> None:
         free = np.flatnonzero((self._left == 0) & self._final)

@@ -13,7 +13,6 @@ It leaves alone: whether the model is fit for chunks (`contract`), and the fixed
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 from dataclasses import dataclass
@@ -65,22 +64,24 @@ def save_model(model: Any) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "model.keras")
         model.save(path)
-        with io.open(path, "rb") as file:
+        with open(path, "rb") as file:
             return file.read()
 
 
 def build_step_model(model: Any) -> StepModel:
     """Rebuilds `model` as a step model. Any slot count and any chunk fit it: `replica` fixes both."""
     walk = _Walk()
-    rows = [keras.Input(batch_shape=(None, None, *tensor.shape[2:]), dtype=tensor.dtype, name=tensor.name.split(":")[0])
-            for tensor in model.inputs]
+    rows = [
+        keras.Input(batch_shape=(None, None, *tensor.shape[2:]), dtype=tensor.dtype, name=tensor.name.split(":")[0])
+        for tensor in model.inputs
+    ]
     scores = tree.flatten(walk.through(model, tree.pack_sequence_as(as_functional(model).input, rows)))
     step = keras.Model([*rows, walk.valid, *walk.states_in], [*scores, *walk.states_out])
     walk.copy_weights()
     return StepModel(
         model=step,
         input_names=tuple(tensor.name for tensor in rows),
-        output_names=tuple(model.output_names),
+        output_names=tuple(as_functional(model).output_names),
         states=tuple(walk.states),
     )
 

@@ -29,7 +29,9 @@ class Reference:
 
     def score(self, rows: Sequence[Array]) -> list[Array]:
         """Scores of one entity: rows (step, feature) or (step,) per input -> (step, score) per output."""
-        batch = keras.tree.pack_sequence_as(as_functional(self._model).input, [np.asarray(array)[None] for array in rows])
+        batch = keras.tree.pack_sequence_as(
+            as_functional(self._model).input, [np.asarray(array)[None] for array in rows]
+        )
         outputs = self._model(batch, training=False)
         return [np.asarray(output)[0] for output in keras.tree.flatten(outputs)]
 

@@ -54,17 +54,20 @@ class StatefulReplica:
             model = load_model(model, name="the model")
         self.shape = shape
         self.step_model: StepModel = build_step_model(model)
+        self.row_dtypes = tuple(np.dtype(spec.dtype.as_numpy_dtype) for spec in self._row_specs())
+        self._states: list[Any] = []
         self._function = self._compile()
         self.reset_all()
 
     def step(self, rows: Sequence[Array], reset: Array, lengths: Array) -> list[Any]:
         """One model call on all slots.
 
-        rows: one array per model input, (slot, step, feature) or (slot, step), as `row_dtypes` say.
+        rows: one array per model input, (slot, step, feature) or (slot, step); cast to `row_dtypes` where they differ.
         reset: bool (slot,); the slot starts from zero state. lengths: int32 (slot,); valid rows, 0 for an idle slot.
         Returns one tensor per model output, (slot, step, score); what stands behind a slot's length has no meaning.
         """
-        scores, self._states = self._function(list(rows), reset, lengths, self._states)
+        cast = [array.astype(dtype, copy=False) for array, dtype in zip(rows, self.row_dtypes, strict=True)]
+        scores, self._states = self._function(cast, reset, lengths, self._states)
         return list(scores)
 
     @property
@@ -87,11 +90,6 @@ class StatefulReplica:
         """Zero state in every slot."""
         slots = self.shape.slots
         self._states = [tf.zeros((slots, *state.shape), tf.float32) for state in self.step_model.states]
-
-    @property
-    def row_dtypes(self) -> tuple[np.dtype[Any], ...]:
-        """What the arrays of `rows` must hold, by input."""
-        return tuple(np.dtype(spec.dtype.as_numpy_dtype) for spec in self._row_specs())
 
     def warm_up(self) -> None:
         """Compiles the step on zeros, and leaves the state at zero."""

@@ -1,0 +1,53 @@
+"""What the scheduler asks for. The runtime carries it out, in order; simulations pretend to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.core.commit import Fragment
+
+
+@dataclass(frozen=True)
+class StartReplica:
+    """Start one more replica."""
+
+    replica: int
+
+
+@dataclass(frozen=True)
+class Assign:
+    """Lease a shard to a replica under an attempt number."""
+
+    replica: int
+    shard: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Write the fragment's record and publish it."""
+
+    fragment: Fragment
+
+
+@dataclass(frozen=True)
+class Discard:
+    """Remove a staged fragment: its attempt is stale, or the same fragment is committed already."""
+
+    fragment: Fragment
+    why: str
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Every shard is committed."""
+
+
+@dataclass(frozen=True)
+class Fail:
+    """Stop: the run cannot be finished now."""
+
+    cause: str
+
+
+Action = StartReplica | Assign | Commit | Discard | Finish | Fail

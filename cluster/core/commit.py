@@ -1,0 +1,100 @@
+"""The commit, as data: what is written in which order, and what a listing means afterwards.
+
+Order of one fragment:
+  1. its rows are staged under `_slotcar/staged/`, whole and durable;
+  2. its record is written under `_slotcar/commits/`: this is the commit;
+  3. the staged file is renamed into the output: this can be done again by whoever reads the record.
+So a reader of `OUTPUT/*.parquet` sees committed fragments only, and a record never names rows that are not durable.
+Names carry run, shard and fragment number, and no attempt: the same rows get the same name whoever writes them.
+
+What it leaves alone: files. `runtime.commits` acts on what is decided here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass
+
+STAGED = "_slotcar/staged"
+COMMITS = "_slotcar/commits"
+QUARANTINE = "_quarantine"
+SUCCESS = "_SUCCESS"
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """One part of a shard's output, staged; with `final` the shard is done."""
+
+    shard: int
+    index: int  # 0, 1, ... within the shard, in row order
+    attempt: int
+    final: bool
+    file: str | None  # name in the output; None where no row was scored
+    staged: str | None  # name under STAGED
+    rows: int
+    entities: int  # entities with at least one row here; of a long entity's fragments only the first counts it
+    checksum: str  # sha256 of the rows
+    time_min: str | None
+    time_max: str | None
+    quarantine_file: str | None = None
+    quarantine_staged: str | None = None
+    rows_quarantined: int = 0
+    entities_quarantined: int = 0
+
+    @property
+    def record_name(self) -> str:
+        """Path of the commit record below the output."""
+        return f"{COMMITS}/{self.shard:06d}-{self.index:05d}.json"
+
+    def to_json(self) -> str:
+        """The commit record."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> Fragment:
+        """Reads a commit record back."""
+        return Fragment(**json.loads(text))
+
+    def moves(self) -> tuple[tuple[str, str], ...]:
+        """(from, to) below the output: what publishing renames, the quarantine first."""
+        pairs = (
+            (self.quarantine_staged, self.quarantine_file and f"{QUARANTINE}/{self.quarantine_file}"),
+            (self.staged, self.file),
+        )
+        return tuple((f"{STAGED}/{staged}", final) for staged, final in pairs if staged and final)
+
+
+def fragment_name(run: str, shard: int, index: int) -> str:
+    """Name of a score file: the same for every attempt that produces the same rows."""
+    return f"part-{shard:06d}-{index:05d}-{run}.parquet"
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What to do before a run goes on."""
+
+    publish: tuple[Fragment, ...]  # committed, but not in the output yet
+    remove: tuple[str, ...]  # files that no record names
+    done: frozenset[int]  # shards that need nothing more
+    committed: frozenset[tuple[int, int]]  # (shard, fragment) that have a record
+
+
+def recover(records: Iterable[Fragment], published: Collection[str], staged: Collection[str]) -> Recovery:
+    """Decides from the records alone; the listings only say what is left to rename or remove.
+
+    `published` are the score files in the output (and `_quarantine/...`), `staged` the names under STAGED.
+    """
+    records = tuple(records)
+    present = set(published)
+    named = {final for record in records for _, final in record.moves()}
+    publish = tuple(record for record in records if any(final not in present for _, final in record.moves()))
+    still_needed = {source.removeprefix(f"{STAGED}/") for record in publish for source, _ in record.moves()}
+    strays = [name for name in sorted(present) if name not in named]
+    leftovers = [f"{STAGED}/{name}" for name in sorted(staged) if name not in still_needed]
+    return Recovery(
+        publish=publish,
+        remove=(*strays, *leftovers),
+        done=frozenset(record.shard for record in records if record.final),
+        committed=frozenset((record.shard, record.index) for record in records),
+    )

@@ -1,0 +1,59 @@
+"""What may happen to a run. The runtime translates Ray's answers and errors into these; simulations make them up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.core.commit import Fragment
+
+
+@dataclass(frozen=True)
+class Demand:
+    """How well a replica's slots are fed, as it says itself."""
+
+    unfed_slots: int  # slots for which no entity is at hand
+    shards_ahead: int  # assigned shards that are not all in slots yet
+    rows_free: int  # rows that it has room for
+
+
+@dataclass(frozen=True)
+class ReplicaReady:
+    """A replica has compiled its step and can take shards."""
+
+    replica: int
+    demand: Demand
+
+
+@dataclass(frozen=True)
+class ReplicaReported:
+    """A replica's regular answer."""
+
+    replica: int
+    demand: Demand
+
+
+@dataclass(frozen=True)
+class FragmentStaged:
+    """A replica has staged a fragment that is whole and durable."""
+
+    replica: int
+    fragment: Fragment
+
+
+@dataclass(frozen=True)
+class ReplicaLost:
+    """A replica is gone, with all that it had not staged."""
+
+    replica: int
+    cause: str
+
+
+@dataclass(frozen=True)
+class ShardBroken:
+    """A replica could not go on for a reason that another replica would meet as well."""
+
+    replica: int
+    cause: str
+
+
+Event = ReplicaReady | ReplicaReported | FragmentStaged | ReplicaLost | ShardBroken

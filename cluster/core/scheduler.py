@@ -1,0 +1,186 @@
+"""The scheduler: events in, actions out.
+
+What it decides: which replica gets which shard and when, which staged fragments are committed, what becomes of a dead
+replica's shards, and when the run is over. A shard is leased under an attempt number that only grows; a fragment of an
+older attempt is discarded by its number. Shards are handed out in plan order, longest entities first, to whoever has
+slots without an entity or fewer than `LEAD` shards ahead, but never more than its share of the rows that are left, so
+that the replica that starts first does not take what the others could do.
+
+It knows no clock, no file and no Ray; its memory follows shards and replicas, never entities.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from cluster.core.actions import Action, Assign, Commit, Discard, Fail, Finish, StartReplica
+from cluster.core.events import Demand, Event, FragmentStaged, ReplicaLost, ReplicaReady, ReplicaReported, ShardBroken
+from cluster.core.plan import Shard
+
+LEAD = 2
+
+
+@dataclass
+class _Replica:
+    ready: bool = False
+    demand: Demand = field(default_factory=lambda: Demand(0, LEAD, 0))
+    shards: set[int] = field(default_factory=set)  # its leases
+    rows: int = 0  # rows of its leases
+
+
+class Scheduler:
+    """Invariants: a shard is queued, leased to exactly one replica, or done; `attempts` never falls."""
+
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        *,
+        replicas: int,
+        max_attempts: int,
+        done: Collection[int] = (),
+        committed: Collection[tuple[int, int]] = (),
+    ) -> None:
+        self._shards = {shard.index: shard for shard in shards}
+        self._target = replicas
+        self._max_attempts = max_attempts
+        self._done = set(done)
+        self._committed = set(committed)
+        self._queue = [index for index in self._shards if index not in self._done]
+        heapq.heapify(self._queue)
+        self._rows_left = sum(self._shards[index].rows for index in self._queue)
+        self._leases: dict[int, int] = {}  # shard -> replica
+        self.attempts: dict[int, int] = {}  # shard -> number of its newest attempt
+        self._replicas: dict[int, _Replica] = {}
+        self._replica_count = 0
+        self._start_deaths = 0
+        self.replica_deaths = 0
+        self.finished = False
+
+    def start(self) -> list[Action]:
+        """The first actions."""
+        if not self._queue:
+            self.finished = True
+            return [Finish()]
+        return [self._start_replica() for _ in range(self._target)]
+
+    def handle(self, event: Event) -> list[Action]:
+        """What follows from `event`."""
+        if self.finished:
+            return []
+        match event:
+            case ReplicaReady(replica, demand) | ReplicaReported(replica, demand):
+                return self._feed(replica, demand)
+            case FragmentStaged(replica, fragment):
+                return self._staged(event)
+            case ReplicaLost(replica, cause):
+                return self._lost(replica, cause)
+            case ShardBroken(_, cause):
+                return self._fail(cause)
+
+    @property
+    def shards_done(self) -> int:
+        """Shards that are wholly committed."""
+        return len(self._done)
+
+    def is_done(self, shard: int) -> bool:
+        """True when a shard is wholly committed."""
+        return shard in self._done
+
+    @property
+    def replicas_ready(self) -> int:
+        """Replicas that can step."""
+        return sum(replica.ready for replica in self._replicas.values())
+
+    def check(self) -> None:
+        """Asserts the invariants; tests call it after every transition."""
+        queued, leased = set(self._queue), set(self._leases)
+        assert len(queued) == len(self._queue), "a shard is queued twice"
+        assert not queued & leased, f"queued and leased: {queued & leased}"
+        assert not (queued | leased) & self._done, "a done shard is still to do"
+        assert queued | leased | self._done == set(self._shards), "a shard is lost"
+        for index, number in self._leases.items():
+            assert index in self._replicas[number].shards, f"shard {index} is leased to a replica that has it not"
+        for replica in self._replicas.values():
+            assert replica.rows == sum(self._shards[index].rows for index in replica.shards), "rows do not add up"
+        assert self._rows_left == sum(self._shards[index].rows for index in queued | leased), "rows left do not add up"
+
+    def _start_replica(self) -> StartReplica:
+        number = self._replica_count
+        self._replica_count += 1
+        self._replicas[number] = _Replica()
+        return StartReplica(number)
+
+    def _feed(self, number: int, demand: Demand) -> list[Action]:
+        replica = self._replicas.get(number)
+        if replica is None:
+            return []
+        replica.ready = True
+        unfed, ahead, room = demand.unfed_slots, demand.shards_ahead, demand.rows_free
+        actions: list[Action] = []
+        while self._queue and (unfed > 0 or ahead < LEAD):
+            shard = self._shards[self._queue[0]]
+            if replica.shards and (shard.rows > room or replica.rows + shard.rows > self._share()):
+                break
+            actions.append(self._lease(number, heapq.heappop(self._queue)))
+            unfed, ahead, room = unfed - shard.entities, ahead + 1, room - shard.rows
+        return actions
+
+    def _share(self) -> int:
+        return -(-self._rows_left // max(self._target, 1))
+
+    def _lease(self, number: int, index: int) -> Assign:
+        replica = self._replicas[number]
+        replica.shards.add(index)
+        replica.rows += self._shards[index].rows
+        self._leases[index] = number
+        self.attempts[index] = self.attempts.get(index, 0) + 1
+        return Assign(number, index, self.attempts[index])
+
+    def _staged(self, event: FragmentStaged) -> list[Action]:
+        fragment = event.fragment
+        newest = self.attempts.get(fragment.shard, 0)
+        if fragment.attempt != newest or self._leases.get(fragment.shard) != event.replica:
+            return [
+                Discard(fragment, f"attempt {fragment.attempt} of shard {fragment.shard} is stale: {newest} is newest")
+            ]
+        key = (fragment.shard, fragment.index)
+        actions: list[Action] = (
+            [Discard(fragment, "committed already")] if key in self._committed else [Commit(fragment)]
+        )
+        self._committed.add(key)
+        if fragment.final:
+            self._release(fragment.shard)
+            self._done.add(fragment.shard)
+            self._rows_left -= self._shards[fragment.shard].rows
+        if len(self._done) == len(self._shards):
+            self.finished = True
+            actions.append(Finish())
+        return actions
+
+    def _release(self, index: int) -> None:
+        replica = self._replicas[self._leases.pop(index)]
+        replica.shards.remove(index)
+        replica.rows -= self._shards[index].rows
+
+    def _lost(self, number: int, cause: str) -> list[Action]:
+        replica = self._replicas.pop(number, None)
+        if replica is None:
+            return []
+        self.replica_deaths += 1
+        for index in replica.shards:
+            del self._leases[index]
+            heapq.heappush(self._queue, index)
+        worn = [index for index in replica.shards if self.attempts[index] >= self._max_attempts]
+        if worn:
+            return self._fail(f"Shard {min(worn)} has lost {self._max_attempts} replicas, the last one to: {cause}")
+        if not replica.ready:
+            self._start_deaths += 1
+        if self._start_deaths >= self._max_attempts * self._target:
+            return self._fail(f"{self._start_deaths} replicas died before their first step, the last one of: {cause}")
+        return [self._start_replica()]
+
+    def _fail(self, cause: str) -> list[Action]:
+        self.finished = True
+        return [Fail(cause)]

@@ -1,0 +1,90 @@
+"""The driver's loop: wait, translate, handle, act.
+
+Everything that is decided is decided by the scheduler; everything that is slow happens in replicas. No row and no score
+passes through here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cluster.core.actions import Action, Assign, Commit, Discard, Fail, Finish, StartReplica
+from cluster.core.events import Demand, Event, FragmentStaged, ReplicaReady, ReplicaReported, ShardBroken
+from cluster.core.plan import Shard
+from cluster.core.scheduler import Scheduler
+from cluster.errors import RunFailed
+from cluster.runtime.commits import Commits
+from cluster.runtime.fleet import Answer, Fleet
+from cluster.runtime.outcomes import describe
+
+TICK_S = 0.5  # how often the progress line moves when nothing else happens
+
+
+@dataclass
+class Clock:
+    """Wall-clock marks of a run, in seconds of `time.perf_counter`."""
+
+    started: float = field(default_factory=time.perf_counter)
+    first_ready: float | None = None
+    last_commit: float | None = None
+    commit_s: float = 0.0
+    plan_s: float = 0.0
+
+
+class Driver:
+    """Runs a plan to its end."""
+
+    def __init__(
+        self, shards: dict[int, Shard], scheduler: Scheduler, fleet: Fleet, commits: Commits, clock: Clock
+    ) -> None:
+        self._shards = shards
+        self._scheduler, self._fleet, self._commits, self.clock = scheduler, fleet, commits, clock
+
+    def run(self, tick: Callable[[], None]) -> None:
+        """Returns when every shard is committed; raises `RunFailed` when that cannot be."""
+        self._act_on(self._scheduler.start())
+        while not self._scheduler.finished:
+            for answer in self._fleet.answers(TICK_S):
+                for event in translate(answer):
+                    self._act_on(self._scheduler.handle(event))
+            tick()
+
+    def _act_on(self, actions: list[Action]) -> None:
+        for action in actions:
+            self._act(action)
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case StartReplica(replica):
+                self._fleet.start(replica)
+            case Assign(replica, shard, attempt):
+                self.clock.first_ready = self.clock.first_ready or time.perf_counter()
+                self._fleet.assign(replica, self._shards[shard], attempt)
+            case Commit(fragment):
+                begin = time.perf_counter()
+                self._commits.commit(fragment)
+                self.clock.last_commit = time.perf_counter()
+                self.clock.commit_s += self.clock.last_commit - begin
+            case Discard(fragment, _):
+                self._commits.discard(fragment)
+            case Fail(cause):
+                raise RunFailed(f"{cause.rstrip('.')}; what is committed stays, and the same command resumes the run.")
+            case Finish():
+                pass
+
+
+def translate(answer: Answer) -> list[Event]:
+    """What a replica's answer means for the scheduler."""
+    if answer.failure is not None:
+        return [answer.failure]
+    if answer.ready is not None:
+        # Before its first report a replica has nothing, and wants what it can get: a shard, and more when it says so.
+        return [ReplicaReady(answer.replica, Demand(unfed_slots=0, shards_ahead=0, rows_free=0))]
+    report = answer.report
+    assert report is not None, "an answer says something"
+    events: list[Event] = [FragmentStaged(answer.replica, fragment) for fragment in report.fragments]
+    if report.error is not None:
+        return [*events, ShardBroken(answer.replica, describe(report.error))]
+    return [*events, ReplicaReported(answer.replica, report.demand)]

@@ -1,0 +1,300 @@
+"""The feed: assigned shards in, batches for the step out.
+
+What it decides: when a shard is read (streams that need their next piece first, then shards in the order of their
+assignment), that nothing is read for which the arena has no room, and that no step leaves a slot empty while a row for
+it can still be read. So the batches are a function of the order of assignments, not of how fast a disk is.
+
+Limits: a stream (one entity longer than a shard) holds two regions of `piece_rows` for its whole life, so that it can
+never starve behind shards that wait for the slot it holds. It leaves alone: the model, and the writing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.core.plan import Shard
+from cluster.runtime.blocks import Block, BlockReader
+from cluster.runtime.encode import LastKnown
+from lstm_core.arena import Arena
+from lstm_core.packing import Packer, Step
+
+Array = NDArray[Any]
+
+
+@dataclass
+class Region:
+    """A block at its place in the arena, until all its rows are scored and written."""
+
+    block: Block
+    start: int
+    stream: _Stream | None
+    piece: int = 0  # number of the block within its shard
+    series_left: int = 0
+
+    @property
+    def scores_slice(self) -> slice:
+        """The block's rows in the arena."""
+        return slice(self.start, self.start + self.block.rows)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows of one step."""
+
+    step: Step
+    rows: list[Array]  # per model input: (slot, step, feature) or (slot, step)
+    index: NDArray[np.int64]  # (slot, step) arena rows
+    valid: NDArray[np.bool_]  # (slot, step)
+
+
+@dataclass
+class _Stream:
+    shard: Shard
+    blocks: Iterator[Block]
+    free: list[int]  # starts of its regions that hold nothing
+    last_known: LastKnown = field(default_factory=LastKnown)
+    pieces_at_hand: int = 0
+    pieces_read: int = 0
+    ended: bool = False
+
+
+@dataclass
+class FeedCounts:
+    """What a scheduler must know to keep the slots fed."""
+
+    unfed_slots: int  # slots that have no entity, neither in them nor waiting for them
+    shards_ahead: int  # shards that are assigned and not all in slots yet
+    rows_free: int  # arena rows that no assigned shard will take
+
+
+class Feed:
+    """Reads ahead in a thread of its own, or, with `threaded=False`, only when a slot is free."""
+
+    def __init__(
+        self,
+        reader: BlockReader,
+        segments: Callable[[Shard], Any],
+        arena: Arena,
+        packer: Packer,
+        *,
+        piece_rows: int,
+        threaded: bool = True,
+    ) -> None:
+        self._reader, self._segments, self._arena, self._packer = reader, segments, arena, packer
+        self._piece_rows = piece_rows
+        self._inbox: deque[Shard] = deque()
+        self._streams: list[_Stream] = []
+        self._ready: deque[Region] = deque()
+        self._admitted: dict[int, Region] = {}  # admission number -> region with rows still to score
+        self._finished: deque[Region] = deque()  # regions without a row to score
+        self._changed = threading.Condition()
+        self._reading: Shard | None = None
+        self._reader_can_go_on = True
+        self._closed = False
+        self._error: BaseException | None = None
+        self.read_s = 0.0
+        self.pack_s = 0.0
+        self._thread = threading.Thread(target=self._read_loop, name="reader", daemon=True) if threaded else None
+        if self._thread:
+            self._thread.start()
+
+    def assign(self, shard: Shard) -> None:
+        """Adds a shard to what is to be scored."""
+        with self._changed:
+            self._inbox.append(shard)
+            self._reader_can_go_on = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nothing more will be assigned: `next_batch` returns None when the last row is out."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def done(self) -> bool:
+        """Closed, and every assigned row is out."""
+        with self._changed:
+            return self._closed and not (self._inbox or self._streams or self._reading or self._ready)
+
+    def counts(self) -> FeedCounts:
+        """How well the slots are fed."""
+        with self._changed:
+            unread = [*self._inbox, *([self._reading] if self._reading else [])]
+            ready = sum(len(region.block.starts) for region in self._ready)
+            queued = sum(shard.entities for shard in unread) + ready
+            unfed = self._packer.idle_count - self._packer.waiting_count - queued
+            ahead = len(unread) + len(self._ready) + (1 if self._packer.waiting_count else 0)
+            taken = sum(self._room(shard) for shard in unread)
+            return FeedCounts(unfed, ahead, self._arena.capacity - self._arena.used_rows - taken)
+
+    def next_batch(self) -> Batch | None:
+        """The next step's rows; None when the feed is closed and empty. Waits for rows, never for free slots."""
+        with self._changed:
+            step = self._next_step()
+        if step is None:
+            return None
+        begin = time.perf_counter()
+        index = step.gather(self._packer.chunk)
+        batch = Batch(step, self._arena.gather(index), index, step.valid(self._packer.chunk))
+        self.pack_s += time.perf_counter() - begin
+        return batch
+
+    def collect(self, batch: Batch) -> list[Region]:
+        """The regions all of whose rows are scored now that `batch` is."""
+        with self._changed:
+            regions = list(self._finished)
+            self._finished.clear()
+            used_up = batch.step.admission[batch.step.exhausted]
+            for number, count in zip(*np.unique(used_up, return_counts=True), strict=True):
+                region = self._admitted[int(number)]
+                region.series_left -= int(count)
+                if region.series_left == 0:
+                    regions.append(self._admitted.pop(int(number)))
+            return regions
+
+    def drain(self) -> list[Region]:
+        """The regions that had no row to score; `collect` gives them too."""
+        with self._changed:
+            regions = list(self._finished)
+            self._finished.clear()
+            return regions
+
+    def release(self, region: Region) -> None:
+        """Gives a region's rows back to the arena."""
+        with self._changed:
+            stream = region.stream
+            if stream is None:
+                self._arena.release(region.start)
+            else:
+                stream.free.append(region.start)
+                self._end_if_done(stream)
+            self._reader_can_go_on = True
+            self._changed.notify_all()
+
+    def _next_step(self) -> Step | None:
+        while True:
+            if self._error:
+                raise self._error
+            self._admit_ready()
+            if self._packer.free_count and self._read_more():
+                continue
+            step = self._packer.next_step()
+            if step is not None:
+                return step
+            if self._closed and not (self._inbox or self._streams or self._reading or self._ready):
+                return None
+            if self._finished:
+                return None
+            self._changed.wait()
+
+    def _read_more(self) -> bool:
+        """True when there is, or may soon be, a block to admit."""
+        if self._thread is None:
+            work = self._choose()
+            if work:
+                self._read(work)
+            return work is not None
+        if self._ready:
+            return True
+        if not self._reader_can_go_on and not self._reading:
+            return False
+        self._changed.wait()
+        return True
+
+    def _admit_ready(self) -> None:
+        while self._ready:
+            region = self._ready.popleft()
+            block = region.block
+            if region.stream:
+                length, final = int(block.lengths[0]), block.final
+                number = self._packer.admit_piece(region.stream.shard.index, region.start, length, final=final)
+                region.series_left = 1 if length else 0
+            else:
+                scored = block.lengths > 0
+                number = self._packer.admit(region.start + block.starts[scored], block.lengths[scored])
+                region.series_left = int(np.count_nonzero(scored))
+            if region.series_left:
+                self._admitted[number] = region
+            else:
+                self._finished.append(region)
+
+    def _read_loop(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    work = self._choose()
+                    while work is None:
+                        if self._closed and not self._inbox and not self._streams:
+                            return
+                        self._reader_can_go_on = False
+                        self._changed.notify_all()
+                        self._changed.wait()
+                        work = self._choose()
+                self._read(work)
+        except BaseException as error:  # handed to the thread that waits for the rows, which ends the replica's work
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _choose(self) -> _Work | None:
+        for stream in self._streams:
+            if not stream.ended and stream.free and stream.pieces_at_hand < 2:
+                return _Work(stream.shard, stream, stream.free.pop())
+        for shard in self._inbox:
+            start = self._arena.allocate(self._room(shard))
+            if start is not None:
+                self._inbox.remove(shard)
+                self._reading = shard
+                return _Work(shard, None, start)
+            return None
+        return None
+
+    def _room(self, shard: Shard) -> int:
+        return 2 * self._piece_rows if shard.streamed else shard.rows
+
+    def _read(self, work: _Work) -> None:
+        begin = time.perf_counter()
+        stream, start = work.stream, work.start
+        if stream is None:
+            blocks = self._reader.blocks(work.shard, self._segments(work.shard))
+            if work.shard.streamed:
+                stream = _Stream(work.shard, blocks, [start + self._piece_rows])
+        else:
+            blocks = stream.blocks
+        block = next(blocks)
+        rows = slice(start, start + block.rows)
+        views = [array[rows] for array in self._arena.inputs]
+        self._reader.encode(block, views, self._arena.targets[rows], stream.last_known if stream else None)
+        self.read_s += time.perf_counter() - begin
+        with self._changed:
+            self._reading = None
+            if stream is not None:
+                stream.pieces_at_hand += 1
+                stream.pieces_read += 1
+                stream.ended = block.final
+                if work.stream is None:
+                    self._streams.append(stream)
+            self._ready.append(Region(block, start, stream, piece=stream.pieces_read - 1 if stream else 0))
+            self._changed.notify_all()
+
+    def _end_if_done(self, stream: _Stream) -> None:
+        stream.pieces_at_hand -= 1
+        if stream.ended and stream.pieces_at_hand == 0:
+            self._streams.remove(stream)
+            self._arena.release(min(stream.free))
+
+
+@dataclass
+class _Work:
+    shard: Shard
+    stream: _Stream | None
+    start: int

@@ -1,0 +1,118 @@
+"""The fleet: the replica actors of a run, and the calls to them that are under way.
+
+It starts actors, asks each for news, one call at a time, and says which of them answered. What an answer means is the
+scheduler's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from cluster.core.events import Event
+from cluster.core.plan import Shard
+from cluster.core.settings import ClusterSettings
+from cluster.runtime.outcomes import outcome
+from cluster.runtime.pipeline import Counters, Report
+from cluster.runtime.replica_actor import ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
+
+POLL_S = 1.0  # how long a replica with nothing to say may keep a call
+
+
+@dataclass
+class _Member:
+    actor: Any
+    call: Any  # the reference of the one call under way
+    info: ReplicaInfo | None = None
+    counters: Counters | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one replica said: that it is ready, its news, or the event that stands for its failure."""
+
+    replica: int
+    ready: ReplicaInfo | None = None
+    report: Report | None = None
+    failure: Event | None = None
+
+
+class Fleet:
+    """The replicas of one run."""
+
+    def __init__(self, spec: ReplicaSpec, model: bytes, settings: ClusterSettings) -> None:
+        self._spec = spec
+        self._model = ray.put(model)
+        self._settings = settings
+        self._members: dict[int, _Member] = {}
+        self._sources: Sources | None = None
+        self._gone: list[Counters] = []
+        self.infos: list[ReplicaInfo] = []
+
+    def start(self, replica: int) -> None:
+        """Starts a replica; one that was started before its turn is left as it is."""
+        if replica in self._members:
+            return
+        remote: Any = ray.remote(ReplicaActor)
+        actor = remote.options(
+            num_cpus=self._settings.cpus_per_replica,
+            num_gpus=self._settings.gpus_per_replica,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=8,  # a poll waits in one thread while assignments come in others
+        ).remote(self._spec, self._model)
+        self._members[replica] = _Member(actor, actor.info.remote())
+
+    def begin(self, sources: Sources) -> None:
+        """The plan is there: replicas that are or become ready may begin."""
+        self._sources = sources
+
+    def assign(self, replica: int, shard: Shard, attempt: int) -> None:
+        """Sends a shard to a replica; should it be gone, its next answer says so."""
+        self._members[replica].actor.assign.remote(shard, attempt)
+
+    def answers(self, timeout_s: float) -> list[Answer]:
+        """The answers that have come, waiting for the first of them."""
+        calls = {member.call: number for number, member in self._members.items() if member.call is not None}
+        done, _ = ray.wait(list(calls), num_returns=1, timeout=timeout_s)
+        if done:
+            done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0)
+        return [self._answer(calls[ref], ref) for ref in done]
+
+    def stop(self) -> None:
+        """Ends every replica."""
+        for member in self._members.values():
+            ray.kill(member.actor)
+        self._members.clear()
+
+    @property
+    def counters(self) -> list[Counters]:
+        """What every replica has done, the dead ones included."""
+        return self._gone + [member.counters for member in self._members.values() if member.counters]
+
+    def _answer(self, number: int, ref: Any) -> Answer:
+        member = self._members[number]
+        value, failure = outcome(ref, number)
+        if failure is not None:
+            self._bury(number)
+            return Answer(number, failure=failure)
+        if isinstance(value, ReplicaInfo):
+            member.info = value
+            self.infos.append(value)
+            member.actor.begin.remote(self._sources)
+            self._ask(member)
+            return Answer(number, ready=value)
+        member.counters = value.counters
+        self._ask(member)
+        return Answer(number, report=value)
+
+    def _ask(self, member: _Member) -> None:
+        member.call = member.actor.poll.remote(POLL_S)
+
+    def _bury(self, number: int) -> None:
+        member = self._members.pop(number)
+        if member.counters:
+            self._gone.append(member.counters)
+        ray.kill(member.actor)

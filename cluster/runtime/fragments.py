@@ -1,0 +1,161 @@
+"""Fragments: scored blocks -> staged Parquet files.
+
+What it decides: the columns (entity, time, keep, scores), where a long entity's output is cut into files, the checksum of
+the rows, and that nothing is reported before it is durable. A fragment is a function of the shard's rows and the settings
+alone, so every attempt stages the same one under the same name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cluster.core.commit import QUARANTINE, STAGED, Fragment, fragment_name
+from cluster.core.settings import OutputSettings
+from cluster.runtime.blocks import Block
+from cluster.runtime.local_store import sync_file
+
+
+@dataclass
+class _Open:
+    """The fragment of a shard that is being written."""
+
+    index: int
+    writer: Any = None
+    path: str = ""
+    rows: int = 0
+    entities: int = 0
+    digest: Any = field(default_factory=hashlib.sha256)
+    time_min: Any = None
+    time_max: Any = None
+
+
+class FragmentWriter:
+    """Writes the blocks of one attempt of one shard, in order."""
+
+    def __init__(self, settings: OutputSettings, time: str, run: str, shard: int, attempt: int) -> None:
+        self._settings = settings
+        self._time = time
+        self._run, self._shard, self._attempt = run, shard, attempt
+        self._open = _Open(0)
+
+    def write(self, block: Block, scores: NDArray[np.float32]) -> Fragment | None:
+        """Appends a block's scored rows, (row, score); returns the fragment that it completes, if it does."""
+        table = self._scored(block, scores)
+        if table.num_rows:
+            self._append(table)
+            self._open.entities += int(np.count_nonzero(block.lengths)) if block.first else 0
+        if block.final or self._open.rows >= self._settings.rows_per_file:
+            return self._close(block)
+        return None
+
+    def _scored(self, block: Block, scores: NDArray[np.float32]) -> Any:
+        table = block.table
+        for index, name in enumerate(self._settings.names):
+            table = table.append_column(name, pa.array(np.ascontiguousarray(scores[:, index])))
+        mask = block.scored_mask()
+        return table if mask is None else table.filter(pa.array(mask))
+
+    def _append(self, table: Any) -> None:
+        part = self._open
+        if part.writer is None:
+            part.path = self._staged_path(fragment_name(self._run, self._shard, part.index))
+            part.writer = pq.ParquetWriter(part.path, table.schema, compression=self._settings.compression)
+        part.writer.write_table(table)
+        part.rows += table.num_rows
+        digest_rows(part.digest, table)
+        bounds = pc.min_max(table.column(self._time))
+        part.time_min = _least(part.time_min, bounds["min"])
+        part.time_max = _most(part.time_max, bounds["max"])
+
+    def _close(self, block: Block) -> Fragment:
+        part = self._open
+        if part.writer is not None:
+            part.writer.close()
+            sync_file(part.path)
+        quarantine = self._stage_quarantine(block, part.index)
+        self._open = _Open(part.index + 1)
+        name = fragment_name(self._run, self._shard, part.index)
+        return Fragment(
+            shard=self._shard,
+            index=part.index,
+            attempt=self._attempt,
+            final=block.final,
+            file=name if part.rows else None,
+            staged=os.path.basename(part.path) if part.rows else None,
+            rows=part.rows,
+            entities=part.entities,
+            checksum=part.digest.hexdigest(),
+            time_min=_text(part.time_min),
+            time_max=_text(part.time_max),
+            quarantine_file=name if quarantine else None,
+            quarantine_staged=quarantine,
+            rows_quarantined=block.quarantined_rows,
+            entities_quarantined=block.quarantine.num_rows if quarantine else 0,
+        )
+
+    def _stage_quarantine(self, block: Block, index: int) -> str | None:
+        if block.quarantine is None:
+            return None
+        path = self._staged_path(f"{QUARANTINE}-{fragment_name(self._run, self._shard, index)}")
+        pq.write_table(block.quarantine, path, compression=self._settings.compression)
+        sync_file(path)
+        return os.path.basename(path)
+
+    def _staged_path(self, name: str) -> str:
+        # The attempt keeps the staged files of two replicas apart; the published name does not have it.
+        return os.path.join(self._settings.path, STAGED, f"{name}.{self._attempt}")
+
+
+def digest_rows(digest: Any, table: Any) -> None:
+    """Adds a table's rows to a hash, whatever chunks they come in: names, types, validity and values."""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        digest.update(name.encode())
+        array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        digest.update(str(array.type).encode())
+        if array.null_count:
+            digest.update(np.packbits(array.is_valid().to_numpy(zero_copy_only=False)).tobytes())
+            array = array.drop_null()
+        for part in _values(array):
+            digest.update(part)
+
+
+def _values(array: Any) -> list[bytes]:
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return _values(array.dictionary_decode())
+    if pa.types.is_primitive(kind) and not pa.types.is_boolean(kind):
+        return [np.ascontiguousarray(array.to_numpy(zero_copy_only=False)).tobytes()]
+    if any(is_kind(kind) for is_kind in _TEXT_KINDS):
+        return _text_values(array.cast(pa.large_binary()))
+    return [repr(array.to_pylist()).encode()]
+
+
+_TEXT_KINDS = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string, pa.types.is_large_binary)
+
+
+def _text_values(array: Any) -> list[bytes]:
+    _, offsets_buffer, text = array.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int64)[array.offset : array.offset + len(array) + 1]
+    joined = text.slice(int(offsets[0]), int(offsets[-1] - offsets[0])).to_pybytes() if text and len(array) else b""
+    return [np.diff(offsets).tobytes(), joined]
+
+
+def _least(known: Any, found: Any) -> Any:
+    return found if known is None or found.as_py() < known.as_py() else known
+
+
+def _most(known: Any, found: Any) -> Any:
+    return found if known is None or found.as_py() > known.as_py() else known
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value.as_py())

@@ -1,0 +1,59 @@
+"""What became of a call to a replica: the only file that names Ray's exceptions.
+
+An exception becomes an event. A replica that is gone, or whose node is, is *lost*: another may do its work. A fault that
+the replica itself tells (a broken file, a model that does not load) would meet any other replica too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from ray import exceptions as rex
+
+from cluster.core.events import Event, ReplicaLost, ShardBroken
+from cluster.errors import RunFailed
+from lstm_core.errors import SlotcarError
+
+
+def outcome(ref: Any, replica: int) -> tuple[Any, Event | None]:
+    """The value of a finished call, or the event that stands for its failure."""
+    try:
+        return ray.get(ref), None
+    except rex.RayTaskError as error:
+        cause = error.cause if isinstance(error.cause, BaseException) else error
+        return None, ShardBroken(replica, describe(cause))
+    except (
+        rex.RayActorError,
+        rex.WorkerCrashedError,
+        rex.NodeDiedError,
+        rex.OutOfMemoryError,
+        rex.ObjectLostError,
+    ) as error:
+        return None, ReplicaLost(replica, first_line(error))
+
+
+def task_value(ref: Any) -> Any:
+    """The value of a task; a fault of ours is raised as it is, and anything else as the run's failure."""
+    try:
+        return ray.get(ref)
+    except rex.RayTaskError as error:
+        if isinstance(error.cause, SlotcarError):
+            raise error.cause from None
+        raise RunFailed(f"A task of the run failed: {first_line(error)}; the same command resumes the run.") from error
+    except rex.RayError as error:
+        raise RunFailed(
+            f"A worker of the run was lost: {first_line(error)}; the same command resumes the run."
+        ) from error
+
+
+def describe(error: BaseException) -> str:
+    """One sentence for a fault in a replica."""
+    if isinstance(error, SlotcarError):
+        return str(error)
+    return f"A replica met {type(error).__name__}: {first_line(error)}."
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

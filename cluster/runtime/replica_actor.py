@@ -1,0 +1,154 @@
+"""The replica actor: one Ray actor that owns one model and one pipeline.
+
+It imports TensorFlow in its constructor, so that no other process does, and sets threads and GPU memory before the first
+operation. Calls: `assign` adds a shard, `poll` waits for news, `stop` ends it. The actor is never restarted by Ray: its
+state would be gone and nobody the wiser; the scheduler starts a new one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.core.plan import Shard
+from cluster.core.settings import InputSettings, OutputSettings, StepSettings
+from cluster.runtime.blocks import BlockReader
+from cluster.runtime.encode import Encoder
+from cluster.runtime.feed import Feed
+from cluster.runtime.fragments import FragmentWriter
+from cluster.runtime.pipeline import Pipeline, Report
+from cluster.runtime.planning import read_segments
+from lstm_core.arena import Arena, RowLayout
+from lstm_core.contract import ModelContract
+from lstm_core.packing import Packer
+
+if TYPE_CHECKING:
+    from lstm_core.replica import StatefulReplica
+
+
+@dataclass(frozen=True)
+class ReplicaSpec:
+    """All that a replica needs to know before the plan is made."""
+
+    contract: ModelContract
+    input: InputSettings
+    step: StepSettings
+    output: OutputSettings
+    run: str  # the run's short name, part of file names
+    threads: int
+    gpu: bool
+    arena_rows: int
+    piece_rows: int
+    cache_bytes: int
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the plan adds."""
+
+    plan_folder: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ReplicaInfo:
+    """What a replica says of itself when it is ready."""
+
+    pid: int
+    node: str
+    device: str
+    import_s: float
+    compile_s: float
+    versions: dict[str, str]
+
+
+def row_layout(contract: ModelContract, target_values: int = 0) -> RowLayout:
+    """What the arena keeps for one row of a model's inputs."""
+    inputs = tuple(((spec.columns,) if spec.rank == 3 else (), np.dtype(spec.dtype)) for spec in contract.inputs)
+    return RowLayout(inputs, contract.score_values, target_values)
+
+
+class ReplicaActor:
+    """One model, one pipeline; made into a Ray actor by `driver`."""
+
+    def __init__(self, spec: ReplicaSpec, model: bytes) -> None:
+        self._spec = spec
+        self._replica, self._info = _load(spec, model)
+        self._pipeline: Pipeline | None = None
+        self._begun = threading.Event()  # calls run in threads of their own, so a poll may come before its `begin`
+
+    def info(self) -> ReplicaInfo:
+        """Answers once the model is compiled."""
+        return self._info
+
+    def begin(self, sources: Sources) -> None:
+        """Starts the pipeline, when the plan is there."""
+        spec, replica = self._spec, self._replica
+        arena = Arena(spec.arena_rows, row_layout(spec.contract))
+        reader = BlockReader(
+            spec.input,
+            Encoder(spec.input, spec.contract.inputs),
+            sources.files,
+            piece_rows=spec.piece_rows,
+            cache_bytes=spec.cache_bytes,
+        )
+        packer = Packer(slots=spec.step.slots, chunk=spec.step.chunk)
+        segments = partial(_segments, sources.plan_folder)
+        feed = Feed(reader, segments, arena, packer, piece_rows=spec.piece_rows)
+        self._pipeline = Pipeline(feed, arena, replica.step, self._writer)
+        self._begun.set()
+
+    def assign(self, shard: Shard, attempt: int) -> None:
+        """Adds a shard to the work."""
+        self._running().assign(shard, attempt)
+
+    def poll(self, timeout_s: float) -> Report:
+        """Waits for news, at most `timeout_s`."""
+        return self._running().report(timeout_s)
+
+    def _running(self) -> Pipeline:
+        self._begun.wait()
+        assert self._pipeline is not None, "begun without a pipeline"
+        return self._pipeline
+
+    def _writer(self, shard: Shard, attempt: int) -> FragmentWriter:
+        spec = self._spec
+        return FragmentWriter(spec.output, spec.input.time[0], spec.run, shard.index, attempt)
+
+
+def _segments(plan_folder: str, shard: Shard) -> Any:
+    return read_segments(plan_folder, shard.index)
+
+
+def _load(spec: ReplicaSpec, model: bytes) -> tuple[StatefulReplica, ReplicaInfo]:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    begin = time.perf_counter()
+    import keras
+    import tensorflow as tf
+
+    from lstm_core.replica import StatefulReplica, StepShape, configure_devices
+
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    imported = time.perf_counter()
+    configure_devices(threads=spec.threads, gpu=spec.gpu)
+    pa.set_cpu_count(max(1, spec.threads))
+    replica = StatefulReplica(model, StepShape(spec.step.slots, spec.step.chunk, spec.step.jit))
+    replica.warm_up()
+    compiled = time.perf_counter()
+    versions = {
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "pyarrow": pa.__version__,
+        "numpy": np.__version__,
+    }
+    device = "gpu" if tf.config.get_visible_devices("GPU") else "cpu"
+    node = os.uname().nodename
+    return replica, ReplicaInfo(os.getpid(), node, device, imported - begin, compiled - imported, versions)

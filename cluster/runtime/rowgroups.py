@@ -1,0 +1,79 @@
+"""Row groups: rows `start..stop` of a Parquet file as a table, decoded once for neighbours that want the same group.
+
+What it decides: which decoded row groups are kept (the last used ones, up to `cache_bytes`), and which files stay open.
+It leaves alone what the rows mean.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.errors import InputBroken
+
+OPEN_FILES_MAX = 64
+
+
+class RowGroups:
+    """Reads ranges of rows of the given columns."""
+
+    def __init__(self, paths: tuple[str, ...], columns: tuple[str, ...], *, cache_bytes: int) -> None:
+        self._paths = paths
+        self._columns = list(columns)
+        self._cache_bytes = cache_bytes
+        self._files: OrderedDict[int, tuple[Any, Any]] = OrderedDict()  # file -> (reader, first row of each row group)
+        self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
+
+    def rows(self, file: int, start: int, stop: int) -> Any:
+        """The rows start..stop of a file. Raises `InputBroken` where the file cannot be read."""
+        try:
+            return self._rows(file, start, stop)
+        except (OSError, pa.ArrowException) as error:
+            raise InputBroken(
+                f"{self._paths[file]} cannot be read at rows {start} to {stop}: {first_line(error)}; "
+                "mend or remove the file and run the same command again."
+            ) from None
+
+    def _rows(self, file: int, start: int, stop: int) -> Any:
+        _, borders = self._open(file)
+        if stop > borders[-1]:
+            raise OSError(
+                f"expected at least {stop} rows, found {borders[-1]}: the file has changed since it was planned"
+            )
+        first, last = np.searchsorted(borders, [start, stop - 1], side="right") - 1
+        parts = []
+        for group in range(first, last + 1):
+            begin = int(borders[group])
+            table = self._group(file, group)
+            low, high = max(start - begin, 0), min(stop - begin, len(table))
+            parts.append(table.slice(low, high - low))
+        return pa.concat_tables(parts) if len(parts) > 1 else parts[0]
+
+    def _open(self, file: int) -> tuple[Any, Any]:
+        if file not in self._files:
+            reader = pq.ParquetFile(self._paths[file])
+            sizes = [reader.metadata.row_group(i).num_rows for i in range(reader.metadata.num_row_groups)]
+            self._files[file] = (reader, np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]))
+            if len(self._files) > OPEN_FILES_MAX:
+                self._files.popitem(last=False)[1][0].close()
+        self._files.move_to_end(file)
+        return self._files[file]
+
+    def _group(self, file: int, group: int) -> Any:
+        key = (file, group)
+        if key not in self._groups:
+            reader, _ = self._open(file)
+            self._groups[key] = reader.read_row_group(group, columns=self._columns, use_threads=False)
+            while len(self._groups) > 1 and sum(table.nbytes for table in self._groups.values()) > self._cache_bytes:
+                self._groups.popitem(last=False)
+        self._groups.move_to_end(key)
+        return self._groups[key]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a foreign error's text, without its full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,229 @@
+"""One run, from a request to `_SUCCESS`.
+
+What it decides: the order of a run's stages, and that replicas import TensorFlow and compile while the plan is made. The
+same request on a broken run goes on from its commit records, on a finished one does nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.core.plan import PlanHead, choose_shard_rows, make_plan
+from cluster.core.scheduler import Scheduler
+from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
+from cluster.errors import TooManyBadRows
+from cluster.runtime.commits import PLAN, Commits
+from cluster.runtime.driver import Clock, Driver
+from cluster.runtime.fleet import Fleet
+from cluster.runtime.local_store import LocalStore
+from cluster.runtime.planning import make_inventory, read_plan, write_plan
+from cluster.runtime.progress import Progress, ProgressLine, progress_line
+from cluster.runtime.quarantine import publish_bad_rows
+from cluster.runtime.record import Session, closing, opening, with_plan
+from cluster.runtime.replica_actor import ReplicaSpec, Sources, row_layout
+from cluster.runtime.scanning import map_on_cluster
+from cluster.runtime.session import connected, replica_count
+from lstm_core.contract import ModelContract
+from lstm_core.errors import EXIT_STOPPED
+
+ARENA_BYTES = 256 << 20
+ARENA_ROWS_MAX = 8 << 20
+CACHE_BYTES = 128 << 20
+PIECE_CHUNKS = 512  # chunks of a long entity that are read at once
+SCAN_IN_DRIVER_FILES_MAX = 3  # starting a worker process takes longer than reading the keys of a few files
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What a run is asked for; `jobs.score` makes it from a checked configuration."""
+
+    run_id: str
+    identity: str  # digest of all that decides the output's bytes
+    run: str  # short name of the run, part of file names
+    model: bytes
+    contract: ModelContract
+    input: InputSettings
+    step: StepSettings
+    output: OutputSettings
+    cluster: ClusterSettings
+    quarantine_limit: float
+
+
+def score(request: ScoreRequest) -> dict[str, Any]:
+    """Runs `request` to its end and returns its run.json.
+
+    Raises `UsageError` where nothing was started, `RunFailed` where the same request resumes, `TooManyBadRows` where all
+    is scored but `_SUCCESS` is withheld.
+    """
+    commits = Commits(LocalStore(request.output.path))
+    if request.output.overwrite and not _is_same_unfinished(commits, request):
+        commits.clear()
+    commits.check_foreign(request.run_id, request.identity)
+    record = commits.run_record()
+    if record is not None and commits.succeeded():
+        return record
+    return _Run(request, commits).to_its_end()
+
+
+def _is_same_unfinished(commits: Commits, request: ScoreRequest) -> bool:
+    record = commits.run_record()
+    return record is not None and record["identity"] == request.identity and not commits.succeeded()
+
+
+class _Run:
+    """One session of a run."""
+
+    def __init__(self, request: ScoreRequest, commits: Commits) -> None:
+        self._request, self._commits = request, commits
+        self._clock = Clock()
+        before = commits.run_record()
+        self._record = opening(request.run_id, request.identity, request.step, request.contract.fingerprint, before)
+        self._head: PlanHead | None = None
+        self._scheduler: Scheduler | None = None
+        self._fleet: Fleet | None = None
+        self._replicas = 0
+        self._rows_before = 0
+
+    def to_its_end(self) -> dict[str, Any]:
+        cluster = self._request.cluster
+        with progress_line() as line, connected(cluster), self._recorded():
+            self._replicas = replica_count(cluster)
+            self._fleet = Fleet(self._spec(), self._request.model, cluster)
+            try:
+                for number in range(self._replicas):
+                    self._fleet.start(number)
+                self._plan(line)
+                self._drive(line)
+            finally:
+                self._last_counters = self._fleet.counters
+                self._fleet.stop()
+            return self._finish()
+
+    def _spec(self) -> ReplicaSpec:
+        request, cluster = self._request, self._request.cluster
+        piece_rows = PIECE_CHUNKS * request.step.chunk
+        row_bytes = row_layout(request.contract).row_bytes
+        fitting = max(ARENA_BYTES // row_bytes, 2 * request.output.rows_per_file, 4 * piece_rows)
+        return ReplicaSpec(
+            contract=request.contract,
+            input=request.input,
+            step=request.step,
+            output=request.output,
+            run=request.run,
+            threads=max(1, int(cluster.cpus_per_replica)),
+            gpu=cluster.gpus_per_replica > 0,
+            arena_rows=min(fitting, max(ARENA_ROWS_MAX, 4 * piece_rows)),
+            piece_rows=piece_rows,
+            cache_bytes=CACHE_BYTES,
+        )
+
+    def _plan(self, line: ProgressLine) -> None:
+        begin = time.perf_counter()
+        store = LocalStore(self._request.output.path)
+        folder = store.path(PLAN)
+        if store.exists(f"{PLAN}/plan.json"):
+            head = read_plan(folder)
+        else:
+            head = self._make_plan(folder)
+        self._head = head
+        self._clock.plan_s = time.perf_counter() - begin
+        line.say(
+            f"{self._request.run_id}: {head.entities:,} entities, {head.rows_planned:,} rows to score in "
+            f"{len(head.shards)} shards, layout {head.layout}"
+        )
+
+    def _make_plan(self, folder: str) -> PlanHead:
+        settings, output = self._request.input, self._request.output
+        inventory = make_inventory(settings, _mapper)
+        plan = make_plan(inventory, shard_rows=choose_shard_rows(inventory.rows_in, rows_per_file=output.rows_per_file))
+        self._commits.prepare()
+        write_plan(folder, plan)
+        return plan.head
+
+    def _drive(self, line: ProgressLine) -> None:
+        head, fleet, request = self._head, self._fleet, self._request
+        assert head is not None
+        assert fleet is not None
+        self._commits.prepare()
+        self._commits.write_run_record(with_plan(self._record, head))
+        recovery = self._commits.recover()
+        self._rows_before = sum(fragment.rows for fragment in self._commits.records())
+        scheduler = Scheduler(
+            head.shards,
+            replicas=self._replicas,
+            max_attempts=request.cluster.max_attempts,
+            done=recovery.done,
+            committed=recovery.committed,
+        )
+        self._scheduler = scheduler
+        fleet.begin(Sources(LocalStore(request.output.path).path(PLAN), tuple(file.path for file in head.files)))
+        shards = {shard.index: shard for shard in head.shards}
+        Driver(shards, scheduler, fleet, self._commits, self._clock).run(lambda: line.show(self._progress()))
+
+    def _progress(self) -> Progress:
+        head, fleet, scheduler = self._head, self._fleet, self._scheduler
+        assert head is not None
+        assert fleet is not None
+        assert scheduler is not None
+        steps = sum(counter.steps for counter in fleet.counters)
+        busy = sum(counter.busy_slots for counter in fleet.counters)
+        done = [shard for shard in head.shards if scheduler.is_done(shard.index)]
+        return Progress(
+            rows_done=min(self._rows_before + sum(counter.rows for counter in fleet.counters), head.rows_planned),
+            rows_total=head.rows_planned,
+            entities_done=sum(shard.entities for shard in done),
+            entities_total=head.entities,
+            occupancy=busy / (steps * self._request.step.slots) if steps else 0.0,
+            replicas=scheduler.replicas_ready,
+        )
+
+    def _finish(self) -> dict[str, Any]:
+        head = self._head
+        assert head is not None
+        publish_bad_rows(self._commits, head, self._request.run, self._request.output)
+        record = self._close("done")
+        bad, allowed = record["rows_quarantined"], self._request.quarantine_limit
+        if record["rows_in"] and bad / record["rows_in"] > allowed:
+            self._commits.write_run_record({**record, "status": "quarantine"})
+            raise TooManyBadRows(
+                f"{bad:,} of {record['rows_in']:,} rows ({bad / record['rows_in']:.2%}) are in quarantine, more than the "
+                f"{allowed:.2%} that faults.quarantine_limit allows; {self._request.output.path}/_quarantine says which and "
+                "why: mend them, or run the same command with a higher limit."
+            )
+        self._commits.write_run_record(record)
+        self._commits.succeed()
+        return record
+
+    @contextmanager
+    def _recorded(self) -> Iterator[None]:
+        """Whatever ends the session, run.json says so, as far as the run had got."""
+        try:
+            yield
+        except TooManyBadRows:
+            raise
+        except BaseException as error:
+            if self._scheduler is not None:
+                stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == EXIT_STOPPED
+                self._commits.write_run_record(self._close("stopped" if stopped else "failed"))
+            raise
+
+    def _close(self, status: str) -> dict[str, Any]:
+        scheduler, head = self._scheduler, self._head
+        assert scheduler is not None
+        assert head is not None
+        attempts = sum(scheduler.attempts.values())
+        session = Session(self._clock, self._last_counters, attempts, scheduler.replica_deaths, self._replicas)
+        return closing(self._record, status, head, self._commits.records(), session)
+
+    _last_counters: list[Any] = []  # noqa: RUF012  replaced, never changed, when the fleet stops
+
+
+def _mapper(scan: Callable[[str], Any], paths: Sequence[str]) -> Iterable[Any]:
+    """Like `map`, in order; many files are scanned by Ray tasks, a few at a time."""
+    if len(paths) <= SCAN_IN_DRIVER_FILES_MAX:
+        return map(scan, paths)
+    return map_on_cluster(scan, paths)

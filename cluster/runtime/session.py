@@ -1,0 +1,74 @@
+"""The connection to a cluster: an embedded one on this machine, or one that exists.
+
+What it decides: how an embedded Ray is started (loopback only, no dashboard, workers at the driver's own nice level) and
+how many replicas the cluster is good for when nobody said.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from cluster.core.settings import ClusterSettings
+from cluster.errors import ClusterRefused
+from cluster.runtime.outcomes import first_line
+
+
+@contextmanager
+def connected(settings: ClusterSettings) -> Iterator[None]:
+    """A connection for the length of a run; an embedded cluster ends with it, one that was there before stays."""
+    if ray.is_initialized():
+        yield
+        return
+    _connect(settings)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(settings: ClusterSettings) -> None:
+    if not settings.address:
+        # Ray starts its workers at nice 15 unless told otherwise, and any other load on the machine would starve them.
+        os.environ.setdefault("RAY_worker_niceness", "0")
+        ray.init(
+            address="local",
+            num_cpus=embedded_cpus(settings),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _node_ip_address="127.0.0.1",
+        )
+        return
+    try:
+        ray.init(address=settings.address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ClusterRefused(
+            f"No Ray cluster answers at cluster.address = {settings.address!r}: {first_line(error)}; start one, or leave the "
+            "address empty for an embedded one."
+        ) from None
+
+
+def cluster_resources() -> dict[str, float]:
+    """What the cluster has in all, by resource name."""
+    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+
+
+def embedded_cpus(settings: ClusterSettings) -> int:
+    """CPUs of an embedded cluster: the machine's, or as many as the replicas that were asked for want."""
+    wanted = (settings.replicas or 1) * settings.cpus_per_replica
+    return max(os.cpu_count() or 1, int(-(-wanted // 1)))
+
+
+def replica_count(settings: ClusterSettings) -> int:
+    """Replicas to start: as asked for, else one per GPU of the cluster, or per CPU where it has none."""
+    if settings.replicas:
+        return settings.replicas
+    resources = cluster_resources()
+    if settings.gpus_per_replica and resources.get("GPU"):
+        return max(1, int(resources["GPU"] / settings.gpus_per_replica))
+    return max(1, int(resources.get("CPU", 1) / max(settings.cpus_per_replica, 1)))

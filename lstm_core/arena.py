@@ -1,0 +1,90 @@
+"""The arena: the rows that a replica has at hand, and the scores that they got, by one row number.
+
+What it decides: where a block of rows lies. It is the bound on a replica's memory: whoever brings rows asks for a region
+first and waits when there is none, so that neither a long entity nor a large shard can take more than `capacity` rows.
+One array per model input and one for the scores means that a step is one gather and one scatter, however many blocks
+its rows come from. The pages of a region that was never used are never touched.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """What the arena keeps for one row."""
+
+    inputs: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]  # (shape of one row, dtype) per model input
+    score_values: int
+    target_values: int = 0  # training only
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row, scores and targets included."""
+        inputs = sum(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize for shape, dtype in self.inputs)
+        return inputs + 4 * (self.score_values + 2 * self.target_values)
+
+
+class Arena:
+    """Regions of consecutive rows, lowest free address first."""
+
+    def __init__(self, capacity: int, layout: RowLayout) -> None:
+        self.capacity = capacity
+        self.layout = layout
+        self.inputs: list[Array] = [np.empty((capacity, *shape), dtype) for shape, dtype in layout.inputs]
+        self.scores: Array = np.empty((capacity, layout.score_values), np.float32)
+        self.targets: Array = np.empty((capacity, layout.target_values), np.float32)
+        self._free: list[tuple[int, int]] = [(0, capacity)]  # (start, rows), by start, never adjacent
+        self._used: dict[int, int] = {}
+
+    @property
+    def used_rows(self) -> int:
+        """Rows in regions that are not released yet."""
+        return sum(self._used.values())
+
+    def allocate(self, rows: int) -> int | None:
+        """The first row of a region of `rows` rows, or None when none is free that is large enough."""
+        assert 0 < rows <= self.capacity, f"a region of {rows} rows can never fit into {self.capacity}"
+        for index, (start, size) in enumerate(self._free):
+            if size >= rows:
+                self._free[index : index + 1] = [(start + rows, size - rows)] if size > rows else []
+                self._used[start] = rows
+                return start
+        return None
+
+    def release(self, start: int) -> None:
+        """Gives the region that begins at `start` back."""
+        rows = self._used.pop(start)
+        insort(self._free, (start, rows))
+        self._free = _joined(self._free)
+
+    def gather(self, rows: NDArray[np.int64]) -> list[Array]:
+        """The inputs of the given rows, one array (*rows.shape, *row shape) per model input."""
+        return [array.take(rows, axis=0) for array in self.inputs]
+
+    def scatter(self, rows: NDArray[np.int64], scores: Sequence[Array]) -> None:
+        """Keeps the scores of the given rows; one array (len(rows), values) per model output, side by side."""
+        column = 0
+        for values in scores:
+            self.scores[rows, column : column + values.shape[-1]] = values
+            column += values.shape[-1]
+        assert column == self.layout.score_values, (column, self.layout.score_values)
+
+
+def _joined(regions: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    joined: list[tuple[int, int]] = []
+    for start, rows in regions:
+        if joined and sum(joined[-1]) == start:
+            joined[-1] = (joined[-1][0], joined[-1][1] + rows)
+        else:
+            joined.append((start, rows))
+    return joined
