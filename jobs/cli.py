@@ -1,0 +1,160 @@
+"""The command line: `slotcar COMMAND`, the same as `python -m jobs COMMAND`.
+
+Decides what is printed where and which code the process ends with: results on stdout, all else on stderr, one sentence
+for a mistake. What a command does is in the module of its name, imported only when it is asked for, so that `--help`
+and a mistyped key cost no import of Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Protocol, runtime_checkable
+
+import typer
+from rich.console import Console, RenderableType
+from rich.table import Table
+from typer.exceptions import TyperException
+
+from jobs.config import load_config
+from jobs.signals import as_stopped, stop_on_signals
+from lstm_core.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USAGE, SlotcarError, UsageError
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Scores long Parquet series with stateful Keras models, entity by entity, on fixed batch slots.",
+)
+
+ConfigPath = Annotated[str, typer.Argument(metavar="CONFIG", help="The configuration, a TOML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="SECTION.KEY=VALUE", help="Overrides a key; a TOML value or a bare word. Repeatable."
+    ),
+]
+Address = Annotated[str | None, typer.Option("--address", help="Overrides cluster.address.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Prints the result as one JSON object.")]
+
+
+@runtime_checkable
+class Report(Protocol):
+    """A result that knows how it looks, for people and for programs."""
+
+    def as_dict(self) -> dict[str, Any]: ...
+    def render(self) -> RenderableType: ...
+
+
+@app.command()
+def score(config: ConfigPath, set_: Overrides = None, address: Address = None, as_json: AsJson = False) -> None:
+    """Scores the input; again, it resumes a broken run and does nothing on a finished one."""
+    checked = load_config(config, set_ or [], address, command="score")
+    from jobs import score as job
+
+    _show(job.run(checked), as_json)
+
+
+@app.command()
+def plan(config: ConfigPath, set_: Overrides = None, address: Address = None, as_json: AsJson = False) -> None:
+    """Says what `score` would do: layout, entities, rows, shards, predicted steps."""
+    checked = load_config(config, set_ or [], address, command="plan")
+    from jobs import plan as job
+
+    _show(job.run(checked), as_json)
+
+
+@app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL.keras", help="The model's file.")], as_json: AsJson = False
+) -> None:
+    """Says what a model asks and gives, and whether it is fit for scoring in chunks."""
+    from jobs import inspect as job
+
+    _show(job.run(model), as_json)
+
+
+@app.command()
+def train(config: ConfigPath, set_: Overrides = None, address: Address = None, as_json: AsJson = False) -> None:
+    """Trains a stateful model in order and writes it to model.path."""
+    checked = load_config(config, set_ or [], address, command="train")
+    from jobs import train as job
+
+    _show(job.run(checked), as_json)
+
+
+@app.command()
+def demo(
+    folder: Annotated[str, typer.Option("--folder", help="Where the demo writes its files.")] = "slotcar-demo",
+    replicas: Annotated[int, typer.Option("--replicas", min=1, help="Replicas to score with.")] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Shows the whole road on real data: flights from New York in 2013."""
+    from jobs import demo as job
+
+    _show(job.run(Path(folder), replicas=replicas), as_json)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point of `slotcar`; never returns."""
+    sys.exit(exit_code(lambda: _command(arguments)))
+
+
+def exit_code(action: Callable[[], int]) -> int:
+    """Runs `action` under the rules of every command; says its fault in one sentence on stderr, returns the code."""
+    stop_on_signals()
+    try:
+        return action()
+    except SlotcarError as fault:
+        return _say(fault, fault.exit_code)
+    except TyperException as fault:
+        return _say(_usage(fault), EXIT_USAGE)
+    except BaseException as fault:
+        stopped = as_stopped(fault)
+        if stopped is None:
+            raise
+        return _say(stopped, EXIT_STOPPED)
+
+
+def _command(arguments: Sequence[str] | None) -> int:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    code = app(given or ["--help"], prog_name="slotcar", standalone_mode=False)
+    return code if isinstance(code, int) else EXIT_DONE
+
+
+def _usage(fault: TyperException) -> UsageError:
+    text = str(getattr(fault, "format_message", lambda: fault)()).rstrip(".")
+    return UsageError(f"{text}: see slotcar --help.")
+
+
+def _say(fault: BaseException, code: int) -> int:
+    print(f"slotcar: {' '.join(str(fault).split())}", file=sys.stderr, flush=True)
+    return code
+
+
+def _show(result: Report | dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        values = result.as_dict() if isinstance(result, Report) else result
+        print(json.dumps(values, default=_plain), flush=True)
+    else:
+        # A pipe is no terminal of 80 columns: little is cut there.
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        console.print(result.render() if isinstance(result, Report) else _table(result))
+
+
+def _plain(value: object) -> object:
+    """NumPy's numbers and paths as JSON has them."""
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def _table(values: dict[str, Any]) -> Table:
+    table = Table(show_header=False, box=None)
+    for name, value in values.items():
+        shown = json.dumps(value, default=_plain) if isinstance(value, dict | list) else _shown(value)
+        table.add_row(name, shown)
+    return table
+
+
+def _shown(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

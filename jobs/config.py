@@ -1,0 +1,174 @@
+"""A checked configuration, and the plain settings that the layers below are given.
+
+Decides what a file means once its keys are known to be right: defaults that depend on the model, features in the order
+of the model's inputs, vocabularies read from their files. Relative paths, also those of `--set`, are relative to the
+file. It reads the file, the vocabularies and the model's bytes; it starts nothing, and imports no Ray or TensorFlow.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
+from jobs.config_rules import Command, check_rules
+from jobs.config_text import apply_override, put, read_text, sentence
+from jobs.features import bind_features, check_fills, read_vocabularies
+from jobs.sections import (
+    ClusterSection,
+    Document,
+    FaultsSection,
+    InputSection,
+    ModelSection,
+    OutputSection,
+    TrainSection,
+)
+from lstm_core.contract import ModelContract
+from lstm_core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Config:
+    """One configuration file with its overrides; all paths are absolute."""
+
+    source: str  # the file, as the user named it
+    folder: str  # where it lies
+    document: Document
+
+    @property
+    def run_id(self) -> str | None:
+        """The user's name of the run; None asks for `run_id.derive_run_id`."""
+        return self.document.run_id
+
+    @property
+    def model(self) -> ModelSection:
+        return self.document.model
+
+    @property
+    def input(self) -> InputSection:
+        return self.document.input
+
+    @property
+    def output(self) -> OutputSection:
+        return self.document.output
+
+    @property
+    def cluster(self) -> ClusterSection:
+        return self.document.cluster
+
+    @property
+    def faults(self) -> FaultsSection:
+        return self.document.faults
+
+    @property
+    def train(self) -> TrainSection:
+        """[train]; only `train` may ask for it, whose configuration was checked to have it."""
+        assert self.document.train is not None, "loaded for another command than train"
+        return self.document.train
+
+    def model_bytes(self) -> bytes:
+        """The `.keras` file, whole."""
+        try:
+            return Path(self.model.path).read_bytes()
+        except OSError as fault:
+            raise UsageError(f"model.path {self.model.path} cannot be read: {fault.strerror}.") from None
+
+    def step_settings(self, contract: ModelContract | None = None) -> StepSettings:
+        """The shape of a step; `model.chunk` is only for models that leave their length in time open."""
+        chunk = contract.chunk if contract is not None and contract.chunk is not None else self.model.chunk
+        return StepSettings(slots=self.model.slots, chunk=chunk, jit=self.model.jit)
+
+    def cluster_settings(self) -> ClusterSettings:
+        return ClusterSettings(
+            address=self.cluster.address,
+            replicas=self.cluster.replicas,
+            cpus_per_replica=self.cluster.cpus_per_replica,
+            gpus_per_replica=self.cluster.gpus_per_replica,
+            max_attempts=self.faults.max_attempts,
+            checkpoint_s=self.faults.checkpoint_s,
+        )
+
+    def input_settings(self, contract: ModelContract, *, training: bool = False) -> InputSettings:
+        """What to read for this model; UsageError where the features do not fit its inputs."""
+        features = bind_features(self.input.features, contract, source=self.source)
+        vocabulary = read_vocabularies(self.input.vocabulary)
+        fill = check_fills(self.input.fill, features, vocabulary, contract)
+        return InputSettings(
+            path=self.input.path,
+            entity=self.input.entity,
+            time=self.input.time,
+            features=features,
+            since=self.input.since,
+            until=self.input.until,
+            layout=self.input.layout,
+            fill=fill,
+            vocabulary=vocabulary,
+            keep=() if training else self.output.keep,
+            target=self._target(contract) if training else (),
+            bad_entity=self.faults.bad_entity,
+            ties=self.faults.ties,
+        )
+
+    def output_settings(self, contract: ModelContract) -> OutputSettings:
+        """Where scores go and what they are called; UsageError where the names do not fit the model's scores."""
+        names = self.output.names or contract.score_names
+        if len(names) != contract.score_values:
+            raise UsageError(
+                f"output.names has {len(names)} names, but {self.model.path} gives {contract.score_values} scores per"
+                f" row ({', '.join(contract.score_names)}): give one name per score."
+            )
+        taken = {*self.input.entity, *self.input.time, *self.output.keep}
+        for name in names:
+            if name in taken or names.count(name) > 1:
+                raise UsageError(f"The model's score {name!r} has the name of another column: set output.names.")
+        return OutputSettings(
+            path=self.output.path,
+            names=tuple(names),
+            rows_per_file=self.output.rows_per_file,
+            compression=self.output.compression,
+            overwrite=self.output.overwrite,
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the output's bytes or place, as JSON values; see `run_id`."""
+        chosen = self.document.model_dump(mode="json", include={"input", "state", "output"})
+        chosen["model"] = self.model.model_dump(exclude={"path"})
+        chosen["output"].pop("overwrite")
+        chosen["faults"] = self.faults.model_dump(include={"bad_entity", "ties"})
+        chosen["input"]["vocabulary"] = read_vocabularies(self.input.vocabulary)
+        return chosen
+
+    def _target(self, contract: ModelContract) -> tuple[str, ...]:
+        if len(self.train.target) != contract.score_values:
+            raise UsageError(
+                f"train.target names {len(self.train.target)} columns, but the model gives {contract.score_values}"
+                f" scores per row ({', '.join(contract.score_names)}): name one column per score."
+            )
+        return self.train.target
+
+
+def load_config(
+    path: str, overrides: Sequence[str] = (), address: str | None = None, *, command: Command = "score"
+) -> Config:
+    """Reads and checks the file at `path` for `command`; raises UsageError with one sentence for whatever is wrong."""
+    raw = read_text(path)
+    for override in overrides:
+        apply_override(raw, override)
+    if address is not None:
+        put(raw, ["cluster", "address"], address, option="--address")
+    folder = os.path.dirname(os.path.abspath(path))
+    document = _validated({"model": {}, "input": {}} | raw, source=path, folder=folder)
+    check_rules(document, source=path, command=command)
+    return Config(source=path, folder=folder, document=document)
+
+
+def _validated(raw: dict[str, Any], *, source: str, folder: str) -> Document:
+    try:
+        return Document.model_validate(raw, context={"folder": folder})
+    except ValidationError as fault:
+        raise UsageError(sentence(fault.errors(include_url=False), source)) from None

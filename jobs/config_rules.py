@@ -1,0 +1,158 @@
+"""Which values of a configuration go together, and what is not built yet.
+
+Every rule is one function that returns the sentence of its refusal, or None. Nothing here looks into a Parquet file or
+a model: those rules need more than the configuration and live with what they look at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Literal
+
+from jobs.config_text import nearest
+from jobs.sections import Document
+from lstm_core.errors import UsageError
+
+Command = Literal["score", "plan", "train"]
+Rule = Callable[[Document], str | None]
+
+
+def check_rules(document: Document, *, source: str, command: Command) -> None:
+    """Raises UsageError with the first rule that `document` breaks."""
+    rules = [*_ALWAYS, *(_TRAINING if command == "train" else _SCORING)]
+    for rule in rules:
+        refusal = rule(document)
+        if refusal:
+            raise UsageError(f"{source}: {refusal}.")
+
+
+def features_of(document: Document) -> tuple[str, ...]:
+    """Every feature column once."""
+    return tuple(dict.fromkeys(name for names in document.input.features.values() for name in names))
+
+
+def _not_built(document: Document) -> str | None:
+    for key in ("read", "write"):
+        if getattr(document.state, key) is not None:
+            return (
+                f"state.{key} is set, but carry-over is not built yet: leave it out, every run starts from zero state"
+            )
+    if document.input.layout == "shuffle":
+        return (
+            'input.layout is "shuffle", but interleaved input is not supported yet: write the table clustered by entity'
+            ' and leave input.layout at "auto"'
+        )
+    if document.storage:
+        return "[storage] has options for remote stores, which are not built yet: leave the section out"
+    return None
+
+
+def _entity_apart_from_time(document: Document) -> str | None:
+    for name in document.input.entity:
+        if name in document.input.time:
+            return f"column {name!r} is in input.entity and in input.time: it can name the series or order it, not both"
+    return None
+
+
+def _features_exist(document: Document) -> str | None:
+    features = features_of(document)
+    for key in ("fill", "vocabulary"):
+        for name in getattr(document.input, key):
+            if name not in features:
+                return (
+                    f"input.{key} names {name!r}, which is no feature column: the nearest one is"
+                    f" {nearest(name, features)!r}"
+                )
+    return None
+
+
+def _window_is_open(document: Document) -> str | None:
+    since, until = document.input.since, document.input.until
+    if since is not None and until is not None and not _before(since, until):
+        return f"input.since ({since}) is not before input.until ({until}): no row lies between them"
+    return None
+
+
+def _columns_of_output(document: Document) -> str | None:
+    keys = dict.fromkeys(document.input.entity, "input.entity") | dict.fromkeys(document.input.time, "input.time")
+    for name in document.output.keep:
+        if name in keys:
+            return f"output.keep names {name!r}, which {keys[name]} writes already: leave it out of output.keep"
+    for name in document.output.names or ():
+        if name in keys or name in document.output.keep:
+            return f"output.names has {name!r}, which is a column that is handed through: choose another name"
+    return None
+
+
+def _output_is_named(document: Document) -> str | None:
+    return None if document.output.path else 'lacks output.path: the folder for the scores, as in path = "scores"'
+
+
+def _output_apart_from_input(document: Document) -> str | None:
+    output = document.output.path
+    for path in document.input.path:
+        inside = os.path.isdir(path) and os.path.commonpath([path, output]) == path
+        beside = os.path.isfile(path) and os.path.dirname(path) == output
+        if inside or beside:
+            return f"output.path {output} lies where input.path {path} is read from: choose a folder apart from it"
+    return None
+
+
+def _model_exists(document: Document) -> str | None:
+    path = document.model.path
+    return None if os.path.isfile(path) else f"model.path {path} is no file: train or copy the model there first"
+
+
+def _training_is_set(document: Document) -> str | None:
+    return None if document.train else "lacks the section [train] with its keys model and target"
+
+
+def _target_apart(document: Document) -> str | None:
+    assert document.train, "checked before"
+    keys = [("input.features", features_of(document)), ("input.entity", document.input.entity)]
+    for place, names in keys:
+        for name in document.train.target:
+            if name in names:
+                return (
+                    f"train.target {name!r} is also in {place}: a model that sees its target learns to copy it,"
+                    " so leave it out of one of them"
+                )
+    return None
+
+
+def _something_to_train_on(document: Document) -> str | None:
+    assert document.train, "checked before"
+    since, split = document.input.since, document.train.validate_since
+    if since is not None and split is not None and not _before(since, split):
+        return f"train.validate_since ({split}) is not after input.since ({since}): nothing is left to train on"
+    return None
+
+
+def _before(first: str, second: str) -> bool:
+    """Compares moments as times or whole numbers; what is neither is judged later, against the column's type."""
+    try:
+        return int(first) < int(second)
+    except ValueError:
+        pass
+    try:
+        return _time(first) < _time(second)
+    except ValueError:
+        return True
+
+
+def _time(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+_ALWAYS: tuple[Rule, ...] = (
+    _not_built,
+    _entity_apart_from_time,
+    _features_exist,
+    _window_is_open,
+    _columns_of_output,
+)
+_SCORING: tuple[Rule, ...] = (_output_is_named, _output_apart_from_input, _model_exists)
+_TRAINING: tuple[Rule, ...] = (_training_is_set, _target_apart, _something_to_train_on)

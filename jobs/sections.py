@@ -1,0 +1,194 @@
+"""The shape of a configuration file: its sections, keys, types, ranges and defaults.
+
+Decides what each key may hold by itself. `config_rules` decides which values go together, `config_text` how a mistake
+is said. A key's description is what a user reads when the key is missing.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import date, time
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationInfo
+
+from cluster.core.settings import BadEntity, Fill, Layout, Ties
+
+THE_INPUT = ""  # `features = [...]`: the name that stands for the single input of the model
+
+
+def _column(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"must name columns as text, but holds {value!r}")
+    return value
+
+
+def _columns(value: object) -> tuple[str, ...]:
+    names = tuple(_column(item) for item in (value if isinstance(value, list | tuple) else [value]))
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise ValueError(f"names {name!r} twice: name it once")
+    return names
+
+
+def _some_columns(value: object) -> tuple[str, ...]:
+    names = _columns(value)
+    if not names:
+        raise ValueError("must name at least one column")
+    return names
+
+
+def _features(value: object) -> object:
+    return {THE_INPUT: value} if isinstance(value, str | list | tuple) else value
+
+
+def _resolve(value: str, info: ValidationInfo) -> str:
+    if not value:
+        raise ValueError("must not be empty")
+    if "://" in value:
+        raise ValueError(f"must be a local path, since remote stores are not built yet, but is {value!r}")
+    assert info.context is not None, "sections are validated with the file's folder as context"
+    return os.path.normpath(os.path.join(info.context["folder"], value))
+
+
+def _list_of_paths(value: object) -> object:
+    paths = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not paths:
+        raise ValueError("must name at least one file, directory or glob")
+    return paths
+
+
+def _moment(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int | date | time):
+        raise ValueError(f"must be a date, a time or a whole number, not {value!r}")
+    return value.isoformat() if isinstance(value, date | time) else str(value)
+
+
+def _fill(value: object) -> Fill:
+    if isinstance(value, Fill):
+        return value
+    if not isinstance(value, str | int | float):
+        raise ValueError(f'must be a value or "previous", not {value!r}')
+    if value == "previous":
+        return Fill(previous=True)
+    if isinstance(value, str):
+        return Fill(value=value)
+    number = float(value)
+    if number != number or number in (float("inf"), float("-inf")):
+        raise ValueError("must be a finite number, since a score of anything else means nothing")
+    return Fill(value=number)
+
+
+def _words(value: object) -> object:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list | tuple) or any(isinstance(word, bool | float) for word in value):
+        raise ValueError("must be a file's path or a list of values")
+    return tuple(str(word) for word in value)
+
+
+def _resolve_words(value: str | tuple[str, ...], info: ValidationInfo) -> str | tuple[str, ...]:
+    return _resolve(value, info) if isinstance(value, str) else value
+
+
+def _training_model(value: str, info: ValidationInfo) -> str:
+    if value.endswith(".keras"):
+        return _resolve(value, info)
+    if value.count(":") != 1 or not all(value.split(":")):
+        raise ValueError(f'must be "module:function" or a .keras file, not {value!r}')
+    return value
+
+
+Columns = Annotated[tuple[str, ...], BeforeValidator(_columns)]
+SomeColumns = Annotated[tuple[str, ...], BeforeValidator(_some_columns)]
+LocalPath = Annotated[str, AfterValidator(_resolve)]
+LocalPaths = Annotated[tuple[LocalPath, ...], BeforeValidator(_list_of_paths)]
+Moment = Annotated[str, BeforeValidator(_moment)]
+Features = Annotated[dict[str, SomeColumns], Field(min_length=1), BeforeValidator(_features)]
+Words = Annotated[str | tuple[str, ...], BeforeValidator(_words), AfterValidator(_resolve_words)]
+RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Compression = Literal["zstd", "snappy", "gzip", "lz4", "brotli", "none"]
+
+
+class Section(BaseModel):
+    """A table of the file: no unknown keys, no silent conversions, no change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class ModelSection(Section):
+    path: LocalPath = Field(description='the model\'s file, for example path = "model.keras"')
+    slots: int = Field(default=256, ge=1)
+    chunk: int = Field(default=64, ge=1)
+    tail: Literal["mask", "drop"] = "mask"
+    jit: bool = True
+
+
+class InputSection(Section):
+    path: LocalPaths = Field(description="the Parquet files: a file, a directory, a glob, or a list of those")
+    entity: SomeColumns = Field(description='the columns that name a series, for example entity = ["tailnum"]')
+    time: SomeColumns = Field(description='the columns that order its rows, for example time = ["time_hour"]')
+    features: Features = Field(description="the model's input columns: a list, or a table of input name to columns")
+    since: Moment | None = None
+    until: Moment | None = None
+    layout: Layout = "auto"
+    fill: dict[str, Annotated[Fill, BeforeValidator(_fill)]] = Field(default_factory=dict)
+    vocabulary: dict[str, Words] = Field(default_factory=dict)
+
+
+class OutputSection(Section):
+    path: Annotated[str, AfterValidator(_resolve)] = Field(default="")
+    keep: Columns = ()
+    names: SomeColumns | None = None
+    rows_per_file: int = Field(default=1_000_000, ge=1)
+    compression: Compression = "zstd"
+    overwrite: bool = False
+
+
+class StateSection(Section):
+    read: LocalPath | None = None
+    write: LocalPath | None = None
+    missing: Literal["reset", "fail"] = "reset"
+    late: Literal["quarantine", "drop", "fail"] = "quarantine"
+
+
+class ClusterSection(Section):
+    address: str = ""
+    replicas: int | None = Field(default=None, ge=1)
+    cpus_per_replica: float = Field(default=1, ge=0)
+    gpus_per_replica: float = Field(default=0, ge=0)
+
+
+class FaultsSection(Section):
+    bad_entity: BadEntity = "quarantine"
+    quarantine_limit: float = Field(default=0.01, ge=0, le=1)
+    ties: Ties = "keep"
+    max_attempts: int = Field(default=3, ge=1)
+    checkpoint_s: float = Field(default=60.0, gt=0)
+
+
+class TrainSection(Section):
+    model: Annotated[str, AfterValidator(_training_model)] = Field(
+        description='"module:function", which returns an uncompiled Functional model, or a .keras file to go on from'
+    )
+    target: SomeColumns = Field(description='the columns to predict, one per score, for example target = ["delay"]')
+    loss: str = "mae"
+    optimizer: str = "adam"
+    learning_rate: float = Field(default=1e-3, gt=0)
+    epochs: int = Field(default=3, ge=1)
+    validate_since: Moment | None = None
+    seed: int = Field(default=0, ge=0)
+
+
+class Document(Section):
+    """The whole file. `model` and `input` are always there: an absent table is read as an empty one."""
+
+    run_id: RunId | None = None
+    model: ModelSection
+    input: InputSection
+    output: OutputSection = OutputSection.model_construct()
+    state: StateSection = StateSection()
+    cluster: ClusterSection = ClusterSection()
+    faults: FaultsSection = FaultsSection()
+    train: TrainSection | None = None
+    storage: dict[str, Any] = Field(default_factory=dict)
