@@ -37,7 +37,7 @@ def plain_type(column_type: Any) -> Any:
         return plain_type(column_type.value_type)
     if _is_text(column_type):
         return pa.large_string()
-    if pa.types.is_binary(column_type) or pa.types.is_large_binary(column_type):
+    if any(check(column_type) for check in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)):
         return pa.large_binary()
     return column_type
 

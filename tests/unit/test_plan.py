@@ -1,0 +1,246 @@
+"""Listing, shards, and the plan on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.core.plan import Plan, choose_shard_rows, entity_keys, make_plan
+from cluster.errors import InputBroken, InputRefused, RunFailed
+from cluster.runtime.listing import list_files
+from cluster.runtime.planning import make_inventory, read_bad, read_plan, read_segments, write_plan
+from cluster.runtime.source import check_unchanged
+from tests.series import make_series, settings_for, with_nulls, write_cut
+
+
+def plan_of(folder: Path, lengths: Sequence[int], *, shard_rows: int, file_rows: Sequence[int] | None = None) -> Plan:
+    write_cut(folder, make_series(lengths), file_rows)
+    return make_plan(make_inventory(settings_for(folder), map), shard_rows=shard_rows)
+
+
+def touched(path: Path, seconds: int = 5) -> None:
+    found = path.stat()
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns + seconds * 10**9))
+
+
+class TestListing:
+    def names(self, *paths: Path | str) -> list[str]:
+        return [Path(path).name for path in list_files(settings_for(*paths))]
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        for name in ("b.parquet", "a.parquet", "_SUCCESS", ".crc", "deep/er/c.parquet", "_tmp/d.parquet"):
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return tmp_path
+
+    def test_a_folder_is_listed_deeply_without_hidden_names(self, folder: Path) -> None:
+        assert self.names(folder) == ["a.parquet", "b.parquet", "c.parquet"]
+
+    def test_a_file_named_twice_is_read_once(self, folder: Path) -> None:
+        assert self.names(folder / "a.parquet", folder / "*.parquet") == ["a.parquet", "b.parquet"]
+
+    def test_a_glob_may_match_folders(self, folder: Path) -> None:
+        assert self.names(folder / "d*") == ["c.parquet"]
+
+    def test_a_name_with_glob_signs_is_a_name_where_it_exists(self, folder: Path) -> None:
+        (folder / "x[1].parquet").touch()
+        assert self.names(folder / "x[1].parquet") == ["x[1].parquet"]
+
+    def test_a_linked_folder_is_followed_once(self, folder: Path) -> None:
+        (folder / "loop").symlink_to(folder, target_is_directory=True)
+        assert self.names(folder) == ["a.parquet", "b.parquet", "c.parquet"]
+
+    @pytest.mark.parametrize("path", ["nowhere", "*.none", "_tmp/er", "s3://bucket/x"])
+    def test_a_path_that_names_nothing_is_refused(self, folder: Path, path: str) -> None:
+        with pytest.raises(InputRefused, match=r"input\.path"):
+            self.names(path if "://" in path else folder / path)
+
+    def test_an_empty_folder_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(InputRefused, match="no files in it"):
+            self.names(tmp_path)
+
+
+class TestShards:
+    def test_shards_hold_neighbours_up_to_the_bound(self, tmp_path: Path) -> None:
+        plan = plan_of(tmp_path, [4, 4, 4, 4, 4], shard_rows=8)
+        assert [shard.rows for shard in plan.shards] == [8, 8, 4]
+        assert [entities.tolist() for entities in plan.shard_entities] == [[0, 1], [2, 3], [4]]
+
+    def test_the_longest_entity_starts_first_and_ties_keep_file_order(self, tmp_path: Path) -> None:
+        plan = plan_of(tmp_path, [3, 3, 2, 6, 6], shard_rows=6)
+        assert [entities.tolist() for entities in plan.shard_entities] == [[3], [4], [0, 1], [2]]
+        assert [shard.index for shard in plan.shards] == [0, 1, 2, 3]
+        assert [shard.longest_rows for shard in plan.shards] == [6, 6, 3, 2]
+
+    def test_an_entity_longer_than_the_bound_is_alone_and_streamed(self, tmp_path: Path) -> None:
+        plan = plan_of(tmp_path, [2, 9, 2, 8, 2], shard_rows=8)
+        assert [(shard.entities, shard.rows, shard.streamed) for shard in plan.shards] == [
+            (1, 9, True),
+            (1, 8, False),
+            (2, 4, False),
+            (1, 2, False),
+        ]
+
+    def test_the_bound_follows_the_input_within_limits(self) -> None:
+        assert choose_shard_rows(1000, rows_per_file=10**6) == 32_768
+        assert choose_shard_rows(64 * 50_000, rows_per_file=10**6) == 50_000
+        assert choose_shard_rows(10**12, rows_per_file=10**6) == 10**6
+        assert choose_shard_rows(1000, rows_per_file=100) == 100
+
+    def test_interleaved_input_is_refused_with_its_reason(self, tmp_path: Path) -> None:
+        write_cut(tmp_path, make_series([4, 2]).take(pa.array([0, 1, 4, 2, 3, 5])))
+        with pytest.raises(InputRefused, match=r"interleaved: entity entity='e0000' has rows 0 to 1 .*sort it by"):
+            make_plan(make_inventory(settings_for(tmp_path), map), shard_rows=8)
+
+    def test_nothing_left_to_score_is_a_plan_without_shards(self, tmp_path: Path) -> None:
+        write_cut(tmp_path, make_series([4]))
+        plan = make_plan(make_inventory(settings_for(tmp_path, since="2030-01-01"), map), shard_rows=8)
+        assert (plan.shards, plan.head.rows_in, plan.head.rows_skipped) == ((), 4, 4)
+
+    def test_an_input_without_rows_is_refused(self, tmp_path: Path) -> None:
+        write_cut(tmp_path, make_series([]), [0, 0])
+        with pytest.raises(InputRefused, match="no rows in 2 files"):
+            make_inventory(settings_for(tmp_path), map)
+
+    def test_ties_may_be_refused(self, tmp_path: Path) -> None:
+        table = make_series([2])
+        write_cut(tmp_path, table.take(pa.array([0, 0, 1])))
+        assert make_inventory(settings_for(tmp_path), map).ties == 1
+        with pytest.raises(InputRefused, match="breaks ties"):
+            make_inventory(settings_for(tmp_path, ties="fail"), map)
+
+
+class TestStorage:
+    def test_what_is_written_is_read(self, tmp_path: Path) -> None:
+        plan = plan_of(tmp_path / "in", [3, 1, 7, 2, 5], shard_rows=6, file_rows=[5, 0, 13])
+        write_plan(str(tmp_path / "plan"), plan)
+        assert read_plan(str(tmp_path / "plan")) == plan.head
+        for shard in plan.shards:
+            segments = read_segments(str(tmp_path / "plan"), shard.index)
+            assert segments.equals(plan.segments(shard.index))
+            assert segments.column("row_count").to_numpy().sum() == shard.rows
+
+    def test_a_row_group_is_a_shard_and_nothing_else_is_left(self, tmp_path: Path) -> None:
+        plan = plan_of(tmp_path / "in", [3, 1, 7, 2, 5], shard_rows=6)
+        write_plan(str(tmp_path / "plan"), plan)
+        assert sorted(path.name for path in (tmp_path / "plan").iterdir()) == [
+            "bad.parquet",
+            "plan.json",
+            "plan.parquet",
+        ]
+        assert pq.ParquetFile(tmp_path / "plan/plan.parquet").num_row_groups == len(plan.shards)
+
+    def test_a_segment_says_where_its_rows_lie(self, tmp_path: Path) -> None:
+        plan = plan_of(tmp_path, [3, 1, 7], shard_rows=4, file_rows=[5, 6])
+        assert plan.segments(0).to_pydict() == {
+            "entity": [0, 0],
+            "file": [0, 1],
+            "row_start": [4, 0],
+            "row_count": [1, 6],
+            "sorted": [True, True],
+            "key__entity": ["e0002", "e0002"],
+        }
+
+    def test_entity_columns_may_have_our_own_names(self, tmp_path: Path) -> None:
+        table = make_series([2, 2]).append_column("file", pa.array(["x", "x", "y", None]))
+        write_cut(tmp_path / "in", table)
+        settings = settings_for(tmp_path / "in", entity=("entity", "file"))
+        write_plan(str(tmp_path / "plan"), make_plan(make_inventory(settings, map), shard_rows=8))
+        keys = entity_keys(read_segments(str(tmp_path / "plan"), 0))
+        assert keys.to_pydict() == {"entity": ["e0000", "e0001"], "file": ["x", "y"]}
+        assert entity_keys(read_bad(str(tmp_path / "plan"))).to_pydict() == {"entity": ["e0001"], "file": [None]}
+
+    def test_bad_rows_are_stored_beside_the_plan(self, tmp_path: Path) -> None:
+        write_cut(tmp_path / "in", with_nulls(make_series([4]), "time", [1, 2]))
+        plan = make_plan(make_inventory(settings_for(tmp_path / "in"), map), shard_rows=8)
+        write_plan(str(tmp_path / "plan"), plan)
+        bad = read_bad(str(tmp_path / "plan"))
+        assert bad.column("row").to_pylist() == [1, 2]
+        assert read_plan(str(tmp_path / "plan")).rows_bad == 2
+
+    def test_a_plan_with_no_shards_is_stored(self, tmp_path: Path) -> None:
+        write_cut(tmp_path / "in", make_series([4]))
+        plan = make_plan(make_inventory(settings_for(tmp_path / "in", until="2000-01-01"), map), shard_rows=8)
+        write_plan(str(tmp_path / "plan"), plan)
+        assert read_plan(str(tmp_path / "plan")) == plan.head
+
+    def test_a_folder_without_a_whole_plan_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(RunFailed, match="no plan that can be read"):
+            read_plan(str(tmp_path))
+        (tmp_path / "plan.json").write_text('{"format": 1')
+        with pytest.raises(RunFailed, match="no plan that can be read"):
+            read_plan(str(tmp_path))
+
+    def test_a_shard_that_is_not_there_is_refused(self, tmp_path: Path) -> None:
+        plan = plan_of(tmp_path / "in", [3], shard_rows=6)
+        write_plan(str(tmp_path / "plan"), plan)
+        with pytest.raises(RunFailed, match="Shard 1 cannot be read"):
+            read_segments(str(tmp_path / "plan"), 1)
+
+
+class TestUnchanged:
+    @pytest.fixture
+    def plan(self, tmp_path: Path) -> Plan:
+        return plan_of(tmp_path / "in", [4, 4], shard_rows=8, file_rows=[4, 4])
+
+    def test_files_as_they_were_pass(self, plan: Plan) -> None:
+        check_unchanged(plan.head)
+
+    def test_a_copy_with_another_date_passes(self, plan: Plan) -> None:
+        touched(Path(plan.head.files[1].path))
+        check_unchanged(plan.head)
+
+    def test_another_size_is_named(self, plan: Plan, tmp_path: Path) -> None:
+        write_plan(str(tmp_path / "plan"), plan)
+        path = Path(plan.head.files[1].path)
+        pq.write_table(make_series([40]), path)
+        with pytest.raises(InputBroken, match=r"part-001\.parquet changed"):
+            read_plan(str(tmp_path / "plan"))
+        assert read_plan(str(tmp_path / "plan"), check_files=False) == plan.head
+
+    def test_other_rows_in_the_same_size_are_named(self, plan: Plan) -> None:
+        path = Path(plan.head.files[1].path)
+        pq.write_table(make_series([2]), path)
+        content = path.read_bytes()
+        missing = plan.head.files[1].size_bytes - len(content)
+        footer = len(content) - 8 - int(np.frombuffer(content[-8:-4], "<u4")[0])
+        path.write_bytes(content[:footer] + bytes(missing) + content[footer:])  # what lies between pages is not read
+        touched(path)
+        with pytest.raises(InputBroken, match="had 4 rows and now has 2"):
+            check_unchanged(plan.head)
+
+    def test_a_file_that_is_gone_is_named(self, plan: Plan) -> None:
+        Path(plan.head.files[0].path).unlink()
+        with pytest.raises(InputBroken, match=r"part-000\.parquet is gone"):
+            check_unchanged(plan.head)
+
+
+def test_the_plan_does_not_depend_on_the_order_of_paths(tmp_path: Path) -> None:
+    paths = write_cut(tmp_path, make_series([5, 3, 9, 1]), [6, 6, 6])
+    plans = [
+        make_plan(make_inventory(settings_for(*order), map, [str(path) for path in order]), shard_rows=6)
+        for order in (paths, paths[::-1])
+    ]
+    assert plans[0].head == plans[1].head
+    assert all(plans[0].segments(shard.index).equals(plans[1].segments(shard.index)) for shard in plans[0].shards)
+
+
+def test_the_mapper_is_called_like_map(tmp_path: Path) -> None:
+    write_cut(tmp_path, make_series([5]), [2, 3])
+    seen: list[Any] = []
+
+    def mapper(scan: Any, files: Sequence[str]) -> list[Any]:
+        seen.extend(files)
+        return [scan(path) for path in files]
+
+    assert make_inventory(settings_for(tmp_path), mapper).entity_rows.tolist() == [5]
+    assert [Path(path).name for path in seen] == ["part-000.parquet", "part-001.parquet"]
