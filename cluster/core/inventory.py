@@ -252,9 +252,9 @@ def _why_clustered(runs: _Runs, in_order: Flags) -> str:
     apart, unsorted = int((~_together(runs)).sum()), int((~in_order).sum())
     where = "every entity's rows lie together"
     if apart:
-        where = f"in every file an entity's rows lie together; {apart:,} entities go on in later files, at later times"
+        where = f"in every file an entity's rows lie together; at later times {apart:,} of {runs.entities:,} go on in others"
     if unsorted:
-        return f"{where}; {unsorted:,} entities are not in order of time and are sorted when they are read"
+        return f"{where}; {unsorted:,} of {runs.entities:,} are not in order of time and are sorted when they are read"
     return f"{where} and in order of time"
 
 
@@ -268,7 +268,7 @@ def _why_torn(runs: _Runs, files: tuple[SourceFile, ...], keys: Any, torn: Flags
         places = [_place(runs, files, int(run)) for run in mine[gaps[0] : gaps[0] + 2]]
     elif len(files) > 1:
         how = "times that overlap or fall"
-    others = f" ({int(torn.sum()) - 1:,} more entities lie like this)" if torn.sum() > 1 else ""
+    others = f" (and so have {int(torn.sum()) - 1:,} of the others)" if torn.sum() > 1 else ""
     return f"entity {describe_entity(keys, entity)} has {' and '.join(places)}, with {how}{others}"
 
 

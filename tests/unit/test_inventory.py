@@ -58,7 +58,7 @@ def test_files_of_later_times_may_hold_the_same_entities(tmp_path: Path) -> None
     table = make_series([4, 4])
     inventory = take(tmp_path, pick(table, [0, 1, 4, 5, 2, 3, 6, 7]), [4, 4])
     assert inventory.layout == "clustered"
-    assert "2 entities go on in later files" in inventory.reason
+    assert "at later times 2 of 2 go on in others" in inventory.reason
     assert places(inventory) == [(0, 0, 0, 2), (0, 1, 0, 2), (1, 0, 2, 2), (1, 1, 2, 2)]
 
 
@@ -81,7 +81,7 @@ def test_rows_of_another_entity_in_between_are_interleaved(tmp_path: Path) -> No
     assert inventory.layout == "interleaved"
     assert "entity='e0000' has rows 0 to 1 of" in inventory.reason
     assert "and rows 3 to 4 of" in inventory.reason
-    assert "1 more" in inventory.reason
+    assert "1 of the others" in inventory.reason
 
 
 def test_files_that_overlap_in_time_are_interleaved(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_an_entity_out_of_order_is_clustered_and_marked(tmp_path: Path) -> None:
     inventory = take(tmp_path, pick(make_series([3, 3]), [0, 1, 2, 4, 3, 5]))
     assert inventory.layout == "clustered"
     assert inventory.sorted.tolist() == [True, False]
-    assert "1 entities are not in order of time" in inventory.reason
+    assert "1 of 2 are not in order of time" in inventory.reason
 
 
 @pytest.mark.parametrize("cut", range(7))
