@@ -252,7 +252,7 @@ def _why_clustered(runs: _Runs, in_order: Flags) -> str:
     apart, unsorted = int((~_together(runs)).sum()), int((~in_order).sum())
     where = "every entity's rows lie together"
     if apart:
-        where = f"in every file an entity's rows lie together; at later times {apart:,} of {runs.entities:,} go on in others"
+        where = f"in each file an entity's rows lie together; {apart:,} of {runs.entities:,} go on in others, later"
     if unsorted:
         return f"{where}; {unsorted:,} of {runs.entities:,} are not in order of time and are sorted when they are read"
     return f"{where} and in order of time"

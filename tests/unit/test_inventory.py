@@ -58,7 +58,7 @@ def test_files_of_later_times_may_hold_the_same_entities(tmp_path: Path) -> None
     table = make_series([4, 4])
     inventory = take(tmp_path, pick(table, [0, 1, 4, 5, 2, 3, 6, 7]), [4, 4])
     assert inventory.layout == "clustered"
-    assert "at later times 2 of 2 go on in others" in inventory.reason
+    assert "2 of 2 go on in others, later" in inventory.reason
     assert places(inventory) == [(0, 0, 0, 2), (0, 1, 0, 2), (1, 0, 2, 2), (1, 1, 2, 2)]
 
 
