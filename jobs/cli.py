@@ -118,13 +118,12 @@ def exit_code(action: Callable[[], int]) -> int:
 
 
 def _command(arguments: Sequence[str] | None) -> int:
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    code = app(given or ["--help"], prog_name="slotcar", standalone_mode=False)
+    code = app(arguments, prog_name="slotcar", standalone_mode=False)
     return code if isinstance(code, int) else EXIT_DONE
 
 
 def _usage(fault: TyperException) -> UsageError:
-    text = str(getattr(fault, "format_message", lambda: fault)()).rstrip(".")
+    text = str(getattr(fault, "format_message", lambda: fault)()).rstrip(".?")
     return UsageError(f"{text}: see slotcar --help.")
 
 

@@ -30,7 +30,6 @@ _EXPECTED = {
     "dict_type": "a table",
     "model_type": "a table",
     "model_attributes_type": "a table",
-    "too_short": "a table of at least one input",
     "string_pattern_mismatch": "1 to 100 letters, digits, '.', '_' or '-', the first a letter or a digit",
     "greater_than": "more than {gt}",
     "greater_than_equal": "at least {ge}",

@@ -39,7 +39,9 @@ def _some_columns(value: object) -> tuple[str, ...]:
 
 
 def _features(value: object) -> object:
-    return {THE_INPUT: value} if isinstance(value, str | list | tuple) else value
+    if not isinstance(value, str | list | tuple | dict) or not value:
+        raise ValueError(f"must be a list of columns, or a table of model input to columns, not {value!r}")
+    return value if isinstance(value, dict) else {THE_INPUT: value}
 
 
 def _resolve(value: str, info: ValidationInfo) -> str:
@@ -83,7 +85,7 @@ def _words(value: object) -> object:
     if isinstance(value, str):
         return value
     if not isinstance(value, list | tuple) or any(isinstance(word, bool | float) for word in value):
-        raise ValueError("must be a file's path or a list of values")
+        raise ValueError(f"must be a file's path or a list of values, not {value!r}")
     return tuple(str(word) for word in value)
 
 
@@ -104,7 +106,7 @@ SomeColumns = Annotated[tuple[str, ...], BeforeValidator(_some_columns)]
 LocalPath = Annotated[str, AfterValidator(_resolve)]
 LocalPaths = Annotated[tuple[LocalPath, ...], BeforeValidator(_list_of_paths)]
 Moment = Annotated[str, BeforeValidator(_moment)]
-Features = Annotated[dict[str, SomeColumns], Field(min_length=1), BeforeValidator(_features)]
+Features = Annotated[dict[str, SomeColumns], BeforeValidator(_features)]
 Words = Annotated[str | tuple[str, ...], BeforeValidator(_words), AfterValidator(_resolve_words)]
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Compression = Literal["zstd", "snappy", "gzip", "lz4", "brotli", "none"]
@@ -137,7 +139,7 @@ class InputSection(Section):
 
 
 class OutputSection(Section):
-    path: Annotated[str, AfterValidator(_resolve)] = Field(default="")
+    path: LocalPath = ""  # never empty where scores are written; `train` needs none
     keep: Columns = ()
     names: SomeColumns | None = None
     rows_per_file: int = Field(default=1_000_000, ge=1)

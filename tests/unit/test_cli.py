@@ -1,0 +1,114 @@
+"""The command line: what is printed where, and the code the process ends with."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.cli import exit_code
+from jobs.signals import Stopped, as_stopped
+from lstm_core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE, SlotcarError
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = ("score", "plan", "inspect", "train", "demo")
+
+
+def _slotcar(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "jobs", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_help_names_every_command_and_imports_no_engine() -> None:
+    program = (
+        "import sys; from jobs.cli import exit_code, _command\n"
+        "code = exit_code(lambda: _command(['--help']))\n"
+        "engines = {'ray', 'tensorflow', 'keras', 'pyarrow'} & set(sys.modules)\n"
+        "sys.exit(str(engines) if engines else code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (EXIT_DONE, "")
+    assert [name for name in COMMANDS if name not in done.stdout] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("scor", "job.toml"),
+        ("score",),
+        ("score", "none.toml"),
+        ("score", "none.toml", "--set"),
+        ("score", "none.toml", "--bogus"),
+        ("plan", "Makefile"),
+        ("train", "pyproject.toml"),
+        ("inspect", "none.keras"),
+        ("inspect", "pyproject.toml"),
+        ("demo", "--replicas", "0"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_one_sentence_and_code_2(arguments: tuple[str, ...]) -> None:
+    done = _slotcar(*arguments)
+    assert done.returncode == EXIT_USAGE
+    assert done.stdout == ""
+    assert done.stderr.startswith("slotcar: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_fault_is_said_on_one_line_with_its_own_code(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> int:
+        raise SlotcarError("Shard 3\nis stale.")
+
+    assert exit_code(fail) == EXIT_FAILED
+    assert capsys.readouterr().err == "slotcar: Shard 3 is stale.\n"
+
+
+def test_a_bug_is_not_hidden() -> None:
+    def fail() -> int:
+        raise AssertionError("a bug")
+
+    with pytest.raises(AssertionError):
+        exit_code(fail)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_a_command_with_code_143(number: signal.Signals) -> None:
+    program = (
+        "import signal, sys; from jobs.cli import exit_code\n"
+        "def wait():\n"
+        "    print('ready', flush=True)\n"
+        "    while True: signal.pause()\n"
+        "sys.exit(exit_code(wait))\n"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == "ready\n"
+        started.send_signal(number)
+        _, said = started.communicate(timeout=60)
+    assert started.returncode == EXIT_STOPPED
+    assert said.startswith(f"slotcar: Stopped by {number.name}")
+    assert said.count("\n") == 1
+
+
+def test_the_stops_of_python_and_of_ray_are_known() -> None:
+    for fault in (Stopped(signal.SIGTERM), KeyboardInterrupt(), SystemExit(int(signal.SIGTERM))):
+        assert as_stopped(fault) is not None
+    for fault in (SystemExit(1), SystemExit(None), ValueError()):
+        assert as_stopped(fault) is None
+
+
+def test_json_is_one_object_on_stdout(tmp_path: Path) -> None:
+    program = (
+        "import numpy, sys; from jobs.cli import _show; from pathlib import Path\n"
+        "_show({'rows': numpy.int64(3), 'share': numpy.float32(0.5), 'path': Path('x')}, True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"rows": 3, "share": 0.5, "path": "x"}
