@@ -1,8 +1,8 @@
 """Rebatch: any accepted Keras model -> the same model as one step with its state explicit.
 
-The step model maps (rows, valid mask, states) to (scores, new states). State that is an argument, not a variable hidden in
-a layer, can be reset slot by slot, read, kept, shipped and set; and holding a reference to it is a snapshot. Nothing of
-Keras's own `stateful=True` is used: it pins the batch size, resets all slots at once, and is lost on save.
+The step model maps (rows, valid mask, states) to (scores, new states). State that is an argument, not a variable
+hidden in a layer, can be reset slot by slot, read, kept, shipped and set; and holding a reference to it is a snapshot.
+Nothing of Keras's own `stateful=True` is used: it pins the batch size, resets all slots at once, and is lost on save.
 
 Every layer but the recurrent ones is used as it is, with its weights. A recurrent layer is rebuilt from its config, not
 stateful, returning its state, with the same weights, and called with the carried state and the valid mask: the mask
@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -28,7 +29,7 @@ from lstm_core.errors import ModelRefused
 class StateTensor:
     """One tensor of recurrent state."""
 
-    layer: str
+    layer: str  # path of the layer: the names of the models that it is nested in, and its own
     index: int  # position among the layer's states, flattened
     shape: tuple[int, ...]  # without the slot axis
 
@@ -41,6 +42,12 @@ class StepModel:
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
     states: tuple[StateTensor, ...]
+    rebuilt: tuple[tuple[Any, Any], ...]  # (layer of the given model, the one that takes its place)
+
+    def copy_back(self) -> None:
+        """Gives the layers of the given model the weights of those in their place; all others are shared anyway."""
+        for original, rebuilt in self.rebuilt:
+            original.set_weights(rebuilt.get_weights())
 
 
 def load_model(blob: bytes, *, name: str) -> Any:
@@ -83,6 +90,7 @@ def build_step_model(model: Any) -> StepModel:
         input_names=tuple(tensor.name for tensor in rows),
         output_names=tuple(as_functional(model).output_names),
         states=tuple(walk.states),
+        rebuilt=walk.rebuilt,
     )
 
 
@@ -106,29 +114,35 @@ class _Walk:
         self.states_out: list[Any] = []
         self._rebuilt: dict[int, tuple[Any, Any]] = {}  # id of the original layer -> (original, rebuilt)
 
-    def through(self, model: Any, tensors: Any) -> Any:
-        """The outputs of `model` on new input tensors, in the structure of each.
+    def through(self, model: Any, tensors: Any, path: str = "") -> Any:
+        """The outputs of `model` on new input tensors, in the structure of each; `path` is where the model is nested.
 
         `keras.models.clone_model` wraps the same traversal, but it makes a model of what comes out, and refuses a graph
         that has gained inputs on the way: the states.
         """
-        return as_functional(model)._run_through_graph(tensors, operation_fn=lambda layer: layer, call_fn=self._call)
+        call = partial(self._call, path)
+        return as_functional(model)._run_through_graph(tensors, operation_fn=lambda layer: layer, call_fn=call)
+
+    @property
+    def rebuilt(self) -> tuple[tuple[Any, Any], ...]:
+        """Every recurrent layer and the one that takes its place."""
+        return tuple(self._rebuilt.values())
 
     def copy_weights(self) -> None:
         """Gives the rebuilt layers the weights of the originals."""
-        for original, rebuilt in self._rebuilt.values():
+        for original, rebuilt in self.rebuilt:
             rebuilt.set_weights(original.get_weights())
 
-    def _call(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, path: str, layer: Any, *args: Any, **kwargs: Any) -> Any:
         if is_recurrent(layer):
-            return self._call_recurrent(layer, args[0])
+            return self._call_recurrent(layer, args[0], path + layer.name)
         if isinstance(layer, keras.Model):
-            return self.through(layer, args[0])
+            return self.through(layer, args[0], f"{path}{layer.name}/")
         return layer(*args, **kwargs)
 
-    def _call_recurrent(self, layer: Any, rows: Any) -> Any:
+    def _call_recurrent(self, layer: Any, rows: Any, path: str) -> Any:
         rebuilt = self._rebuild(layer)
-        before = tree.map_structure(self._state_input(layer), rebuilt.get_initial_state(1))
+        before = tree.map_structure(self._state_input(path), rebuilt.get_initial_state(1))
         output, *after = tree.flatten(rebuilt(rows, initial_state=before, mask=self.valid))
         self.states_out += after
         return output
@@ -140,13 +154,13 @@ class _Walk:
         self._rebuilt[id(layer)] = (layer, rebuilt)
         return rebuilt
 
-    def _state_input(self, layer: Any) -> Any:
+    def _state_input(self, path: str) -> Any:
         index_start = len(self.states)
 
         def make(initial: Any) -> Any:
-            state = StateTensor(layer.name, len(self.states) - index_start, tuple(initial.shape[1:]))
+            state = StateTensor(path, len(self.states) - index_start, tuple(initial.shape[1:]))
             self.states.append(state)
-            name = f"state__{state.layer}__{state.index}"
+            name = f"state__{state.layer}__{state.index}".replace("/", ".")
             tensor = keras.Input(batch_shape=(None, *state.shape), dtype="float32", name=name)
             self.states_in.append(tensor)
             return tensor

@@ -91,6 +91,11 @@ class StatefulReplica:
         slots = self.shape.slots
         self._states = [tf.zeros((slots, *state.shape), tf.float32) for state in self.step_model.states]
 
+    @property
+    def trace_count(self) -> int:
+        """How often the step was traced: 1 once it has run, whatever it was given."""
+        return int(self._function.experimental_get_tracing_count())
+
     def warm_up(self) -> None:
         """Compiles the step on zeros, and leaves the state at zero."""
         rows = [np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in self._row_specs()]
@@ -98,22 +103,23 @@ class StatefulReplica:
         self.step(rows, np.zeros(slots, np.bool_), np.zeros(slots, np.int32))
         self.reset_all()
 
+    def signature(self) -> list[Any]:
+        """The TensorSpecs of a step, for whoever compiles one of its own: rows, reset, lengths, states."""
+        slots = self.shape.slots
+        states = [tf.TensorSpec((slots, *state.shape), tf.float32) for state in self.step_model.states]
+        return [self._row_specs(), tf.TensorSpec((slots,), tf.bool), tf.TensorSpec((slots,), tf.int32), states]
+
     def _row_specs(self) -> list[Any]:
         inputs = self.step_model.model.inputs[: len(self.step_model.input_names)]
         lead = (self.shape.slots, self.shape.chunk)
         return [tf.TensorSpec((*lead, *tensor.shape[2:]), tensor.dtype) for tensor in inputs]
 
     def _compile(self) -> Any:
-        slots, chunk = self.shape.slots, self.shape.chunk
-        states = [tf.TensorSpec((slots, *state.shape), tf.float32) for state in self.step_model.states]
-        flags = tf.TensorSpec((slots,), tf.bool), tf.TensorSpec((slots,), tf.int32)
-        run = make_step(self.step_model, chunk)
-        return tf.function(
-            run, input_signature=[self._row_specs(), *flags, states], jit_compile=self.shape.jit, autograph=False
-        )
+        run = make_step(self.step_model, self.shape.chunk)
+        return tf.function(run, input_signature=self.signature(), jit_compile=self.shape.jit, autograph=False)
 
 
-def make_step(step_model: StepModel, chunk: int) -> Any:
+def make_step(step_model: StepModel, chunk: int, *, training: bool = False) -> Any:
     """The step as a plain function (rows, reset, lengths, states) -> (scores, states), to be compiled by the caller.
 
     An idle slot gets one dummy valid row, since cuDNN refuses a batch with a fully masked row; its state is put back.
@@ -124,7 +130,7 @@ def make_step(step_model: StepModel, chunk: int) -> Any:
         # `where`, not a product: a NaN left in a slot would survive a multiplication by zero.
         before = [tf.where(_per_slot(reset, state), tf.zeros_like(state), state) for state in states]
         valid = tf.sequence_mask(tf.maximum(lengths, 1), chunk)
-        outputs = step_model.model([*rows, valid, *before], training=False)
+        outputs = step_model.model([*rows, valid, *before], training=training)
         after = [tf.cast(state, tf.float32) for state in outputs[score_count:]]
         busy = lengths > 0
         kept = [tf.where(_per_slot(busy, new), new, old) for new, old in zip(after, before, strict=True)]

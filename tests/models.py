@@ -15,6 +15,11 @@ import keras
 import numpy as np
 from keras import layers
 
+from lstm_core.replica import configure_devices
+
+# As in a replica with one CPU; it must come before the first operation of the test's process.
+configure_devices(threads=1, gpu=False)
+
 FEATURES = 3
 VOCABULARY = 7
 

@@ -16,8 +16,9 @@ from cluster.core.plan import Shard
 from cluster.core.scheduler import Scheduler
 from cluster.errors import RunFailed
 from cluster.runtime.commits import Commits
-from cluster.runtime.fleet import Answer, Fleet
+from cluster.runtime.fleet import Answer
 from cluster.runtime.outcomes import describe
+from cluster.runtime.ray_cluster import Replicas
 
 TICK_S = 0.5  # how often the progress line moves when nothing else happens
 
@@ -37,16 +38,16 @@ class Driver:
     """Runs a plan to its end."""
 
     def __init__(
-        self, shards: dict[int, Shard], scheduler: Scheduler, fleet: Fleet, commits: Commits, clock: Clock
+        self, shards: dict[int, Shard], scheduler: Scheduler, replicas: Replicas, commits: Commits, clock: Clock
     ) -> None:
         self._shards = shards
-        self._scheduler, self._fleet, self._commits, self.clock = scheduler, fleet, commits, clock
+        self._scheduler, self._replicas, self._commits, self.clock = scheduler, replicas, commits, clock
 
     def run(self, tick: Callable[[], None]) -> None:
         """Returns when every shard is committed; raises `RunFailed` when that cannot be."""
         self._act_on(self._scheduler.start())
         while not self._scheduler.finished:
-            for answer in self._fleet.answers(TICK_S):
+            for answer in self._replicas.answers(TICK_S):
                 for event in translate(answer):
                     self._act_on(self._scheduler.handle(event))
             tick()
@@ -58,10 +59,10 @@ class Driver:
     def _act(self, action: Action) -> None:
         match action:
             case StartReplica(replica):
-                self._fleet.start(replica)
+                self._replicas.start(replica)
             case Assign(replica, shard, attempt):
                 self.clock.first_ready = self.clock.first_ready or time.perf_counter()
-                self._fleet.assign(replica, self._shards[shard], attempt)
+                self._replicas.assign(replica, self._shards[shard], attempt)
             case Commit(fragment):
                 begin = time.perf_counter()
                 self._commits.commit(fragment)

@@ -33,18 +33,16 @@ def outcome(ref: Any, replica: int) -> tuple[Any, Event | None]:
         return None, ReplicaLost(replica, first_line(error))
 
 
-def task_value(ref: Any) -> Any:
+def task_value(ref: Any, remedy: str = "the same command resumes the run") -> Any:
     """The value of a task; a fault of ours is raised as it is, and anything else as the run's failure."""
     try:
         return ray.get(ref)
     except rex.RayTaskError as error:
         if isinstance(error.cause, SlotcarError):
             raise error.cause from None
-        raise RunFailed(f"A task of the run failed: {first_line(error)}; the same command resumes the run.") from error
+        raise RunFailed(f"A task of the run failed: {first_line(error)}; {remedy}.") from error
     except rex.RayError as error:
-        raise RunFailed(
-            f"A worker of the run was lost: {first_line(error)}; the same command resumes the run."
-        ) from error
+        raise RunFailed(f"A worker of the run was lost: {first_line(error)}; {remedy}.") from error
 
 
 def describe(error: BaseException) -> str:

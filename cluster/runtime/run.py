@@ -1,14 +1,14 @@
 """One run, from a request to `_SUCCESS`.
 
-What it decides: the order of a run's stages, and that replicas import TensorFlow and compile while the plan is made. The
-same request on a broken run goes on from its commit records, on a finished one does nothing.
+What it decides: the order of a run's stages, and that replicas import TensorFlow and compile while the plan is made.
+The same request on a broken run goes on from its commit records, on a finished one does nothing.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +18,14 @@ from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings
 from cluster.errors import TooManyBadRows
 from cluster.runtime.commits import PLAN, Commits
 from cluster.runtime.driver import Clock, Driver
-from cluster.runtime.fleet import Fleet
 from cluster.runtime.local_store import LocalStore
+from cluster.runtime.pipeline import Counters
 from cluster.runtime.planning import make_inventory, read_plan, write_plan
 from cluster.runtime.progress import Progress, ProgressLine, progress_line
 from cluster.runtime.quarantine import publish_bad_rows
+from cluster.runtime.ray_cluster import Cluster, Replicas, ray_cluster
 from cluster.runtime.record import Session, closing, opening, with_plan
 from cluster.runtime.replica_actor import ReplicaSpec, Sources, row_layout
-from cluster.runtime.scanning import map_on_cluster
-from cluster.runtime.session import connected, replica_count
 from lstm_core.contract import ModelContract
 from lstm_core.errors import EXIT_STOPPED
 
@@ -34,7 +33,6 @@ ARENA_BYTES = 256 << 20
 ARENA_ROWS_MAX = 8 << 20
 CACHE_BYTES = 128 << 20
 PIECE_CHUNKS = 512  # chunks of a long entity that are read at once
-SCAN_IN_DRIVER_FILES_MAX = 3  # starting a worker process takes longer than reading the keys of a few files
 
 
 @dataclass(frozen=True)
@@ -53,11 +51,14 @@ class ScoreRequest:
     quarantine_limit: float
 
 
-def score(request: ScoreRequest) -> dict[str, Any]:
+OpenCluster = Callable[[ClusterSettings], AbstractContextManager[Cluster]]
+
+
+def score(request: ScoreRequest, open_cluster: OpenCluster = ray_cluster) -> dict[str, Any]:
     """Runs `request` to its end and returns its run.json.
 
-    Raises `UsageError` where nothing was started, `RunFailed` where the same request resumes, `TooManyBadRows` where all
-    is scored but `_SUCCESS` is withheld.
+    Raises `UsageError` where nothing was started, `RunFailed` where the same request resumes, `TooManyBadRows` where
+    all is scored but `_SUCCESS` is withheld.
     """
     commits = Commits(LocalStore(request.output.path))
     if request.output.overwrite and not _is_same_unfinished(commits, request):
@@ -66,7 +67,7 @@ def score(request: ScoreRequest) -> dict[str, Any]:
     record = commits.run_record()
     if record is not None and commits.succeeded():
         return record
-    return _Run(request, commits).to_its_end()
+    return _Run(request, commits).to_its_end(open_cluster)
 
 
 def _is_same_unfinished(commits: Commits, request: ScoreRequest) -> bool:
@@ -84,23 +85,23 @@ class _Run:
         self._record = opening(request.run_id, request.identity, request.step, request.contract.fingerprint, before)
         self._head: PlanHead | None = None
         self._scheduler: Scheduler | None = None
-        self._fleet: Fleet | None = None
-        self._replicas = 0
+        self._replica_count = 0
+        self._counters: list[Counters] = []
         self._rows_before = 0
 
-    def to_its_end(self) -> dict[str, Any]:
-        cluster = self._request.cluster
-        with progress_line() as line, connected(cluster), self._recorded():
-            self._replicas = replica_count(cluster)
-            self._fleet = Fleet(self._spec(), self._request.model, cluster)
+    def to_its_end(self, open_cluster: OpenCluster) -> dict[str, Any]:
+        """Plans, scores and finishes; returns run.json."""
+        with progress_line() as line, open_cluster(self._request.cluster) as cluster, self._recorded():
+            self._replica_count = cluster.replica_count()
+            self._replicas = cluster.replicas(self._spec(), self._request.model)
             try:
-                for number in range(self._replicas):
-                    self._fleet.start(number)
-                self._plan(line)
-                self._drive(line)
+                for number in range(self._replica_count):
+                    self._replicas.start(number)
+                self._plan(cluster, line)
+                self._drive(self._replicas, line)
             finally:
-                self._last_counters = self._fleet.counters
-                self._fleet.stop()
+                self._counters = self._replicas.counters
+                self._replicas.stop()
             return self._finish()
 
     def _spec(self) -> ReplicaSpec:
@@ -121,59 +122,56 @@ class _Run:
             cache_bytes=CACHE_BYTES,
         )
 
-    def _plan(self, line: ProgressLine) -> None:
+    def _plan(self, cluster: Cluster, line: ProgressLine) -> None:
         begin = time.perf_counter()
         store = LocalStore(self._request.output.path)
         folder = store.path(PLAN)
-        if store.exists(f"{PLAN}/plan.json"):
-            head = read_plan(folder)
-        else:
-            head = self._make_plan(folder)
-        self._head = head
+        there = store.exists(f"{PLAN}/plan.json")
+        self._head = head = read_plan(folder) if there else self._make_plan(cluster, folder)
         self._clock.plan_s = time.perf_counter() - begin
         line.say(
             f"{self._request.run_id}: {head.entities:,} entities, {head.rows_planned:,} rows to score in "
             f"{len(head.shards)} shards, layout {head.layout}"
         )
 
-    def _make_plan(self, folder: str) -> PlanHead:
+    def _make_plan(self, cluster: Cluster, folder: str) -> PlanHead:
         settings, output = self._request.input, self._request.output
-        inventory = make_inventory(settings, _mapper)
+        inventory = make_inventory(settings, cluster.map)
         plan = make_plan(inventory, shard_rows=choose_shard_rows(inventory.rows_in, rows_per_file=output.rows_per_file))
         self._commits.prepare()
         write_plan(folder, plan)
         return plan.head
 
-    def _drive(self, line: ProgressLine) -> None:
-        head, fleet, request = self._head, self._fleet, self._request
+    def _drive(self, replicas: Replicas, line: ProgressLine) -> None:
+        head, request = self._head, self._request
         assert head is not None
-        assert fleet is not None
         self._commits.prepare()
         self._commits.write_run_record(with_plan(self._record, head))
         recovery = self._commits.recover()
         self._rows_before = sum(fragment.rows for fragment in self._commits.records())
         scheduler = Scheduler(
             head.shards,
-            replicas=self._replicas,
+            replicas=self._replica_count,
             max_attempts=request.cluster.max_attempts,
             done=recovery.done,
             committed=recovery.committed,
         )
         self._scheduler = scheduler
-        fleet.begin(Sources(LocalStore(request.output.path).path(PLAN), tuple(file.path for file in head.files)))
+        replicas.begin(Sources(LocalStore(request.output.path).path(PLAN), tuple(file.path for file in head.files)))
         shards = {shard.index: shard for shard in head.shards}
-        Driver(shards, scheduler, fleet, self._commits, self._clock).run(lambda: line.show(self._progress()))
+        Driver(shards, scheduler, replicas, self._commits, self._clock).run(
+            lambda: line.show(self._progress(replicas.counters))
+        )
 
-    def _progress(self) -> Progress:
-        head, fleet, scheduler = self._head, self._fleet, self._scheduler
+    def _progress(self, counters: list[Counters]) -> Progress:
+        head, scheduler = self._head, self._scheduler
         assert head is not None
-        assert fleet is not None
         assert scheduler is not None
-        steps = sum(counter.steps for counter in fleet.counters)
-        busy = sum(counter.busy_slots for counter in fleet.counters)
+        steps = sum(counter.steps for counter in counters)
+        busy = sum(counter.busy_slots for counter in counters)
         done = [shard for shard in head.shards if scheduler.is_done(shard.index)]
         return Progress(
-            rows_done=min(self._rows_before + sum(counter.rows for counter in fleet.counters), head.rows_planned),
+            rows_done=min(self._rows_before + sum(counter.rows for counter in counters), head.rows_planned),
             rows_total=head.rows_planned,
             entities_done=sum(shard.entities for shard in done),
             entities_total=head.entities,
@@ -190,9 +188,9 @@ class _Run:
         if record["rows_in"] and bad / record["rows_in"] > allowed:
             self._commits.write_run_record({**record, "status": "quarantine"})
             raise TooManyBadRows(
-                f"{bad:,} of {record['rows_in']:,} rows ({bad / record['rows_in']:.2%}) are in quarantine, more than the "
-                f"{allowed:.2%} that faults.quarantine_limit allows; {self._request.output.path}/_quarantine says which and "
-                "why: mend them, or run the same command with a higher limit."
+                f"{bad:,} of {record['rows_in']:,} rows ({bad / record['rows_in']:.2%}) are in quarantine, more than "
+                f"the {allowed:.2%} that faults.quarantine_limit allows; {self._request.output.path}/_quarantine says "
+                "which and why: mend them, or run the same command with a higher limit."
             )
         self._commits.write_run_record(record)
         self._commits.succeed()
@@ -216,14 +214,5 @@ class _Run:
         assert scheduler is not None
         assert head is not None
         attempts = sum(scheduler.attempts.values())
-        session = Session(self._clock, self._last_counters, attempts, scheduler.replica_deaths, self._replicas)
+        session = Session(self._clock, self._counters, attempts, scheduler.replica_deaths, self._replica_count)
         return closing(self._record, status, head, self._commits.records(), session)
-
-    _last_counters: list[Any] = []  # noqa: RUF012  replaced, never changed, when the fleet stops
-
-
-def _mapper(scan: Callable[[str], Any], paths: Sequence[str]) -> Iterable[Any]:
-    """Like `map`, in order; many files are scanned by Ray tasks, a few at a time."""
-    if len(paths) <= SCAN_IN_DRIVER_FILES_MAX:
-        return map(scan, paths)
-    return map_on_cluster(scan, paths)

@@ -1,0 +1,79 @@
+"""Where a run takes place: what `run` needs of a cluster, and the real one.
+
+Tests bring another implementation, whose replicas live in the test's own process; the run's code is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from cluster.core.plan import Shard
+from cluster.core.settings import ClusterSettings
+from cluster.runtime.fleet import Answer, Fleet
+from cluster.runtime.pipeline import Counters
+from cluster.runtime.replica_actor import ReplicaSpec, Sources
+from cluster.runtime.scanning import map_on_cluster
+from cluster.runtime.session import connected, replica_count
+
+SCAN_IN_DRIVER_FILES_MAX = 3  # starting a worker process takes longer than reading the keys of a few files
+
+
+class Replicas(Protocol):
+    """The replicas of one run; see `fleet.Fleet`, the real ones."""
+
+    @property
+    def counters(self) -> list[Counters]:
+        """What every replica has done, the dead ones included."""
+
+    def start(self, replica: int) -> None:
+        """Starts a replica; one that was started before its turn is left as it is."""
+
+    def begin(self, sources: Sources) -> None:
+        """The plan is there."""
+
+    def assign(self, replica: int, shard: Shard, attempt: int) -> None:
+        """Sends a shard to a replica."""
+
+    def answers(self, timeout_s: float) -> list[Answer]:
+        """The answers that have come, waiting for the first of them."""
+
+    def stop(self) -> None:
+        """Ends every replica."""
+
+
+class Cluster(Protocol):
+    """A place for a run."""
+
+    def replica_count(self) -> int:
+        """Replicas to start."""
+
+    def replicas(self, spec: ReplicaSpec, model: bytes) -> Replicas:
+        """The run's replicas, none of them started."""
+
+    def map(self, function: Callable[[str], Any], items: Sequence[str]) -> Iterable[Any]:
+        """Like the builtin, in order."""
+
+
+class RayCluster:
+    """A connected Ray cluster."""
+
+    def __init__(self, settings: ClusterSettings) -> None:
+        self._settings = settings
+
+    def replica_count(self) -> int:
+        return replica_count(self._settings)
+
+    def replicas(self, spec: ReplicaSpec, model: bytes) -> Replicas:
+        return Fleet(spec, model, self._settings)
+
+    def map(self, function: Callable[[str], Any], items: Sequence[str]) -> Iterable[Any]:
+        return map(function, items) if len(items) <= SCAN_IN_DRIVER_FILES_MAX else map_on_cluster(function, items)
+
+
+@contextmanager
+def ray_cluster(settings: ClusterSettings) -> Iterator[Cluster]:
+    """A Ray cluster for the length of a run."""
+    with connected(settings):
+        yield RayCluster(settings)

@@ -1,0 +1,290 @@
+"""The training actor: one Ray actor that trains one model, epoch by epoch, on rows that it reads itself.
+
+What it decides: that TensorFlow is imported here and nowhere else, that the process computes the same bits for the same
+seed, and that rows come through the feed that scoring uses, read in the thread that steps: the batches are a function
+of the plan. An epoch trains on the rows before `held_from`, then scores all rows in order with the weights it ended with,
+and takes the validation loss over the rows from there on, whose state the earlier rows left.
+
+It leaves alone: the plan, the configuration and the file that the model is written to.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import ray
+from numpy.typing import NDArray
+
+from cluster.core.plan import Plan, Shard
+from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
+from cluster.core.times import as_plain, ordinals
+from cluster.runtime.blocks import Block, BlockReader
+from cluster.runtime.encode import Encoder, LastKnown
+from cluster.runtime.feed import Batch, Feed, Region
+from cluster.runtime.outcomes import task_value
+from cluster.runtime.replica_actor import row_layout
+from cluster.runtime.session import connected
+from lstm_core.arena import Arena
+from lstm_core.contract import ModelContract
+from lstm_core.packing import Packer
+
+if TYPE_CHECKING:
+    from lstm_core.training import LossSum, Recipe, StatefulTrainer
+
+Array = NDArray[Any]
+
+CACHE_BYTES = 128 << 20
+PIECE_CHUNKS = 512  # chunks of a long entity that are read at once
+REMEDY = "start the training again"
+_SEGMENT_COLUMNS = ["entity", "file", "row_start", "row_count", "sorted"]
+
+
+@dataclass(frozen=True)
+class Series:
+    """The rows of one pass: a plan without its keys."""
+
+    files: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    segments: tuple[Any, ...]  # (shard,) pa.Table
+    shard_rows: int
+
+    @staticmethod
+    def of(plan: Plan) -> Series:
+        """All rows of a plan."""
+        head = plan.head
+        segments = tuple(plan.segments(shard.index).select(_SEGMENT_COLUMNS) for shard in head.shards)
+        return Series(tuple(file.path for file in head.files), head.shards, segments, head.shard_rows)
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """All that the actor needs beside the model."""
+
+    contract: ModelContract
+    input: InputSettings
+    step: StepSettings
+    loss: str
+    optimizer: str
+    learning_rate: float
+    train: Series
+    held_from: int | None  # ordinal of the first time column; None where nothing is held out
+    whole: Series | None  # all rows, those that are held out included
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass over the rows gave."""
+
+    loss: float | None  # weighted mean; None where no row had a target
+    targets: int  # targets that had a loss
+    rows: int
+    steps: int
+    rows_quarantined: int
+    seconds: float
+
+
+class Trainer(Protocol):
+    """Who trains: the actor behind Ray, or, in tests, the same class in this process."""
+
+    def load(self, source: bytes | str, folders: Sequence[str], seed: int) -> bytes:
+        """Seeds the process, makes the model and returns its archive."""
+
+    def begin(self, spec: TrainingSpec) -> None:
+        """Compiles the steps."""
+
+    def train_epoch(self) -> Pass:
+        """One epoch with updates."""
+
+    def validate(self) -> Pass:
+        """The whole series with the weights of now; the loss of the rows that are held out."""
+
+    def archive(self) -> bytes:
+        """The model with the weights of now."""
+
+
+class TrainingActor:
+    """One model in training. Implements `Trainer`; made into a Ray actor by `ray_trainer`."""
+
+    def prepare(self, *, threads: int, gpu: bool) -> None:
+        """Sets devices and determinism; before anything else, and only in a process of its own."""
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        import tensorflow as tf
+
+        from lstm_core.replica import configure_devices
+
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        configure_devices(threads=threads, gpu=gpu)
+        tf.config.experimental.enable_op_determinism()
+        pa.set_cpu_count(max(1, threads))
+
+    def load(self, source: bytes | str, folders: Sequence[str], seed: int) -> bytes:
+        """See `Trainer`. `source` is an archive, or "module:function". Raises `UsageError`."""
+        import keras
+
+        from lstm_core.builder import archive_of, build_model
+        from lstm_core.rebatch import load_model
+
+        keras.utils.set_random_seed(seed)
+        if isinstance(source, bytes):
+            self._model = load_model(source, name="train.model")
+            return source
+        self._model = build_model(source, folders=folders)
+        return archive_of(self._model, name=f"The model of {source!r}")
+
+    def begin(self, spec: TrainingSpec) -> None:
+        """See `Trainer`. Raises `UsageError`."""
+        from lstm_core.replica import StepShape
+        from lstm_core.training import Recipe, StatefulTrainer
+
+        recipe: Recipe = Recipe(spec.loss, spec.optimizer, spec.learning_rate)
+        shape = StepShape(spec.step.slots, spec.step.chunk, spec.step.jit)
+        self._spec = spec
+        self._trainer: StatefulTrainer = StatefulTrainer(self._model, shape, recipe)
+
+    def train_epoch(self) -> Pass:
+        """See `Trainer`. Raises `InputBroken`."""
+        return self._pass(self._spec.train, None, self._trainer.train_step)
+
+    def validate(self) -> Pass:
+        """See `Trainer`. Raises `InputBroken`."""
+        spec = self._spec
+        assert spec.whole is not None, "nothing is held out"
+        return self._pass(spec.whole, spec.held_from, self._trainer.score_step)
+
+    def archive(self) -> bytes:
+        """See `Trainer`."""
+        from lstm_core.builder import archive_of
+
+        return archive_of(self._trainer.trained_model(), name="The trained model")
+
+    def _pass(self, series: Series, held_from: int | None, step: StepWithLoss) -> Pass:
+        from lstm_core.training import LossSum
+
+        begin = time.perf_counter()
+        self._trainer.reset_all()
+        rows = RowsInOrder(self._spec, series, held_from)
+        loss: LossSum = LossSum()
+        for batch, targets in rows:
+            loss.add(*step(batch.rows, targets, batch.step.reset, batch.step.lengths))
+        mean = loss.mean if loss.weight else None
+        seconds = time.perf_counter() - begin
+        return Pass(mean, int(loss.weight), rows.rows, rows.steps, rows.rows_quarantined, seconds)
+
+
+StepWithLoss = Callable[[Sequence[Array], Array, Array, Array], tuple[float, float]]
+
+
+class RowsInOrder:
+    """The batches of one pass, with their targets, read as they are needed; iterate once."""
+
+    def __init__(self, spec: TrainingSpec, series: Series, held_from: int | None) -> None:
+        step = spec.step
+        piece_rows = PIECE_CHUNKS * step.chunk
+        layout = row_layout(spec.contract, target_values=spec.contract.score_values)
+        self._arena = Arena(max(2 * series.shard_rows, 4 * piece_rows), layout)
+        reader = _reader(spec, series, held_from, piece_rows)
+        packer = Packer(slots=step.slots, chunk=step.chunk)
+        segments = series.segments
+        self._feed = Feed(
+            reader, lambda shard: segments[shard.index], self._arena, packer, piece_rows=piece_rows, threaded=False
+        )
+        self._shards = series.shards
+        self.rows = self.steps = self.rows_quarantined = 0
+
+    def __iter__(self) -> Iterator[tuple[Batch, Array]]:
+        """Batches, and the targets (slot, step, score value) of each."""
+        for shard in self._shards:
+            self._feed.assign(shard)
+        self._feed.close()
+        while not self._feed.done:
+            batch = self._feed.next_batch()
+            if batch is None:
+                self._release(self._feed.drain())
+                continue
+            yield batch, self._arena.targets[batch.index]
+            self.rows += batch.step.row_count
+            self.steps += 1
+            self._release(self._feed.collect(batch))
+        self._release(self._feed.drain())
+
+    def _release(self, regions: Sequence[Region]) -> None:
+        for region in regions:
+            self.rows_quarantined += region.block.quarantined_rows
+            self._feed.release(region)
+
+
+class _HeldOutReader(BlockReader):
+    """Takes the targets away from the rows before `held_from`: they move the state and have no loss."""
+
+    time: str
+    held_from: int
+
+    def encode(self, block: Block, into: list[Array], targets: Array | None, last_known: LastKnown | None) -> None:
+        """As its base does, with fewer targets."""
+        super().encode(block, into, targets, last_known)
+        assert targets is not None, "validation has targets"
+        moments, _ = ordinals(as_plain(block.table.column(self.time)), first=True)
+        targets[moments < self.held_from] = np.nan
+
+
+def _reader(spec: TrainingSpec, series: Series, held_from: int | None, piece_rows: int) -> BlockReader:
+    kind = BlockReader if held_from is None else _HeldOutReader
+    encoder = Encoder(spec.input, spec.contract.inputs)
+    reader = kind(spec.input, encoder, series.files, piece_rows=piece_rows, cache_bytes=CACHE_BYTES)
+    if isinstance(reader, _HeldOutReader):
+        assert held_from is not None, "a moment to hold out from"
+        reader.time, reader.held_from = spec.input.time[0], held_from
+    return reader
+
+
+class _RayTrainer:
+    """Implements `Trainer` by calls to an actor. A fault of ours is raised here as it was there."""
+
+    def __init__(self, settings: ClusterSettings) -> None:
+        remote = ray.remote(TrainingActor).options(
+            num_cpus=settings.cpus_per_replica, num_gpus=settings.gpus_per_replica, max_restarts=0, max_task_retries=0
+        )
+        self._actor: Any = remote.remote()
+        threads = max(1, int(settings.cpus_per_replica))
+        self._call("prepare", threads=threads, gpu=settings.gpus_per_replica > 0)
+
+    def load(self, source: bytes | str, folders: Sequence[str], seed: int) -> bytes:
+        return bytes(self._call("load", source, folders, seed))
+
+    def begin(self, spec: TrainingSpec) -> None:
+        self._call("begin", spec)
+
+    def train_epoch(self) -> Pass:
+        return self._call("train_epoch")  # type: ignore[no-any-return]  # Ray's values have no type
+
+    def validate(self) -> Pass:
+        return self._call("validate")  # type: ignore[no-any-return]
+
+    def archive(self) -> bytes:
+        return bytes(self._call("archive"))
+
+    def stop(self) -> None:
+        """Ends the actor."""
+        ray.kill(self._actor)
+
+    def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        return task_value(getattr(self._actor, name).remote(*args, **kwargs), remedy=REMEDY)
+
+
+@contextmanager
+def ray_trainer(settings: ClusterSettings) -> Iterator[Trainer]:
+    """A training actor on a cluster, for the length of a training."""
+    with connected(settings):
+        trainer = _RayTrainer(settings)
+        try:
+            yield trainer
+        finally:
+            trainer.stop()

@@ -1,0 +1,129 @@
+"""A cluster whose replicas live in the test's own process: the run's own code, without Ray.
+
+Each replica is the real actor class with the real model, reader, packer and writer. `InProcessCluster` implements the
+protocol that `run.score` asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+
+from cluster.core.plan import Shard
+from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
+from cluster.runtime.fleet import Answer
+from cluster.runtime.pipeline import Counters
+from cluster.runtime.replica_actor import ReplicaActor, ReplicaSpec, Sources
+from cluster.runtime.run import ScoreRequest, score
+from lstm_core.contract import read_contract
+
+
+class InProcessReplicas:
+    """Implements `ray_cluster.Replicas`."""
+
+    def __init__(self, spec: ReplicaSpec, model: bytes) -> None:
+        self._spec, self._model = spec, model
+        self._actors: dict[int, ReplicaActor] = {}
+        self._unready: list[int] = []
+        self._counters: dict[int, Counters] = {}
+        self._turn = 0
+        self.sources: Sources | None = None
+
+    @property
+    def counters(self) -> list[Counters]:
+        return list(self._counters.values())
+
+    def start(self, replica: int) -> None:
+        if replica not in self._actors:
+            self._actors[replica] = ReplicaActor(self._spec, self._model)
+            self._unready.append(replica)
+
+    def begin(self, sources: Sources) -> None:
+        self.sources = sources
+
+    def assign(self, replica: int, shard: Shard, attempt: int) -> None:
+        self._actors[replica].assign(shard, attempt)
+
+    def answers(self, timeout_s: float) -> list[Answer]:
+        if self._unready:
+            replica = self._unready.pop(0)
+            self._actors[replica].begin(self.sources)
+            return [Answer(replica, ready=self._actors[replica].info())]
+        replica = sorted(self._actors)[self._turn % len(self._actors)]
+        self._turn += 1
+        report = self._actors[replica].poll(0.02)
+        self._counters[replica] = report.counters
+        return [Answer(replica, report=report)]
+
+    def stop(self) -> None:
+        self._actors.clear()
+
+
+class InProcessCluster:
+    """Implements `ray_cluster.Cluster`."""
+
+    def __init__(self, settings: ClusterSettings) -> None:
+        self._settings = settings
+
+    def replica_count(self) -> int:
+        return self._settings.replicas or 1
+
+    def replicas(self, spec: ReplicaSpec, model: bytes) -> InProcessReplicas:
+        return InProcessReplicas(spec, model)
+
+    def map(self, function: Callable[[str], Any], items: Sequence[str]) -> Iterable[Any]:
+        return map(function, items)
+
+
+@contextmanager
+def in_process(settings: ClusterSettings) -> Iterator[InProcessCluster]:
+    """For `score(request, open_cluster=in_process)`."""
+    yield InProcessCluster(settings)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a test wants scored; the rest has defaults."""
+
+    model: bytes
+    path: Path
+    output: Path
+    features: tuple[tuple[str, tuple[str, ...]], ...]
+    step: StepSettings = field(default_factory=StepSettings)
+    replicas: int = 1
+    input: dict[str, Any] = field(default_factory=dict)
+    write: dict[str, Any] = field(default_factory=dict)
+    quarantine_limit: float = 0.01
+    run_id: str = "test"
+
+    def request(self) -> ScoreRequest:
+        """The run, as `jobs.score` would ask for it."""
+        contract = read_contract(self.model, name="the test's model")
+        columns: dict[str, Any] = {"entity": ("entity",), "time": ("time",), **self.input}
+        return ScoreRequest(
+            run_id=self.run_id,
+            identity=self.run_id,
+            run="0test0",
+            model=self.model,
+            contract=contract,
+            input=InputSettings(path=(str(self.path),), features=self.features, **columns),
+            step=self.step,
+            output=OutputSettings(path=str(self.output), names=contract.score_names, **self.write),
+            cluster=ClusterSettings(replicas=self.replicas),
+            quarantine_limit=self.quarantine_limit,
+        )
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Scores in this process; returns run.json."""
+    return score(job.request(), open_cluster=in_process)
+
+
+def scores(output: Path) -> Any:
+    """The output's rows, in file order."""
+    return ds.dataset(sorted(output.glob("*.parquet"))).to_table()

@@ -1,0 +1,52 @@
+"""The truth test of the whole road, Parquet to Parquet, for every kind of model, shape of step and number of replicas.
+
+The replicas live in this process; `test_score_on_ray` runs the same road on a real cluster.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cluster.core.settings import StepSettings
+from lstm_core.contract import read_contract
+from tests.inprocess import Job, run, scores
+from tests.models import FIT, save
+from tests.series import write_cut
+from tests.truth import TOLERANCE, columns_for, expected, table_for
+
+KINDS = ("lstm", "gru", "gru_reset_before", "simple_rnn", "rnn_of_one_cell", "rnn_of_stacked_cells", "stacked", "two_inputs")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A model, its input on disk, cut across files and row groups, and the truth."""
+    blob = save(FIT[request.param]())
+    contract = read_contract(blob, name=request.param)
+    table = table_for(contract)
+    folder = tmp_path_factory.mktemp(request.param)
+    write_cut(folder / "in", table, [100, 0, 3, table.num_rows - 103], [17, 40])
+    return blob, contract, folder, table, expected(blob, table, contract)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+@pytest.mark.parametrize("slots", [1, 3, 64])
+def test_scores_are_the_truth_and_not_one_bit_depends_on_the_replicas(
+    case: Any, slots: int, chunk: int, tmp_path: Path
+) -> None:
+    blob, contract, folder, table, truth = case
+    outputs = []
+    for replicas in (1, 2):
+        output = tmp_path / f"out{replicas}"
+        step = StepSettings(slots=slots, chunk=chunk)
+        job = Job(blob, folder / "in", output, columns_for(contract), step=step, replicas=replicas)
+        record = run(job)
+        assert record["rows_scored"] == table.num_rows
+        outputs.append(scores(output).sort_by([("entity", "ascending"), ("time", "ascending")]))
+    assert outputs[0].select(["entity", "time"]).equals(table.select(["entity", "time"]))
+    found = np.stack([outputs[0].column(name).to_numpy() for name in contract.score_names], axis=1)
+    np.testing.assert_allclose(found, truth, atol=TOLERANCE, rtol=0)
+    assert outputs[1].equals(outputs[0])
