@@ -2,8 +2,8 @@
 
 What it decides: that TensorFlow is imported here and nowhere else, that the process computes the same bits for the same
 seed, and that rows come through the feed that scoring uses, read in the thread that steps: the batches are a function
-of the plan. An epoch trains on the rows before `held_from`, then scores all rows in order with the weights it ended with,
-and takes the validation loss over the rows from there on, whose state the earlier rows left.
+of the plan. An epoch trains on the rows before `held_from`, then scores all rows in order with the weights it ended
+with, and takes the validation loss over the rows from there on, whose state the earlier rows left.
 
 It leaves alone: the plan, the configuration and the file that the model is written to.
 """
@@ -204,9 +204,8 @@ class RowsInOrder:
         for shard in self._shards:
             self._feed.assign(shard)
         self._feed.close()
-        while not self._feed.done:
-            batch = self._feed.next_batch()
-            if batch is None:
+        while (batch := self._feed.next_batch()) or not self._feed.done:
+            if batch is None:  # regions whose rows are all in quarantine are in the way of others
                 self._release(self._feed.drain())
                 continue
             yield batch, self._arena.targets[batch.index]
@@ -214,6 +213,8 @@ class RowsInOrder:
             self.steps += 1
             self._release(self._feed.collect(batch))
         self._release(self._feed.drain())
+        planned = sum(shard.rows for shard in self._shards)
+        assert self.rows + self.rows_quarantined == planned, (self.rows, self.rows_quarantined, planned)
 
     def _release(self, regions: Sequence[Region]) -> None:
         for region in regions:

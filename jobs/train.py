@@ -1,0 +1,252 @@
+"""`slotcar train CONFIG`: stateful training in order; writes the model to model.path.
+
+What it decides: what is refused before a row is read, which rows are held out, and that a model is written only when
+the last epoch has ended with a loss that is a number. The rows before train.validate_since are one plan, all rows
+another: what is held out cannot be trained on since it is not in the first. Everything that needs TensorFlow happens in
+the training actor.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from cluster.core.inventory import FileRuns, Inventory
+from cluster.core.plan import Plan, choose_shard_rows, make_plan
+from cluster.core.settings import ClusterSettings, InputSettings
+from cluster.core.times import parse_bound
+from cluster.errors import InputRefused, RunFailed
+from cluster.runtime.listing import list_files
+from cluster.runtime.local_store import LocalStore
+from cluster.runtime.planning import make_inventory
+from cluster.runtime.progress import progress_line
+from cluster.runtime.schema import check_schema
+from cluster.runtime.training_actor import Pass, Series, Trainer, TrainingSpec, ray_trainer
+from jobs.config import Config
+from lstm_core.contract import ModelContract, read_contract
+from lstm_core.errors import UsageError
+
+SPLIT = "train.validate_since"
+
+OpenTrainer = Callable[[ClusterSettings], AbstractContextManager[Trainer]]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch; losses are means over the targets that are known."""
+
+    epoch: int  # from 1
+    loss: float  # of the rows that are trained on, as the weights moved
+    validation_loss: float | None  # of the rows that are held out, with the weights at the end of the epoch
+    seconds: float
+
+
+@dataclass
+class TrainReport:
+    """What a training did."""
+
+    model: str  # the file that was written
+    model_fingerprint: str = ""
+    rows_in: int = 0  # = rows_trained_on + rows_validated + rows_skipped + rows_quarantined, where all are read
+    rows_trained_on: int = 0  # per epoch, those without a target included
+    rows_validated: int = 0
+    rows_skipped: int = 0
+    rows_quarantined: int = 0
+    targets_trained_on: int = 0  # per epoch; a target that is null has no loss
+    targets_validated: int = 0
+    entities: int = 0
+    steps: int = 0  # per epoch
+    slots: int = 0
+    chunk: int = 0
+    seconds: float = 0.0
+    epochs: list[Epoch] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain values, for JSON."""
+        return asdict(self)
+
+    def render(self) -> RenderableType:
+        """The losses, and what they were taken from, for a terminal."""
+        losses = Table("epoch", "loss", "validation loss", "seconds")
+        for epoch in self.epochs:
+            held = "" if epoch.validation_loss is None else f"{epoch.validation_loss:.5g}"
+            losses.add_row(str(epoch.epoch), f"{epoch.loss:.5g}", held, f"{epoch.seconds:.1f}")
+        facts = Table(show_header=False, box=None)
+        facts.add_row("model", self.model)
+        facts.add_row("fingerprint", self.model_fingerprint)
+        facts.add_row("rows", f"{self.rows_trained_on:,} trained on, {self.rows_validated:,} held out")
+        facts.add_row("left out", f"{self.rows_quarantined:,} rows in quarantine, {self.rows_skipped:,} skipped")
+        facts.add_row("steps per epoch", f"{self.steps:,} of {self.slots:,} slots × {self.chunk:,} timesteps")
+        return Group(losses, facts)
+
+
+def run(config: Config, open_trainer: OpenTrainer = ray_trainer) -> TrainReport:
+    """Trains what `config` asks for. Raises `UsageError` where nothing was started, `RunFailed` where it broke off."""
+    begin = time.perf_counter()
+    source = _source(config)
+    _check_target_path(config.model.path)
+    with progress_line() as line, open_trainer(config.cluster_settings()) as trainer:
+        blob = trainer.load(source, [config.folder, os.getcwd()], config.train.seed)
+        contract = read_contract(blob, name=config.train.model)
+        spec, report = _prepare(config, contract)
+        line.say(_opening(config, contract, spec))
+        trainer.begin(spec)
+        for number in range(1, config.train.epochs + 1):
+            _epoch(trainer, spec, number, report)
+            line.say(_said(report.epochs[-1], config.train.epochs))
+        report.model_fingerprint = _write(config.model.path, trainer.archive())
+    report.seconds = time.perf_counter() - begin
+    return report
+
+
+def _source(config: Config) -> bytes | str:
+    """The archive to go on from, or the name of the function that makes the model."""
+    source = config.train.model
+    if not source.endswith(".keras"):
+        return source
+    try:
+        blob = Path(source).read_bytes()
+    except OSError as fault:
+        raise UsageError(f"train.model {source} cannot be read: {fault.strerror}.") from None
+    read_contract(blob, name=source)  # refused before anything is started
+    return blob
+
+
+def _check_target_path(path: str) -> None:
+    if not path.endswith(".keras"):
+        raise UsageError(
+            f"model.path {path} is where the trained model is written: give it a name that ends in .keras."
+        )
+    if os.path.isdir(path):
+        raise UsageError(f"model.path {path} is a folder, and the trained model is a file: choose another name.")
+
+
+def _prepare(config: Config, contract: ModelContract) -> tuple[TrainingSpec, TrainReport]:
+    settings = config.input_settings(contract, training=True)
+    files = list_files(settings)
+    check_schema(settings, contract, files)
+    whole = _plan(settings, files)
+    held_from = _held_from(config, whole)
+    train = whole if held_from is None else _plan(_before_split(settings, config), files)
+    _check_split(config, train, whole)
+    step = config.step_settings(contract)
+    spec = TrainingSpec(
+        contract=contract,
+        input=settings,
+        step=step,
+        loss=config.train.loss,
+        optimizer=config.train.optimizer,
+        learning_rate=config.train.learning_rate,
+        train=Series.of(train),
+        held_from=held_from,
+        whole=None if held_from is None else Series.of(whole),
+    )
+    head = whole.head
+    return spec, TrainReport(
+        model=config.model.path,
+        rows_in=head.rows_in,
+        rows_skipped=head.rows_skipped,
+        rows_quarantined=head.rows_bad,
+        entities=head.entities,
+        slots=step.slots,
+        chunk=step.chunk,
+    )
+
+
+def _plan(settings: InputSettings, files: Sequence[str]) -> Plan:
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+
+        def scan_all(scan: Callable[[str], FileRuns], paths: Sequence[str]) -> Iterable[FileRuns]:
+            return threads.map(scan, paths)
+
+        inventory: Inventory = make_inventory(settings, scan_all, files)
+    return make_plan(inventory, shard_rows=choose_shard_rows(inventory.rows_in, rows_per_file=1_000_000))
+
+
+def _held_from(config: Config, whole: Plan) -> int | None:
+    split = config.train.validate_since
+    if split is None:
+        return None
+    column = whole.inventory.columns.field(config.input.time[0])
+    return parse_bound(split, column.type, setting=SPLIT)
+
+
+def _before_split(settings: InputSettings, config: Config) -> InputSettings:
+    return dataclasses.replace(settings, until=config.train.validate_since)
+
+
+def _check_split(config: Config, train: Plan, whole: Plan) -> None:
+    split = config.train.validate_since
+    if train.head.rows_planned == 0:
+        before = f" before {SPLIT} = {split}" if split else ""
+        raise InputRefused(
+            f"There is no row to train on{before}: {whole.head.rows_planned:,} rows are in the input's window."
+        )
+    if split and train.head.rows_planned >= whole.head.rows_planned:
+        raise InputRefused(
+            f"No row of the input's window is at or after {SPLIT} = {split}: choose an earlier moment, or leave it out."
+        )
+
+
+def _opening(config: Config, contract: ModelContract, spec: TrainingSpec) -> str:
+    rows = sum(shard.rows for shard in spec.train.shards)
+    entities = sum(shard.entities for shard in spec.train.shards)
+    text = f"training {contract.parameters:,} parameters on {rows:,} rows of {entities:,} entities, in order"
+    if contract.batch is not None and contract.batch != spec.step.slots:
+        text += (
+            f"; the model fixes a batch of {contract.batch}, which does no harm: state is kept outside of it for"
+            f" {spec.step.slots} slots, and no weight depends on the batch"
+        )
+    return text
+
+
+def _epoch(trainer: Trainer, spec: TrainingSpec, number: int, report: TrainReport) -> None:
+    trained = trainer.train_epoch()
+    held = trainer.validate() if spec.whole is not None else None
+    _check_losses(number, trained, held)
+    assert trained.loss is not None, "checked before"
+    read = held or trained
+    if number == 1:
+        report.rows_quarantined += read.rows_quarantined
+        report.rows_trained_on, report.targets_trained_on, report.steps = trained.rows, trained.targets, trained.steps
+        if held is not None:
+            report.rows_validated, report.targets_validated = held.rows - trained.rows, held.targets
+    seconds = trained.seconds + (held.seconds if held else 0.0)
+    report.epochs.append(Epoch(number, trained.loss, held.loss if held else None, seconds))
+
+
+def _check_losses(number: int, trained: Pass, held: Pass | None) -> None:
+    if trained.loss is None:
+        raise InputRefused("No row to train on has a target that is known: look at the columns of train.target.")
+    for loss in (trained.loss, held.loss if held else None):
+        if loss is not None and not math.isfinite(loss):
+            raise RunFailed(
+                f"The loss is {loss} in epoch {number}, so the weights mean nothing and no model was written: lower "
+                "train.learning_rate, scale the features."
+            )
+
+
+def _said(epoch: Epoch, epochs: int) -> str:
+    held = "" if epoch.validation_loss is None else f" · validation loss {epoch.validation_loss:.5g}"
+    return f"epoch {epoch.epoch}/{epochs} · loss {epoch.loss:.5g}{held} · {epoch.seconds:.1f} s"
+
+
+def _write(path: str, blob: bytes) -> str:
+    """Writes the model so that it is there whole or not at all; returns its fingerprint."""
+    folder, name = os.path.split(path)
+    try:
+        LocalStore(folder).write(name, blob)
+    except OSError as fault:
+        raise RunFailed(f"model.path {path} cannot be written: {fault.strerror}; mend that and train again.") from None
+    return read_contract(blob, name=path).fingerprint

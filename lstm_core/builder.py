@@ -1,0 +1,72 @@
+"""The model that training starts from, made by a user's function.
+
+It decides where the function's module is looked for, and turns whatever goes wrong in the user's code into one
+sentence. Whether the model is fit is the business of `contract`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import keras
+
+from lstm_core.errors import ModelRefused, UsageError
+from lstm_core.rebatch import save_model
+
+
+def build_model(source: str, *, folders: Sequence[str]) -> Any:
+    """The Keras model that `source`, "package.module:function", returns; its module is looked for in `folders` first.
+
+    Raises `UsageError` where there is no such function, `ModelRefused` where it fails or returns something else.
+    """
+    module_name, _, function_name = source.partition(":")
+    function = _function(_module(source, module_name, folders), source, function_name)
+    try:
+        model = function()
+    except Exception as error:
+        raise ModelRefused(f"train.model {source!r}: the function raised {_sentence(error)}; mend it.") from error
+    if not isinstance(model, keras.Model):
+        raise ModelRefused(
+            f"train.model {source!r}: expected a Keras model, but the function returned {type(model).__name__}; return "
+            "keras.Model(inputs, outputs) or a keras.Sequential with its keras.Input."
+        )
+    return model
+
+
+def archive_of(model: Any, *, name: str) -> bytes:
+    """The `.keras` archive of a model. Raises `ModelRefused` where Keras cannot write it."""
+    try:
+        return save_model(model)
+    except Exception as error:  # a user's own layers may raise anything
+        raise ModelRefused(f"{name} cannot be saved by Keras: {_sentence(error)}; mend it.") from error
+
+
+def _module(source: str, name: str, folders: Sequence[str]) -> ModuleType:
+    sys.path[:0] = [folder for folder in folders if folder not in sys.path]
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # a user's module may raise anything
+        raise UsageError(
+            f"train.model {source!r}: module {name!r} cannot be imported ({_sentence(error)}); it is looked for in "
+            f"{' and '.join(dict.fromkeys(folders))}, and among the installed packages."
+        ) from error
+
+
+def _function(module: ModuleType, source: str, name: str) -> Callable[[], Any]:
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise UsageError(
+            f"train.model {source!r}: {module.__name__} has no function {name!r}; name a function without arguments "
+            "that returns an uncompiled Functional model."
+        )
+    return function  # type: ignore[no-any-return]  # what it returns is checked where it is called
+
+
+def _sentence(error: BaseException) -> str:
+    first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    return f"{type(error).__name__}: {first}"
