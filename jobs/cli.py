@@ -20,7 +20,7 @@ from typer.exceptions import TyperException
 
 from jobs.config import load_config
 from jobs.signals import as_stopped, stop_on_signals
-from lstm_core.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USAGE, SlotcarError, UsageError
+from lstm_core.errors import EXIT_DONE, EXIT_USAGE, SlotcarError, UsageError
 
 app = typer.Typer(
     add_completion=False,
@@ -114,7 +114,7 @@ def exit_code(action: Callable[[], int]) -> int:
         stopped = as_stopped(fault)
         if stopped is None:
             raise
-        return _say(stopped, EXIT_STOPPED)
+        return _say(stopped, stopped.exit_code)
 
 
 def _command(arguments: Sequence[str] | None) -> int:

@@ -162,12 +162,13 @@ def load_config(
     if address is not None:
         put(raw, ["cluster", "address"], address, option="--address")
     folder = os.path.dirname(os.path.abspath(path))
-    document = _validated({"model": {}, "input": {}} | raw, source=path, folder=folder)
+    document = validated({"model": {}, "input": {}} | raw, source=path, folder=folder)
     check_rules(document, source=path, command=command)
     return Config(source=path, folder=folder, document=document)
 
 
-def _validated(raw: dict[str, Any], *, source: str, folder: str) -> Document:
+def validated(raw: dict[str, Any], *, source: str, folder: str) -> Document:
+    """`raw` as a document whose paths are absolute; UsageError with one sentence for the first mistake."""
     try:
         return Document.model_validate(raw, context={"folder": folder})
     except ValidationError as fault:

@@ -7,6 +7,7 @@ is said. A key's description is what a user reads when the key is missing.
 from __future__ import annotations
 
 import os
+import sys
 from datetime import date, time
 from typing import Annotated, Any, Literal
 
@@ -45,8 +46,8 @@ def _features(value: object) -> object:
 
 
 def _resolve(value: str, info: ValidationInfo) -> str:
-    if not value:
-        raise ValueError("must not be empty")
+    if not value or "\0" in value:
+        raise ValueError("must not be empty" if not value else "must not hold the character NUL")
     if "://" in value:
         raise ValueError(f"must be a local path, since remote stores are not built yet, but is {value!r}")
     assert info.context is not None, "sections are validated with the file's folder as context"
@@ -75,10 +76,9 @@ def _fill(value: object) -> Fill:
         return Fill(previous=True)
     if isinstance(value, str):
         return Fill(value=value)
-    number = float(value)
-    if number != number or number in (float("inf"), float("-inf")):
+    if not abs(value) <= sys.float_info.max:
         raise ValueError("must be a finite number, since a score of anything else means nothing")
-    return Fill(value=number)
+    return Fill(value=float(value))
 
 
 def _words(value: object) -> object:

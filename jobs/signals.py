@@ -10,9 +10,13 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+from lstm_core.errors import EXIT_STOPPED
+
 
 class Stopped(BaseException):
     """A signal asked the process to stop."""
+
+    exit_code = EXIT_STOPPED
 
     def __init__(self, number: int) -> None:
         self.name = signal.Signals(number).name

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.core.settings import ClusterSettings, Fill, StepSettings
-from jobs.config import Config, load_config
-from jobs.config_rules import Command
-from jobs.config_text import apply_override, keys_by_section, nearest
+from jobs.config import Config, load_config, validated
+from jobs.config_rules import Command, check_rules
+from jobs.config_text import apply_override, keys_by_section, nearest, put
 from jobs.run_id import derive_run_id
 from lstm_core.contract import InputContract, ModelContract, OutputContract
 from lstm_core.errors import EXIT_USAGE, UsageError
@@ -161,6 +161,9 @@ def test_a_moment_may_be_text_a_date_or_a_number(folder: Path) -> None:
         (["input.layout=shuffle"], "not supported yet"),
         (["input.fill.dep_dela=0"], "'dep_delay'"),
         (["input.fill.dep_delay=nan"], "finite"),
+        (["input.fill.dep_delay=1" + "0" * 400], "finite"),
+        (["train.model=a:b", "train.target=y", "train.learning_rate=1" + "0" * 400], "number"),
+        (['output.path="a\\u0000b"'], "NUL"),
         (["input.fill.dep_delay=[1]"], '"previous"'),
         (["input.vocabulary.distanc=['x']"], "'distance'"),
         (["input.vocabulary.distance=1"], "a list of values"),
@@ -339,6 +342,26 @@ def test_an_override_reads_values_as_toml_does(value: float | bool) -> None:
     raw: dict[str, object] = {}
     apply_override(raw, f"section.key={text}")
     assert raw == {"section": {"key": tomllib.loads(f"x = {text}")["x"]}}
+
+
+SECTIONS = keys_by_section()
+KEYS = [f"{name}.{key}" for name in SECTIONS if name for key in SECTIONS[name]] + SECTIONS[""]
+PLAIN = st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.dates()
+VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
+
+
+@given(key=st.sampled_from(KEYS), value=VALUES)
+def test_any_value_of_any_key_is_taken_or_refused_with_a_sentence(key: str, value: object) -> None:
+    raw = tomllib.loads(MINIMAL + TRAINING)
+    put(raw, key.split("."), value, option="test")
+    try:
+        check_rules(validated(raw, source="job.toml", folder="/f"), source="job.toml", command="train")
+    except UsageError as refusal:
+        refused = str(refusal)
+    else:
+        return
+    assert refused.startswith("job.toml")
+    assert refused.endswith(".")
 
 
 @given(override=st.text(max_size=40))
