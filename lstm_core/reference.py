@@ -7,10 +7,12 @@ Keras itself, stateless, and called on the whole series at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from lstm_core.rebatch import as_functional, is_recurrent, load_model
@@ -25,15 +27,21 @@ class Reference:
         """`model` is a Keras model, or a `.keras` archive as bytes."""
         if isinstance(model, bytes):
             model = load_model(model, name="the model")
-        self._model = _stateless(model)
+        copy = _stateless(model)
+        self._structure = as_functional(copy).input
+        shapes = [(1, None, *tensor.shape[2:]) for tensor in copy.inputs]
+        signature = [tf.TensorSpec(shape, tensor.dtype) for shape, tensor in zip(shapes, copy.inputs, strict=True)]
+        # A graph of its own, not compiled by XLA: eager Keras takes a millisecond a timestep.
+        self._call = tf.function(partial(self._run, copy), input_signature=[signature], autograph=False)
+        self._dtypes = [spec.dtype.as_numpy_dtype for spec in signature]
 
     def score(self, rows: Sequence[Array]) -> list[Array]:
         """Scores of one entity: rows (step, feature) or (step,) per input -> (step, score) per output."""
-        batch = keras.tree.pack_sequence_as(
-            as_functional(self._model).input, [np.asarray(array)[None] for array in rows]
-        )
-        outputs = self._model(batch, training=False)
-        return [np.asarray(output)[0] for output in keras.tree.flatten(outputs)]
+        arrays = [np.asarray(array, dtype)[None] for array, dtype in zip(rows, self._dtypes, strict=True)]
+        return [output.numpy()[0] for output in self._call(arrays)]
+
+    def _run(self, model: Any, rows: list[Any]) -> list[Any]:
+        return list(keras.tree.flatten(model(keras.tree.pack_sequence_as(self._structure, rows), training=False)))
 
 
 def _stateless(model: Any) -> Any:

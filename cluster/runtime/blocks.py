@@ -1,8 +1,8 @@
 """Blocks: the rows of a shard, in output order, in pieces that fit into the arena.
 
-What it decides: where a long entity is cut (at whole chunks), that an unsorted entity is sorted by time, and that an entity
-with a bad row ends before it, the rest being quarantined. A shard of whole entities is one block; the shard of one entity
-that is longer than a shard may be is a stream of blocks, so that memory follows the piece and not the entity.
+What it decides: where a long entity is cut (at whole chunks), that an unsorted entity is sorted by time, and that an
+entity with a bad row ends before it, the rest being quarantined. A shard of whole entities is one block; the shard of
+one entity that is longer than a shard may be is a stream of blocks, so memory follows the piece and not the entity.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cluster.core.plan import Shard
 from cluster.core.settings import InputSettings
+from cluster.core.times import time_order
 from cluster.errors import InputBroken
 from cluster.runtime.encode import Encoder, Faults, LastKnown
 from cluster.runtime.rowgroups import RowGroups
@@ -78,7 +79,7 @@ class BlockReader:
         self._settings = settings
         self._encoder = encoder
         self._files = files
-        self._piece_rows = piece_rows
+        self.piece_rows = piece_rows  # of a streamed shard's blocks but the last
         columns = (*settings.entity, *settings.time, *settings.feature_columns, *settings.keep, *settings.target)
         self._groups = RowGroups(files, tuple(dict.fromkeys(columns)), cache_bytes=cache_bytes)
 
@@ -90,11 +91,11 @@ class BlockReader:
             return
         if not parts.sorted.all():
             raise InputBroken(
-                f"The entity of shard {shard.index} has {shard.rows} rows that are not in time order, too many to sort in "
-                "memory; sort the input by entity and time."
+                f"The entity of shard {shard.index} has {shard.rows} rows that are not in time order, too many to "
+                "sort in memory; sort the input by entity and time."
             )
         rows_after = shard.rows
-        for piece in parts.cut(self._piece_rows):
+        for piece in parts.cut(self.piece_rows):
             first, rows_after = rows_after == shard.rows, rows_after - piece.rows
             yield self._block(shard, piece, first=first, rows_after=rows_after)
 
@@ -196,8 +197,7 @@ class _Segments:
 
 def _sort_by_time(block: Block, time: tuple[str, ...]) -> None:
     """Puts the rows of each series into time order; rows of equal time stay in file order."""
+    by_time = time_order(block.table.select(list(time)))
     series = np.repeat(np.arange(len(block.starts)), np.diff(np.append(block.starts, block.rows)))
-    keyed = block.table.select(list(time)).append_column("__series", pa.array(series))
-    order = pc.sort_indices(keyed, sort_keys=[("__series", "ascending"), *((name, "ascending") for name in time)])
-    block.table = block.table.take(order)
-    block.order = order.to_numpy().astype(np.int64)
+    block.order = by_time[np.argsort(series[by_time], kind="stable")]
+    block.table = block.table.take(pa.array(block.order))

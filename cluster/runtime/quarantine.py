@@ -14,7 +14,11 @@ from cluster.runtime.commits import PLAN, Commits
 from cluster.runtime.local_store import sync_file
 from cluster.runtime.planning import read_bad
 
-SENTENCES = {"null_entity": "a column of the entity is null", "null_time": "a column of the time is null"}
+SENTENCES = {
+    "null_entity": "a column of the entity is null",
+    "null_time": "a column of the time is null",
+    "bad_time": "the time is no ISO time",
+}
 
 
 def publish_bad_rows(commits: Commits, head: PlanHead, run: str, output: OutputSettings) -> None:

@@ -1,0 +1,230 @@
+"""The whole road on a real Ray cluster: replicas as actors, and what happens when one of them is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from cluster.core.settings import ClusterSettings, StepSettings
+from cluster.errors import OutputRefused, RunFailed
+from cluster.runtime.fleet import Answer, Fleet
+from cluster.runtime.ray_cluster import Cluster, RayCluster, Replicas, ray_cluster
+from cluster.runtime.replica_actor import ReplicaSpec
+from cluster.runtime.run import score
+from cluster.runtime.session import connected
+from lstm_core.contract import read_contract
+from tests.inprocess import Job, run, scores
+from tests.models import FIT, save
+from tests.series import make_series, write_cut
+from tests.truth import TOLERANCE, columns_for, expected
+
+pytestmark = pytest.mark.ray
+
+LENGTHS = [300 + 37 * i for i in range(40)]
+SHARDS = {"rows_per_file": 3000}  # some 14 of them
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """One embedded cluster for the whole module; runs find it and leave it up."""
+    with connected(ClusterSettings(replicas=2)):
+        yield
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A model, its input in several files, and the undisturbed scores, made without Ray."""
+    blob = save(FIT["lstm"]())
+    contract = read_contract(blob, name="lstm")
+    table = make_series(LENGTHS)
+    folder = tmp_path_factory.mktemp("ray")
+    write_cut(folder / "in", table, [table.num_rows // 5] * 4 + [table.num_rows - table.num_rows // 5 * 4], [3000])
+    step = StepSettings(slots=8, chunk=16)
+    job = Job(blob, folder / "in", folder / "alone", columns_for(contract), step=step, write=SHARDS)
+    run(job)
+    return job, table, tidy(folder / "alone")
+
+
+def tidy(output: Path) -> Any:
+    return scores(output).sort_by([("entity", "ascending"), ("time", "ascending")])
+
+
+def job_in(case: Any, output: Path, **changes: Any) -> Job:
+    job = case[0]
+    fields = {"model": job.model, "path": job.path, "features": job.features, "step": job.step, "write": job.write}
+    return Job(output=output, **{**fields, "replicas": 2, **changes})
+
+
+def test_two_replicas_on_ray_give_the_bits_of_one_in_this_process(cluster: None, case: Any, tmp_path: Path) -> None:
+    job, table, alone = case
+    record = score(job_in(case, tmp_path / "out").request())
+    found = tidy(tmp_path / "out")
+    assert found.equals(alone)
+    truth = expected(job.model, table, read_contract(job.model, name="lstm"))
+    np.testing.assert_allclose(found.column("score").to_numpy()[:, None], truth, atol=TOLERANCE, rtol=0)
+    assert record["rows_in"] == record["rows_scored"] == table.num_rows
+    assert record["replicas"] == 2
+    assert (tmp_path / "out" / "_SUCCESS").exists()
+
+
+def test_an_entity_stands_in_one_fragment_in_time_order(cluster: None, case: Any, tmp_path: Path) -> None:
+    score(job_in(case, tmp_path / "out").request())
+    seen: set[str] = set()
+    for file in sorted((tmp_path / "out").glob("*.parquet")):
+        part = pq.read_table(file)
+        entity = part.column("entity").to_numpy(zero_copy_only=False)
+        time = part.column("time").to_numpy()
+        same = entity[1:] == entity[:-1]
+        assert (time[1:][same] > time[:-1][same]).all()
+        assert not seen & set(entity)
+        seen |= set(entity)
+    assert len(seen) == len(LENGTHS)
+
+
+def test_a_finished_run_is_left_as_it_is(cluster: None, case: Any, tmp_path: Path) -> None:
+    request = job_in(case, tmp_path / "out").request()
+    first = score(request)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    assert score(request, open_cluster=no_cluster) == first
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+
+
+def test_an_output_that_holds_another_run_is_refused(cluster: None, case: Any, tmp_path: Path) -> None:
+    score(job_in(case, tmp_path / "out").request())
+    with pytest.raises(OutputRefused, match="another run"):
+        score(job_in(case, tmp_path / "out", run_id="other").request(), open_cluster=no_cluster)
+
+
+def test_a_killed_replica_costs_no_bit(cluster: None, case: Any, tmp_path: Path) -> None:
+    record = score(job_in(case, tmp_path / "out").request(), open_cluster=killing(at_fragment=1))
+    assert record["replica_deaths"] == 1
+    assert record["attempts"] > record["shards"]
+    assert tidy(tmp_path / "out").equals(case[2])
+
+
+def test_a_run_whose_driver_stopped_is_resumed_and_does_nothing_twice(
+    cluster: None, case: Any, tmp_path: Path
+) -> None:
+    request = job_in(case, tmp_path / "out").request()
+    with pytest.raises(Interrupted):
+        score(request, open_cluster=interrupted(at_fragment=1))
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+    committed = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")}
+    assert committed
+    score(request)
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")}
+    assert {name: after[name] for name in committed} == committed
+    assert tidy(tmp_path / "out").equals(case[2])
+
+
+def test_a_broken_input_file_ends_the_run_with_its_name(cluster: None, case: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write_cut(folder, case[1], [20000, case[1].num_rows - 20000], [3000])
+
+    def spoil() -> None:
+        (folder / "part-001.parquet").write_bytes(b"PAR1 nothing PAR1")
+
+    job = job_in(case, tmp_path / "out", path=folder)
+    with pytest.raises(RunFailed, match=r"part-001\.parquet"):
+        score(job.request(), open_cluster=with_replicas(lambda spec, model, s: SpoilingFleet(spec, model, s, spoil)))
+
+
+OpenCluster = Callable[[ClusterSettings], AbstractContextManager[Cluster]]
+MakeReplicas = Callable[[ReplicaSpec, bytes, ClusterSettings], Replicas]
+
+
+class Interrupted(BaseException):
+    """The driver ends here."""
+
+
+class KillingFleet(Fleet):
+    """Kills its first replica, as the kernel would, when `at_fragment` fragments have been staged."""
+
+    at_fragment = 1
+    seen = 0
+    killed = False
+
+    def answers(self, timeout_s: float) -> list[Answer]:
+        found = super().answers(timeout_s)
+        self.seen += sum(len(answer.report.fragments) for answer in found if answer.report)
+        if self.seen >= self.at_fragment and not self.killed:
+            self.killed = True
+            self.strike()
+        return found
+
+    def strike(self) -> None:
+        os.kill(self.infos[0].pid, signal.SIGKILL)
+
+
+class InterruptedFleet(KillingFleet):
+    """Ends the driver instead."""
+
+    def answers(self, timeout_s: float) -> list[Answer]:
+        if self.killed:
+            raise Interrupted
+        return super().answers(timeout_s)
+
+    def strike(self) -> None:
+        """The answers in hand are still handled; the next call ends it."""
+
+
+class SpoilingFleet(Fleet):
+    """Spoils the input between the plan and the reading."""
+
+    def __init__(self, spec: ReplicaSpec, model: bytes, settings: ClusterSettings, spoil: Callable[[], None]) -> None:
+        super().__init__(spec, model, settings)
+        self._spoil = spoil
+
+    def begin(self, sources: Any) -> None:
+        self._spoil()
+        super().begin(sources)
+
+
+def with_replicas(make: MakeReplicas) -> OpenCluster:
+    class Spied(RayCluster):
+        def replicas(self, spec: ReplicaSpec, model: bytes) -> Replicas:
+            return make(spec, model, self._settings)
+
+    @contextmanager
+    def opened(settings: ClusterSettings) -> Iterator[Cluster]:
+        with ray_cluster(settings):
+            yield Spied(settings)
+
+    return opened
+
+
+def killing(at_fragment: int) -> OpenCluster:
+    def make(spec: ReplicaSpec, model: bytes, settings: ClusterSettings) -> Replicas:
+        fleet = KillingFleet(spec, model, settings)
+        fleet.at_fragment = at_fragment
+        return fleet
+
+    return with_replicas(make)
+
+
+def interrupted(at_fragment: int) -> OpenCluster:
+    def make(spec: ReplicaSpec, model: bytes, settings: ClusterSettings) -> Replicas:
+        fleet = InterruptedFleet(spec, model, settings)
+        fleet.at_fragment = at_fragment
+        return fleet
+
+    return with_replicas(make)
+
+
+@contextmanager
+def no_cluster(settings: ClusterSettings) -> Iterator[Cluster]:
+    raise AssertionError(f"a cluster was started for {settings}")
+    yield RayCluster(settings)
+
+
+def test_the_module_shares_one_cluster(cluster: None) -> None:
+    assert ray.is_initialized()
