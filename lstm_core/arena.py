@@ -1,9 +1,9 @@
 """The arena: the rows that a replica has at hand, and the scores that they got, by one row number.
 
-What it decides: where a block of rows lies. It is the bound on a replica's memory: whoever brings rows asks for a region
-first and waits when there is none, so that neither a long entity nor a large shard can take more than `capacity` rows.
-One array per model input and one for the scores means that a step is one gather and one scatter, however many blocks
-its rows come from. The pages of a region that was never used are never touched.
+What it decides: where a block of rows lies. It is the bound on a replica's memory: whoever brings rows asks for a
+region first and waits when there is none, so that neither a long entity nor a large shard can take more than
+`capacity` rows. One array per model input and one for the scores means that a step is one gather and one scatter,
+however many blocks its rows come from. The pages of a region that was never used are never touched.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class Packer:
         self._admission_count = 0
 
     def admit(self, starts: Ints, lengths: Ints) -> int:
-        """Adds whole series: `lengths[i]` rows, at least one, from arena row `starts[i]`. Returns the admission's number."""
+        """Adds whole series of `lengths[i]` rows, at least one, from arena row `starts[i]`; returns its number."""
         starts, lengths = np.asarray(starts, np.int64), np.asarray(lengths, np.int64)
         assert starts.shape == lengths.shape, (starts.shape, lengths.shape)
         assert (lengths > 0).all(), "a series without rows has nothing to score"
@@ -226,7 +226,7 @@ def predict(lengths: Ints, *, slots: int, chunk: int, replicas: int = 1) -> Pred
     The replicas are seen as one pool of slots that step together, which is what a scheduler that never lets a replica
     wait comes close to; `steps` is per replica.
     """
-    chunks = -np.sort(-(-(-np.asarray(lengths, np.int64) // chunk)))
+    chunks = np.sort(-(-np.asarray(lengths, np.int64) // chunk))[::-1]
     pool = slots * replicas
     total = int(chunks.sum())
     if total == 0:

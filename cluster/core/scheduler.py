@@ -72,7 +72,7 @@ class Scheduler:
         match event:
             case ReplicaReady(replica, demand) | ReplicaReported(replica, demand):
                 return self._feed(replica, demand)
-            case FragmentStaged(replica, fragment):
+            case FragmentStaged():
                 return self._staged(event)
             case ReplicaLost(replica, cause):
                 return self._lost(replica, cause)

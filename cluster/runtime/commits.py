@@ -77,14 +77,14 @@ class Commits:
         record = self.run_record()
         if record is not None and (record["run_id"], record["identity"]) != (run_id, identity):
             raise OutputRefused(
-                f"{self.store.root} holds another run, {record['run_id']}, expected {run_id} over the same input, model and "
-                "settings, or an empty folder; choose another output.path or set output.overwrite = true."
+                f"{self.store.root} holds another run, {record['run_id']}, expected {run_id} over the same input, "
+                "model and settings, or an empty folder; choose another output.path or set output.overwrite = true."
             )
         foreign = [name for name in self.store.list("") if name.endswith(".parquet")] if record is None else []
         if foreign:
             raise OutputRefused(
-                f"{self.store.root} holds {foreign[0]}, which no run of slotcar has written: expected an empty or a new "
-                "folder; choose another output.path."
+                f"{self.store.root} holds {foreign[0]}, which no run of slotcar has written: expected an empty or "
+                "a new folder; choose another output.path."
             )
 
     def clear(self) -> None:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cluster.core.settings import Fill, InputSettings
+from cluster.core.times import as_plain
 from lstm_core.contract import InputContract
 
 Array = NDArray[Any]
@@ -47,6 +48,29 @@ class LastKnown:
     values: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Series:
+    """How the rows of a table fall into series, and what is known of the first one from earlier pieces."""
+
+    begin: Array  # (row,) first row of the row's series
+    before: dict[str, float]  # as in `LastKnown`, for the series that goes on from an earlier piece
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One feature column on its way into one input."""
+
+    name: str
+    values: Any  # (row,) Arrow
+    contract: InputContract
+    out: Array  # (row,) its place in the arena
+    faults: Faults
+
+    def refuse(self, rows: Bools, what: str) -> None:
+        """Marks the rows that are True."""
+        self.faults.add(rows, f"{self.name} is {what}")
+
+
 class Encoder:
     """Fills arrays, one per model input, from a table that holds the feature columns."""
 
@@ -62,74 +86,93 @@ class Encoder:
 
         `starts` are the first rows of the table's series; `last_known` says that the first of them goes on.
         """
-        faults = Faults()
-        for (contract, columns), out in zip(self._inputs, into, strict=True):
-            for index, column in enumerate(columns):
+        faults, after = Faults(), LastKnown()
+        begin = np.repeat(starts, np.diff(np.append(starts, table.num_rows)))
+        series = _Series(begin, last_known.values if last_known else {})
+        for (contract, names), out in zip(self._inputs, into, strict=True):
+            for index, name in enumerate(names):
                 view = out if out.ndim == 1 else out[:, index]
-                self._encode_column(table, column, contract, view, faults, (starts, last_known))
+                column = _Column(name, _opened(table.column(name)), contract, view, faults)
+                self._encode_column(column, series, after)
+        if last_known is not None:  # only now: a column may feed several inputs
+            last_known.values.update(after.values)
         return faults
 
     def encode_targets(self, table: Any, into: Array) -> None:
         """Writes the target columns into `into` (row, target); a null is NaN."""
-        for index, column in enumerate(self._target):
-            for rows, chunk in _pieces(table.column(column)):
-                into[rows, index] = _as_float(chunk)
+        for index, name in enumerate(self._target):
+            _write_floats(_opened(table.column(name)), into[:, index])
 
-    def _encode_column(
-        self, table: Any, column: str, contract: InputContract, out: Array, faults: Faults, series: Any
-    ) -> None:
-        values = table.column(column)
-        fill = self._fill.get(column)
-        if contract.kind == "categorical":
-            missing = self._write_codes(values, column, contract, out, faults)
-        else:
-            missing = _write_numbers(values, out)
-        if missing is None:
-            return
-        if fill is not None and fill.previous:
-            missing = _fill_previous(out, missing, column, *series)
-        elif fill is not None:
-            out[missing] = self._fill_value(column, fill, contract)
-            missing = np.zeros_like(missing)
-        faults.add(missing, f"{column} is null and [input.fill] names no value for it")
-        if contract.kind == "numeric":
-            faults.add(np.isinf(out), f"{column} is infinite")
-            out[missing] = 0  # what stands in a bad row is never scored, but must not poison a sum
+    def _encode_column(self, column: _Column, series: _Series, after: LastKnown) -> None:
+        numeric = column.contract.kind == "numeric"
+        missing = _write_numbers(column) if numeric else self._write_codes(column)
+        fill = self._fill.get(column.name)
+        if missing is not None:
+            missing = self._fill_missing(column, missing, fill, series)
+        if missing is not None and numeric:
+            column.refuse(np.isinf(column.out), "infinite")
+            column.out[missing] = 0  # what stands in a bad row is never scored, but must not poison a sum
+        if fill is not None and fill.previous and len(column.out) and (missing is None or not missing[-1]):
+            after.values[column.name] = float(column.out[-1])
 
-    def _fill_value(self, column: str, fill: Fill, contract: InputContract) -> float:
-        if column in self._words and isinstance(fill.value, str):
-            found = pc.index_in(pa.scalar(fill.value), value_set=self._words[column]).as_py()
+    def _fill_missing(self, column: _Column, missing: Bools, fill: Fill | None, series: _Series) -> Bools:
+        """Fills what is missing; returns the rows where it stays so, which are bad."""
+        if fill is None:
+            column.refuse(missing, "null and [input.fill] names no value for it")
+            return missing
+        if fill.previous:
+            unknown = _fill_previous(column, missing, series)
+            column.refuse(unknown, 'null and its entity has no earlier value that "previous" could repeat')
+            return unknown
+        column.out[missing] = self._fill_value(column, fill)
+        return np.zeros_like(missing)
+
+    def _fill_value(self, column: _Column, fill: Fill) -> float:
+        if column.name in self._words and isinstance(fill.value, str):
+            found = pc.index_in(pa.scalar(fill.value), value_set=self._words[column.name]).as_py()
             return 0 if found is None else found + 1
-        assert fill.value is not None, f"fill of {column} has no value"
+        assert fill.value is not None, f"fill of {column.name} has no value"
         return float(fill.value)
 
-    def _write_codes(
-        self, values: Any, column: str, contract: InputContract, out: Array, faults: Faults
-    ) -> Bools | None:
-        words = self._words.get(column)
-        missing = _null_mask(values)
-        for rows, chunk in _pieces(values):
+    def _write_codes(self, column: _Column) -> Bools | None:
+        words, out = self._words.get(column.name), column.out
+        for rows, chunk in _pieces(column.values):
             if words is not None:
                 found = pc.index_in(chunk.cast(pa.string()), value_set=words)
                 out[rows] = pc.add(pc.fill_null(found, -1), 1).to_numpy(zero_copy_only=False)
             else:
-                codes = _as_float(chunk)
-                whole = np.isfinite(codes) & (codes == np.floor(codes)) & (np.abs(codes) < 2**31)
-                _mark(faults, rows, ~whole & ~np.isnan(codes), f"{column} is no whole number", len(values))
-                out[rows] = np.where(whole, codes, 0)
-        if contract.vocabulary is not None:
-            outside = (out < 0) | (out >= contract.vocabulary)
-            faults.add(outside, f"{column} is outside 0..{contract.vocabulary - 1}, the codes that the model knows")
+                _write_whole(column, rows, _as_float(chunk))
+        if column.contract.vocabulary is not None:
+            outside = (out < 0) | (out >= column.contract.vocabulary)
+            column.refuse(outside, f"outside 0..{column.contract.vocabulary - 1}, the codes that the model knows")
             out[outside] = 0
-        return missing
+        return _null_mask(column.values)
 
 
-def _write_numbers(values: Any, out: Array) -> Bools | None:
-    for rows, chunk in _pieces(values):
-        out[rows] = _as_float(chunk)
-    if np.isfinite(out).all():
+def _write_whole(column: _Column, rows: slice, codes: Array) -> None:
+    whole = (codes == np.floor(codes)) & (codes > -(2**31)) & (codes < 2**31)
+    column.out[rows] = np.where(whole, codes, 0)
+    bad = np.zeros(len(column.out), np.bool_)
+    bad[rows] = ~whole & ~np.isnan(codes)
+    column.refuse(bad, "no whole number below 2**31")
+
+
+def _write_numbers(column: _Column) -> Bools | None:
+    _write_floats(column.values, column.out)
+    if np.isfinite(column.out).all():
         return None
-    return np.asarray(np.isnan(out))
+    return np.asarray(np.isnan(column.out))
+
+
+def _write_floats(values: Any, out: Array) -> None:
+    with np.errstate(over="ignore"):  # a float64 too large for float32 becomes infinite, which is a fault of its own
+        for rows, chunk in _pieces(values):
+            out[rows] = _as_float(chunk)
+
+
+def _opened(values: Any) -> Any:
+    # Also a null that hides in a dictionary's values is a null then.
+    return as_plain(values) if pa.types.is_dictionary(values.type) else values
 
 
 def _pieces(values: Any) -> Iterator[tuple[slice, Any]]:
@@ -140,18 +183,11 @@ def _pieces(values: Any) -> Iterator[tuple[slice, Any]]:
 
 
 def _as_float(chunk: Any) -> Array:
-    """Numbers of any kind as floats; a null is NaN. Whole numbers stay exact up to 2**53."""
+    """Numbers of any kind as NumPy numbers; a null is NaN. Whole numbers stay exact up to 2**53."""
     kind = chunk.type
     if pa.types.is_decimal(kind) or pa.types.is_boolean(kind):
         chunk = chunk.cast(pa.float64())
-    elif pa.types.is_dictionary(kind):
-        chunk = chunk.dictionary_decode()
-    with np.errstate(over="ignore"):  # a float64 too large for float32 becomes infinite, which is a fault of its own
-        return (
-            np.asarray(chunk.to_numpy(zero_copy_only=False)).astype(np.float64, copy=False)
-            if (chunk.null_count and pa.types.is_integer(chunk.type))
-            else np.asarray(chunk.to_numpy(zero_copy_only=False))
-        )
+    return np.asarray(chunk.to_numpy(zero_copy_only=False))  # whole numbers with nulls come as float64
 
 
 def _null_mask(values: Any) -> Bools | None:
@@ -160,27 +196,16 @@ def _null_mask(values: Any) -> Bools | None:
     return np.asarray(pc.is_null(values, nan_is_null=True).to_numpy())
 
 
-def _mark(faults: Faults, rows: slice, bad: Bools, reason: str, size: int) -> None:
-    if bad.any():
-        whole = np.zeros(size, np.bool_)
-        whole[rows] = bad
-        faults.add(whole, reason)
-
-
-def _fill_previous(out: Array, missing: Bools, column: str, starts: Array, last_known: LastKnown | None) -> Bools:
+def _fill_previous(column: _Column, missing: Bools, series: _Series) -> Bools:
     """Fills each missing value with the entity's last known one; returns the rows that have none before them."""
-    rows = np.arange(len(out))
-    known = np.maximum.accumulate(np.where(missing, -1, rows))
-    begin = np.repeat(starts, np.diff(np.append(starts, len(out))))
+    out, begin = column.out, series.begin
+    known = np.maximum.accumulate(np.where(missing, -1, np.arange(len(out))))
     inside = known >= begin
     found = missing & inside
     out[found] = out[known[found]]
     unknown = missing & ~inside
-    if last_known is not None:
-        if column in last_known.values:
-            first = unknown & (begin == starts[0])
-            out[first] = last_known.values[column]
-            unknown &= ~first
-        if not unknown[-1:].any() and len(out):
-            last_known.values[column] = float(out[-1])
+    if column.name in series.before:
+        first = unknown & (begin == 0)
+        out[first] = series.before[column.name]
+        unknown &= ~first
     return unknown

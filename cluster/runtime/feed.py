@@ -85,11 +85,10 @@ class Feed:
         arena: Arena,
         packer: Packer,
         *,
-        piece_rows: int,
         threaded: bool = True,
     ) -> None:
         self._reader, self._segments, self._arena, self._packer = reader, segments, arena, packer
-        self._piece_rows = piece_rows
+        self._piece_rows = reader.piece_rows
         self._inbox: deque[Shard] = deque()
         self._streams: list[_Stream] = []
         self._ready: deque[Region] = deque()

@@ -1,7 +1,7 @@
 """What became of a call to a replica: the only file that names Ray's exceptions.
 
-An exception becomes an event. A replica that is gone, or whose node is, is *lost*: another may do its work. A fault that
-the replica itself tells (a broken file, a model that does not load) would meet any other replica too.
+An exception becomes an event. A replica that is gone, or whose node is, is *lost*: another may do its work. A fault
+that the replica itself tells (a broken file, a model that does not load) would meet any other replica too.
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ from ray import exceptions as rex
 
 from cluster.core.events import Event, ReplicaLost, ShardBroken
 from cluster.errors import RunFailed
-from lstm_core.errors import SlotcarError
+from lstm_core.errors import SlotcarError, UsageError
 
 
 def outcome(ref: Any, replica: int) -> tuple[Any, Event | None]:
-    """The value of a finished call, or the event that stands for its failure."""
+    """The value of a finished call, or the event that stands for its failure.
+
+    A refusal is raised as it is: no other replica would take the model either.
+    """
     try:
         return ray.get(ref), None
     except rex.RayTaskError as error:
         cause = error.cause if isinstance(error.cause, BaseException) else error
+        if isinstance(cause, UsageError):
+            raise cause from None
         return None, ShardBroken(replica, describe(cause))
     except (
         rex.RayActorError,

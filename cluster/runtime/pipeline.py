@@ -1,8 +1,8 @@
-"""The replica's pipeline: read, pack, step, collect and write, each in a thread of its own, with bounded queues between.
+"""The replica's pipeline: read, pack, step, collect and write, each in its own thread, with bounded queues between.
 
-Shards go in, staged fragments come out. What it decides: nothing but who waits for whom. A stage that is slower than the
-others makes them wait; the arena bounds the rows, `QUEUE_LENGTH` the batches. An error in a stage ends the pipeline and
-is handed out as the last event.
+Shards go in, staged fragments come out. What it decides: nothing but who waits for whom. A stage that is slower than
+the others makes them wait; the arena bounds the rows, `QUEUE_LENGTH` the batches. An error in a stage ends the pipeline
+and is handed out as the last event.
 """
 
 from __future__ import annotations

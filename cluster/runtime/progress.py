@@ -58,7 +58,8 @@ class ProgressLine:
         self._history.append((now, progress.rows_done))
         while now - self._history[0][0] > RATE_WINDOW_S and len(self._history) > 2:
             self._history.pop(0)
-        (then, before), seconds = self._history[0], now - self._history[0][0]
+        then, before = self._history[0]
+        seconds = now - then
         rate = (progress.rows_done - before) / seconds if seconds > 0 else 0.0
         left = f"{(progress.rows_total - progress.rows_done) / rate:,.0f} s left" if rate else "time left unknown"
         return (

@@ -1,8 +1,8 @@
 """The replica actor: one Ray actor that owns one model and one pipeline.
 
-It imports TensorFlow in its constructor, so that no other process does, and sets threads and GPU memory before the first
-operation. Calls: `assign` adds a shard, `poll` waits for news, `stop` ends it. The actor is never restarted by Ray: its
-state would be gone and nobody the wiser; the scheduler starts a new one.
+It imports TensorFlow in its constructor, so that no other process does, and sets threads and GPU memory before the
+first operation. Calls: `assign` adds a shard, `poll` waits for news. The actor is never restarted by Ray: its state
+would be gone and nobody the wiser; the scheduler starts a new one.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from cluster.runtime.pipeline import Pipeline, Report
 from cluster.runtime.planning import read_segments
 from lstm_core.arena import Arena, RowLayout
 from lstm_core.contract import ModelContract
+from lstm_core.errors import SlotcarError
 from lstm_core.packing import Packer
 
 if TYPE_CHECKING:
@@ -81,12 +82,18 @@ class ReplicaActor:
 
     def __init__(self, spec: ReplicaSpec, model: bytes) -> None:
         self._spec = spec
-        self._replica, self._info = _load(spec, model)
+        self._refusal: SlotcarError | None = None
+        try:
+            self._replica, self._info = _load(spec, model)
+        except SlotcarError as refusal:  # raised here it would look like the death of an actor
+            self._refusal = refusal
         self._pipeline: Pipeline | None = None
         self._begun = threading.Event()  # calls run in threads of their own, so a poll may come before its `begin`
 
     def info(self) -> ReplicaInfo:
-        """Answers once the model is compiled."""
+        """Answers once the model is compiled. Raises `ModelRefused` where Keras cannot load or rebuild it."""
+        if self._refusal is not None:
+            raise self._refusal
         return self._info
 
     def begin(self, sources: Sources) -> None:
@@ -102,7 +109,7 @@ class ReplicaActor:
         )
         packer = Packer(slots=spec.step.slots, chunk=spec.step.chunk)
         segments = partial(_segments, sources.plan_folder)
-        feed = Feed(reader, segments, arena, packer, piece_rows=spec.piece_rows)
+        feed = Feed(reader, segments, arena, packer)
         self._pipeline = Pipeline(feed, arena, replica.step, self._writer)
         self._begun.set()
 

@@ -1,7 +1,7 @@
 """The connection to a cluster: an embedded one on this machine, or one that exists.
 
-What it decides: how an embedded Ray is started (loopback only, no dashboard, workers at the driver's own nice level) and
-how many replicas the cluster is good for when nobody said.
+What it decides: how an embedded Ray is started (loopback only, no dashboard, workers at the driver's own nice level)
+and how many replicas the cluster is good for when nobody said.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def _connect(settings: ClusterSettings) -> None:
         ray.init(address=settings.address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ClusterRefused(
-            f"No Ray cluster answers at cluster.address = {settings.address!r}: {first_line(error)}; start one, or leave the "
-            "address empty for an embedded one."
+            f"No Ray cluster answers at cluster.address = {settings.address!r}: {first_line(error)}; start one, or "
+            "leave the address empty for an embedded one."
         ) from None
 
 

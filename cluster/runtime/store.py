@@ -1,7 +1,7 @@
 """One door to storage: what a run needs of the place that its output lies in.
 
-Two ways to finish a file exist. `rename` is atomic on POSIX file systems; a store without it would offer put-if-absent and
-a server-side copy instead. Callers name paths relative to the store's root, with `/` between the parts.
+Two ways to finish a file exist. `rename` is atomic on POSIX file systems; a store without it would offer put-if-absent
+and a server-side copy instead. Callers name paths relative to the store's root, with `/` between the parts.
 """
 
 from __future__ import annotations

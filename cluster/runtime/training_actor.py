@@ -193,9 +193,7 @@ class RowsInOrder:
         reader = _reader(spec, series, held_from, piece_rows)
         packer = Packer(slots=step.slots, chunk=step.chunk)
         segments = series.segments
-        self._feed = Feed(
-            reader, lambda shard: segments[shard.index], self._arena, packer, piece_rows=piece_rows, threaded=False
-        )
+        self._feed = Feed(reader, lambda shard: segments[shard.index], self._arena, packer, threaded=False)
         self._shards = series.shards
         self.rows = self.steps = self.rows_quarantined = 0
 
