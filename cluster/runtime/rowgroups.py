@@ -67,11 +67,18 @@ class RowGroups:
         key = (file, group)
         if key not in self._groups:
             reader, _ = self._open(file)
-            self._groups[key] = reader.read_row_group(group, columns=self._columns, use_threads=False)
+            self._groups[key] = without_views(reader.read_row_group(group, columns=self._columns, use_threads=False))
             while len(self._groups) > 1 and sum(table.nbytes for table in self._groups.values()) > self._cache_bytes:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(key)
         return self._groups[key]
+
+
+def without_views(table: Any) -> Any:
+    """The table with text and bytes as plain columns: pyarrow cannot pick rows of views."""
+    views = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    plain = [field.with_type(views.get(field.type, field.type)) for field in table.schema]
+    return table.cast(pa.schema(plain)) if any(field.type in views for field in table.schema) else table
 
 
 def first_line(error: BaseException) -> str:

@@ -1,0 +1,111 @@
+"""Small inputs laid out on disk, with their plan and a reader: a replica's parts without Ray, Keras or a model.
+
+`RunningSum` stands for a model: the score of a row is the sum of its entity's first feature up to it, kept as state per
+slot, so that a missed reset, a wrong slot or a lost row changes a score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.core.plan import Plan, Shard, make_plan
+from cluster.core.settings import InputSettings
+from cluster.runtime.blocks import Block, BlockReader
+from cluster.runtime.encode import Encoder, LastKnown
+from cluster.runtime.planning import make_inventory
+from lstm_core.arena import Arena, RowLayout
+from lstm_core.contract import InputContract
+from tests.series import settings_for, write_cut
+
+Array = NDArray[Any]
+
+
+def numeric(columns: int = 1, name: str = "rows") -> InputContract:
+    """An input of numbers."""
+    return InputContract(name, "numeric", columns, 3, "float32", None)
+
+
+def categorical(columns: int = 1, name: str = "rows", vocabulary: int | None = None) -> InputContract:
+    """An input of codes: (slot, step), or (slot, step, column) where it has several."""
+    return InputContract(name, "categorical", columns, 2 if columns == 1 else 3, "int32", vocabulary)
+
+
+def make_arena(capacity: int, columns: int = 1) -> Arena:
+    """An arena for one numeric input and one score."""
+    return Arena(capacity, RowLayout((((columns,), np.dtype("float32")),), 1))
+
+
+@dataclass(frozen=True)
+class Laid:
+    """An input on disk, planned."""
+
+    settings: InputSettings
+    plan: Plan
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(file.path for file in self.plan.head.files)
+
+    def segments(self, shard: Shard) -> Any:
+        """The shard's part of the plan, as a replica reads it."""
+        return self.plan.segments(shard.index)
+
+    def reader(self, *, piece_rows: int = 8, cache_bytes: int = 1 << 20) -> BlockReader:
+        """A reader of one numeric input."""
+        ((_, columns),) = self.settings.features
+        encoder = Encoder(self.settings, (numeric(len(columns)),))
+        return BlockReader(self.settings, encoder, self.files, piece_rows=piece_rows, cache_bytes=cache_bytes)
+
+    def encoded(self, shard: Shard, *, piece_rows: int = 8) -> Iterator[tuple[Block, Array]]:
+        """The blocks of a shard, each with its rows of the input, as a feed reads them."""
+        reader, last_known = self.reader(piece_rows=piece_rows), LastKnown()
+        ((_, columns),) = self.settings.features
+        for block in reader.blocks(shard, self.segments(shard)):
+            rows = np.full((block.rows, len(columns)), -1, np.float32)
+            reader.encode(block, [rows], None, last_known if shard.streamed else None)
+            yield block, rows
+            if block.final:  # whoever reads blocks stops at the last one, which a bad row may bring early
+                return
+
+
+def lay(
+    folder: Path,
+    table: Any,
+    *,
+    shard_rows: int = 1000,
+    cut: tuple[Sequence[int] | None, Sequence[int] | None] = (None, None),
+    **settings: Any,
+) -> Laid:
+    """Writes `table`, whose feature is `row`, `cut` into (rows of files, rows of row groups), and plans it."""
+    write_cut(folder, table, *cut)
+    asked = settings_for(folder, **{"features": (("rows", ("row",)),), **settings})
+    return Laid(asked, make_plan(make_inventory(asked, map), shard_rows=shard_rows))
+
+
+class RunningSum:
+    """A step function with a state per slot."""
+
+    def __init__(self, slots: int) -> None:
+        self._state = np.zeros(slots)
+        self.steps = 0
+
+    def __call__(self, rows: list[Array], reset: Array, lengths: Array) -> list[Array]:
+        self.steps += 1
+        self._state[reset] = 0
+        values = rows[0][..., 0].astype(np.float64)
+        valid = np.arange(values.shape[1])[None, :] < lengths[:, None]
+        sums = self._state[:, None] + np.cumsum(np.where(valid, values, 0), axis=1)
+        self._state = sums[:, -1]
+        return [np.where(valid, sums, np.nan).astype(np.float32)[..., None]]
+
+
+def running_sums(values: Array, lengths: Sequence[int]) -> Array:
+    """What `RunningSum` gives for series that lie one after the other."""
+    borders = np.cumsum(lengths)[:-1]
+    return np.concatenate([np.cumsum(part) for part in np.split(values.astype(np.float64), borders)])
