@@ -28,18 +28,17 @@ def publish_bad_rows(commits: Commits, head: PlanHead, run: str, output: OutputS
     store = commits.store
     name = f"rows-without-key-{run}.parquet"
     staged = f"{STAGED}/{name}"
-    table = _as_quarantine(read_bad(store.path(PLAN)), head)
+    table = _as_quarantine(read_bad(store.path(PLAN)))
     pq.write_table(table, store.path(staged), compression=output.compression)
     sync_file(store.path(staged))
     store.rename(staged, f"{QUARANTINE}/{name}")
 
 
-def _as_quarantine(bad: Any, head: PlanHead) -> Any:
+def _as_quarantine(bad: Any) -> Any:
     table = entity_keys(bad)
     reasons = [SENTENCES[reason] for reason in bad.column("reason").to_pylist()]
     table = table.append_column("reason", pa.array(reasons, pa.string()))
     table = table.append_column("rows", pa.array([1] * len(reasons), pa.int64()))
-    files = [head.files[index].path for index in bad.column("file").to_pylist()]
-    table = table.append_column("file", pa.array(files, pa.string()))
+    table = table.append_column("file", bad.column("file"))
     table = table.append_column("row", bad.column("row").cast(pa.int64()))
     return table.append_column("time", pa.nulls(len(reasons), pa.string()))
