@@ -1,0 +1,244 @@
+"""The scheduler: who gets which shard and when, what is committed, and what a death leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import pytest
+
+from cluster.core.actions import Action, Assign, Commit, Discard, Fail, Finish, Quarantine, StartReplica
+from cluster.core.commit import Fragment
+from cluster.core.events import Demand, FragmentStaged, ReplicaLost, ReplicaReady, ReplicaReported, ShardBroken
+from cluster.core.plan import Shard
+from cluster.core.scheduler import LEAD, Scheduler
+
+NOTHING = Demand(unfed_slots=0, shards_ahead=LEAD, rows_free=10**9)
+HUNGRY = Demand(unfed_slots=10**6, shards_ahead=0, rows_free=10**9)
+LOW = Demand(unfed_slots=0, shards_ahead=0, rows_free=10**9)  # every slot fed, nothing ahead
+
+
+def shards(*rows: int, streamed: Collection[int] = ()) -> list[Shard]:
+    """Shards of `rows` rows, each of 10 entities, or of one where it is streamed."""
+    return [
+        Shard(index, 1 if index in streamed else 10, count, count, streamed=index in streamed)
+        for index, count in enumerate(rows)
+    ]
+
+
+def started(
+    rows: Sequence[int], *, replicas: int = 1, max_attempts: int = 3, streamed: Collection[int] = ()
+) -> Scheduler:
+    scheduler = Scheduler(shards(*rows, streamed=streamed), replicas=replicas, max_attempts=max_attempts)
+    scheduler.start()
+    return scheduler
+
+
+def staged(shard: int, attempt: int = 1, index: int = 0, *, final: bool = True) -> Fragment:
+    return Fragment(shard, index, attempt, final, "file", "staged", 1, 1, "", None, None)
+
+
+def assigned(actions: Sequence[Action]) -> list[int]:
+    return [action.shard for action in actions if isinstance(action, Assign)]
+
+
+def test_as_many_replicas_start_as_are_wanted() -> None:
+    scheduler = Scheduler(shards(5, 5), replicas=3, max_attempts=3)
+    assert scheduler.start() == [StartReplica(0), StartReplica(1), StartReplica(2)]
+    assert scheduler.replicas_ready == 0
+
+
+def test_a_run_with_nothing_left_finishes_without_replicas() -> None:
+    scheduler = Scheduler(shards(5, 5), replicas=3, max_attempts=3, done=[0, 1])
+    assert scheduler.start() == [Finish()]
+    assert (scheduler.finished, scheduler.shards_done) == (True, 2)
+
+
+def test_shards_start_in_plan_order_under_attempt_1() -> None:
+    scheduler = started([9, 8, 7])
+    assert scheduler.handle(ReplicaReady(0, HUNGRY)) == [Assign(0, 0, 1), Assign(0, 1, 1), Assign(0, 2, 1)]
+    assert scheduler.replicas_ready == 1
+
+
+def test_done_shards_are_not_handed_out_again() -> None:
+    scheduler = Scheduler(shards(9, 8, 7), replicas=1, max_attempts=3, done=[1])
+    scheduler.start()
+    assert assigned(scheduler.handle(ReplicaReady(0, HUNGRY))) == [0, 2]
+
+
+def test_a_fed_replica_gets_shards_ahead_and_no_more() -> None:
+    scheduler = started([1] * 10)
+    assert assigned(scheduler.handle(ReplicaReady(0, LOW))) == list(range(LEAD))
+    assert scheduler.handle(ReplicaReported(0, NOTHING)) == []
+
+
+def test_free_slots_are_fed_by_as_many_shards_as_their_entities_fill() -> None:
+    scheduler = started([1] * 10)
+    demand = Demand(unfed_slots=35, shards_ahead=0, rows_free=10**9)
+    assert assigned(scheduler.handle(ReplicaReady(0, demand))) == [0, 1, 2, 3]
+
+
+def test_a_replica_gets_what_it_has_room_for() -> None:
+    scheduler = started([5] * 10)
+    assert assigned(scheduler.handle(ReplicaReady(0, Demand(1000, 0, rows_free=14)))) == [0, 1]
+
+
+def test_an_idle_replica_gets_a_shard_whatever_room_it_tells() -> None:
+    assert assigned(started([5] * 10).handle(ReplicaReady(0, Demand(0, 0, rows_free=0)))) == [0]
+
+
+def test_a_streamed_shard_needs_the_room_of_its_pieces_and_not_of_its_rows() -> None:
+    scheduler = started([1000, 900, 800, 5, 5], streamed={0, 1, 2})
+    demand = Demand(unfed_slots=1000, shards_ahead=0, rows_free=100, stream_rows=40)
+    assert assigned(scheduler.handle(ReplicaReady(0, demand))) == [0, 1]
+
+
+def test_long_entities_step_beside_each_other_though_one_alone_is_a_share() -> None:
+    scheduler = started([30, 28, 26, 8, 8], replicas=2, streamed={0, 1, 2})
+    assert assigned(scheduler.handle(ReplicaReady(0, HUNGRY))) == [0]
+    assert assigned(scheduler.handle(ReplicaReady(1, HUNGRY))) == [1, 2]
+    assert assigned(scheduler.handle(ReplicaReported(0, HUNGRY))) == [3, 4]
+
+
+@pytest.mark.parametrize("replicas", [2, 3, 5])
+def test_the_first_replica_takes_no_more_than_its_share(replicas: int) -> None:
+    scheduler = started([10] * 30, replicas=replicas)
+    counts = [len(assigned(scheduler.handle(ReplicaReady(number, HUNGRY)))) for number in range(replicas)]
+    assert counts == [30 // replicas] * replicas
+
+
+def test_a_share_is_of_the_rows_that_are_left() -> None:
+    scheduler = started([10] * 8, replicas=2)
+    assert assigned(scheduler.handle(ReplicaReady(0, HUNGRY))) == [0, 1, 2, 3]
+    for shard in (0, 1, 2, 3):
+        scheduler.handle(FragmentStaged(0, staged(shard)))
+    assert assigned(scheduler.handle(ReplicaReported(0, HUNGRY))) == [4, 5]
+
+
+def test_a_staged_fragment_is_committed_and_the_last_one_finishes_the_run() -> None:
+    scheduler = started([5, 5])
+    scheduler.handle(ReplicaReady(0, HUNGRY))
+    first, second = staged(1), staged(0)
+    assert scheduler.handle(FragmentStaged(0, first)) == [Commit(first)]
+    assert (scheduler.is_done(1), scheduler.is_done(0), scheduler.finished) == (True, False, False)
+    assert scheduler.handle(FragmentStaged(0, second)) == [Commit(second), Finish()]
+    assert scheduler.finished
+
+
+def test_a_shard_is_done_with_its_final_fragment_only() -> None:
+    scheduler = started([5])
+    scheduler.handle(ReplicaReady(0, HUNGRY))
+    begin, end = staged(0, final=False), staged(0, index=1)
+    assert scheduler.handle(FragmentStaged(0, begin)) == [Commit(begin)]
+    assert not scheduler.is_done(0)
+    assert scheduler.handle(FragmentStaged(0, end)) == [Commit(end), Finish()]
+
+
+def test_nothing_follows_once_a_run_is_over() -> None:
+    scheduler = started([5])
+    scheduler.handle(ReplicaReady(0, HUNGRY))
+    scheduler.handle(FragmentStaged(0, staged(0)))
+    assert scheduler.handle(ReplicaLost(0, "late")) == []
+    assert scheduler.handle(FragmentStaged(0, staged(0))) == []
+
+
+# ---- deaths
+
+
+def test_a_dead_replicas_shards_go_back_in_plan_order_and_a_new_one_starts() -> None:
+    scheduler = started([9, 8, 7, 6], replicas=2)
+    assert assigned(scheduler.handle(ReplicaReady(0, HUNGRY))) == [0]
+    assert scheduler.handle(ReplicaLost(0, "killed")) == [StartReplica(2)]
+    assert scheduler.replica_deaths == 1
+    assert scheduler.handle(ReplicaReady(1, HUNGRY))[0] == Assign(1, 0, 2)
+
+
+def test_a_late_answer_of_a_dead_replica_is_discarded_by_number() -> None:
+    scheduler = started([9, 8], replicas=2)
+    scheduler.handle(ReplicaReady(0, HUNGRY))
+    scheduler.handle(ReplicaLost(0, "killed"))
+    scheduler.handle(ReplicaReady(1, HUNGRY))
+    late, good = staged(0, attempt=1), staged(0, attempt=2)
+    (action,) = scheduler.handle(FragmentStaged(0, late))
+    assert action == Discard(late, "attempt 1 of shard 0 is stale: 2 is newest")
+    assert scheduler.handle(FragmentStaged(1, good)) == [Commit(good)]
+
+
+def test_a_late_answer_is_discarded_also_while_nobody_has_the_shard() -> None:
+    scheduler = started([9])
+    scheduler.handle(ReplicaReady(0, HUNGRY))
+    scheduler.handle(ReplicaLost(0, "killed"))
+    assert isinstance(scheduler.handle(FragmentStaged(0, staged(0)))[0], Discard)
+
+
+def test_an_answer_that_comes_twice_is_committed_once() -> None:
+    scheduler = started([9, 8])
+    scheduler.handle(ReplicaReady(0, HUNGRY))
+    assert isinstance(scheduler.handle(FragmentStaged(0, staged(0)))[0], Commit)
+    assert isinstance(scheduler.handle(FragmentStaged(0, staged(0)))[0], Discard)
+    assert scheduler.shards_done == 1
+
+
+def test_an_attempt_goes_on_behind_what_is_committed() -> None:
+    scheduler = Scheduler(shards(9), replicas=1, max_attempts=3, committed=[(0, 0), (0, 1)])
+    scheduler.start()
+    assert scheduler.handle(ReplicaReady(0, HUNGRY)) == [Assign(0, 0, 1, fragments=2)]
+    third, end = staged(0, index=2, final=False), staged(0, index=3)
+    assert scheduler.handle(FragmentStaged(0, third)) == [Commit(third)]
+    assert scheduler.handle(ReplicaLost(0, "killed")) == [StartReplica(1)]
+    assert scheduler.handle(ReplicaReady(1, HUNGRY)) == [Assign(1, 0, 2, fragments=3)]
+    assert isinstance(scheduler.handle(FragmentStaged(0, end))[0], Discard)
+
+
+def test_what_is_committed_is_not_committed_again() -> None:
+    scheduler = Scheduler(shards(9), replicas=1, max_attempts=3, committed=[(0, 0)])
+    scheduler.start()
+    scheduler.handle(ReplicaReady(0, HUNGRY))
+    again = staged(0, final=False)
+    assert scheduler.handle(FragmentStaged(0, again)) == [Discard(again, "committed already")]
+    end = staged(0, index=1)
+    assert scheduler.handle(FragmentStaged(0, end)) == [Commit(end), Finish()]
+
+
+def test_a_death_that_is_told_twice_counts_once() -> None:
+    scheduler = started([9])
+    assert scheduler.handle(ReplicaLost(0, "killed")) == [StartReplica(1)]
+    assert scheduler.handle(ReplicaLost(0, "killed")) == []
+    assert scheduler.replica_deaths == 1
+
+
+def test_a_dead_replicas_demand_is_not_met() -> None:
+    scheduler = started([9])
+    scheduler.handle(ReplicaLost(0, "killed"))
+    assert scheduler.handle(ReplicaReported(0, HUNGRY)) == []
+
+
+def test_a_broken_shard_fails_the_run_with_its_cause() -> None:
+    scheduler = started([9])
+    scheduler.handle(ReplicaReady(0, HUNGRY))
+    assert scheduler.handle(ShardBroken(0, "a file is broken")) == [Fail("a file is broken")]
+    assert scheduler.finished
+
+
+def test_a_shard_that_costs_too_many_replicas_is_given_up_and_the_others_finish() -> None:
+    scheduler = started([9, 8], max_attempts=2)
+    actions: list[Action] = []
+    for number in range(2):
+        scheduler.handle(ReplicaReady(number, Demand(0, LEAD - 1, 0)))
+        actions = scheduler.handle(ReplicaLost(number, f"killed {number}"))
+    assert actions == [Quarantine(0, 2, 0, "the shard lost 2 replicas, the last one to: killed 1"), StartReplica(2)]
+    assert scheduler.is_done(0)
+    assert scheduler.handle(ReplicaReady(2, HUNGRY)) == [Assign(2, 1, 1)]
+    assert scheduler.handle(FragmentStaged(2, staged(1)))[-1] == Finish()
+
+
+def test_a_run_whose_last_shard_is_given_up_is_finished() -> None:
+    scheduler = started([9], max_attempts=1)
+    scheduler.handle(ReplicaReady(0, HUNGRY))
+    assert [type(action) for action in scheduler.handle(ReplicaLost(0, "killed"))] == [Quarantine, Finish]
+
+
+def test_replicas_that_die_before_their_first_step_end_the_run() -> None:
+    scheduler = started([9], replicas=2, max_attempts=2)
+    outcomes = [scheduler.handle(ReplicaLost(number, "no memory")) for number in range(4)]
+    assert [type(actions[0]) for actions in outcomes] == [StartReplica, StartReplica, StartReplica, Fail]
+    assert outcomes[-1] == [Fail("4 replicas died before their first step, the last one of: no memory")]
