@@ -1,7 +1,8 @@
 """The files that the demo writes for a newcomer to read, change and run again: a model and three configurations.
 
 They are what a user would write; nothing in them is special to the demo. The numbers of the model and of the training
-were chosen on September and October, with the months before for training: November and December chose nothing.
+were chosen on July and August, and again on September and October, each with the months before for training; November
+and December chose nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SPLIT = "2013-11-01T00:00:00-04:00"  # midnight in New York
-EPOCHS = 6
+EPOCHS = 12
 
 _MODEL = '''\
 """A small stateful model: numbers and the carrier in, the arrival delay in minutes out, one score per flight."""
@@ -58,7 +59,7 @@ _TRAIN = """\
 # slotcar train {folder}/train.toml
 [model]
 path = "delays.keras"
-slots = 64
+slots = 256
 chunk = 32
 
 {input}
@@ -66,7 +67,7 @@ chunk = 32
 model = "flights_model:build"
 target = ["arr_delay"]                        # null where a flight was cancelled or diverted: no loss
 loss = "mae"
-learning_rate = 1e-3
+learning_rate = 2e-3
 epochs = {epochs}
 validate_since = "{split}"   # never trained on
 seed = 0
