@@ -21,6 +21,22 @@ class RunFailed(SlotcarError):
     """The run stopped before its end; the same command resumes it."""
 
 
+class StoreFault(RunFailed):
+    """The output's storage refused a call. A write raises one of the two below, never this."""
+
+
+class NotLanded(StoreFault):
+    """A write that changed nothing: it may simply be done again."""
+
+
+class MayHaveLanded(StoreFault):
+    """A write of which nobody knows whether it was done: remove nothing that it names, read back."""
+
+
+class LockLost(RunFailed):
+    """Another driver has taken the output over: this one must write nothing more."""
+
+
 class InputBroken(RunFailed):
     """A file of the input could not be read, or changed while the run went on."""
 

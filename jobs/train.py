@@ -26,7 +26,7 @@ from cluster.core.inventory import FileRuns, Inventory
 from cluster.core.plan import Plan, choose_shard_rows, make_plan
 from cluster.core.settings import ClusterSettings, InputSettings
 from cluster.core.times import parse_bound
-from cluster.errors import InputRefused, RunFailed
+from cluster.errors import InputRefused, RunFailed, StoreFault
 from cluster.runtime.listing import list_files
 from cluster.runtime.local_store import LocalStore
 from cluster.runtime.planning import make_inventory
@@ -247,6 +247,7 @@ def _write(path: str, blob: bytes) -> str:
     folder, name = os.path.split(path)
     try:
         LocalStore(folder).write(name, blob)
-    except OSError as fault:
-        raise RunFailed(f"model.path {path} cannot be written: {fault.strerror}; mend that and train again.") from None
+    except StoreFault as fault:
+        why = getattr(fault.__cause__, "strerror", fault)
+        raise RunFailed(f"model.path {path} cannot be written: {why}; mend that and train again.") from None
     return read_contract(blob, name=path).fingerprint

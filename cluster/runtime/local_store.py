@@ -1,13 +1,25 @@
 """A store on a POSIX file system, local or mounted.
 
-Durable means: the file is synced before its rename, and the folder after it.
+Durable means: the file is synced before it gets its name, and the folder after it. A file that must not replace another
+gets its name by a hard link, which fails where there is one; so no name ever stands for half a file.
+
+What is known of a failure: until a file gets its name nothing has changed; from then on nobody can tell, since a
+mounted file system may do what it is asked and lose the answer. Only refusals that name a reason (no space, no
+permission, read-only) are taken at their word.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from contextlib import suppress
+import secrets
+from collections.abc import Container, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from cluster.errors import MayHaveLanded, NotLanded, StoreFault
+
+REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EOPNOTSUPP}
 
 
 class LocalStore:
@@ -24,43 +36,132 @@ class LocalStore:
         return str(self._root / name)
 
     def exists(self, name: str) -> bool:
-        return (self._root / name).exists()
+        with _faults(StoreFault, self._root / name, "looked for"):
+            return (self._root / name).exists()
 
     def list(self, folder: str) -> list[str]:
         place = self._root / folder
-        return sorted(entry.name for entry in place.iterdir() if entry.is_file()) if place.is_dir() else []
+        absent = suppress(FileNotFoundError, NotADirectoryError)
+        with _faults(StoreFault, place, "listed"), absent, os.scandir(place) as entries:
+            return sorted(entry.name for entry in entries if entry.is_file() and not _is_temporary(entry.name))
+        return []
 
     def read(self, name: str) -> bytes:
-        return (self._root / name).read_bytes()
+        with _faults(StoreFault, self._root / name, "read"):
+            return (self._root / name).read_bytes()
+
+    def find(self, name: str) -> bytes | None:
+        with _faults(StoreFault, self._root / name, "read"), suppress(FileNotFoundError, NotADirectoryError):
+            return (self._root / name).read_bytes()
+        return None
+
+    def modified_s(self, name: str) -> float:
+        with _faults(StoreFault, self._root / name, "looked at"):
+            return (self._root / name).stat().st_mtime
 
     def write(self, name: str, content: bytes) -> None:
-        target = self._root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # The process id keeps two writers' temporary files apart; the rename decides which one stays.
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-        sync_folder(target.parent)
+        with self._written(self._root / name, content) as temporary:
+            temporary.replace(self._root / name)
+
+    def put_if_absent(self, name: str, content: bytes) -> bool:
+        with self._written(self._root / name, content) as temporary:
+            try:
+                os.link(temporary, self._root / name)
+            except FileExistsError:
+                return False
+        return True
+
+    def publish(self, source: str, target: str) -> None:
+        place = self._root / target
+        with _faults(NotLanded, place, "published"):
+            place.parent.mkdir(parents=True, exist_ok=True)
+        with _faults(MayHaveLanded, place, "published", REFUSALS):
+            try:
+                (self._root / source).replace(place)
+            except FileNotFoundError:
+                # Done before: by whoever read the record first, or by a call whose answer was lost.
+                if not place.exists():
+                    raise NotLanded(
+                        f"{place} is committed, but neither it nor {self._root / source} is there: somebody has "
+                        "removed it; score again with output.overwrite = true."
+                    ) from None
+        with _faults(MayHaveLanded, place, "published"):
+            sync_folder(place.parent)
 
     def rename(self, source: str, target: str) -> None:
-        (self._root / source).replace(self._root / target)
-        sync_folder((self._root / target).parent)
+        self.publish(source, target)
 
     def remove(self, name: str) -> None:
-        with suppress(FileNotFoundError):
+        with (
+            _faults(MayHaveLanded, self._root / name, "removed", REFUSALS),
+            suppress(FileNotFoundError, NotADirectoryError),
+        ):
             (self._root / name).unlink()
 
     def make_folder(self, folder: str) -> None:
-        (self._root / folder).mkdir(parents=True, exist_ok=True)
+        with _faults(MayHaveLanded, self._root / folder, "made", REFUSALS):
+            (self._root / folder).mkdir(parents=True, exist_ok=True)
+
+    def drop_folder(self, folder: str) -> None:
+        place = self._root / folder
+        with suppress(OSError):  # not empty, or not there
+            while place.is_relative_to(self._root):
+                place.rmdir()
+                place = place.parent
+
+    def sweep(self, folder: str) -> None:
+        place = self._root / folder
+        with _faults(MayHaveLanded, place, "swept"), suppress(FileNotFoundError):
+            for entry in list(place.iterdir()):
+                if _is_temporary(entry.name):
+                    entry.unlink(missing_ok=True)
+
+    @contextmanager
+    def _written(self, target: Path, content: bytes) -> Iterator[Path]:
+        """A whole, synced file beside `target`, to be given that name in the block; the name is synced after it."""
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+        try:
+            with _faults(NotLanded, target, "written"):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _write_synced(temporary, content)
+            with _faults(MayHaveLanded, target, "written", REFUSALS):
+                yield temporary
+            with _faults(MayHaveLanded, target, "written"):
+                sync_folder(target.parent)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _faults(kind: type[StoreFault], path: Path, done: str, refusals: Container[int] = ()) -> Iterator[None]:
+    """Translates what the operating system says: to `NotLanded` where it is one of `refusals`, else to `kind`."""
+    try:
+        yield
+    except OSError as error:
+        kind = NotLanded if error.errno in refusals else kind
+        raise kind(
+            f"{path} could not be {done} ({error.strerror or error}): mend the storage (space, permissions, "
+            "connection); what is committed stays, and the same command resumes the run."
+        ) from error
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".tmp")
 
 
 def sync_file(path: str) -> None:
-    """Makes a closed file durable."""
+    """Makes a closed file durable, and its name."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
+    sync_folder(Path(path).parent)
 
 
 def sync_folder(folder: Path) -> None:

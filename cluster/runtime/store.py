@@ -1,7 +1,12 @@
 """One door to storage: what a run needs of the place that its output lies in.
 
-Two ways to finish a file exist. `rename` is atomic on POSIX file systems; a store without it would offer put-if-absent
-and a server-side copy instead. Callers name paths relative to the store's root, with `/` between the parts.
+The protocol asks for nothing that only a file system has. There is no rename: a file gets its last name by `publish`,
+which a POSIX store does by an atomic rename and an object store by a server-side copy and a delete; and what must be
+written by one writer only is written by `put_if_absent`, a link there and a conditional put here.
+
+A write that fails says which of two things is known: `NotLanded`, nothing has changed; `MayHaveLanded`, nobody knows,
+so delete nothing and read back. What is done about it is the caller's business; no store tries again by itself.
+Callers name paths relative to the store's root, with `/` between the parts.
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ from typing import Protocol
 
 
 class Store(Protocol):
-    """A folder of a run's output."""
+    """A folder of a run's output. Every call may raise `StoreFault`; those that write, one of its two kinds."""
 
     @property
     def root(self) -> str:
@@ -23,19 +28,38 @@ class Store(Protocol):
         """True where there is a file or folder."""
 
     def list(self, folder: str) -> list[str]:
-        """Names of the files directly in a folder, sorted; an absent folder has none."""
+        """Names of the files directly in a folder, sorted; an absent folder has none. Half-written files never show."""
 
     def read(self, name: str) -> bytes:
-        """A whole file."""
+        """A whole file; an absent one is a fault."""
+
+    def find(self, name: str) -> bytes | None:
+        """A whole file, or None where there is none."""
+
+    def modified_s(self, name: str) -> float:
+        """When a file was last written, in seconds since 1970 by the store's own clock."""
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file so that it is there whole or not at all, and durable when this returns."""
 
-    def rename(self, source: str, target: str) -> None:
-        """Moves a durable file, atomically, over `target` if that exists; durable when this returns."""
+    def put_if_absent(self, name: str, content: bytes) -> bool:
+        """Like `write`, but only where there is no such file; False where there was one, which is left as it is."""
+
+    def publish(self, source: str, target: str) -> None:
+        """Gives a durable file its last name, whole at once, and takes the first one away; durable when this returns.
+
+        May be done again after any failure: where only the target is left there is nothing to do. Two sources of one
+        target must have the same content. Raises `NotLanded` where neither is there.
+        """
 
     def remove(self, name: str) -> None:
         """Removes a file; an absent one is fine."""
 
     def make_folder(self, folder: str) -> None:
         """Makes a folder and its parents; one that exists is fine. Object stores have nothing to do here."""
+
+    def drop_folder(self, folder: str) -> None:
+        """Removes a folder that holds nothing, and its parents up to the root that hold nothing then."""
+
+    def sweep(self, folder: str) -> None:
+        """Removes what writes that were cut off have left in a folder; only for whoever may write there alone."""

@@ -1,0 +1,181 @@
+"""What every store promises, held against the real one and the simulated one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cluster.errors import NotLanded, StoreFault
+from cluster.runtime.local_store import LocalStore
+from cluster.runtime.store import Store
+from tests.sim.memory_store import MemoryStore
+
+MakeStore = Callable[[], Store]
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return LocalStore(str(tmp_path / "out")) if request.param == "local" else MemoryStore()
+
+
+def test_a_written_file_is_read_back(store: Store) -> None:
+    store.write("a/b/c.json", b"one")
+    assert store.read("a/b/c.json") == store.find("a/b/c.json") == b"one"
+    assert store.exists("a/b/c.json")
+    assert store.exists("a/b")
+
+
+def test_a_write_replaces_the_whole_file(store: Store) -> None:
+    store.write("name", b"a long first content")
+    store.write("name", b"short")
+    assert store.read("name") == b"short"
+
+
+def test_an_empty_file_is_a_file(store: Store) -> None:
+    store.write("_SUCCESS", b"")
+    assert store.exists("_SUCCESS")
+    assert store.find("_SUCCESS") == b""
+
+
+def test_an_absent_file_is_none_to_find_and_a_fault_to_read(store: Store) -> None:
+    assert store.find("none") is None
+    assert store.find("none/below") is None
+    assert not store.exists("none")
+    with pytest.raises(StoreFault):
+        store.read("none")
+    with pytest.raises(StoreFault):
+        store.modified_s("none")
+
+
+def test_a_listing_has_the_files_of_one_folder_in_order(store: Store) -> None:
+    for name in ("b", "a", "below/c", "below/deeper/d"):
+        store.write(name, b"")
+    assert store.list("") == ["a", "b"]
+    assert store.list("below") == ["c"]
+    assert store.list("none") == []
+    assert store.list("a") == []
+
+
+def test_the_first_put_stays(store: Store) -> None:
+    assert store.put_if_absent("commits/0.json", b"first") is True
+    assert store.put_if_absent("commits/0.json", b"second") is False
+    assert store.read("commits/0.json") == b"first"
+
+
+def test_a_put_may_be_done_again_after_a_removal(store: Store) -> None:
+    assert store.put_if_absent("name", b"first")
+    store.remove("name")
+    assert store.put_if_absent("name", b"second")
+    assert store.read("name") == b"second"
+
+
+def test_of_many_puts_at_once_exactly_one_wins(store: Store) -> None:
+    gate = threading.Barrier(8)
+    won: list[int] = []
+
+    def put(number: int) -> None:
+        gate.wait()
+        if store.put_if_absent("lock/1.json", str(number).encode()):
+            won.append(number)
+
+    threads = [threading.Thread(target=put, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [str(number).encode() for number in won] == [store.read("lock/1.json")]
+    assert store.list("lock") == ["1.json"]
+
+
+def test_publishing_moves_a_file(store: Store) -> None:
+    store.write("staged/part.0", b"rows")
+    store.publish("staged/part.0", "part")
+    assert store.list("staged") == []
+    assert store.read("part") == b"rows"
+
+
+def test_publishing_again_changes_nothing(store: Store) -> None:
+    store.write("staged/part.0", b"rows")
+    store.publish("staged/part.0", "out/part")
+    store.publish("staged/part.0", "out/part")
+    assert store.read("out/part") == b"rows"
+
+
+def test_publishing_over_a_half_done_publish_ends_it(store: Store) -> None:
+    store.write("staged/part.0", b"rows")
+    store.write("part", b"rows")
+    store.publish("staged/part.0", "part")
+    assert store.list("staged") == []
+    assert store.read("part") == b"rows"
+
+
+def test_publishing_what_is_nowhere_is_a_fault(store: Store) -> None:
+    with pytest.raises(NotLanded, match="neither"):
+        store.publish("staged/part.0", "part")
+    assert not store.exists("part")
+
+
+def test_removing_what_is_not_there_is_fine(store: Store) -> None:
+    store.remove("none")
+    store.remove("none/below")
+
+
+def test_folders_that_hold_nothing_go_and_others_stay(store: Store) -> None:
+    store.make_folder("a/b")
+    store.drop_folder("a/b")
+    assert not store.exists("a")
+    store.write("c/d", b"")
+    store.drop_folder("c")
+    assert store.exists("c/d")
+
+
+def test_a_file_knows_when_it_was_written(store: Store) -> None:
+    store.write("first", b"")
+    store.write("second", b"")
+    assert store.modified_s("first") <= store.modified_s("second")
+
+
+@pytest.mark.parametrize("operation", ["write", "put_if_absent"])
+def test_a_write_that_is_cut_off_leaves_no_name(operation: str, tmp_path: Path) -> None:
+    """The file system refuses to hold more than 1000 bytes of a file, as a full disk would."""
+    program = (
+        "import resource, sys\n"
+        "from cluster.errors import NotLanded\n"
+        "from cluster.runtime.local_store import LocalStore\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "store = LocalStore(sys.argv[1])\n"
+        "store.write('small', bytes(1000))\n"
+        "try:\n"
+        f"    store.{operation}('large', bytes(1001))\n"
+        "except NotLanded as fault:\n"
+        "    print(fault)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "large could not be written" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+def test_a_name_that_the_file_system_refuses_is_a_fault_with_a_sentence(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    (tmp_path / "file").write_bytes(b"")
+    for name in ("file/below", "x" * 300):
+        with pytest.raises(NotLanded, match="the same command resumes the run"):
+            store.write(name, b"")
+        with pytest.raises(NotLanded):
+            store.put_if_absent(name, b"")
+    assert store.list("") == ["file"]
+
+
+def test_a_sweep_removes_half_written_files_only(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    store.write("whole", b"")
+    (tmp_path / ".half.0123.tmp").write_bytes(b"")
+    assert store.list("") == ["whole"]
+    store.sweep("")
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
