@@ -43,6 +43,7 @@ class Arena:
         self.inputs: list[Array] = [np.empty((capacity, *shape), dtype) for shape, dtype in layout.inputs]
         self.scores: Array = np.empty((capacity, layout.score_values), np.float32)
         self.targets: Array = np.empty((capacity, layout.target_values), np.float32)
+        self.scored: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
         self._free: list[tuple[int, int]] = [(0, capacity)]  # (start, rows), by start, never adjacent
         self._used: dict[int, int] = {}
 
@@ -78,6 +79,7 @@ class Arena:
             self.scores[rows, column : column + values.shape[-1]] = values
             column += values.shape[-1]
         assert column == self.layout.score_values, (column, self.layout.score_values)
+        self.scored[rows] = True
 
 
 def _joined(regions: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -46,8 +46,8 @@ class InProcessReplicas:
     def begin(self, sources: Sources) -> None:
         self.sources = sources
 
-    def assign(self, replica: int, shard: Shard, attempt: int) -> None:
-        self._actors[replica].assign(shard, attempt)
+    def assign(self, replica: int, shard: Shard, attempt: int, fragments: int) -> None:
+        self._actors[replica].assign(shard, attempt, fragments)
 
     def answers(self, timeout_s: float) -> list[Answer]:
         if self._unready:
@@ -98,6 +98,7 @@ class Job:
     replicas: int = 1
     input: dict[str, Any] = field(default_factory=dict)
     write: dict[str, Any] = field(default_factory=dict)
+    cluster: dict[str, Any] = field(default_factory=dict)
     quarantine_limit: float = 0.01
     run_id: str = "test"
 
@@ -114,7 +115,7 @@ class Job:
             input=InputSettings(path=(str(self.path),), features=self.features, **columns),
             step=self.step,
             output=OutputSettings(path=str(self.output), names=contract.score_names, **self.write),
-            cluster=ClusterSettings(replicas=self.replicas),
+            cluster=ClusterSettings(replicas=self.replicas, **self.cluster),
             quarantine_limit=self.quarantine_limit,
         )
 

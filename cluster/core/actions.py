@@ -21,6 +21,7 @@ class Assign:
     replica: int
     shard: int
     attempt: int
+    fragments: int = 0  # of the shard that are committed: the attempt goes on behind them
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,16 @@ class Discard:
 
 
 @dataclass(frozen=True)
+class Quarantine:
+    """Give a shard up: its rows that are not committed go into quarantine, under its next fragment number."""
+
+    shard: int
+    attempt: int
+    fragments: int
+    cause: str
+
+
+@dataclass(frozen=True)
 class Finish:
     """Every shard is committed."""
 
@@ -50,4 +61,4 @@ class Fail:
     cause: str
 
 
-Action = StartReplica | Assign | Commit | Discard | Finish | Fail
+Action = StartReplica | Assign | Commit | Discard | Quarantine | Finish | Fail

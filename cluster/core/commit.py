@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 
 STAGED = "_slotcar/staged"
 COMMITS = "_slotcar/commits"
+SNAPSHOTS = "_slotcar/snapshots"
 QUARANTINE = "_quarantine"
 SUCCESS = "_SUCCESS"
 
@@ -41,11 +42,13 @@ class Fragment:
     quarantine_staged: str | None = None
     rows_quarantined: int = 0
     entities_quarantined: int = 0
+    snapshot: str | None = None  # name under SNAPSHOTS: where the next attempt goes on; None in a final fragment
+    fence: int = 0  # number of the lock that its driver held
 
     @property
     def record_name(self) -> str:
         """Path of the commit record below the output."""
-        return f"{COMMITS}/{self.shard:06d}-{self.index:05d}.json"
+        return record_name(self.shard, self.index)
 
     def to_json(self) -> str:
         """The commit record."""
@@ -65,6 +68,11 @@ class Fragment:
         return tuple((f"{STAGED}/{staged}", final) for staged, final in pairs if staged and final)
 
 
+def record_name(shard: int, index: int) -> str:
+    """Path of a commit record below the output."""
+    return f"{COMMITS}/{shard:06d}-{index:05d}.json"
+
+
 def fragment_name(run: str, shard: int, index: int) -> str:
     """Name of a score file: the same for every attempt that produces the same rows."""
     return f"part-{shard:06d}-{index:05d}-{run}.parquet"
@@ -80,10 +88,16 @@ class Recovery:
     committed: frozenset[tuple[int, int]]  # (shard, fragment) that have a record
 
 
-def recover(records: Iterable[Fragment], published: Collection[str], staged: Collection[str]) -> Recovery:
+def recover(
+    records: Iterable[Fragment],
+    published: Collection[str],
+    staged: Collection[str],
+    snapshots: Collection[str] = (),
+) -> Recovery:
     """Decides from the records alone; the listings only say what is left to rename or remove.
 
-    `published` are the score files in the output (and `_quarantine/...`), `staged` the names under STAGED.
+    `published` are the score files in the output (and `_quarantine/...`), `staged` the names under STAGED, `snapshots`
+    those under SNAPSHOTS.
     """
     records = tuple(records)
     present = set(published)
@@ -92,6 +106,9 @@ def recover(records: Iterable[Fragment], published: Collection[str], staged: Col
     still_needed = {source.removeprefix(f"{STAGED}/") for record in publish for source, _ in record.moves()}
     strays = [name for name in sorted(present) if name not in named]
     leftovers = [f"{STAGED}/{name}" for name in sorted(staged) if name not in still_needed]
+    newest = {record.shard: record for record in sorted(records, key=lambda record: record.index)}
+    kept = {record.snapshot for record in newest.values()}
+    leftovers += [f"{SNAPSHOTS}/{name}" for name in sorted(snapshots) if name not in kept]
     return Recovery(
         publish=publish,
         remove=(*strays, *leftovers),

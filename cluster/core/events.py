@@ -14,6 +14,7 @@ class Demand:
     unfed_slots: int  # slots for which no entity is at hand
     shards_ahead: int  # assigned shards that are not all in slots yet
     rows_free: int  # rows that it has room for
+    stream_rows: int = 0  # the room that a streamed shard takes, however long it is
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 What it decides: which replica gets which shard and when, which staged fragments are committed, what becomes of a dead
 replica's shards, and when the run is over. A shard is leased under an attempt number that only grows; a fragment of an
 older attempt is discarded by its number. Shards are handed out in plan order, longest entities first, to whoever has
-slots without an entity or fewer than `LEAD` shards ahead, but never more than its share of the rows that are left, so
-that the replica that starts first does not take what the others could do.
+slots without an entity or fewer than `LEAD` shards ahead. Beyond its share of the rows that are left only the replica
+with the fewest rows gets more, so that the one that starts first does not take what the others could do, and no very
+long entity keeps slots idle that could step it beside another.
 
 It knows no clock, no file and no Ray; its memory follows shards and replicas, never entities.
 """
@@ -12,10 +13,11 @@ It knows no clock, no file and no Ray; its memory follows shards and replicas, n
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from cluster.core.actions import Action, Assign, Commit, Discard, Fail, Finish, StartReplica
+from cluster.core.actions import Action, Assign, Commit, Discard, Fail, Finish, Quarantine, StartReplica
 from cluster.core.events import Demand, Event, FragmentStaged, ReplicaLost, ReplicaReady, ReplicaReported, ShardBroken
 from cluster.core.plan import Shard
 
@@ -46,7 +48,7 @@ class Scheduler:
         self._target = replicas
         self._max_attempts = max_attempts
         self._done = set(done)
-        self._committed = set(committed)
+        self._fragments = Counter(shard for shard, _ in committed)  # shard -> fragments committed, without a gap
         self._queue = [index for index in self._shards if index not in self._done]
         heapq.heapify(self._queue)
         self._rows_left = sum(self._shards[index].rows for index in self._queue)
@@ -121,14 +123,17 @@ class Scheduler:
         actions: list[Action] = []
         while self._queue and (unfed > 0 or ahead < LEAD):
             shard = self._shards[self._queue[0]]
-            if replica.shards and (shard.rows > room or replica.rows + shard.rows > self._share()):
+            needed = demand.stream_rows if shard.streamed else shard.rows
+            if replica.shards and (needed > room or not self._is_fair(number, shard)):
                 break
             actions.append(self._lease(number, heapq.heappop(self._queue)))
-            unfed, ahead, room = unfed - shard.entities, ahead + 1, room - shard.rows
+            unfed, ahead, room = unfed - shard.entities, ahead + 1, room - needed
         return actions
 
-    def _share(self) -> int:
-        return -(-self._rows_left // max(self._target, 1))
+    def _is_fair(self, number: int, shard: Shard) -> bool:
+        rows = self._replicas[number].rows
+        share = -(-self._rows_left // max(self._target, 1))
+        return rows + shard.rows <= share or rows <= min(replica.rows for replica in self._replicas.values())
 
     def _lease(self, number: int, index: int) -> Assign:
         replica = self._replicas[number]
@@ -136,7 +141,7 @@ class Scheduler:
         replica.rows += self._shards[index].rows
         self._leases[index] = number
         self.attempts[index] = self.attempts.get(index, 0) + 1
-        return Assign(number, index, self.attempts[index])
+        return Assign(number, index, self.attempts[index], self._fragments[index])
 
     def _staged(self, event: FragmentStaged) -> list[Action]:
         fragment = event.fragment
@@ -145,19 +150,25 @@ class Scheduler:
             return [
                 Discard(fragment, f"attempt {fragment.attempt} of shard {fragment.shard} is stale: {newest} is newest")
             ]
-        key = (fragment.shard, fragment.index)
-        actions: list[Action] = (
-            [Discard(fragment, "committed already")] if key in self._committed else [Commit(fragment)]
+        committed = self._fragments[fragment.shard]
+        if fragment.index < committed:
+            return [Discard(fragment, "committed already")]
+        assert fragment.index == committed, (
+            f"fragment {fragment.index} of shard {fragment.shard} comes before {committed}"
         )
-        self._committed.add(key)
+        self._fragments[fragment.shard] += 1
+        actions: list[Action] = [Commit(fragment)]
         if fragment.final:
             self._release(fragment.shard)
-            self._done.add(fragment.shard)
-            self._rows_left -= self._shards[fragment.shard].rows
-        if len(self._done) == len(self._shards):
-            self.finished = True
-            actions.append(Finish())
+            actions += self._settle(fragment.shard)
         return actions
+
+    def _settle(self, index: int) -> list[Action]:
+        """A shard that nobody holds needs nothing more."""
+        self._done.add(index)
+        self._rows_left -= self._shards[index].rows
+        self.finished = len(self._done) == len(self._shards)
+        return [Finish()] if self.finished else []
 
     def _release(self, index: int) -> None:
         replica = self._replicas[self._leases.pop(index)]
@@ -169,17 +180,25 @@ class Scheduler:
         if replica is None:
             return []
         self.replica_deaths += 1
-        for index in replica.shards:
+        actions: list[Action] = []
+        for index in sorted(replica.shards):
             del self._leases[index]
-            heapq.heappush(self._queue, index)
-        worn = [index for index in replica.shards if self.attempts[index] >= self._max_attempts]
-        if worn:
-            return self._fail(f"Shard {min(worn)} has lost {self._max_attempts} replicas, the last one to: {cause}")
+            if self.attempts[index] < self._max_attempts:
+                heapq.heappush(self._queue, index)
+            else:
+                actions += self._give_up(index, cause)
+        if self.finished:
+            return actions
         if not replica.ready:
             self._start_deaths += 1
         if self._start_deaths >= self._max_attempts * self._target:
             return self._fail(f"{self._start_deaths} replicas died before their first step, the last one of: {cause}")
-        return [self._start_replica()]
+        return [*actions, self._start_replica()]
+
+    def _give_up(self, index: int, cause: str) -> list[Action]:
+        """A shard that has cost `max_attempts` replicas must not cost the others theirs."""
+        why = f"the shard lost {self._max_attempts} replicas, the last one to: {cause}"
+        return [Quarantine(index, self.attempts[index], self._fragments[index], why), *self._settle(index)]
 
     def _fail(self, cause: str) -> list[Action]:
         self.finished = True

@@ -83,8 +83,11 @@ class BlockReader:
         columns = (*settings.entity, *settings.time, *settings.feature_columns, *settings.keep, *settings.target)
         self._groups = RowGroups(files, tuple(dict.fromkeys(columns)), cache_bytes=cache_bytes)
 
-    def blocks(self, shard: Shard, segments: Any) -> Iterator[Block]:
-        """The shard's blocks in order, not yet encoded; `segments` is its part of the plan."""
+    def blocks(self, shard: Shard, segments: Any, skip_rows: int = 0) -> Iterator[Block]:
+        """The shard's blocks in order, not yet encoded; `segments` is its part of the plan.
+
+        Of a streamed shard the first `skip_rows` rows are left out; other shards are read whole.
+        """
         parts = _Segments.of(segments)
         if not shard.streamed:
             yield self._block(shard, parts, first=True, rows_after=0)
@@ -94,8 +97,8 @@ class BlockReader:
                 f"The entity of shard {shard.index} has {shard.rows} rows that are not in time order, too many to "
                 "sort in memory; sort the input by entity and time."
             )
-        rows_after = shard.rows
-        for piece in parts.cut(self.piece_rows):
+        rows_after = shard.rows - skip_rows
+        for piece in parts.cut(self.piece_rows, skip_rows):
             first, rows_after = rows_after == shard.rows, rows_after - piece.rows
             yield self._block(shard, piece, first=first, rows_after=rows_after)
 
@@ -108,6 +111,10 @@ class BlockReader:
             self._cut(block, faults)
         wanted = dict.fromkeys((*self._settings.entity, *self._settings.time, *self._settings.keep))
         block.table = block.table.select(list(wanted))
+
+    def last_known(self, inputs: list[Array], row: int) -> dict[str, float]:
+        """The last known values behind an encoded row of the arena, by column filled with "previous"."""
+        return self._encoder.last_known(inputs, row)
 
     def _block(self, shard: Shard, parts: _Segments, *, first: bool, rows_after: int) -> Block:
         ranges = parts.ranges()
@@ -182,10 +189,10 @@ class _Segments:
         lengths = np.add.reduceat(self.count, begin)
         return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64), lengths
 
-    def cut(self, piece_rows: int) -> Iterator[_Segments]:
-        """The same rows in pieces of `piece_rows`."""
+    def cut(self, piece_rows: int, skip_rows: int) -> Iterator[_Segments]:
+        """The rows behind the first `skip_rows` in pieces of `piece_rows`."""
         ends = np.cumsum(self.count)
-        for low in range(0, int(ends[-1]), piece_rows):
+        for low in range(skip_rows, int(ends[-1]), piece_rows):
             high = min(low + piece_rows, int(ends[-1]))
             first, last = np.searchsorted(ends, [low, high - 1], side="right")
             part = slice(first, last + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cluster.core.commit import COMMITS, QUARANTINE, STAGED, SUCCESS, Fragment, Recovery, recover
+from cluster.core.commit import COMMITS, QUARANTINE, SNAPSHOTS, STAGED, SUCCESS, Fragment, Recovery, recover
 from cluster.errors import OutputRefused
 from cluster.runtime.store import Store
 
@@ -21,7 +21,7 @@ class Commits:
 
     def prepare(self) -> None:
         """Makes the folders of a run."""
-        for folder in (STAGED, COMMITS, QUARANTINE, PLAN):
+        for folder in (STAGED, COMMITS, SNAPSHOTS, QUARANTINE, PLAN):
             self.store.make_folder(folder)
 
     def commit(self, fragment: Fragment) -> None:
@@ -30,10 +30,12 @@ class Commits:
         self.publish(fragment)
 
     def publish(self, fragment: Fragment) -> None:
-        """Renames a recorded fragment's files into the output; what is there already is left alone."""
+        """Gives a recorded fragment's files their names in the output; what is there already is left alone.
+
+        Raises `NotLanded` where the record names a file that is nowhere.
+        """
         for source, target in fragment.moves():
-            if self.store.exists(source):
-                self.store.rename(source, target)
+            self.store.publish(source, target)
 
     def discard(self, fragment: Fragment) -> None:
         """Removes a staged fragment that is not to be committed."""
@@ -47,9 +49,9 @@ class Commits:
 
     def recover(self) -> Recovery:
         """Brings the output in line with its records."""
-        published = [name for name in self.store.list("") if name.endswith(".parquet")]
+        published = [name for name in self.store.list("") if name.startswith("part-") and name.endswith(".parquet")]
         published += [f"{QUARANTINE}/{name}" for name in self.store.list(QUARANTINE) if name.startswith("part-")]
-        recovery = recover(self.records(), published, self.store.list(STAGED))
+        recovery = recover(self.records(), published, self.store.list(STAGED), self.store.list(SNAPSHOTS))
         for fragment in recovery.publish:
             self.publish(fragment)
         for name in recovery.remove:
@@ -88,10 +90,15 @@ class Commits:
             )
 
     def clear(self) -> None:
-        """Removes what an earlier run wrote, its mark of success first."""
+        """Removes what an earlier run wrote; may be broken off anywhere.
+
+        First the mark of success and the records, so that no record ever names rows that are gone; run.json last, so
+        that until then only this run, or one that overwrites, goes on here.
+        """
         self.store.remove(SUCCESS)
-        self.store.remove(RUN)
-        for folder in ("", QUARANTINE, STAGED, COMMITS, PLAN):
+        self.store.remove(f"{PLAN}/plan.json")  # says that the plan is whole
+        for folder in (COMMITS, PLAN, STAGED, SNAPSHOTS, QUARANTINE, ""):
             for name in self.store.list(folder):
                 if folder or name.startswith("part-"):
                     self.store.remove(f"{folder}/{name}" if folder else name)
+        self.store.remove(RUN)

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cluster.core.actions import Action, Assign, Commit, Discard, Fail, Finish, StartReplica
+from cluster.core.actions import Action, Assign, Commit, Discard, Fail, Finish, Quarantine, StartReplica
+from cluster.core.commit import Fragment
 from cluster.core.events import Demand, Event, FragmentStaged, ReplicaReady, ReplicaReported, ShardBroken
 from cluster.core.plan import Shard
 from cluster.core.scheduler import Scheduler
@@ -34,13 +35,19 @@ class Clock:
     plan_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class Work:
+    """What there is to do, and what to do with a shard that nobody can."""
+
+    shards: dict[int, Shard]
+    give_up: Callable[[Quarantine], Fragment]  # stages the quarantine of all its rows that are not committed
+
+
 class Driver:
     """Runs a plan to its end."""
 
-    def __init__(
-        self, shards: dict[int, Shard], scheduler: Scheduler, replicas: Replicas, commits: Commits, clock: Clock
-    ) -> None:
-        self._shards = shards
+    def __init__(self, work: Work, scheduler: Scheduler, replicas: Replicas, commits: Commits, clock: Clock) -> None:
+        self._work = work
         self._scheduler, self._replicas, self._commits, self.clock = scheduler, replicas, commits, clock
 
     def run(self, tick: Callable[[], None]) -> None:
@@ -60,9 +67,9 @@ class Driver:
         match action:
             case StartReplica(replica):
                 self._replicas.start(replica)
-            case Assign(replica, shard, attempt):
+            case Assign(replica, shard, attempt, fragments):
                 self.clock.first_ready = self.clock.first_ready or time.perf_counter()
-                self._replicas.assign(replica, self._shards[shard], attempt)
+                self._replicas.assign(replica, self._work.shards[shard], attempt, fragments)
             case Commit(fragment):
                 begin = time.perf_counter()
                 self._commits.commit(fragment)
@@ -70,6 +77,8 @@ class Driver:
                 self.clock.commit_s += self.clock.last_commit - begin
             case Discard(fragment, _):
                 self._commits.discard(fragment)
+            case Quarantine():
+                self._commits.commit(self._work.give_up(action))
             case Fail(cause):
                 raise RunFailed(f"{cause.rstrip('.')}; what is committed stays, and the same command resumes the run.")
             case Finish():

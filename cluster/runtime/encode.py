@@ -98,6 +98,15 @@ class Encoder:
             last_known.values.update(after.values)
         return faults
 
+    def last_known(self, inputs: list[Array], row: int) -> dict[str, float]:
+        """What `LastKnown` holds behind an encoded row that is good: its own values, by column filled with "previous"."""
+        known = {}
+        for (_, names), array in zip(self._inputs, inputs, strict=True):
+            for index, name in enumerate(names):
+                if name in self._fill and self._fill[name].previous:
+                    known[name] = float(array[row] if array.ndim == 1 else array[row, index])
+        return known
+
     def encode_targets(self, table: Any, into: Array) -> None:
         """Writes the target columns into `into` (row, target); a null is NaN."""
         for index, name in enumerate(self._target):

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,26 +23,20 @@ from numpy.typing import NDArray
 from cluster.core.plan import Shard
 from cluster.runtime.blocks import Block, BlockReader
 from cluster.runtime.encode import LastKnown
+from cluster.runtime.regions import Initial, Region, skip_committed
+from cluster.runtime.snapshots import Snapshot
 from lstm_core.arena import Arena
 from lstm_core.packing import Packer, Step
 
 Array = NDArray[Any]
 
 
-@dataclass
-class Region:
-    """A block at its place in the arena, until all its rows are scored and written."""
+@dataclass(frozen=True)
+class Restore:
+    """Slots whose series do not begin at zero."""
 
-    block: Block
-    start: int
-    stream: _Stream | None
-    piece: int = 0  # number of the block within its shard
-    series_left: int = 0
-
-    @property
-    def scores_slice(self) -> slice:
-        """The block's rows in the arena."""
-        return slice(self.start, self.start + self.block.rows)
+    slots: NDArray[np.int64]
+    states: list[Array]  # per state tensor: (len(slots), *state)
 
 
 @dataclass(frozen=True)
@@ -53,6 +47,7 @@ class Batch:
     rows: list[Array]  # per model input: (slot, step, feature) or (slot, step)
     index: NDArray[np.int64]  # (slot, step) arena rows
     valid: NDArray[np.bool_]  # (slot, step)
+    restores: tuple[Restore, ...] = ()
 
 
 @dataclass
@@ -89,7 +84,9 @@ class Feed:
     ) -> None:
         self._reader, self._segments, self._arena, self._packer = reader, segments, arena, packer
         self._piece_rows = reader.piece_rows
+        self.slots = packer.slots
         self._inbox: deque[Shard] = deque()
+        self._resumes: dict[int, Snapshot] = {}  # of the shards in the inbox
         self._streams: list[_Stream] = []
         self._ready: deque[Region] = deque()
         self._admitted: dict[int, Region] = {}  # admission number -> region with rows still to score
@@ -105,10 +102,12 @@ class Feed:
         if self._thread:
             self._thread.start()
 
-    def assign(self, shard: Shard) -> None:
-        """Adds a shard to what is to be scored."""
+    def assign(self, shard: Shard, resume: Snapshot | None = None) -> None:
+        """Adds a shard to what is to be scored; with `resume` from where an earlier attempt has left it."""
         with self._changed:
             self._inbox.append(shard)
+            if resume is not None:
+                self._resumes[shard.index] = resume
             self._reader_can_go_on = True
             self._changed.notify_all()
 
@@ -138,12 +137,13 @@ class Feed:
     def next_batch(self) -> Batch | None:
         """The next step's rows; None when the feed is closed and empty. Waits for rows, never for free slots."""
         with self._changed:
-            step = self._next_step()
-        if step is None:
-            return None
+            planned = self._next_step()
+            if planned is None:
+                return None
+            step, restores = self._restored(planned)
         begin = time.perf_counter()
         index = step.gather(self._packer.chunk)
-        batch = Batch(step, self._arena.gather(index), index, step.valid(self._packer.chunk))
+        batch = Batch(step, self._arena.gather(index), index, step.valid(self._packer.chunk), restores)
         self.pack_s += time.perf_counter() - begin
         return batch
 
@@ -159,6 +159,15 @@ class Feed:
                 if region.series_left == 0:
                     regions.append(self._admitted.pop(int(number)))
             return regions
+
+    def last_known(self, row: int) -> dict[str, float]:
+        """The last known values behind a scored row of the arena."""
+        return self._reader.last_known(self._arena.inputs, row)
+
+    def under_way(self) -> list[Region]:
+        """The regions that have rows still to score."""
+        with self._changed:
+            return list(self._admitted.values())
 
     def drain(self) -> list[Region]:
         """The regions that had no row to score; `collect` gives them too."""
@@ -195,6 +204,21 @@ class Feed:
                 return None
             self._changed.wait()
 
+    def _restored(self, step: Step) -> tuple[Step, tuple[Restore, ...]]:
+        """The step, with series that bring a state along set to it instead of being reset."""
+        restores, reset = [], step.reset.copy()
+        for number in np.unique(step.admission[step.reset]):
+            region = self._admitted[int(number)]
+            if region.initial is None:
+                continue
+            slots = np.flatnonzero(step.reset & (step.admission == number))
+            series = np.searchsorted(region.block.starts, step.start[slots] - region.start, side="right") - 1
+            slots, series = slots[region.initial.held[series]], series[region.initial.held[series]]
+            reset[slots] = False
+            if len(slots):
+                restores.append(Restore(slots, [values[series] for values in region.initial.states]))
+        return replace(step, reset=reset), tuple(restores)
+
     def _read_more(self) -> bool:
         """True when there is, or may soon be, a block to admit."""
         if self._thread is None:
@@ -218,9 +242,11 @@ class Feed:
                 number = self._packer.admit_piece(region.stream.shard.index, region.start, length, final=final)
                 region.series_left = 1 if length else 0
             else:
-                scored = block.lengths > 0
-                number = self._packer.admit(region.start + block.starts[scored], block.lengths[scored])
-                region.series_left = int(np.count_nonzero(scored))
+                done = region.initial.rows_done if region.initial else np.zeros_like(block.lengths)
+                left = block.lengths > done
+                starts, lengths = (region.start + block.starts + done)[left], (block.lengths - done)[left]
+                number = self._packer.admit(starts, lengths)
+                region.series_left = len(starts)
             if region.series_left:
                 self._admitted[number] = region
             else:
@@ -262,28 +288,40 @@ class Feed:
 
     def _read(self, work: _Work) -> None:
         begin = time.perf_counter()
-        stream, start = work.stream, work.start
+        stream = work.stream
+        resume = self._resumes.pop(work.shard.index, None)
         if stream is None:
-            blocks = self._reader.blocks(work.shard, self._segments(work.shard))
+            blocks = self._reader.blocks(work.shard, self._segments(work.shard), _skip_rows(work.shard, resume))
             if work.shard.streamed:
-                stream = _Stream(work.shard, blocks, [start + self._piece_rows])
+                stream = _Stream(work.shard, blocks, [work.start + self._piece_rows])
+                stream.last_known.values.update(resume.previous if resume else {})
         else:
             blocks = stream.blocks
-        block = next(blocks)
-        rows = slice(start, start + block.rows)
-        views = [array[rows] for array in self._arena.inputs]
-        self._reader.encode(block, views, self._arena.targets[rows], stream.last_known if stream else None)
+        region = self._region(next(blocks), work.start, stream, resume)
         self.read_s += time.perf_counter() - begin
         with self._changed:
             self._reading = None
             if stream is not None:
                 stream.pieces_at_hand += 1
                 stream.pieces_read += 1
-                stream.ended = block.final
+                stream.ended = region.block.final
                 if work.stream is None:
                     self._streams.append(stream)
-            self._ready.append(Region(block, start, stream, piece=stream.pieces_read - 1 if stream else 0))
+            self._ready.append(region)
             self._changed.notify_all()
+
+    def _region(self, block: Block, start: int, stream: _Stream | None, resume: Snapshot | None) -> Region:
+        region = Region(block, start, stream, piece=stream.pieces_read if stream else 0)
+        if stream is not None:
+            region.rows_before = block.shard.rows - block.rows - block.rows_after
+        views = [array[region.rows] for array in self._arena.inputs]
+        self._reader.encode(block, views, self._arena.targets[region.rows], stream.last_known if stream else None)
+        if resume is not None:
+            entities = len(block.starts)
+            done = np.zeros(entities, np.int64) if stream else resume.rows_of(entities)
+            region.initial = Initial(done, *resume.states_of(entities))
+        skip_committed(region, self._arena)
+        return region
 
     def _end_if_done(self, stream: _Stream) -> None:
         stream.pieces_at_hand -= 1
@@ -297,3 +335,8 @@ class _Work:
     shard: Shard
     stream: _Stream | None
     start: int
+
+
+def _skip_rows(shard: Shard, resume: Snapshot | None) -> int:
+    """Rows of a streamed shard that need not be read again."""
+    return int(resume.rows_done[0]) if shard.streamed and resume is not None and len(resume.rows_done) else 0

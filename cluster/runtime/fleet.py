@@ -69,9 +69,9 @@ class Fleet:
         """The plan is there: replicas that are or become ready may begin."""
         self._sources = sources
 
-    def assign(self, replica: int, shard: Shard, attempt: int) -> None:
+    def assign(self, replica: int, shard: Shard, attempt: int, fragments: int) -> None:
         """Sends a shard to a replica; should it be gone, its next answer says so."""
-        self._members[replica].actor.assign.remote(shard, attempt)
+        self._members[replica].actor.assign.remote(shard, attempt, fragments)
 
     def answers(self, timeout_s: float) -> list[Answer]:
         """The answers that have come, waiting for the first of them."""

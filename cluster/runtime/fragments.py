@@ -18,10 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cluster.core.commit import QUARANTINE, STAGED, Fragment, fragment_name
+from cluster.core.commit import QUARANTINE, SNAPSHOTS, STAGED, Fragment, fragment_name
 from cluster.core.settings import OutputSettings
 from cluster.runtime.blocks import Block
 from cluster.runtime.local_store import sync_file
+from cluster.runtime.regions import Cut
+from cluster.runtime.snapshots import Snapshot, write_snapshot
 
 
 @dataclass
@@ -38,31 +40,44 @@ class _Open:
     time_max: Any = None
 
 
-class FragmentWriter:
-    """Writes the blocks of one attempt of one shard, in order."""
+@dataclass(frozen=True)
+class Attempt:
+    """Who writes: one attempt of one shard, which goes on behind `fragments` committed ones."""
 
-    def __init__(self, settings: OutputSettings, time: str, run: str, shard: int, attempt: int) -> None:
+    shard: int
+    number: int
+    fragments: int = 0
+    fence: int = 0  # number of the driver's lock
+
+
+class FragmentWriter:
+    """Writes the cuts of one attempt of one shard, in order."""
+
+    def __init__(self, settings: OutputSettings, time: str, run: str, attempt: Attempt) -> None:
         self._settings = settings
         self._time = time
-        self._run, self._shard, self._attempt = run, shard, attempt
-        self._open = _Open(0)
+        self._run, self._attempt = run, attempt
+        self._shard = attempt.shard
+        self._open = _Open(attempt.fragments)
 
-    def write(self, block: Block, scores: NDArray[np.float32]) -> Fragment | None:
-        """Appends a block's scored rows, (row, score); returns the fragment that it completes, if it does."""
-        table = self._scored(block, scores)
+    def write(self, cut: Cut, scores: NDArray[np.float32]) -> Fragment | None:
+        """Appends a cut's rows, given the scores of its region (row, score); returns the fragment that it completes."""
+        block = cut.region.block
+        table = self._scored(block, scores, cut.rows)
         if table.num_rows:
             self._append(table)
-            self._open.entities += int(np.count_nonzero(block.lengths)) if block.first else 0
-        if block.final or self._open.rows >= self._settings.rows_per_file:
-            return self._close(block)
+            self._open.entities += _first_rows(cut)
+        if block.final and cut.snapshot is None:
+            return self._close(cut)
+        if cut.close or self._open.rows >= self._settings.rows_per_file:
+            return self._close(cut)
         return None
 
-    def _scored(self, block: Block, scores: NDArray[np.float32]) -> Any:
+    def _scored(self, block: Block, scores: NDArray[np.float32], rows: NDArray[np.bool_]) -> Any:
         table = block.table
         for index, name in enumerate(self._settings.names):
             table = table.append_column(name, pa.array(np.ascontiguousarray(scores[:, index])))
-        mask = block.scored_mask()
-        return table if mask is None else table.filter(pa.array(mask))
+        return table if rows.all() else table.filter(pa.array(rows))
 
     def _append(self, table: Any) -> None:
         part = self._open
@@ -76,21 +91,24 @@ class FragmentWriter:
         part.time_min = _least(part.time_min, bounds["min"])
         part.time_max = _most(part.time_max, bounds["max"])
 
-    def _close(self, block: Block) -> Fragment:
-        part = self._open
+    def _close(self, cut: Cut) -> Fragment:
+        part, block, final = self._open, cut.region.block, cut.snapshot is None
+        assert block.final or not final, "a fragment that goes on needs a snapshot"
         if part.writer is not None:
             part.writer.close()
             sync_file(part.path)
-        quarantine = self._stage_quarantine(block, part.index)
+        quarantine = self._stage_quarantine(block, part.index) if final else None
         self._open = _Open(part.index + 1)
         name = fragment_name(self._run, self._shard, part.index)
         return Fragment(
             shard=self._shard,
             index=part.index,
-            attempt=self._attempt,
-            final=block.final,
+            attempt=self._attempt.number,
+            fence=self._attempt.fence,
+            final=final,
             file=name if part.rows else None,
             staged=os.path.basename(part.path) if part.rows else None,
+            snapshot=self._write_snapshot(cut.snapshot, part.index) if cut.snapshot else None,
             rows=part.rows,
             entities=part.entities,
             checksum=part.digest.hexdigest(),
@@ -98,9 +116,14 @@ class FragmentWriter:
             time_max=_text(part.time_max),
             quarantine_file=name if quarantine else None,
             quarantine_staged=quarantine,
-            rows_quarantined=block.quarantined_rows,
+            rows_quarantined=block.quarantined_rows if final else 0,
             entities_quarantined=block.quarantine.num_rows if quarantine else 0,
         )
+
+    def _write_snapshot(self, snapshot: Snapshot, index: int) -> str:
+        name = self._with_attempt(f"{self._shard:06d}-{index:05d}.parquet")
+        write_snapshot(os.path.join(self._settings.path, SNAPSHOTS, name), snapshot)
+        return name
 
     def _stage_quarantine(self, block: Block, index: int) -> str | None:
         if block.quarantine is None:
@@ -111,8 +134,19 @@ class FragmentWriter:
         return os.path.basename(path)
 
     def _staged_path(self, name: str) -> str:
-        # The attempt keeps the staged files of two replicas apart; the published name does not have it.
-        return os.path.join(self._settings.path, STAGED, f"{name}.{self._attempt}")
+        return os.path.join(self._settings.path, STAGED, self._with_attempt(name))
+
+    def _with_attempt(self, name: str) -> str:
+        # Driver and attempt keep the staged files of two replicas apart; the published name has neither.
+        return f"{name}.{self._attempt.fence}-{self._attempt.number}"
+
+
+def _first_rows(cut: Cut) -> int:
+    """Entities whose first row is in the cut, and so in this fragment before any other."""
+    block = cut.region.block
+    if cut.region.rows_before:
+        return 0
+    return int(np.count_nonzero(cut.rows[block.starts[block.lengths > 0]]))
 
 
 def digest_rows(digest: Any, table: Any) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 from cluster.core.commit import Fragment
 from cluster.core.events import Demand
 from cluster.core.plan import Shard
-from cluster.runtime.feed import Batch, Feed, Region
-from cluster.runtime.fragments import FragmentWriter
+from cluster.runtime.feed import Batch, Feed
+from cluster.runtime.fragments import Attempt, FragmentWriter
+from cluster.runtime.regions import Cut, Region, Seats, snapshot_of
+from cluster.runtime.snapshots import Snapshot
 from lstm_core.arena import Arena
 
 QUEUE_LENGTH = 2  # one batch in work, one ready: more would only hold memory
 
-StepFunction = Callable[[list[NDArray[Any]], NDArray[Any], NDArray[Any]], list[Any]]
+CHECKPOINT_SHARE = 0.8  # of `checkpoint_s`, after which a fragment is cut: writing and committing it takes the rest
 
 
 @dataclass
@@ -52,26 +54,49 @@ class Report:
     error: BaseException | None = None
 
 
+class Stepper(Protocol):
+    """A model on fixed slots; see `lstm_core.replica.StatefulReplica`."""
+
+    @property
+    def states(self) -> list[Any]:
+        """The state after the last step: per tensor (slot, *state), never changed in place."""
+
+    def step(self, rows: Sequence[NDArray[Any]], reset: NDArray[Any], lengths: NDArray[Any]) -> list[Any]:
+        """One model call on all slots: one (slot, step, score) per output."""
+
+    def set_slot_state(self, slots: NDArray[Any], states: Sequence[NDArray[Any]]) -> None:
+        """Sets the state of the given slots."""
+
+
+@dataclass(frozen=True)
+class Saving:
+    """How results become fragments."""
+
+    make_writer: Callable[[Attempt], FragmentWriter]
+    checkpoint_s: float  # most seconds of work that are in no fragment
+    clock: Callable[[], float] = time.monotonic
+
+
 @dataclass
 class _ShardOutput:
     writer: FragmentWriter
     next_piece: int = 0
-    early: dict[int, Region] = field(default_factory=dict)
+    early: dict[int, list[Cut]] = field(default_factory=dict)
 
 
 class Pipeline:
     """Scores the shards that it is given."""
 
-    def __init__(
-        self, feed: Feed, arena: Arena, step: StepFunction, make_writer: Callable[[Shard, int], FragmentWriter]
-    ) -> None:
-        self._feed, self._arena, self._step, self._make_writer = feed, arena, step, make_writer
+    def __init__(self, feed: Feed, arena: Arena, model: Stepper, saving: Saving) -> None:
+        self._feed, self._arena, self._model, self._saving = feed, arena, model, saving
+        self._seats = Seats(feed.slots)
         self._counters = Counters()
-        self._attempts: dict[int, int] = {}
+        self._attempts: dict[int, Attempt] = {}
         self._outputs: dict[int, _ShardOutput] = {}
+        self._saved_s: dict[int, float] = {}  # shard -> when its rows were last put into a fragment
         self._batches: queue.Queue[Any] = queue.Queue(QUEUE_LENGTH)
         self._scored: queue.Queue[Any] = queue.Queue(QUEUE_LENGTH)
-        self._regions: queue.Queue[Any] = queue.Queue()  # bounded by the arena
+        self._cuts: queue.Queue[Any] = queue.Queue()  # bounded by the arena
         self._fragments: list[Fragment] = []
         self._news = threading.Condition()
         self._error: BaseException | None = None
@@ -79,10 +104,10 @@ class Pipeline:
         for stage in (self._pack, self._compute, self._collect, self._write):
             threading.Thread(target=self._guarded, args=(stage,), name=stage.__name__.strip("_"), daemon=True).start()
 
-    def assign(self, shard: Shard, attempt: int) -> None:
-        """Adds a shard."""
+    def assign(self, shard: Shard, attempt: Attempt, resume: Snapshot | None = None) -> None:
+        """Adds a shard; with `resume` from where an earlier attempt has left it."""
         self._attempts[shard.index] = attempt
-        self._feed.assign(shard)
+        self._feed.assign(shard, resume)
         with self._news:
             self._news.notify_all()
 
@@ -137,26 +162,27 @@ class Pipeline:
         while (work := self._batches.get()) is not None:
             if isinstance(work, Batch):
                 begin = time.perf_counter()
-                step = work.step
-                scores = self._step(work.rows, step.reset, step.lengths)
+                for restore in work.restores:
+                    self._model.set_slot_state(restore.slots, restore.states)
+                scores = self._model.step(work.rows, work.step.reset, work.step.lengths)
                 # On a CPU the step is done here; on a GPU the copy waits for it while the next one is being queued.
-                self._scored.put((work, scores))
+                self._scored.put((work, scores, self._model.states))
                 self._counters.compute_s += time.perf_counter() - begin
             else:
-                self._scored.put((None, work))
+                self._scored.put((None, work, None))
         self._scored.put(None)
 
     def _collect(self) -> None:
         while (work := self._scored.get()) is not None:
-            batch, found = work
+            batch, found, states = work
             if batch is None:
-                regions = found
+                self._put_cuts(found)
             else:
                 self._keep(batch, [np.asarray(values) for values in found])
-                regions = self._feed.collect(batch)
-            for region in regions:
-                self._regions.put(region)
-        self._regions.put(None)
+                self._seats.move(batch.step, states)
+                self._put_cuts(self._feed.collect(batch))
+                self._put_checkpoints()
+        self._cuts.put(None)
 
     def _keep(self, batch: Batch, scores: list[NDArray[Any]]) -> None:
         valid = batch.valid
@@ -165,25 +191,57 @@ class Pipeline:
         self._counters.rows += batch.step.row_count
         self._counters.busy_slots += batch.step.busy_count
 
+    def _put_cuts(self, regions: list[Region]) -> None:
+        """Regions without a row left to score."""
+        for region in regions:
+            shard, done = region.block.shard.index, region.block.final
+            snapshot = None if done else self._snapshot(region)
+            close = not done and self._is_due(shard)
+            self._cuts.put(Cut(region, region.unwritten(self._arena), snapshot, close, last=True))
+            if done:
+                self._saved_s.pop(shard, None)
+
+    def _put_checkpoints(self) -> None:
+        """Shards whose scored rows have waited long enough."""
+        for region in self._feed.under_way():
+            if self._is_due(region.block.shard.index) and region.has_unwritten(self._arena):
+                snapshot = self._snapshot(region)
+                self._cuts.put(Cut(region, region.unwritten(self._arena), snapshot, close=True))
+                self._saved_s[region.block.shard.index] = self._saving.clock()
+
+    def _snapshot(self, region: Region) -> Snapshot:
+        snapshot = snapshot_of(region, self._arena, self._seats)
+        if region.stream is None:  # whole entities are read again from their first row
+            return snapshot
+        row = region.start + int(snapshot.rows_done[0]) - region.rows_before - 1
+        return replace(snapshot, previous=self._feed.last_known(row))
+
+    def _is_due(self, shard: int) -> bool:
+        now_s = self._saving.clock()
+        return now_s - self._saved_s.setdefault(shard, now_s) >= CHECKPOINT_SHARE * self._saving.checkpoint_s
+
     def _write(self) -> None:
-        while (region := self._regions.get()) is not None:
-            shard = region.block.shard.index
+        while (cut := self._cuts.get()) is not None:
+            shard = cut.region.block.shard.index
             if shard not in self._outputs:
-                self._outputs[shard] = _ShardOutput(self._make_writer(region.block.shard, self._attempts[shard]))
+                self._outputs[shard] = _ShardOutput(self._saving.make_writer(self._attempts[shard]))
             output = self._outputs[shard]
-            output.early[region.piece] = region
-            while (ready := output.early.pop(output.next_piece, None)) is not None:
-                output.next_piece += 1
-                self._write_region(output.writer, ready)
-                if ready.block.final:
+            output.early.setdefault(cut.region.piece, []).append(cut)
+            while output.next_piece in output.early:
+                cuts = output.early.pop(output.next_piece)
+                output.next_piece += any(ready.last for ready in cuts)
+                self._write_cuts(output.writer, cuts)
+                if any(ready.last and ready.region.block.final for ready in cuts):
                     del self._outputs[shard]
 
-    def _write_region(self, writer: FragmentWriter, region: Region) -> None:
+    def _write_cuts(self, writer: FragmentWriter, cuts: list[Cut]) -> None:
         begin = time.perf_counter()
-        fragment = writer.write(region.block, self._arena.scores[region.scores_slice])
-        self._feed.release(region)
+        fragments = []
+        for cut in cuts:
+            fragments.append(writer.write(cut, self._arena.scores[cut.region.rows]))
+            if cut.last:
+                self._feed.release(cut.region)
         self._counters.write_s += time.perf_counter() - begin
         with self._news:
-            if fragment is not None:
-                self._fragments.append(fragment)
+            self._fragments += [fragment for fragment in fragments if fragment is not None]
             self._news.notify_all()

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.core.commit import QUARANTINE, STAGED
+from cluster.core.actions import Quarantine
+from cluster.core.commit import QUARANTINE, SNAPSHOTS, STAGED, Fragment, fragment_name
 from cluster.core.plan import PlanHead, entity_keys
 from cluster.core.settings import OutputSettings
 from cluster.runtime.commits import PLAN, Commits
 from cluster.runtime.local_store import sync_file
-from cluster.runtime.planning import read_bad
+from cluster.runtime.planning import read_bad, read_segments
+from cluster.runtime.snapshots import read_snapshot
+
+EMPTY_CHECKSUM = hashlib.sha256().hexdigest()
 
 SENTENCES = {
     "null_entity": "a column of the entity is null",
@@ -32,6 +40,66 @@ def publish_bad_rows(commits: Commits, head: PlanHead, run: str, output: OutputS
     pq.write_table(table, store.path(staged), compression=output.compression)
     sync_file(store.path(staged))
     store.rename(staged, f"{QUARANTINE}/{name}")
+
+
+@dataclass(frozen=True)
+class LostShards:
+    """Puts a shard that nobody can score into quarantine, entity by entity."""
+
+    commits: Commits
+    head: PlanHead
+    run: str
+    output: OutputSettings
+
+    def stage(self, action: Quarantine) -> Fragment:
+        """The shard's final fragment: no scores, and all its rows that no earlier fragment has."""
+        lost = self._lost(action)
+        name = fragment_name(self.run, action.shard, action.fragments)
+        staged = f"{QUARANTINE}-{name}.{action.attempt}"
+        path = self.commits.store.path(f"{STAGED}/{staged}")
+        pq.write_table(lost, path, compression=self.output.compression)
+        sync_file(path)
+        return Fragment(
+            shard=action.shard,
+            index=action.fragments,
+            attempt=action.attempt,
+            final=True,
+            file=None,
+            staged=None,
+            rows=0,
+            entities=0,
+            checksum=EMPTY_CHECKSUM,
+            time_min=None,
+            time_max=None,
+            quarantine_file=name,
+            quarantine_staged=staged,
+            rows_quarantined=int(lost.column("rows").to_numpy().sum()),
+            entities_quarantined=lost.num_rows,
+        )
+
+    def _lost(self, action: Quarantine) -> Any:
+        segments = read_segments(self.commits.store.path(PLAN), action.shard)
+        entity = segments.column("entity").to_numpy()
+        begin = np.flatnonzero(np.append(True, entity[1:] != entity[:-1]))
+        count = segments.column("row_count").to_numpy()
+        left = np.add.reduceat(count, begin) - self._rows_done(action, len(begin))
+        rest = np.flatnonzero(left)
+        first = segments.take(pa.array(begin[rest]))
+        table = entity_keys(first)
+        table = table.append_column("reason", pa.array([action.cause] * len(rest), pa.string()))
+        table = table.append_column("rows", pa.array(left[rest], pa.int64()))
+        files = [self.head.files[index].path for index in first.column("file").to_pylist()]
+        table = table.append_column("file", pa.array(files, pa.string()))
+        table = table.append_column("row", first.column("row_start").cast(pa.int64()))
+        return table.append_column("time", pa.nulls(len(rest), pa.string()))
+
+    def _rows_done(self, action: Quarantine, entities: int) -> Any:
+        if not action.fragments:
+            return np.zeros(entities, np.int64)
+        records = {(record.shard, record.index): record for record in self.commits.records()}
+        snapshot = records[action.shard, action.fragments - 1].snapshot
+        assert snapshot is not None, "a shard that is done is not given up"
+        return read_snapshot(self.commits.store.path(os.path.join(SNAPSHOTS, snapshot))).rows_of(entities)
 
 
 def _as_quarantine(bad: Any) -> Any:

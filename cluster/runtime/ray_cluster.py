@@ -33,8 +33,8 @@ class Replicas(Protocol):
     def begin(self, sources: Sources) -> None:
         """The plan is there."""
 
-    def assign(self, replica: int, shard: Shard, attempt: int) -> None:
-        """Sends a shard to a replica."""
+    def assign(self, replica: int, shard: Shard, attempt: int, fragments: int) -> None:
+        """Sends a shard to a replica, of which `fragments` fragments are committed."""
 
     def answers(self, timeout_s: float) -> list[Answer]:
         """The answers that have come, waiting for the first of them."""

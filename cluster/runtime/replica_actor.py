@@ -18,14 +18,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from cluster.core.commit import SNAPSHOTS, Fragment, record_name
 from cluster.core.plan import Shard
 from cluster.core.settings import InputSettings, OutputSettings, StepSettings
 from cluster.runtime.blocks import BlockReader
 from cluster.runtime.encode import Encoder
 from cluster.runtime.feed import Feed
-from cluster.runtime.fragments import FragmentWriter
-from cluster.runtime.pipeline import Pipeline, Report
+from cluster.runtime.fragments import Attempt, FragmentWriter
+from cluster.runtime.local_store import LocalStore
+from cluster.runtime.pipeline import Pipeline, Report, Saving
 from cluster.runtime.planning import read_segments
+from cluster.runtime.snapshots import Snapshot, read_snapshot
 from lstm_core.arena import Arena, RowLayout
 from lstm_core.contract import ModelContract
 from lstm_core.errors import SlotcarError
@@ -46,6 +49,8 @@ class ReplicaSpec:
     run: str  # the run's short name, part of file names
     threads: int
     gpu: bool
+    checkpoint_s: float
+    fence: int  # number of the driver's lock
     arena_rows: int
     piece_rows: int
     cache_bytes: int
@@ -110,12 +115,13 @@ class ReplicaActor:
         packer = Packer(slots=spec.step.slots, chunk=spec.step.chunk)
         segments = partial(_segments, sources.plan_folder)
         feed = Feed(reader, segments, arena, packer)
-        self._pipeline = Pipeline(feed, arena, replica.step, self._writer)
+        self._pipeline = Pipeline(feed, arena, replica, Saving(self._writer, spec.checkpoint_s))
         self._begun.set()
 
-    def assign(self, shard: Shard, attempt: int) -> None:
-        """Adds a shard to the work."""
-        self._running().assign(shard, attempt)
+    def assign(self, shard: Shard, attempt: int, fragments: int) -> None:
+        """Adds a shard to the work, of which `fragments` fragments are committed already."""
+        resume = self._snapshot(shard, fragments) if fragments else None
+        self._running().assign(shard, Attempt(shard.index, attempt, fragments, self._spec.fence), resume)
 
     def poll(self, timeout_s: float) -> Report:
         """Waits for news, at most `timeout_s`."""
@@ -126,9 +132,15 @@ class ReplicaActor:
         assert self._pipeline is not None, "begun without a pipeline"
         return self._pipeline
 
-    def _writer(self, shard: Shard, attempt: int) -> FragmentWriter:
+    def _snapshot(self, shard: Shard, fragments: int) -> Snapshot:
+        record = LocalStore(self._spec.output.path).read(record_name(shard.index, fragments - 1))
+        newest = Fragment.from_json(record.decode())
+        assert newest.snapshot is not None, f"fragment {fragments - 1} of shard {shard.index} is final"
+        return read_snapshot(os.path.join(self._spec.output.path, SNAPSHOTS, newest.snapshot))
+
+    def _writer(self, attempt: Attempt) -> FragmentWriter:
         spec = self._spec
-        return FragmentWriter(spec.output, spec.input.time[0], spec.run, shard.index, attempt)
+        return FragmentWriter(spec.output, spec.input.time[0], spec.run, attempt)
 
 
 def _segments(plan_folder: str, shard: Shard) -> Any:

@@ -17,12 +17,12 @@ from cluster.core.scheduler import Scheduler
 from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
 from cluster.errors import TooManyBadRows
 from cluster.runtime.commits import PLAN, Commits
-from cluster.runtime.driver import Clock, Driver
+from cluster.runtime.driver import Clock, Driver, Work
 from cluster.runtime.local_store import LocalStore
 from cluster.runtime.pipeline import Counters
 from cluster.runtime.planning import make_inventory, read_plan, write_plan
 from cluster.runtime.progress import Progress, ProgressLine, progress_line
-from cluster.runtime.quarantine import publish_bad_rows
+from cluster.runtime.quarantine import LostShards, publish_bad_rows
 from cluster.runtime.ray_cluster import Cluster, Replicas, ray_cluster
 from cluster.runtime.record import Session, closing, opening, with_plan
 from cluster.runtime.replica_actor import ReplicaSpec, Sources, row_layout
@@ -117,6 +117,8 @@ class _Run:
             run=request.run,
             threads=max(1, int(cluster.cpus_per_replica)),
             gpu=cluster.gpus_per_replica > 0,
+            checkpoint_s=cluster.checkpoint_s,
+            fence=0,
             arena_rows=min(fitting, max(ARENA_ROWS_MAX, 4 * piece_rows)),
             piece_rows=piece_rows,
             cache_bytes=CACHE_BYTES,
@@ -126,7 +128,8 @@ class _Run:
         begin = time.perf_counter()
         store = LocalStore(self._request.output.path)
         folder = store.path(PLAN)
-        there = store.exists(f"{PLAN}/plan.json")
+        # A plan without run.json is left of a session that died before its first record, perhaps with other settings.
+        there = self._commits.run_record() is not None and store.exists(f"{PLAN}/plan.json")
         self._head = head = read_plan(folder) if there else self._make_plan(cluster, folder)
         self._clock.plan_s = time.perf_counter() - begin
         line.say(
@@ -159,9 +162,12 @@ class _Run:
         self._scheduler = scheduler
         replicas.begin(Sources(LocalStore(request.output.path).path(PLAN), tuple(file.path for file in head.files)))
         shards = {shard.index: shard for shard in head.shards}
-        Driver(shards, scheduler, replicas, self._commits, self._clock).run(
+        Driver(Work(shards, self._lost_shards(head).stage), scheduler, replicas, self._commits, self._clock).run(
             lambda: line.show(self._progress(replicas.counters))
         )
+
+    def _lost_shards(self, head: PlanHead) -> LostShards:
+        return LostShards(self._commits, head, self._request.run, self._request.output)
 
     def _progress(self, counters: list[Counters]) -> Progress:
         head, scheduler = self._head, self._scheduler

@@ -28,8 +28,9 @@ from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
 from cluster.core.times import as_plain, ordinals
 from cluster.runtime.blocks import Block, BlockReader
 from cluster.runtime.encode import Encoder, LastKnown
-from cluster.runtime.feed import Batch, Feed, Region
+from cluster.runtime.feed import Batch, Feed
 from cluster.runtime.outcomes import task_value
+from cluster.runtime.regions import Region
 from cluster.runtime.replica_actor import row_layout
 from cluster.runtime.session import connected
 from lstm_core.arena import Arena

@@ -1,0 +1,144 @@
+"""Regions: blocks at their places in the arena, how far each is scored, and what of it is written.
+
+What it decides: which rows a fragment takes, and what a snapshot after those rows must hold. A region is scored row by
+row through the arena's flags; nothing here is done per step but the look-up of who sits in which slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.runtime.blocks import Block
+from cluster.runtime.snapshots import Snapshot
+from lstm_core.arena import Arena
+from lstm_core.packing import Step
+
+Array = NDArray[Any]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+@dataclass
+class Initial:
+    """What the series of a region begin with, where they do not begin at zero."""
+
+    rows_done: Ints  # (series,) rows that earlier attempts have committed
+    held: Bools  # (series,) True where there is a state
+    states: list[Array]  # per state tensor: (series, *state)
+
+
+@dataclass
+class Region:
+    """A block in the arena, until all its rows are scored and written."""
+
+    block: Block
+    start: int
+    stream: Any = None  # the feed's own note, where the block is a piece of a long entity
+    piece: int = 0  # number of the block within its shard
+    series_left: int = 0
+    initial: Initial | None = None
+    rows_before: int = 0  # rows of a streamed entity that stand before this block
+    written: Bools | None = None  # (row,) rows that a fragment has; None where none has
+
+    @property
+    def rows(self) -> slice:
+        """The block's rows in the arena."""
+        return slice(self.start, self.start + self.block.rows)
+
+    def has_unwritten(self, arena: Arena) -> bool:
+        """True when a scored row is in no fragment yet."""
+        scored = arena.scored[self.rows]
+        return bool(scored.any() if self.written is None else (scored & ~self.written).any())
+
+    def unwritten(self, arena: Arena) -> Bools:
+        """(row,) True where a row is scored and in no fragment yet; from now on it counts as written."""
+        scored = arena.scored[self.rows].copy()
+        fresh = scored if self.written is None else scored & ~self.written
+        self.written = scored
+        return fresh
+
+
+@dataclass
+class Cut:
+    """The part of a region that goes into a fragment now."""
+
+    region: Region
+    rows: Bools  # (row,)
+    snapshot: Snapshot | None = None  # what a fragment that ends here must keep; None where the shard is done
+    close: bool = False  # end the fragment here, whatever its size
+    last: bool = False  # nothing of the region is left: it is released
+
+
+@dataclass
+class Seats:
+    """Who sits in which slot after the last collected step."""
+
+    slots: int
+    next_row: Ints = field(init=False)  # (slot,) arena row behind the last scored one; -1 where nobody sits
+    states: Sequence[Any] = ()  # per state tensor (slot, *state), after the last collected step
+
+    def __post_init__(self) -> None:
+        self.next_row = np.full(self.slots, -1, np.int64)
+
+    def move(self, step: Step, states: Sequence[Any]) -> None:
+        """After a step: busy slots moved on; who ended has left."""
+        busy = step.lengths > 0
+        self.next_row[busy] = (step.start + step.lengths)[busy]
+        self.next_row[step.ends] = -1
+        self.states = states
+
+    def within(self, region: Region) -> Ints:
+        """The slots whose last scored row lies in the region."""
+        inside = (self.next_row > region.start) & (self.next_row <= region.start + region.block.rows)
+        return np.flatnonzero(inside)
+
+
+def snapshot_of(region: Region, arena: Arena, seats: Seats) -> Snapshot:
+    """How far the region's series have come, with the state of those under way."""
+    block = region.block
+    done = _rows_done(region, arena)
+    begun = np.flatnonzero(done)
+    under_way = (done < block.lengths)[begun]
+    if block.rows_after:  # a piece of a long entity: the entity goes on behind it
+        under_way[:] = True
+    held = _held_states(region, seats, begun[under_way])
+    return Snapshot(begun, done[begun] + region.rows_before, under_way, held)
+
+
+def _rows_done(region: Region, arena: Arena) -> Ints:
+    scored = arena.scored[region.rows]
+    if not len(scored):
+        return np.zeros(0, np.int64)
+    return np.asarray(np.add.reduceat(scored.astype(np.int64), region.block.starts))
+
+
+def _held_states(region: Region, seats: Seats, series: Ints) -> list[Array]:
+    """States of the given series: from their slots, or as they came where they still wait for one."""
+    slots = seats.within(region)
+    sitting = np.searchsorted(region.block.starts, seats.next_row[slots] - 1 - region.start, side="right") - 1
+    slot_of = np.full(len(region.block.starts), -1, np.int64)
+    slot_of[sitting] = slots
+    found, states = slot_of[series], []
+    for index, tensor in enumerate(seats.states):
+        values = np.asarray(tensor)[np.maximum(found, 0)]
+        if (found < 0).any():
+            assert region.initial is not None, "a series is under way, but in no slot"
+            values[found < 0] = region.initial.states[index][series[found < 0]]
+        states.append(values)
+    return states
+
+
+def skip_committed(region: Region, arena: Arena) -> None:
+    """Marks the rows that earlier attempts have committed: scored, and written."""
+    flags = np.zeros(region.block.rows, np.bool_)
+    if region.initial is not None:
+        sizes = np.diff(np.append(region.block.starts, region.block.rows))
+        inside = np.arange(region.block.rows) - np.repeat(region.block.starts, sizes)
+        flags = inside < np.repeat(region.initial.rows_done, sizes)
+        region.written = flags
+    arena.scored[region.rows] = flags
