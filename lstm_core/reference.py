@@ -31,14 +31,18 @@ class Reference:
         self._structure = as_functional(copy).input
         shapes = [(1, None, *tensor.shape[2:]) for tensor in copy.inputs]
         signature = [tf.TensorSpec(shape, tensor.dtype) for shape, tensor in zip(shapes, copy.inputs, strict=True)]
-        # A graph of its own, not compiled by XLA: eager Keras takes a millisecond a timestep.
-        self._call = tf.function(partial(self._run, copy), input_signature=[signature], autograph=False)
+        # A graph of its own, not compiled by XLA: eager Keras takes a millisecond a timestep. One graph serves every
+        # length, but not with TimeDistributed, which takes an unknown length for 1: there each length has its graph.
+        open_time = not any(isinstance(layer, keras.layers.TimeDistributed) for layer in copy._flatten_layers())
+        self._call = tf.function(
+            partial(self._run, copy), input_signature=[signature] if open_time else None, autograph=False
+        )
         self._dtypes = [spec.dtype.as_numpy_dtype for spec in signature]
 
     def score(self, rows: Sequence[Array]) -> list[Array]:
         """Scores of one entity: rows (step, feature) or (step,) per input -> (step, score) per output."""
         arrays = [np.asarray(array, dtype)[None] for array, dtype in zip(rows, self._dtypes, strict=True)]
-        return [output.numpy()[0] for output in self._call(arrays)]
+        return [output.numpy()[0] for output in self._call([tf.constant(array) for array in arrays])]
 
     def _run(self, model: Any, rows: list[Any]) -> list[Any]:
         return list(keras.tree.flatten(model(keras.tree.pack_sequence_as(self._structure, rows), training=False)))
@@ -60,8 +64,7 @@ def _opened(config: Any) -> Any:
     if not isinstance(config, dict):
         return config
     opened = {key: _opened(value) for key, value in config.items() if key != "build_config"}
-    if opened.get("stateful"):
-        opened["stateful"] = False
+    opened |= {option: False for option in ("stateful", "unroll") if opened.get(option)}
     for key in ("batch_shape", "batch_input_shape"):
         if isinstance(opened.get(key), (list, tuple)):
             opened[key] = [None, None, *opened[key][2:]]

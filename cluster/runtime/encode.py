@@ -99,7 +99,7 @@ class Encoder:
         return faults
 
     def last_known(self, inputs: list[Array], row: int) -> dict[str, float]:
-        """What `LastKnown` holds behind an encoded row that is good: its own values, by column filled with "previous"."""
+        """What `LastKnown` holds behind an encoded row that is good: that row's own values."""
         known = {}
         for (_, names), array in zip(self._inputs, inputs, strict=True):
             for index, name in enumerate(names):

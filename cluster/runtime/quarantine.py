@@ -35,11 +35,11 @@ def publish_bad_rows(commits: Commits, head: PlanHead, run: str, output: OutputS
         return
     store = commits.store
     name = f"rows-without-key-{run}.parquet"
-    staged = f"{STAGED}/{name}"
+    staged = f"{STAGED}/{name}.{commits.fence.number}"
     table = _as_quarantine(read_bad(store.path(PLAN)))
     pq.write_table(table, store.path(staged), compression=output.compression)
     sync_file(store.path(staged))
-    store.rename(staged, f"{QUARANTINE}/{name}")
+    store.publish(staged, f"{QUARANTINE}/{name}")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class LostShards:
         """The shard's final fragment: no scores, and all its rows that no earlier fragment has."""
         lost = self._lost(action)
         name = fragment_name(self.run, action.shard, action.fragments)
-        staged = f"{QUARANTINE}-{name}.{action.attempt}"
+        staged = f"{QUARANTINE}-{name}.{self.commits.fence.number}-{action.attempt}"
         path = self.commits.store.path(f"{STAGED}/{staged}")
         pq.write_table(lost, path, compression=self.output.compression)
         sync_file(path)
