@@ -68,6 +68,7 @@ class FeedCounts:
     unfed_slots: int  # slots that have no entity, neither in them nor waiting for them
     shards_ahead: int  # shards that are assigned and not all in slots yet
     rows_free: int  # arena rows that no assigned shard will take
+    stream_rows: int  # arena rows that a streamed shard takes
 
 
 class Feed:
@@ -127,12 +128,13 @@ class Feed:
         """How well the slots are fed."""
         with self._changed:
             unread = [*self._inbox, *([self._reading] if self._reading else [])]
-            ready = sum(len(region.block.starts) for region in self._ready)
+            ready = sum(len(region.block.starts) for region in self._ready if region.piece == 0)
             queued = sum(shard.entities for shard in unread) + ready
             unfed = self._packer.idle_count - self._packer.waiting_count - queued
             ahead = len(unread) + len(self._ready) + (1 if self._packer.waiting_count else 0)
-            taken = sum(self._room(shard) for shard in unread)
-            return FeedCounts(unfed, ahead, self._arena.capacity - self._arena.used_rows - taken)
+            taken = sum(self._room(shard) for shard in self._inbox)  # what is being read has its region
+            free = self._arena.capacity - self._arena.used_rows - taken
+            return FeedCounts(unfed, ahead, free, 2 * self._piece_rows)
 
     def next_batch(self) -> Batch | None:
         """The next step's rows; None when the feed is closed and empty. Waits for rows, never for free slots."""
@@ -258,10 +260,10 @@ class Feed:
                 with self._changed:
                     work = self._choose()
                     while work is None:
-                        if self._closed and not self._inbox and not self._streams:
-                            return
                         self._reader_can_go_on = False
                         self._changed.notify_all()
+                        if self._closed and not self._inbox and not self._streams:
+                            return
                         self._changed.wait()
                         work = self._choose()
                 self._read(work)

@@ -7,7 +7,6 @@ settings alone, so every attempt stages the same one under the same name.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +19,9 @@ from numpy.typing import NDArray
 
 from cluster.core.commit import QUARANTINE, SNAPSHOTS, STAGED, Fragment, fragment_name
 from cluster.core.settings import OutputSettings
+from cluster.core.times import as_plain
 from cluster.runtime.blocks import Block
+from cluster.runtime.checksum import RowChecksum
 from cluster.runtime.local_store import sync_file
 from cluster.runtime.regions import Cut
 from cluster.runtime.snapshots import Snapshot, write_snapshot
@@ -35,7 +36,7 @@ class _Open:
     path: str = ""
     rows: int = 0
     entities: int = 0
-    digest: Any = field(default_factory=hashlib.sha256)
+    checksum: RowChecksum = field(default_factory=RowChecksum)
     time_min: Any = None
     time_max: Any = None
 
@@ -86,8 +87,8 @@ class FragmentWriter:
             part.writer = pq.ParquetWriter(part.path, table.schema, compression=self._settings.compression)
         part.writer.write_table(table)
         part.rows += table.num_rows
-        digest_rows(part.digest, table)
-        bounds = pc.min_max(table.column(self._time))
+        part.checksum.add(table)
+        bounds = pc.min_max(as_plain(table.column(self._time)))
         part.time_min = _least(part.time_min, bounds["min"])
         part.time_max = _most(part.time_max, bounds["max"])
 
@@ -111,7 +112,7 @@ class FragmentWriter:
             snapshot=self._write_snapshot(cut.snapshot, part.index) if cut.snapshot else None,
             rows=part.rows,
             entities=part.entities,
-            checksum=part.digest.hexdigest(),
+            checksum=part.checksum.hexdigest(),
             time_min=_text(part.time_min),
             time_max=_text(part.time_max),
             quarantine_file=name if quarantine else None,
@@ -147,40 +148,6 @@ def _first_rows(cut: Cut) -> int:
     if cut.region.rows_before:
         return 0
     return int(np.count_nonzero(cut.rows[block.starts[block.lengths > 0]]))
-
-
-def digest_rows(digest: Any, table: Any) -> None:
-    """Adds a table's rows to a hash, whatever chunks they come in: names, types, validity and values."""
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        digest.update(name.encode())
-        array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-        digest.update(str(array.type).encode())
-        if array.null_count:
-            digest.update(np.packbits(array.is_valid().to_numpy(zero_copy_only=False)).tobytes())
-            array = array.drop_null()
-        for part in _values(array):
-            digest.update(part)
-
-
-def _values(array: Any) -> list[bytes]:
-    kind = array.type
-    if pa.types.is_dictionary(kind):
-        return _values(array.dictionary_decode())
-    if pa.types.is_primitive(kind) and not pa.types.is_boolean(kind):
-        return [np.ascontiguousarray(array.to_numpy(zero_copy_only=False)).tobytes()]
-    if any(is_kind(kind) for is_kind in _TEXT_KINDS):
-        return _text_values(array.cast(pa.large_binary()))
-    return [repr(array.to_pylist()).encode()]
-
-
-_TEXT_KINDS = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string, pa.types.is_large_binary)
-
-
-def _text_values(array: Any) -> list[bytes]:
-    _, offsets_buffer, text = array.buffers()
-    offsets = np.frombuffer(offsets_buffer, np.int64)[array.offset : array.offset + len(array) + 1]
-    joined = text.slice(int(offsets[0]), int(offsets[-1] - offsets[0])).to_pybytes() if text and len(array) else b""
-    return [np.diff(offsets).tobytes(), joined]
 
 
 def _least(known: Any, found: Any) -> Any:

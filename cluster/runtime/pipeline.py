@@ -109,6 +109,7 @@ class Pipeline:
         self._attempts[shard.index] = attempt
         self._feed.assign(shard, resume)
         with self._news:
+            self._ahead_reported += 1  # so that the shard's first rows in a slot are news, and the next shard comes
             self._news.notify_all()
 
     def close(self) -> None:
@@ -133,7 +134,7 @@ class Pipeline:
 
     def _demand(self) -> Demand:
         counts = self._feed.counts()
-        return Demand(counts.unfed_slots, counts.shards_ahead, counts.rows_free)
+        return Demand(counts.unfed_slots, counts.shards_ahead, counts.rows_free, counts.stream_rows)
 
     def _guarded(self, stage: Callable[[], None]) -> None:
         try:
