@@ -72,7 +72,9 @@ def expected(model: Any, table: Any, contract: ModelContract) -> Array:
 def by_hand(kind: str, weights: Sequence[Array], rows: Array) -> Array:
     """Scores (step, score) of one series (step, feature) under [layer weights..., Dense kernel, Dense bias]."""
     *layer, kernel, bias = [np.asarray(weight, np.float64) for weight in weights]
-    hidden = {"lstm": _lstm, "gru": _gru, "gru_reset_before": _gru_reset_before, "simple_rnn": _simple}[kind](layer, rows)
+    hidden = {"lstm": _lstm, "gru": _gru, "gru_reset_before": _gru_reset_before, "simple_rnn": _simple}[kind](
+        layer, rows
+    )
     return hidden @ kernel + bias
 
 

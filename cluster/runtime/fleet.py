@@ -42,6 +42,8 @@ class Answer:
 class Fleet:
     """The replicas of one run."""
 
+    actor_class: Any = ReplicaActor
+
     def __init__(self, spec: ReplicaSpec, model: bytes, settings: ClusterSettings) -> None:
         self._spec = spec
         self._model = ray.put(model)
@@ -55,7 +57,7 @@ class Fleet:
         """Starts a replica; one that was started before its turn is left as it is."""
         if replica in self._members:
             return
-        remote: Any = ray.remote(ReplicaActor)
+        remote: Any = ray.remote(self.actor_class)
         actor = remote.options(
             num_cpus=self._settings.cpus_per_replica,
             num_gpus=self._settings.gpus_per_replica,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import ray
 
 from cluster.core.commit import SNAPSHOTS, Fragment, record_name
 from cluster.core.plan import Shard
@@ -70,6 +71,7 @@ class ReplicaInfo:
 
     pid: int
     node: str
+    node_id: str  # Ray's
     device: str
     import_s: float
     compile_s: float
@@ -170,4 +172,9 @@ def _load(spec: ReplicaSpec, model: bytes) -> tuple[StatefulReplica, ReplicaInfo
     }
     device = "gpu" if tf.config.get_visible_devices("GPU") else "cpu"
     node = os.uname().nodename
-    return replica, ReplicaInfo(os.getpid(), node, device, imported - begin, compiled - imported, versions)
+    return replica, ReplicaInfo(os.getpid(), node, _node_id(), device, imported - begin, compiled - imported, versions)
+
+
+def _node_id() -> str:
+    """Ray's name for the node; empty where the replica is no actor."""
+    return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else ""

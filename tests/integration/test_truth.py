@@ -18,7 +18,16 @@ from tests.models import FIT, save
 from tests.series import write_cut
 from tests.truth import TOLERANCE, columns_for, expected, table_for
 
-KINDS = ("lstm", "gru", "gru_reset_before", "simple_rnn", "rnn_of_one_cell", "rnn_of_stacked_cells", "stacked", "two_inputs")
+KINDS = (
+    "lstm",
+    "gru",
+    "gru_reset_before",
+    "simple_rnn",
+    "rnn_of_one_cell",
+    "rnn_of_stacked_cells",
+    "stacked",
+    "two_inputs",
+)
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -86,7 +86,9 @@ def test_no_slot_is_empty_while_a_series_waits(case: tuple[int, list[list[int]]]
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), CHUNKS, SLOTS, st.integers(1, 3))
-def test_a_series_in_pieces_is_packed_as_if_whole(lengths: list[int], chunk: int, slots: int, whole_chunks: int) -> None:
+def test_a_series_in_pieces_is_packed_as_if_whole(
+    lengths: list[int], chunk: int, slots: int, whole_chunks: int
+) -> None:
     """Pieces lie where they would in one region, so the steps must touch the same rows in the same order."""
     piece = whole_chunks * chunk
     packer = Packer(slots=slots, chunk=chunk)
