@@ -6,6 +6,8 @@ Order of one fragment:
   3. the staged file is renamed into the output: this can be done again by whoever reads the record.
 So a reader of `OUTPUT/*.parquet` sees committed fragments only, and a record never names rows that are not durable.
 Names carry run, shard and fragment number, and no attempt: the same rows get the same name whoever writes them.
+A record is written once and never replaced. So what a dead attempt has left may go as soon as its fragment has a record
+that does not name it, and not before: a driver that was taken for dead may still be about to write that record.
 
 What it leaves alone: files. `runtime.commits` acts on what is decided here.
 """
@@ -13,6 +15,7 @@ What it leaves alone: files. `runtime.commits` acts on what is decided here.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 
@@ -100,18 +103,32 @@ def recover(
     those under SNAPSHOTS.
     """
     records = tuple(records)
+    committed = frozenset((record.shard, record.index) for record in records)
+    done = frozenset(record.shard for record in records if record.final)
     present = set(published)
     named = {final for record in records for _, final in record.moves()}
     publish = tuple(record for record in records if any(final not in present for _, final in record.moves()))
     still_needed = {source.removeprefix(f"{STAGED}/") for record in publish for source, _ in record.moves()}
     strays = [name for name in sorted(present) if name not in named]
-    leftovers = [f"{STAGED}/{name}" for name in sorted(staged) if name not in still_needed]
     newest = {record.shard: record for record in sorted(records, key=lambda record: record.index)}
-    kept = {record.snapshot for record in newest.values()}
-    leftovers += [f"{SNAPSHOTS}/{name}" for name in sorted(snapshots) if name not in kept]
+    still_needed |= {record.snapshot for record in newest.values() if record.snapshot}
+    leftovers = [f"{STAGED}/{name}" for name in sorted(staged)] + [f"{SNAPSHOTS}/{name}" for name in sorted(snapshots)]
     return Recovery(
         publish=publish,
-        remove=(*strays, *leftovers),
-        done=frozenset(record.shard for record in records if record.final),
-        committed=frozenset((record.shard, record.index) for record in records),
+        remove=(*strays, *(path for path in leftovers if _is_nobodys(path, still_needed, committed, done))),
+        done=done,
+        committed=committed,
     )
+
+
+_NUMBERS = re.compile(r"(\d{6,})-(\d{5,})[-.]")  # shard and fragment, in the name of a staged file or a snapshot
+
+
+def _is_nobodys(
+    path: str, needed: Collection[str], committed: Collection[tuple[int, int]], done: Collection[int]
+) -> bool:
+    """True where no record names a staged file or a snapshot, and none ever will."""
+    name = path.rpartition("/")[2]
+    found = _NUMBERS.search(name)
+    open_yet = found and int(found[1]) not in done and (int(found[1]), int(found[2])) not in committed
+    return name not in needed and not open_yet

@@ -1,23 +1,35 @@
-"""Commits on a store: carries out what `core.commit` decides."""
+"""Commits on a store: carries out what `core.commit` decides.
+
+Before each write that shows, the fence is asked whether this driver still holds the output. A write that did not land
+is done again, at most `TRIES` times in all; one that may have landed is read back first, and nothing that it names is
+removed. A record that is there already with other content was written by another driver: this one stops.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from cluster.core.commit import COMMITS, QUARANTINE, SNAPSHOTS, STAGED, SUCCESS, Fragment, Recovery, recover
-from cluster.errors import OutputRefused
+from cluster.errors import MayHaveLanded, NotLanded, OutputRefused, RunFailed, StoreFault
+from cluster.runtime.lock import Fence, Unfenced
 from cluster.runtime.store import Store
 
 RUN = "_slotcar/run.json"
 PLAN = "_slotcar/plan"
+TRIES = 3
 
 
 class Commits:
     """The output's folder, seen as a log of committed fragments."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, fence: Fence | None = None) -> None:
         self.store = store
+        self.fence = fence or Unfenced()
+        self._snapshots: dict[int, str | None] = {}  # shard -> snapshot of its newest record
 
     def prepare(self) -> None:
         """Makes the folders of a run."""
@@ -25,9 +37,15 @@ class Commits:
             self.store.make_folder(folder)
 
     def commit(self, fragment: Fragment) -> None:
-        """Records a staged fragment, then publishes it."""
-        self.store.write(fragment.record_name, fragment.to_json().encode())
+        """Records a staged fragment, then publishes it.
+
+        Raises `LockLost` where another driver holds the output, `RunFailed` where one has recorded this fragment, and
+        `StoreFault` where the storage does not do it: the run may then be resumed, whatever of it has landed.
+        """
+        fragment = replace(fragment, fence=self.fence.number)
+        self._record(fragment.record_name, fragment.to_json().encode())
         self.publish(fragment)
+        self._keep_snapshot(fragment)
 
     def publish(self, fragment: Fragment) -> None:
         """Gives a recorded fragment's files their names in the output; what is there already is left alone.
@@ -35,12 +53,61 @@ class Commits:
         Raises `NotLanded` where the record names a file that is nowhere.
         """
         for source, target in fragment.moves():
-            self.store.publish(source, target)
+            self._move(source, target)
+
+    def publish_file(self, staged: str, target: str) -> None:
+        """Gives a staged file that no record names its name in the output."""
+        self.fence.check()
+        self._move(staged, target)
 
     def discard(self, fragment: Fragment) -> None:
-        """Removes a staged fragment that is not to be committed."""
-        for source, _ in fragment.moves():
-            self.store.remove(source)
+        """Removes a staged fragment that is not to be committed; should that fail, recovery does it later."""
+        names = [source for source, _ in fragment.moves()]
+        names += [f"{SNAPSHOTS}/{fragment.snapshot}"] if fragment.snapshot else []
+        for name in names:
+            with suppress(StoreFault):
+                self.store.remove(name)
+
+    def _record(self, name: str, content: bytes) -> None:
+        for tries_left in reversed(range(TRIES)):
+            self.fence.check()
+            fault = self._put(name, content)
+            if fault is None:
+                return
+            if not tries_left:
+                raise fault
+
+    def _put(self, name: str, content: bytes) -> StoreFault | None:
+        """None where the record stands, whichever call has written it; else why it does not."""
+        fault: StoreFault = NotLanded(f"{self.store.path(name)} came and went while it was written.")
+        try:
+            if self.store.put_if_absent(name, content):
+                return None
+        except NotLanded as refused:
+            return refused
+        except MayHaveLanded as unknown:
+            fault = unknown
+        found = self.store.find(name)
+        if found is None or found == content:
+            return fault if found is None else None
+        raise RunFailed(
+            f"{self.store.path(name)} has been written by another driver, with other content than this one's: expected "
+            "to be the only one; this one stops, and the same command goes on from what is committed."
+        )
+
+    def _move(self, source: str, target: str) -> None:
+        def moved() -> bool:
+            return self.store.exists(target) and not self.store.exists(source)
+
+        _settle(lambda: self.store.publish(source, target), moved)
+
+    def _keep_snapshot(self, fragment: Fragment) -> None:
+        """The snapshot before is of no use now: no attempt goes on from there."""
+        before = self._snapshots.get(fragment.shard)
+        self._snapshots[fragment.shard] = fragment.snapshot
+        if before:
+            with suppress(StoreFault):
+                self.store.remove(f"{SNAPSHOTS}/{before}")
 
     def records(self) -> list[Fragment]:
         """Every commit record, in order."""
@@ -48,23 +115,29 @@ class Commits:
         return [Fragment.from_json(self.store.read(f"{COMMITS}/{name}").decode()) for name in names]
 
     def recover(self) -> Recovery:
-        """Brings the output in line with its records."""
+        """Brings the output in line with its records; in the end it removes the last leftovers as well."""
         published = [name for name in self.store.list("") if name.startswith("part-") and name.endswith(".parquet")]
         published += [f"{QUARANTINE}/{name}" for name in self.store.list(QUARANTINE) if name.startswith("part-")]
-        recovery = recover(self.records(), published, self.store.list(STAGED), self.store.list(SNAPSHOTS))
+        records = self.records()
+        recovery = recover(records, published, self.store.list(STAGED), self.store.list(SNAPSHOTS))
         for fragment in recovery.publish:
             self.publish(fragment)
         for name in recovery.remove:
+            self.fence.check()  # what nobody needs by an old listing, a successor may have made anew
             self.store.remove(name)
+        for folder in ("", "_slotcar", COMMITS):
+            self.store.sweep(folder)
+        self._snapshots = {record.shard: record.snapshot for record in records}
         return recovery
 
     def run_record(self) -> dict[str, Any] | None:
         """The output's run.json, or None."""
-        return json.loads(self.store.read(RUN)) if self.store.exists(RUN) else None
+        content = self.store.find(RUN)
+        return None if content is None else json.loads(content)
 
     def write_run_record(self, record: dict[str, Any]) -> None:
         """Replaces run.json."""
-        self.store.write(RUN, json.dumps(record, indent=1).encode())
+        self._write(RUN, json.dumps(record, indent=1).encode())
 
     def succeeded(self) -> bool:
         """True when the run in this output is finished."""
@@ -72,7 +145,11 @@ class Commits:
 
     def succeed(self) -> None:
         """The last write of a run."""
-        self.store.write(SUCCESS, b"")
+        self._write(SUCCESS, b"")
+
+    def _write(self, name: str, content: bytes) -> None:
+        self.fence.check()
+        _settle(lambda: self.store.write(name, content), lambda: self.store.find(name) == content)
 
     def check_foreign(self, run_id: str, identity: str) -> None:
         """Refuses an output that belongs to another run, or to nobody that we know. Raises `OutputRefused`."""
@@ -95,6 +172,7 @@ class Commits:
         First the mark of success and the records, so that no record ever names rows that are gone; run.json last, so
         that until then only this run, or one that overwrites, goes on here.
         """
+        self.fence.check()
         self.store.remove(SUCCESS)
         self.store.remove(f"{PLAN}/plan.json")  # says that the plan is whole
         for folder in (COMMITS, PLAN, STAGED, SNAPSHOTS, QUARANTINE, ""):
@@ -102,3 +180,19 @@ class Commits:
                 if folder or name.startswith("part-"):
                     self.store.remove(f"{folder}/{name}" if folder else name)
         self.store.remove(RUN)
+
+
+def _settle(act: Callable[[], None], landed: Callable[[], bool]) -> None:
+    """Does what may be done again until it has landed; the last fault is raised."""
+    for tries_left in reversed(range(TRIES)):
+        try:
+            return act()
+        except MayHaveLanded:
+            if landed():
+                return None
+            if not tries_left:
+                raise
+        except NotLanded:
+            if not tries_left:
+                raise
+    return None

@@ -88,9 +88,6 @@ class LocalStore:
         with _faults(MayHaveLanded, place, "published"):
             sync_folder(place.parent)
 
-    def rename(self, source: str, target: str) -> None:
-        self.publish(source, target)
-
     def remove(self, name: str) -> None:
         with (
             _faults(MayHaveLanded, self._root / name, "removed", REFUSALS),

@@ -1,24 +1,26 @@
 """One run, from a request to `_SUCCESS`.
 
 What it decides: the order of a run's stages, and that replicas import TensorFlow and compile while the plan is made.
-The same request on a broken run goes on from its commit records, on a finished one does nothing.
+The same request on a broken run goes on from its commit records, on a finished one does nothing. Whatever is written is
+written under the lock on the output; a driver that has lost it writes nothing more, not even that it failed.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from cluster.core.plan import PlanHead, choose_shard_rows, make_plan
 from cluster.core.scheduler import Scheduler
 from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
-from cluster.errors import TooManyBadRows
-from cluster.runtime.commits import PLAN, Commits
+from cluster.errors import LockLost, NotLanded, OutputRefused, RunFailed, TooManyBadRows
+from cluster.runtime.commits import PLAN, RUN, Commits
 from cluster.runtime.driver import Clock, Driver, Work
 from cluster.runtime.local_store import LocalStore
+from cluster.runtime.lock import Lock, held
 from cluster.runtime.pipeline import Counters
 from cluster.runtime.planning import make_inventory, read_plan, write_plan
 from cluster.runtime.progress import Progress, ProgressLine, progress_line
@@ -27,7 +29,7 @@ from cluster.runtime.ray_cluster import Cluster, Replicas, ray_cluster
 from cluster.runtime.record import Session, closing, opening, with_plan
 from cluster.runtime.replica_actor import ReplicaSpec, Sources, row_layout
 from lstm_core.contract import ModelContract
-from lstm_core.errors import EXIT_STOPPED
+from lstm_core.errors import EXIT_STOPPED, SlotcarError
 
 ARENA_BYTES = 256 << 20
 ARENA_ROWS_MAX = 8 << 20
@@ -60,19 +62,55 @@ def score(request: ScoreRequest, open_cluster: OpenCluster = ray_cluster) -> dic
     Raises `UsageError` where nothing was started, `RunFailed` where the same request resumes, `TooManyBadRows` where
     all is scored but `_SUCCESS` is withheld.
     """
-    commits = Commits(LocalStore(request.output.path))
-    if request.output.overwrite and not _is_same_unfinished(commits, request):
-        commits.clear()
-    commits.check_foreign(request.run_id, request.identity)
-    record = commits.run_record()
-    if record is not None and commits.succeeded():
+    store = LocalStore(request.output.path)
+    record = _finished(Commits(store), request)
+    if record is not None:
         return record
-    return _Run(request, commits).to_its_end(open_cluster)
+    with _lock(store, request.run_id) as lock:
+        commits = Commits(store, lock)
+        if request.output.overwrite and not _is_same_unfinished(commits, request):
+            commits.clear()
+        # Asked again: while this driver waited for the lock, another may have begun or finished.
+        commits.check_foreign(request.run_id, request.identity)
+        record = commits.run_record() if commits.succeeded() else None
+        return record or _Run(request, commits).to_its_end(open_cluster)
+
+
+def _finished(commits: Commits, request: ScoreRequest) -> dict[str, Any] | None:
+    """The record of a run with which nothing is left to do; refuses what is not ours, and touches nothing."""
+    record = commits.run_record()
+    if record is None or not request.output.overwrite:
+        commits.check_foreign(request.run_id, request.identity)
+    return record if commits.succeeded() and not request.output.overwrite else None
 
 
 def _is_same_unfinished(commits: Commits, request: ScoreRequest) -> bool:
     record = commits.run_record()
     return record is not None and record["identity"] == request.identity and not commits.succeeded()
+
+
+@contextmanager
+def _lock(store: LocalStore, run_id: str) -> Iterator[Lock]:
+    with ExitStack() as stack:
+        try:
+            lock = stack.enter_context(held(store, run_id))
+        except NotLanded as fault:
+            if store.exists(RUN):
+                raise
+            raise OutputRefused(f"output.path {store.root} cannot be written: {fault.__cause__}.") from fault
+        yield lock
+
+
+@contextmanager
+def _files_translated() -> Iterator[None]:
+    """Faults of files that are not the store's: the plan, the quarantine."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFailed(
+            f"Reading or writing files failed ({error}): mend the storage (space, permissions, connection); what is "
+            "committed stays, and the same command resumes the run."
+        ) from error
 
 
 class _Run:
@@ -82,6 +120,8 @@ class _Run:
         self._request, self._commits = request, commits
         self._clock = Clock()
         before = commits.run_record()
+        if before is not None:
+            before.pop("error", None)
         self._record = opening(request.run_id, request.identity, request.step, request.contract.fingerprint, before)
         self._head: PlanHead | None = None
         self._scheduler: Scheduler | None = None
@@ -118,7 +158,7 @@ class _Run:
             threads=max(1, int(cluster.cpus_per_replica)),
             gpu=cluster.gpus_per_replica > 0,
             checkpoint_s=cluster.checkpoint_s,
-            fence=0,
+            fence=self._commits.fence.number,
             arena_rows=min(fitting, max(ARENA_ROWS_MAX, 4 * piece_rows)),
             piece_rows=piece_rows,
             cache_bytes=CACHE_BYTES,
@@ -189,6 +229,7 @@ class _Run:
         head = self._head
         assert head is not None
         publish_bad_rows(self._commits, head, self._request.run, self._request.output)
+        self._commits.recover()
         record = self._close("done")
         bad, allowed = record["rows_quarantined"], self._request.quarantine_limit
         if record["rows_in"] and bad / record["rows_in"] > allowed:
@@ -206,14 +247,20 @@ class _Run:
     def _recorded(self) -> Iterator[None]:
         """Whatever ends the session, run.json says so, as far as the run had got."""
         try:
-            yield
-        except TooManyBadRows:
+            with _files_translated():
+                yield
+        except (TooManyBadRows, LockLost):
             raise
         except BaseException as error:
             if self._scheduler is not None:
-                stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == EXIT_STOPPED
-                self._commits.write_run_record(self._close("stopped" if stopped else "failed"))
+                with suppress(SlotcarError):  # the fault that ended the run is the one to tell
+                    self._commits.write_run_record(self._broken_off(error))
             raise
+
+    def _broken_off(self, error: BaseException) -> dict[str, Any]:
+        if isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == EXIT_STOPPED:
+            return self._close("stopped")
+        return {**self._close("failed"), "error": " ".join(str(error).split()) or type(error).__name__}
 
     def _close(self, status: str) -> dict[str, Any]:
         scheduler, head = self._scheduler, self._head

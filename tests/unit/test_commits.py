@@ -63,6 +63,7 @@ def session(store: Store, attempt: int) -> None:
         if (made.shard, made.index) not in committed:
             stage(store, made)
             commits.commit(made)
+    commits.recover()
     commits.succeed()
 
 
