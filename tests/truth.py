@@ -1,12 +1,13 @@
 """What the scores must be: each entity alone, unchunked, from zero state.
 
-Two outside truths. `expected` asks Keras, stateless, one entity at a time. `by_hand` is an independent NumPy model of one
-recurrent layer with a Dense head, written from the published equations and sharing no code with Keras or with us.
+Two outside truths. `expected` asks Keras, stateless, one entity at a time. `by_hand` is an independent NumPy model of
+one recurrent layer with a Dense head, written from the published equations and sharing no code with Keras or with us.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def expected(model: Any, table: Any, contract: ModelContract) -> Array:
     reference, arrays, parts = Reference(model), arrays_of(table, contract), []
     entity = table.column("entity").to_numpy(zero_copy_only=False)
     borders = [0, *(np.flatnonzero(entity[1:] != entity[:-1]) + 1), len(entity)]
-    for start, stop in zip(borders[:-1], borders[1:], strict=True):
+    for start, stop in pairwise(borders):
         parts.append(np.concatenate(reference.score([array[start:stop] for array in arrays]), axis=-1))
     return np.concatenate(parts)
 

@@ -28,6 +28,8 @@ from cluster.runtime.quarantine import LostShards, publish_bad_rows
 from cluster.runtime.ray_cluster import Cluster, Replicas, ray_cluster
 from cluster.runtime.record import Session, closing, opening, with_plan
 from cluster.runtime.replica_actor import ReplicaSpec, Sources, row_layout
+from cluster.runtime.request_file import RequestFile, write_request
+from cluster.runtime.store import Store
 from lstm_core.contract import ModelContract
 from lstm_core.errors import EXIT_STOPPED, SlotcarError
 
@@ -51,18 +53,22 @@ class ScoreRequest:
     output: OutputSettings
     cluster: ClusterSettings
     quarantine_limit: float
+    model_path: str = ""  # where `model` was read, for audits
 
 
 OpenCluster = Callable[[ClusterSettings], AbstractContextManager[Cluster]]
+OpenStore = Callable[[str], Store]
 
 
-def score(request: ScoreRequest, open_cluster: OpenCluster = ray_cluster) -> dict[str, Any]:
+def score(
+    request: ScoreRequest, open_cluster: OpenCluster = ray_cluster, open_store: OpenStore = LocalStore
+) -> dict[str, Any]:
     """Runs `request` to its end and returns its run.json.
 
     Raises `UsageError` where nothing was started, `RunFailed` where the same request resumes, `TooManyBadRows` where
     all is scored but `_SUCCESS` is withheld.
     """
-    store = LocalStore(request.output.path)
+    store = open_store(request.output.path)
     record = _finished(Commits(store), request)
     if record is not None:
         return record
@@ -90,7 +96,7 @@ def _is_same_unfinished(commits: Commits, request: ScoreRequest) -> bool:
 
 
 @contextmanager
-def _lock(store: LocalStore, run_id: str) -> Iterator[Lock]:
+def _lock(store: Store, run_id: str) -> Iterator[Lock]:
     with ExitStack() as stack:
         try:
             lock = stack.enter_context(held(store, run_id))
@@ -166,7 +172,7 @@ class _Run:
 
     def _plan(self, cluster: Cluster, line: ProgressLine) -> None:
         begin = time.perf_counter()
-        store = LocalStore(self._request.output.path)
+        store = self._commits.store
         folder = store.path(PLAN)
         # A plan without run.json is left of a session that died before its first record, perhaps with other settings.
         there = self._commits.run_record() is not None and store.exists(f"{PLAN}/plan.json")
@@ -190,6 +196,7 @@ class _Run:
         assert head is not None
         self._commits.prepare()
         self._commits.write_run_record(with_plan(self._record, head))
+        write_request(self._commits.store, RequestFile.of(request))
         recovery = self._commits.recover()
         self._rows_before = sum(fragment.rows for fragment in self._commits.records())
         scheduler = Scheduler(
@@ -200,7 +207,7 @@ class _Run:
             committed=recovery.committed,
         )
         self._scheduler = scheduler
-        replicas.begin(Sources(LocalStore(request.output.path).path(PLAN), tuple(file.path for file in head.files)))
+        replicas.begin(Sources(self._commits.store.path(PLAN), tuple(file.path for file in head.files)))
         shards = {shard.index: shard for shard in head.shards}
         Driver(Work(shards, self._lost_shards(head).stage), scheduler, replicas, self._commits, self._clock).run(
             lambda: line.show(self._progress(replicas.counters))

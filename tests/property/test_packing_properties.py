@@ -1,4 +1,4 @@
-"""Packing, for any series: every row once, in order, in one slot, reset once, and no slot empty while a series waits."""
+"""Packing, for any series: every row once, in order, in one slot, reset once; no slot empty while a series waits."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,12 +38,12 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
+def bench() -> Bench:
     blob = save(FIT["lstm"]())
     contract = read_contract(blob, name="lstm")
     table = table_for(contract)
     replica = StatefulReplica(blob, StepShape(SLOTS, CHUNK))
-    yield Bench(replica, arrays_of(table, contract), expected(blob, table, contract))
+    return Bench(replica, arrays_of(table, contract), expected(blob, table, contract))
 
 
 def test_without_a_bug_the_truth_test_passes(bench: Bench) -> None:
