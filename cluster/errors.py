@@ -45,3 +45,7 @@ class TooManyBadRows(SlotcarError):
     """Scored, but more rows in quarantine than allowed."""
 
     exit_code = EXIT_QUARANTINE
+
+
+class AuditFailed(SlotcarError):
+    """A run's output is not what its records and its input say, or the run is not done."""

@@ -85,6 +85,22 @@ def train(config: ConfigPath, set_: Overrides = None, address: Address = None, a
 
 
 @app.command()
+def verify(
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="The folder that output.path of a run names.")],
+    rescore: Annotated[
+        int, typer.Option("--rescore", metavar="N", min=0, help="Scores N entities again, alone and unchunked.")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Audits a run's output: rows, checksums, order, exactly once."""
+    from jobs import verify as job
+
+    found = job.run(output, rescore)
+    _show(found, as_json)
+    job.expect_holds(found)
+
+
+@app.command()
 def demo(
     folder: Annotated[str, typer.Option("--folder", help="Where the demo writes its files.")] = "slotcar-demo",
     replicas: Annotated[int, typer.Option("--replicas", min=1, help="Replicas to score with.")] = 2,

@@ -51,6 +51,7 @@ def request_of(config: Config) -> ScoreRequest:
         output=output,
         cluster=config.cluster_settings(),
         quarantine_limit=config.faults.quarantine_limit,
+        model_path=config.model.path,
     )
 
 

@@ -1,0 +1,213 @@
+"""The audit of a run from storage alone: reads the plan, the records, the output and the input's keys, and compares.
+
+What it decides: in which order things are read, so that an audit beside a running driver sees nothing that is not
+committed. It believes no record: it counts rows, takes checksums, and finds every scored row's place in the input
+again. Memory follows a shard, the entities' keys and one batch of rows. It writes nothing and mends nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cluster.core.audit import (
+    CLOSED,
+    MEANINGS,
+    Check,
+    End,
+    Tallies,
+    audit_end,
+    audit_files,
+    audit_records,
+    audit_totals,
+)
+from cluster.core.commit import COMMITS, QUARANTINE, STAGED, SUCCESS, Fragment
+from cluster.core.ledger import Coverage
+from cluster.core.plan import PlanHead, Shard
+from cluster.errors import InputBroken, OutputRefused, RunFailed, StoreFault
+from cluster.runtime.audit_coverage import audit_coverage, audit_entities
+from cluster.runtime.audit_rows import ShardRows, rows_in_file
+from cluster.runtime.audit_shard import UNREADABLE, ShardAudit
+from cluster.runtime.commits import PLAN, RUN
+from cluster.runtime.planning import read_bad, read_plan, read_segments
+from cluster.runtime.request_file import RequestFile, read_request
+from cluster.runtime.rowgroups import RowGroups, first_line
+from cluster.runtime.source import check_unchanged
+from cluster.runtime.store import Store
+
+CACHE_BYTES = 64 << 20
+BAD_ROWS = "rows-without-key-"  # how quarantine's own file begins
+
+
+@dataclass(frozen=True)
+class ScoredEntity:
+    """An entity that has scores: where it is, and how many."""
+
+    shard: int
+    entity: int  # ordinal in the shard
+    rows: int
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found; `done` are the shards that are wholly committed."""
+
+    run: dict[str, Any]  # run.json
+    checks: tuple[Check, ...]
+    done: tuple[Shard, ...]
+    longest: ScoredEntity | None  # of the shards that are done
+    shortest: ScoredEntity | None
+    records: dict[int, list[Fragment]]  # of each shard
+    head: PlanHead | None
+
+
+def audit(store: Store) -> Audit:
+    """Audits the run in a store.
+
+    Raises OutputRefused where there is no run, RunFailed where its plan, its request or run.json cannot be read.
+    """
+    return _Audit(store, read_run(store)).to_its_end()
+
+
+def read_run(store: Store) -> dict[str, Any]:
+    """run.json. Raises OutputRefused where there is none, RunFailed where it cannot be read."""
+    content = store.find(RUN)
+    if content is None:
+        raise OutputRefused(
+            f"{store.root} holds no run: there is no {RUN} in it; give the folder that output.path of a run names."
+        )
+    try:
+        run = json.loads(content)
+    except ValueError as error:
+        raise RunFailed(f"{store.path(RUN)} cannot be read: {first_line(error)}; put the file back.") from error
+    if not isinstance(run, dict):
+        raise RunFailed(f"{store.path(RUN)} is no record of a run: expected a JSON object; put the file back.")
+    return run
+
+
+def locate(store: Store, run: dict[str, Any], name: str, staged: str | None) -> str | None:
+    """Where a recorded file lies: in the output, or, while a run is not closed, still where it was staged."""
+    if store.exists(name):
+        return store.path(name)
+    waiting = f"{STAGED}/{staged}"
+    if run.get("status") not in CLOSED and staged and store.exists(waiting):
+        return store.path(waiting)
+    return store.path(name) if store.exists(name) else None  # it may have been published just now
+
+
+class _Audit:
+    """One audit under way."""
+
+    def __init__(self, store: Store, run: dict[str, Any]) -> None:
+        self._store, self._run = store, run
+        self._tallies = Tallies()
+        self._done: list[Shard] = []
+        self._longest: ScoredEntity | None = None
+        self._shortest: ScoredEntity | None = None
+
+    def to_its_end(self) -> Audit:
+        """Every check but that of the scores."""
+        store, tallies = self._store, self._tallies
+        # Files first, records next: what is published in between has a record that is read.
+        present = [name for name in store.list("") if name.endswith(".parquet")]
+        quarantined = [f"{QUARANTINE}/{name}" for name in store.list(QUARANTINE) if name.endswith(".parquet")]
+        records = self._read_records()
+        head = None
+        of_shard: dict[int, list[Fragment]] = {}
+        if store.exists(f"{PLAN}/plan.json"):
+            head = read_plan(store.path(PLAN), check_files=False)
+            of_shard = audit_records(tallies["records"], len(head.shards), records)
+            self._audit_rows(head, of_shard, read_request(store))
+            self._audit_bad_rows(head, quarantined)
+            for name in MEANINGS.keys() - {"scores"}:
+                tallies[name].count(0)  # in the report, also where there was nothing to look at
+            audit_totals(tallies["totals"], head, records, self._run)
+        named = {name for record in records for _, name in record.moves()}
+        named |= {name for name in quarantined if head and head.rows_bad and _is_of_bad_rows(name)}
+        audit_files(tallies["files"], [*present, *quarantined], named)
+        shards = len(head.shards) if head else 0
+        end = End(str(self._run.get("status")), shards, len(self._done), store.exists(SUCCESS))
+        audit_end(tallies["finished"], end)
+        return Audit(self._run, tallies.close(), tuple(self._done), self._longest, self._shortest, of_shard, head)
+
+    def _read_records(self) -> list[Fragment]:
+        records, tally = [], self._tallies["records"]
+        for name in [name for name in self._store.list(COMMITS) if name.endswith(".json")]:
+            tally.count()
+            try:
+                record = Fragment.from_json(self._store.read(f"{COMMITS}/{name}").decode())
+            except (StoreFault, ValueError, TypeError) as error:
+                tally.fail(f"{COMMITS}/{name} cannot be read: {first_line(error)}")
+                continue
+            if record.record_name != f"{COMMITS}/{name}":
+                tally.fail(f"{COMMITS}/{name} says that it is {record.record_name}")
+                continue
+            records.append(record)
+        return records
+
+    def _audit_rows(self, head: PlanHead, of_shard: dict[int, list[Fragment]], request: RequestFile | None) -> None:
+        tally, store = self._tallies["input"], self._store
+        tally.count(len(head.files))
+        try:
+            check_unchanged(head)
+        except InputBroken as error:
+            tally.fail(str(error).rstrip("."))
+        groups = RowGroups(tuple(file.path for file in head.files), (*head.entity, *head.time), cache_bytes=CACHE_BYTES)
+        coverage, keys = Coverage(), []
+        for shard in head.shards:
+            segments = read_segments(store.path(PLAN), shard.index)
+            rows = ShardRows(groups, head, shard, segments)
+            coverage.add(rows.file, rows.start, rows.count)
+            keys.append(rows.keys)
+            if shard.index in of_shard:
+                self._audit_shard(shard, ShardAudit(self._tallies, rows, shard.index), of_shard[shard.index])
+        audit_entities(self._tallies["order"], keys)
+        settings = request.input if request is not None else None
+        try:
+            audit_coverage(self._tallies["exactly once"], head, coverage, read_bad(store.path(PLAN)), settings)
+        except InputBroken as error:
+            tally.fail(str(error).rstrip("."))
+
+    def _audit_shard(self, shard: Shard, audit: ShardAudit, records: list[Fragment]) -> None:
+        for record in records:
+            if record.file is not None:
+                audit.fragment(record, locate(self._store, self._run, record.file, record.staged))
+            if record.quarantine_file is not None:
+                name = f"{QUARANTINE}/{record.quarantine_file}"
+                audit.quarantine(record, locate(self._store, self._run, name, record.quarantine_staged))
+        done = records[-1].final
+        audit.close(done=done, entities_recorded=sum(record.entities for record in records))
+        if done:
+            self._done.append(shard)
+            self._remember(shard.index, audit.ledger.scored)
+
+    def _remember(self, shard: int, scored: Any) -> None:
+        known = np.flatnonzero(scored)
+        if not len(known):
+            return
+        most, least = known[np.argmax(scored[known])], known[np.argmin(scored[known])]
+        if self._longest is None or scored[most] > self._longest.rows:
+            self._longest = ScoredEntity(shard, int(most), int(scored[most]))
+        if self._shortest is None or scored[least] < self._shortest.rows:
+            self._shortest = ScoredEntity(shard, int(least), int(scored[least]))
+
+    def _audit_bad_rows(self, head: PlanHead, quarantined: list[str]) -> None:
+        """The rows without an entity or a time have a file of their own, written when all else is committed."""
+        tally = self._tallies["quarantine"]
+        if not head.rows_bad or self._run.get("status") not in CLOSED:
+            return
+        mine = [name for name in quarantined if _is_of_bad_rows(name)]
+        if not tally.expect(len(mine) == 1, f"{QUARANTINE}/{BAD_ROWS}*.parquet are {len(mine)} files, expected 1"):
+            return
+        try:
+            rows = rows_in_file(self._store.path(mine[0]))
+        except UNREADABLE as error:
+            return tally.fail(f"{mine[0]} cannot be read: {first_line(error)}")
+        tally.expect(rows == head.rows_bad, f"{mine[0]} holds {rows:,} rows, but the plan found {head.rows_bad:,}")
+
+
+def _is_of_bad_rows(name: str) -> bool:
+    return name.startswith(f"{QUARANTINE}/{BAD_ROWS}")

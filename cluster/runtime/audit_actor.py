@@ -1,0 +1,113 @@
+"""The audit's actor: scores single entities again, alone, unchunked and from zero state.
+
+What it decides: that TensorFlow is imported here and not in the process that audits, and that of an entity with more
+than `ROWS_MAX` rows only the first are scored: no score looks ahead, so they are the same. It reads and encodes rows as
+a run does; the scores come from `lstm_core.reference`, which shares nothing with the step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+from numpy.typing import NDArray
+
+from cluster.core.plan import Shard
+from cluster.core.settings import ClusterSettings, InputSettings
+from cluster.runtime.blocks import BlockReader
+from cluster.runtime.encode import Encoder, LastKnown
+from cluster.runtime.outcomes import task_value
+from cluster.runtime.planning import read_segments
+from cluster.runtime.replica_actor import row_layout
+from cluster.runtime.session import connected
+from lstm_core.contract import ModelContract
+
+if TYPE_CHECKING:
+    from lstm_core.reference import Reference
+
+Scores = NDArray[np.float32]  # (row, score)
+
+ROWS_MAX = 1_000_000  # of one entity: the reference holds them all at once
+CACHE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class AuditSpec:
+    """What the actor must know to score entities of a run."""
+
+    contract: ModelContract
+    input: InputSettings
+    plan_folder: str
+    files: tuple[str, ...]  # of the plan
+    rows_max: int = ROWS_MAX
+
+
+Rescore = Callable[[Shard, Sequence[int]], list[Scores]]  # (shard, ordinals of entities in it) -> the scores of each
+OpenRescore = Callable[[AuditSpec, bytes], AbstractContextManager[Rescore]]
+
+
+class AuditActor:
+    """One model, called on one entity at a time."""
+
+    def __init__(self, spec: AuditSpec, model: bytes) -> None:
+        self._spec = spec
+        self._model = model
+        self._reference: Reference | None = None
+        settings = replace(spec.input, keep=(), target=())
+        encoder = Encoder(settings, spec.contract.inputs)
+        self._reader = BlockReader(settings, encoder, spec.files, piece_rows=spec.rows_max, cache_bytes=CACHE_BYTES)
+
+    def rescore(self, shard: Shard, entities: Sequence[int]) -> list[Scores]:
+        """Scores of entities of a shard, given by their ordinals; raises ModelRefused, InputBroken or RunFailed."""
+        reference, segments = self._load(), read_segments(self._spec.plan_folder, shard.index)
+        return [self._score(reference, shard, _of_entity(segments, entity)) for entity in entities]
+
+    def _load(self) -> Reference:
+        if self._reference is None:  # not in the constructor, where a refusal would look like the actor's death
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+            from lstm_core.reference import Reference
+
+            self._reference = Reference(self._model)
+        return self._reference
+
+    def _score(self, reference: Reference, shard: Shard, segments: Any) -> Scores:
+        rows = int(pc.sum(segments.column("row_count")).as_py())
+        # As a streamed shard it is read up to `rows_max`; one that must be sorted is small and read whole.
+        streamed = rows > self._spec.rows_max and bool(pc.all(segments.column("sorted")).as_py())
+        alone = Shard(shard.index, 1, rows, rows, streamed)
+        block = next(iter(self._reader.blocks(alone, segments)))
+        arrays = [np.empty((block.rows, *shape), dtype) for shape, dtype in row_layout(self._spec.contract).inputs]
+        self._reader.encode(block, arrays, None, LastKnown())
+        scored = min(int(block.lengths[0]), self._spec.rows_max)
+        if scored == 0:
+            return np.zeros((0, self._spec.contract.score_values), np.float32)
+        outputs = reference.score([array[:scored] for array in arrays])
+        return np.concatenate(outputs, axis=-1).astype(np.float32)
+
+
+def _of_entity(segments: Any, entity: int) -> Any:
+    return segments.filter(pc.equal(segments.column("entity"), pa.scalar(entity, pa.int64())))
+
+
+@contextmanager
+def ray_rescore(spec: AuditSpec, model: bytes) -> Iterator[Rescore]:
+    """An actor on an embedded cluster, for the length of an audit."""
+    with connected(ClusterSettings(replicas=1)):
+        remote = ray.remote(AuditActor).options(num_cpus=1, max_restarts=0, max_task_retries=0)
+        actor: Any = remote.remote(spec, model)
+
+        def rescore(shard: Shard, entities: Sequence[int]) -> list[Scores]:
+            found: list[Scores] = task_value(actor.rescore.remote(shard, list(entities)), remedy="run verify again")
+            return found
+
+        try:
+            yield rescore
+        finally:
+            ray.kill(actor)

@@ -1,0 +1,96 @@
+"""Whether the plan has taken each row of the input once: in one shard, or skipped, or without an entity or a time.
+
+What it decides: how a row that no shard has taken is excused. The plan's list of bad rows names it, or its time, read
+again, lies outside `since` and `until`; where the run's request is not kept, their number must do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.core.audit import Tally
+from cluster.core.inventory import describe_entity
+from cluster.core.ledger import Coverage, inside
+from cluster.core.plan import PlanHead
+from cluster.core.settings import InputSettings
+from cluster.core.times import Flags, Ordinals, as_plain, ordinals, parse_bound
+from cluster.runtime.audit_rows import BATCH_ROWS
+from cluster.runtime.rowgroups import RowGroups
+
+
+def audit_coverage(tally: Tally, head: PlanHead, coverage: Coverage, bad: Any, settings: InputSettings | None) -> None:
+    """Checks the rows behind the shards'; `bad` is the plan's table of bad rows. Raises InputBroken."""
+    twice, left = coverage.close(np.array([file.rows for file in head.files], np.int64))
+    if len(twice):
+        tally.fail(f"{_place(head, twice[0])} are in two shards", int((twice[:, 2] - twice[:, 1]).sum()))
+    rows_left = int((left[:, 2] - left[:, 1]).sum())
+    tally.count(rows_left)
+    if rows_left != head.rows_skipped + head.rows_bad:
+        tally.fail(
+            f"the plan says {head.rows_skipped:,} rows are skipped and {head.rows_bad:,} are bad, but {rows_left:,} "
+            "are in no shard"
+        )
+    file, row = _bad_places(head, bad)
+    stray = np.flatnonzero(~inside(left, file, row))
+    if len(stray):
+        tally.fail(f"{head.files[int(file[stray[0]])].path}, row {row[stray[0]]}, is bad and in a shard", len(stray))
+    if head.rows_skipped and settings is not None:
+        _audit_skipped(tally, head, left, (file, row), settings)
+
+
+def audit_entities(tally: Tally, keys: Sequence[Any]) -> None:
+    """Checks that no entity is in two shards, given the keys (entity, entity columns) of each."""
+    table = pa.concat_tables(keys) if keys else pa.table({})
+    if table.num_rows == 0:
+        return
+    tally.count(table.num_rows)
+    counted = table.group_by(table.column_names).aggregate([([], "count_all")])
+    again = np.flatnonzero(counted.column("count_all").to_numpy() > 1)
+    if len(again):
+        name = describe_entity(counted.select(table.column_names), int(again[0]))
+        tally.fail(f"entity {name} is in more than one shard", len(again))
+
+
+def _bad_places(head: PlanHead, bad: Any) -> tuple[Ordinals, Ordinals]:
+    number = {file.path: index for index, file in enumerate(head.files)}
+    names = bad.column("file").combine_chunks().dictionary_encode()
+    files = np.array([number.get(path, -1) for path in names.dictionary.to_pylist()], np.int64)
+    return files[names.indices.to_numpy()], bad.column("row").to_numpy().astype(np.int64)
+
+
+def _audit_skipped(
+    tally: Tally, head: PlanHead, left: Ordinals, bad: tuple[Ordinals, Ordinals], settings: InputSettings
+) -> None:
+    """Every row that is in no shard and not bad lies outside since and until. Reads whole files: gaps may be many."""
+    groups = RowGroups(tuple(file.path for file in head.files), (head.time[0],), cache_bytes=0)
+    for file in np.unique(left[:, 0]).tolist():
+        gaps = left[slice(*np.searchsorted(left[:, 0], [file, file + 1]))]
+        bad_rows = bad[1][bad[0] == file]
+        for low in range(int(gaps[0, 1]), int(gaps[-1, 2]), BATCH_ROWS):
+            rows = np.arange(low, min(low + BATCH_ROWS, int(gaps[-1, 2])))
+            asked = inside(gaps, np.full_like(rows, file), rows) & ~np.isin(rows, bad_rows)
+            if asked.any():
+                times = as_plain(groups.rows(file, low, low + len(rows)).column(0))
+                asked &= ~_outside(times, settings)
+            if asked.any():
+                row = int(rows[asked][0])
+                path = head.files[file].path
+                tally.fail(f"{path}, row {row}, is in no shard, but its time was asked for", int(asked.sum()))
+
+
+def _outside(times: Any, settings: InputSettings) -> Flags:
+    moment, valid = ordinals(times, first=True)
+    outside = np.zeros(len(moment), np.bool_)
+    if settings.since is not None:
+        outside |= moment < parse_bound(settings.since, times.type, setting="input.since")
+    if settings.until is not None:
+        outside |= moment >= parse_bound(settings.until, times.type, setting="input.until")
+    return outside & valid
+
+
+def _place(head: PlanHead, part: Ordinals) -> str:
+    return f"rows {part[1]} to {part[2] - 1} of {head.files[int(part[0])].path}"

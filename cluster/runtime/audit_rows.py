@@ -1,0 +1,143 @@
+"""Rows for an audit: the input's keys and times again, and the output's rows batch by batch.
+
+What it decides: that both come in one form, so that they can be compared, and that memory follows a shard, or a batch
+where one entity is the shard. Its way to the input's rows is not the run's: it knows the plan's segments, and sorts
+for itself what the plan says is out of order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cluster.core.inventory import describe_entity
+from cluster.core.ledger import number_entities
+from cluster.core.plan import PlanHead, Shard, entity_keys
+from cluster.core.times import Flags, Ordinals, table_ordinals
+from cluster.errors import InputBroken
+from cluster.runtime.checksum import canonical
+from cluster.runtime.rowgroups import RowGroups
+
+BATCH_ROWS = 131_072
+
+
+class ShardRows:
+    """The rows of one shard as the input holds them, numbered in the order in which the output should have them."""
+
+    def __init__(self, groups: RowGroups, head: PlanHead, shard: Shard, segments: Any) -> None:
+        self._groups, self._head, self._shard = groups, head, shard
+        self.time = head.time
+        names = ("entity", "file", "row_start", "row_count")
+        self.entity, self.file, self.start, self.count = (segments.column(name).to_numpy() for name in names)
+        first = np.flatnonzero(np.append(True, self.entity[1:] != self.entity[:-1]))
+        self.keys = shard_keys(segments)
+        self.entity_rows = np.add.reduceat(self.count, first).astype(np.int64)
+        self._begin = np.cumsum(self.entity_rows) - self.entity_rows  # (entity,) its first row
+        self._ends = np.cumsum(self.count)  # (segment,)
+        self._sorted = segments.column("sorted").to_numpy(zero_copy_only=False)
+        self._whole: Any = None
+
+    def times(self, entity: Ordinals, position: Ordinals) -> Any:
+        """The times (row, time columns) of rows of this shard. Raises InputBroken where the input has changed."""
+        rows = self._begin[entity] + position
+        if not self._shard.streamed:
+            self._whole = self._whole if self._whole is not None else self._in_time(self._read(0, int(self._ends[-1])))
+            return self._whole.take(pa.array(rows))
+        low = int(rows.min(initial=int(self._ends[-1])))
+        return self._read(low, int(rows.max(initial=low - 1)) + 1).take(pa.array(rows - low))
+
+    def _read(self, low: int, high: int) -> Any:
+        """The times of rows low..high in the plan's order; their keys are checked on the way."""
+        first, last = np.searchsorted(self._ends, [low, max(low, high - 1)], side="right")
+        part = slice(int(first), int(last) + 1)
+        begin = self._ends[part] - self.count[part]
+        skipped = np.maximum(low - begin, 0)
+        start = self.start[part] + skipped
+        stop = self.start[part] + np.minimum(high - begin, self.count[part])
+        wanted = (*self._head.entity, *self._head.time)
+        parts = [select(self._groups.rows(*place), wanted) for place in _joined(self.file[part], start, stop)]
+        _check_alike(parts)
+        table = pa.concat_tables(parts)
+        self._check_keys(table.select(list(self._head.entity)), np.repeat(self.entity[part], stop - start), low)
+        return table.select(list(self._head.time)).combine_chunks()
+
+    def _check_keys(self, keys: Any, entity: Ordinals, low: int) -> None:
+        if not keys.schema.equals(self.keys.schema):
+            raise InputBroken(f"The input's entity columns are {_types(keys)}, but the plan has {_types(self.keys)}.")
+        wrong = np.flatnonzero(number_entities(self.keys, keys) != entity)
+        if len(wrong):
+            row = int(wrong[0])
+            path, place = self._locate(low + row)
+            raise InputBroken(
+                f"{path}, row {place}, is of entity {describe_entity(keys, row)}, but the plan has "
+                f"{describe_entity(self.keys, int(entity[row]))} there: the input has changed since."
+            )
+
+    def _locate(self, row: int) -> tuple[str, int]:
+        segment = int(np.searchsorted(self._ends, row, side="right"))
+        into = row - int(self._ends[segment] - self.count[segment])
+        return self._head.files[int(self.file[segment])].path, int(self.start[segment]) + into
+
+    def _in_time(self, times: Any) -> Any:
+        """The whole shard's times, those of entities that the plan calls unsorted in order; equal ones keep theirs."""
+        if self._sorted.all():
+            return times
+        entity = np.repeat(self.entity, self.count)
+        moments = [np.where(np.repeat(self._sorted, self.count), 0, column) for column in table_ordinals(times)]
+        return times.take(pa.array(np.lexsort((*reversed(moments), entity))))
+
+
+def rows_in_file(path: str) -> int:
+    """Rows of a Parquet file, all of them read. Raises OSError or pa.ArrowException where it cannot be."""
+    return sum(batch.num_rows for batch in batches(path))
+
+
+def _joined(file: Ordinals, start: Ordinals, stop: Ordinals) -> list[tuple[int, int, int]]:
+    """(file, start, stop) of segments, neighbours joined: a few are left of very many."""
+    breaks = (file[1:] != file[:-1]) | (start[1:] != stop[:-1])
+    begin, end = np.flatnonzero(np.append(True, breaks)), np.flatnonzero(np.append(breaks, True))
+    return [(int(file[b]), int(start[b]), int(stop[e])) for b, e in zip(begin, end, strict=True)]
+
+
+def _check_alike(parts: Sequence[Any]) -> None:
+    for part in parts[1:]:
+        if not part.schema.equals(parts[0].schema):
+            raise InputBroken(f"The input's keys are {_types(part)} in one place and {_types(parts[0])} in another.")
+
+
+def shard_keys(segments: Any) -> Any:
+    """The keys (entity, entity columns) of a shard's entities, by ordinal, in their canonical form."""
+    entity = segments.column("entity").to_numpy()
+    first = np.flatnonzero(np.append(True, entity[1:] != entity[:-1]))
+    keys = entity_keys(segments)
+    return select(keys.take(pa.array(first)), keys.column_names)
+
+
+def select(table: Any, names: Sequence[str]) -> Any:
+    """Some columns in their canonical form; raises KeyError for one that is not there."""
+    return pa.table([canonical(table.column(name)) for name in names], names=list(names))
+
+
+def differing(left: Any, right: Any) -> Flags:
+    """Which rows (row,) of two pa.Tables of equal length are not the same; a null is the same as nothing."""
+    differ = np.zeros(left.num_rows, np.bool_)
+    for ours, theirs in zip(left.columns, right.columns, strict=True):
+        same = pc.fill_null(pc.equal(ours, theirs), False)
+        differ |= ~same.to_numpy()
+    return differ
+
+
+def batches(path: str, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """A Parquet file's rows in pa.RecordBatches. Raises OSError or pa.ArrowException where it cannot be read."""
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        names = None if columns is None else list(columns)
+        yield from file.iter_batches(batch_size=BATCH_ROWS, columns=names, use_threads=False)
+
+
+def _types(table: Any) -> str:
+    return ", ".join(f"{field.name}: {field.type}" for field in table.schema)

@@ -1,0 +1,188 @@
+"""The audit of one shard: its fragments and quarantine files, in order, against the input's rows.
+
+What it decides: what a broken file means. A file that cannot be read, or whose columns are others, is one failure of
+the check that is named after it; its rows count as absent, and the checks that come after say so. Leaves to its caller
+which files belong to the shard.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cluster.core.audit import Tallies
+from cluster.core.commit import Fragment
+from cluster.core.inventory import describe_entity
+from cluster.core.ledger import Ledger, TimeOrder, number_entities
+from cluster.core.times import Ordinals, as_plain
+from cluster.errors import InputBroken
+from cluster.runtime.audit_rows import ShardRows, batches, differing, select
+from cluster.runtime.checksum import RowChecksum
+from cluster.runtime.rowgroups import first_line
+
+UNREADABLE = (OSError, KeyError, pa.ArrowException)
+
+
+@dataclass
+class _Found:
+    """What a fragment's file holds, as far as it was read."""
+
+    checksum: RowChecksum = field(default_factory=RowChecksum)
+    rows: int = 0
+    time_min: Any = None
+    time_max: Any = None
+
+    def add(self, batch: Any, time: str) -> None:
+        self.checksum.add(batch)
+        self.rows += batch.num_rows
+        bounds = pc.min_max(as_plain(batch.column(time)))
+        low, high = bounds["min"].as_py(), bounds["max"].as_py()
+        if low is not None:
+            self.time_min = low if self.time_min is None else min(low, self.time_min)
+            self.time_max = high if self.time_max is None else max(high, self.time_max)
+
+    def differences(self, record: Fragment) -> str:
+        """How the record tells it otherwise; empty where it does not."""
+        told = {
+            "rows": (self.rows, record.rows),
+            "checksum": (self.checksum.hexdigest(), record.checksum),
+            "earliest time": (str(self.time_min), record.time_min),
+            "latest time": (str(self.time_max), record.time_max),
+        }
+        return "; ".join(f"{name} {here}, recorded {there}" for name, (here, there) in told.items() if here != there)
+
+
+class ShardAudit:
+    """Takes a shard's records in order."""
+
+    def __init__(self, tallies: Tallies, rows: ShardRows, shard: int) -> None:
+        self._tallies, self._rows, self._shard = tallies, rows, shard
+        self._order = TimeOrder()
+        self._fragments = 0  # those that have rows
+        self._input_is_broken = False
+        self.ledger = Ledger(rows.entity_rows)
+
+    def fragment(self, record: Fragment, path: str | None) -> None:
+        """A fragment's file, None where there is none: whole, as recorded, and its rows those of the input."""
+        tally, found = self._tallies["fragments"], _Found()
+        if not tally.expect(path is not None, f"{record.file} is not there, but {record.record_name} names it"):
+            return
+        assert path is not None
+        try:
+            for batch in batches(path):
+                self._place(batch, record, found.rows)
+                found.add(batch, self._rows.time[0])
+        except UNREADABLE as error:
+            return tally.fail(f"{record.file} cannot be read as its record says: {first_line(error)}")
+        differences = found.differences(record)
+        if differences:
+            tally.fail(f"{record.file} does not hold the rows that {record.record_name} names: {differences}")
+        self._fragments += 1
+
+    def quarantine(self, record: Fragment, path: str | None) -> None:
+        """A quarantine file, None where there is none."""
+        tally, name = self._tallies["quarantine"], record.quarantine_file
+        if not tally.expect(path is not None, f"_quarantine/{name} is not there, but {record.record_name} names it"):
+            return
+        try:
+            table = pq.read_table(path, use_threads=False, partitioning=None)
+            entity = self._number(table)
+            rows = table.column("rows").to_numpy().astype(np.int64)
+        except UNREADABLE as error:
+            return tally.fail(f"_quarantine/{name} cannot be read: {first_line(error)}")
+        here, recorded = (int(rows.sum()), table.num_rows), (record.rows_quarantined, record.entities_quarantined)
+        if here != recorded:
+            tally.fail(
+                f"_quarantine/{name} holds {here[0]:,} rows of {here[1]:,} entities, but {record.record_name} names "
+                f"{recorded[0]:,} of {recorded[1]:,}"
+            )
+        np.add.at(self.ledger.quarantined, entity[entity >= 0], rows[entity >= 0])
+        self._expect_known(entity, table, f"_quarantine/{name}", 0)
+
+    def close(self, *, done: bool, entities_recorded: int) -> None:
+        """After the shard's last record: every row once, or, of a shard that is not done, none twice."""
+        ledger, tally = self.ledger, self._tallies["exactly once"]
+        tally.count(int(ledger.entity_rows.sum()) if done else int(ledger.scored.sum()))
+        wrong = np.flatnonzero(ledger.left != 0 if done else ledger.left < 0)
+        if len(wrong):
+            entity = int(wrong[0])
+            tally.fail(
+                f"entity {self._name(entity)} has {ledger.entity_rows[entity]:,} rows in the input, but "
+                f"{ledger.scored[entity]:,} in scores and {ledger.quarantined[entity]:,} in quarantine",
+                int(np.abs(ledger.left[wrong]).sum()),
+            )
+        found = int(np.count_nonzero(ledger.scored))
+        self._tallies["totals"].expect(
+            found == entities_recorded,
+            f"shard {self._shard} has scores of {found:,} entities, but its records say {entities_recorded:,}",
+        )
+
+    def _place(self, batch: Any, record: Fragment, before: int) -> None:
+        """Finds each row's place in the input; `before` are the file's rows before the batch."""
+        entity, name = self._number(batch), str(record.file)
+        self._expect_known(entity, batch, name, before)
+        rows = np.flatnonzero(entity >= 0)
+        entity, times = entity[rows], select(batch, self._rows.time).take(pa.array(rows))
+        position, torn = self.ledger.take(entity, self._fragments)
+        order = self._tallies["order"]
+        order.count(len(rows))
+        if len(torn):
+            order.fail(f"entity {self._name(int(torn[0]))} goes on in {name}, but not in the one before", len(torn))
+        falls = self._order.falls(entity, times)
+        if len(falls):
+            row = int(falls[0])
+            order.fail(
+                f"{name}, row {before + rows[row]}: entity {self._name(int(entity[row]))} has "
+                f"{_show(times, row)} after a later time",
+                len(falls),
+            )
+        planned = np.flatnonzero(position < self._rows.entity_rows[entity])
+        self._compare(entity[planned], position[planned], times.take(pa.array(planned)), (name, before + rows[planned]))
+
+    def _compare(self, entity: Ordinals, position: Ordinals, times: Any, place: tuple[str, Ordinals]) -> None:
+        """Scored rows against the input's, by entity and position."""
+        if self._input_is_broken:
+            return
+        try:
+            wanted = self._rows.times(entity, position)
+        except InputBroken as error:
+            self._input_is_broken = True  # said once: its other rows would only say it again
+            return self._tallies["input"].fail(str(error).rstrip("."))
+        tally = self._tallies["times"]
+        tally.count(len(entity))
+        wrong = np.flatnonzero(differing(times, wanted))
+        if len(wrong):
+            row = int(wrong[0])
+            tally.fail(
+                f"{place[0]}, row {place[1][row]}: entity {self._name(int(entity[row]))} has {_show(times, row)}, but "
+                f"row {position[row]} of it in the input has {_show(wanted, row)}",
+                len(wrong),
+            )
+
+    def _number(self, table: Any) -> Ordinals:
+        keys = select(table, self._rows.keys.column_names)
+        if not keys.schema.equals(self._rows.keys.schema):
+            raise KeyError(f"its entity columns are {keys.schema.types}, expected {self._rows.keys.schema.types}")
+        return number_entities(self._rows.keys, keys)
+
+    def _expect_known(self, entity: Ordinals, table: Any, name: str, before: int) -> None:
+        unknown = np.flatnonzero(entity < 0)
+        if len(unknown):
+            row = int(unknown[0])
+            keys = select(table, self._rows.keys.column_names)
+            self._tallies["exactly once"].fail(
+                f"{name}, row {before + row}: entity {describe_entity(keys, row)} is not in shard {self._shard}",
+                len(unknown),
+            )
+
+    def _name(self, entity: int) -> str:
+        return describe_entity(self._rows.keys, entity)
+
+
+def _show(times: Any, row: int) -> str:
+    return describe_entity(times, row)

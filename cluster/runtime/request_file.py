@@ -1,0 +1,80 @@
+"""request.json: what a run was asked for, kept in its output, so that an audit needs no configuration.
+
+Decides how settings lie on disk: as JSON, sequences as lists. The model itself is not kept, only where it was read and
+its fingerprint. A file of another version reads as far as its keys are known here, and is refused otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from cluster.core.settings import Fill, InputSettings, OutputSettings, StepSettings
+from cluster.errors import RunFailed
+from cluster.runtime.store import Store
+
+if TYPE_CHECKING:
+    from cluster.runtime.run import ScoreRequest
+
+REQUEST = "_slotcar/request.json"
+
+
+@dataclass(frozen=True)
+class RequestFile:
+    """The part of a run's request that decides its scores, and where they lie."""
+
+    run_id: str
+    identity: str
+    model_path: str  # as it was read; "" where the model came from no file
+    model_fingerprint: str
+    input: InputSettings
+    step: StepSettings
+    output: OutputSettings
+
+    @staticmethod
+    def of(request: ScoreRequest) -> RequestFile:
+        """What is kept of a request."""
+        return RequestFile(
+            run_id=request.run_id,
+            identity=request.identity,
+            model_path=request.model_path,
+            model_fingerprint=request.contract.fingerprint,
+            input=request.input,
+            step=request.step,
+            output=request.output,
+        )
+
+
+def write_request(store: Store, request: RequestFile) -> None:
+    """Writes request.json, over an earlier one."""
+    store.write(REQUEST, json.dumps(asdict(request), indent=1).encode())
+
+
+def read_request(store: Store) -> RequestFile | None:
+    """The output's request.json, or None where there is none. Raises RunFailed where it cannot be understood."""
+    content = store.find(REQUEST)
+    if content is None:
+        return None
+    try:
+        stored = json.loads(content)
+        settings = {name: _tuples(stored.pop(name)) for name in ("input", "step", "output")}
+        fills = {name: Fill(**fill) for name, fill in settings["input"].pop("fill").items()}
+        return RequestFile(
+            **stored,
+            input=InputSettings(**settings["input"], fill=fills),
+            step=StepSettings(**settings["step"]),
+            output=OutputSettings(**settings["output"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunFailed(
+            f"{store.path(REQUEST)} cannot be understood ({error!r}): expected what slotcar score wrote; "
+            "put the file back, or score into another output."
+        ) from error
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that settings have."""
+    if isinstance(value, list):
+        return tuple(_tuples(item) for item in value)
+    return {key: _tuples(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -1,0 +1,165 @@
+"""The truth test of a finished output: some entities scored again, and compared with what was committed.
+
+What it decides: which entities (the longest, the shortest, and others drawn by a seeded generator), and how far a score
+may be off. Where the model is, and what it was, comes from the run's own request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.core.audit import Check, Tally
+from cluster.core.inventory import describe_entity
+from cluster.core.ledger import draw_entities, number_entities
+from cluster.core.plan import Shard
+from cluster.errors import OutputRefused
+from cluster.runtime.audit import Audit, locate, read_run
+from cluster.runtime.audit_actor import AuditSpec, OpenRescore, Scores
+from cluster.runtime.audit_rows import batches, select, shard_keys
+from cluster.runtime.audit_shard import UNREADABLE
+from cluster.runtime.commits import PLAN
+from cluster.runtime.planning import read_segments
+from cluster.runtime.request_file import RequestFile, read_request
+from cluster.runtime.store import Store
+from lstm_core.contract import ModelContract, read_contract
+from lstm_core.errors import ModelRefused, SlotcarError
+
+TOLERANCE = 1e-5
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """One entity, scored again."""
+
+    entity: str  # as a user writes it
+    rows: int  # compared
+    difference: float  # the largest absolute one; infinite where only one of two scores is a number
+
+
+@dataclass(frozen=True)
+class Rescoring:
+    """All of them, and what follows."""
+
+    entities: tuple[Rescored, ...]
+    check: Check
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What it takes to score entities of a run again."""
+
+    request: RequestFile
+    contract: ModelContract
+    model: bytes
+
+
+def find_truth(store: Store) -> Truth:
+    """The run's model, read where its request says.
+
+    Raises OutputRefused where there is no run or no request, ModelRefused where the model is gone or another.
+    """
+    read_run(store)
+    request = read_request(store)
+    if request is None or not request.model_path:
+        raise OutputRefused(
+            f"{store.root} does not say which model it was scored by (no {'model' if request else 'request'} is kept "
+            "in it), so nothing can be scored again: leave --rescore out."
+        )
+    try:
+        model = Path(request.model_path).read_bytes()
+    except OSError as fault:
+        raise ModelRefused(
+            f"The run's model {request.model_path} cannot be read ({fault.strerror}): put it back, or leave --rescore "
+            "out."
+        ) from None
+    contract = read_contract(model, name=request.model_path)
+    if contract.fingerprint != request.model_fingerprint:
+        raise ModelRefused(
+            f"{request.model_path} is another model now: its fingerprint is {contract.fingerprint[:12]}, the run's was "
+            f"{request.model_fingerprint[:12]}; put the run's model back, or leave --rescore out."
+        )
+    return Truth(request, contract, model)
+
+
+def rescore(audit: Audit, store: Store, truth: Truth, count: int, open_rescore: OpenRescore) -> Rescoring:
+    """Scores `count` entities of finished shards again and compares."""
+    tally, head = Tally("scores"), audit.head
+    if head is None or audit.longest is None or audit.shortest is None:
+        return Rescoring((), tally.close())
+    extremes = [(found.shard, found.entity) for found in (audit.longest, audit.shortest)]
+    sizes = [(shard.index, shard.entities) for shard in audit.done]
+    drawn = draw_entities(sizes, extremes, count, np.random.default_rng(SEED))
+    shards = {shard.index: shard for shard in audit.done}
+    spec = AuditSpec(truth.contract, truth.request.input, store.path(PLAN), tuple(file.path for file in head.files))
+    found: list[Rescored] = []
+    try:
+        with open_rescore(spec, truth.model) as again:
+            comparison = _Comparison(tally, audit, store, truth.request.output.names, spec.rows_max)
+            for index, entities in drawn.items():
+                found += comparison.of_shard(shards[index], entities, again(shards[index], entities))
+    except (SlotcarError, *UNREADABLE) as fault:
+        tally.fail(str(fault).rstrip("."))
+    return Rescoring(tuple(found), tally.close())
+
+
+class _Comparison:
+    """Committed scores against others."""
+
+    def __init__(self, tally: Tally, audit: Audit, store: Store, names: Sequence[str], rows_max: int) -> None:
+        self._tally, self._audit, self._store = tally, audit, store
+        self._names, self._rows_max = tuple(names), rows_max
+
+    def of_shard(self, shard: Shard, entities: Sequence[int], again: Sequence[Scores]) -> list[Rescored]:
+        """Compares the entities of one shard, given by their ordinals."""
+        keys = shard_keys(read_segments(self._store.path(PLAN), shard.index))
+        committed = self._committed(shard, keys, entities)
+        return [
+            self._compare(describe_entity(keys, entity), committed[entity], other)
+            for entity, other in zip(entities, again, strict=True)
+        ]
+
+    def _compare(self, entity: str, committed: Scores, again: Scores) -> Rescored:
+        rows = min(len(committed), len(again))
+        gap = _differences(committed[:rows], again[:rows])
+        largest = float(gap.max(initial=0.0))
+        self._tally.count()
+        if len(committed) != len(again):
+            self._tally.fail(f"entity {entity} has {len(committed):,} scored rows, but {len(again):,} can be scored")
+        elif largest > TOLERANCE:
+            row = int(np.argmax(gap.max(axis=1)))
+            self._tally.fail(
+                f"entity {entity}, row {row}: the score is {committed[row].tolist()}, but alone and unchunked it is "
+                f"{again[row].tolist()}"
+            )
+        return Rescored(entity, rows, largest)
+
+    def _committed(self, shard: Shard, keys: Any, entities: Sequence[int]) -> dict[int, Scores]:
+        """The scores of some entities, each up to `rows_max` rows."""
+        parts: dict[int, list[Scores]] = {entity: [np.zeros((0, len(self._names)), np.float32)] for entity in entities}
+        for record in self._audit.records[shard.index]:
+            path = record.file and locate(self._store, self._audit.run, record.file, record.staged)
+            for batch in batches(path) if path else ():
+                self._collect(batch, keys, parts)
+        return {entity: np.concatenate(found)[: self._rows_max] for entity, found in parts.items()}
+
+    def _collect(self, batch: Any, keys: Any, parts: dict[int, list[Scores]]) -> None:
+        number = number_entities(keys, select(batch, keys.column_names))
+        scores = np.stack([batch.column(name).to_numpy(zero_copy_only=False) for name in self._names], axis=1)
+        for entity in set(np.unique(number).tolist()) & set(parts):
+            if sum(map(len, parts[entity])) < self._rows_max:
+                parts[entity].append(scores[number == entity])
+
+
+def _differences(left: Scores, right: Scores) -> Any:
+    """(row, score) absolute differences; two that are no number are the same, one that is none is infinitely far."""
+    left64, right64 = left.astype(np.float64), right.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(left64 - right64)
+    same = (left64 == right64) | (np.isnan(left64) & np.isnan(right64))
+    return np.where(same, 0.0, np.where(np.isnan(gap), np.inf, gap))

@@ -1,0 +1,112 @@
+"""`slotcar verify OUTPUT`: the audit of a run, from its output and its input alone.
+
+A report says of every check what was looked at and what does not hold; the process ends with 0 only when all of it
+holds and the run is done. With `--rescore N` the model scores N entities again, each alone and unchunked.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from cluster.core.audit import MEANINGS, Check
+from cluster.errors import AuditFailed
+from cluster.runtime.audit import audit
+from cluster.runtime.audit_actor import OpenRescore, ray_rescore
+from cluster.runtime.local_store import LocalStore
+from cluster.runtime.rescore import Rescored, find_truth, rescore
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found."""
+
+    output: str
+    run_id: str
+    status: str  # run.json's
+    checks: tuple[Check, ...]
+    rescored: tuple[Rescored, ...]
+
+    @property
+    def holds(self) -> bool:
+        """True where every check does, and so the run is done."""
+        return all(check.holds for check in self.checks)
+
+    @property
+    def difference(self) -> float | None:
+        """The largest difference between a committed score and the same one made alone and unchunked."""
+        return max((entity.difference for entity in self.rescored), default=None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain values, for JSON."""
+        found: dict[str, Any] = {"output": self.output, "run_id": self.run_id, "status": self.status}
+        found |= {"holds": self.holds, "checks": [{**asdict(check), "holds": check.holds} for check in self.checks]}
+        if self.rescored:
+            entities = [asdict(one) | {"difference": _finite(one.difference)} for one in self.rescored]
+            found |= {"difference": _finite(self.difference), "rescored": entities}
+        return found
+
+    def render(self) -> RenderableType:
+        """The report as tables for a terminal."""
+        verdict = "everything holds" if self.holds else "not everything holds"
+        table = Table(title=f"{self.output}, run {self.run_id}: {verdict}", title_justify="left")
+        for name in ("check", "that", "looked at", "found"):
+            table.add_column(name, justify="right" if name == "looked at" else "left")
+        for check in self.checks:
+            found = "holds" if check.holds else f"{check.failures:,} fail, the first: {check.first}"
+            table.add_row(check.name, check.meaning, f"{check.counted:,}", found)
+        return Group(table, *self._truth())
+
+    def sentence(self) -> str:
+        """What the first check that does not hold found."""
+        first = next(check for check in self.checks if not check.holds)
+        others = [check.name for check in self.checks if not check.holds and check is not first]
+        more = f" (and these checks fail too: {', '.join(others)})" if others else ""
+        if first.name == "finished":
+            return f"{self.output}: what is committed holds, but {first.first}."
+        return f"{self.output} does not hold in the check {first.name!r}: {first.first}{more}."
+
+    def _truth(self) -> list[RenderableType]:
+        if not self.rescored:
+            return []
+        table = Table(title=f"scored again: the largest difference is {self.difference:.3g}", title_justify="left")
+        for name in ("entity", "rows", "largest difference"):
+            table.add_column(name, justify="left" if name == "entity" else "right")
+        for entity in self.rescored:
+            table.add_row(entity.entity, f"{entity.rows:,}", f"{entity.difference:.3g}")
+        return [table]
+
+
+def run(output: str | Path, rescore_count: int = 0, open_rescore: OpenRescore = ray_rescore) -> Verification:
+    """Audits the run in `output`, and scores `rescore_count` of its entities again.
+
+    Raises UsageError where there is no run, or no model to score with, RunFailed where its plan cannot be read.
+    """
+    store = LocalStore(str(output))
+    truth = find_truth(store) if rescore_count else None
+    found = audit(store)
+    checks = list(found.checks)
+    rescored: tuple[Rescored, ...] = ()
+    if truth is not None:
+        outcome = rescore(found, store, truth, rescore_count, open_rescore)
+        checks, rescored = [*checks, outcome.check], outcome.entities
+    checks.sort(key=lambda check: list(MEANINGS).index(check.name))
+    return Verification(
+        str(output), str(found.run.get("run_id")), str(found.run.get("status")), tuple(checks), rescored
+    )
+
+
+def _finite(difference: float | None) -> float | None:
+    """JSON knows no infinity: null where a score is no number, which the check says."""
+    return difference if difference is not None and math.isfinite(difference) else None
+
+
+def expect_holds(found: Verification) -> None:
+    """Raises AuditFailed with one sentence where anything does not hold."""
+    if not found.holds:
+        raise AuditFailed(found.sentence())
