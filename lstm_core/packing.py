@@ -35,6 +35,7 @@ class Step:
     ends: Bools  # (slot,) the slot's series ends with this step's last valid row
     admission: Ints  # (slot,) number of the admission that the rows came with; IDLE where the slot is idle
     exhausted: Bools  # (slot,) the last rows of that admission for this slot's series
+    held: Bools  # (slot,) idle, but kept for an unfinished series whose next piece is still to come
 
     @property
     def row_count(self) -> int:
@@ -150,6 +151,7 @@ class Packer:
             ends=exhausted & self._final,
             admission=np.where(busy, self._admission, IDLE),
             exhausted=exhausted,
+            held=~busy & ~self._final,
         )
         self._next_row += lengths
         self._left -= lengths

@@ -95,6 +95,7 @@ class Feed:
         self._changed = threading.Condition()
         self._reading: Shard | None = None
         self._reader_can_go_on = True
+        self._reader_ended = False
         self._closed = False
         self._error: BaseException | None = None
         self.read_s = 0.0
@@ -230,7 +231,7 @@ class Feed:
             return work is not None
         if self._ready:
             return True
-        if not self._reader_can_go_on and not self._reading:
+        if self._reader_ended or not (self._reader_can_go_on or self._reading):
             return False
         self._changed.wait()
         return True
@@ -263,6 +264,7 @@ class Feed:
                         self._reader_can_go_on = False
                         self._changed.notify_all()
                         if self._closed and not self._inbox and not self._streams:
+                            self._reader_ended = True
                             return
                         self._changed.wait()
                         work = self._choose()

@@ -89,7 +89,8 @@ class Seats:
         """After a step: busy slots moved on; who ended has left."""
         busy = step.lengths > 0
         self.next_row[busy] = (step.start + step.lengths)[busy]
-        self.next_row[step.ends] = -1
+        # A long entity whose last piece has no good row ends without a step of its own; its slot is idle and not held.
+        self.next_row[step.ends | ~(busy | step.held)] = -1
         self.states = states
 
     def within(self, region: Region) -> Ints:
