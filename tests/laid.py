@@ -89,20 +89,26 @@ def lay(
 
 
 class RunningSum:
-    """A step function with a state per slot."""
+    """Implements `pipeline.Stepper`; the state of a slot is the sum so far."""
 
     def __init__(self, slots: int) -> None:
-        self._state = np.zeros(slots)
-        self.steps = 0
+        self._sums = np.zeros(slots)
 
-    def __call__(self, rows: list[Array], reset: Array, lengths: Array) -> list[Array]:
-        self.steps += 1
-        self._state[reset] = 0
+    @property
+    def states(self) -> list[Any]:
+        return [self._sums[:, None].astype(np.float32)]
+
+    def step(self, rows: Sequence[Array], reset: Array, lengths: Array) -> list[Any]:
+        before = np.where(reset, 0, self._sums)
         values = rows[0][..., 0].astype(np.float64)
         valid = np.arange(values.shape[1])[None, :] < lengths[:, None]
-        sums = self._state[:, None] + np.cumsum(np.where(valid, values, 0), axis=1)
-        self._state = sums[:, -1]
+        sums = before[:, None] + np.cumsum(np.where(valid, values, 0), axis=1)
+        self._sums = sums[:, -1]
         return [np.where(valid, sums, np.nan).astype(np.float32)[..., None]]
+
+    def set_slot_state(self, slots: Array, states: Sequence[Array]) -> None:
+        self._sums = self._sums.copy()
+        self._sums[slots] = states[0][:, 0]
 
 
 def running_sums(values: Array, lengths: Sequence[int]) -> Array:
