@@ -85,6 +85,16 @@ def train(config: ConfigPath, set_: Overrides = None, address: Address = None, a
 
 
 @app.command()
+def status(
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="The output.path of a run.")], as_json: AsJson = False
+) -> None:
+    """Says how far a run has come, running, broken or finished, and what to do next; touches nothing."""
+    from jobs import status as job
+
+    _show(job.run(output), as_json)
+
+
+@app.command()
 def verify(
     output: Annotated[str, typer.Argument(metavar="OUTPUT", help="The folder that output.path of a run names.")],
     rescore: Annotated[

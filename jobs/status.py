@@ -1,0 +1,70 @@
+"""`slotcar status OUTPUT`: how far a run has come, whether somebody is at it, and what to do next. Touches nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from cluster.runtime.local_store import LocalStore
+from cluster.runtime.status import RunStatus, read_status
+
+NEXT = {
+    "running": "wait: a driver is at work",
+    "broken": "the driver is gone: give the same command again, it goes on from what is committed",
+    "failed": "mend the cause of the failure, then give the same command again, it goes on from what is committed",
+    "stopped": "give the same command again, it goes on from what is committed",
+    "done": "nothing: all rows are scored or in quarantine",
+    "quarantine": "look into _quarantine: mend the rows, or give the same command a higher faults.quarantine_limit",
+}
+
+
+@dataclass(frozen=True)
+class StatusReport:
+    """A run's status, with what to do next."""
+
+    found: RunStatus
+
+    def as_dict(self) -> dict[str, Any]:
+        """The status as plain values, for JSON."""
+        return {**asdict(self.found), "next": NEXT[self.found.status]}
+
+    def render(self) -> RenderableType:
+        """The status as a table for a terminal."""
+        found = self.found
+        table = Table(title=f"{found.output}: {found.status}", title_justify="left", show_header=False)
+        table.add_row("run", found.run_id)
+        table.add_row("rows", _share(found.rows_done, found.rows_total))
+        table.add_row("of them in quarantine", f"{found.rows_quarantined:,}")
+        table.add_row("entities", _share(found.entities_done, found.entities_total))
+        table.add_row("shards", _share(found.shards_done, found.shards_total))
+        table.add_row("fragments", f"{found.fragments:,}")
+        table.add_row("started", found.started_at or "")
+        table.add_row("last commit", found.last_commit_at or "none yet")
+        if found.driver is not None:
+            table.add_row("driver", self._driver())
+        elif found.finished_at is not None:
+            table.add_row("ended", found.finished_at)
+        if found.error is not None:
+            table.add_row("failure", found.error)
+        table.add_row("next", NEXT[found.status])
+        return table
+
+    def _driver(self) -> str:
+        driver = self.found.driver
+        assert driver is not None
+        age = "no heartbeat yet" if driver.heartbeat_age_s is None else f"heartbeat {driver.heartbeat_age_s:.0f} s ago"
+        return f"process {driver.pid} on {driver.host} since {driver.since}, {age}"
+
+
+def run(output: str) -> StatusReport:
+    """The status of the run in `output`. Raises `UsageError` where there is none."""
+    return StatusReport(read_status(LocalStore(output)))
+
+
+def _share(done: int, total: int | None) -> str:
+    if total is None:
+        return "not planned yet"
+    return f"{done:,} of {total:,}" + (f" ({done / total:.1%})" if total else "")
