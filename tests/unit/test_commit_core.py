@@ -101,3 +101,13 @@ def test_recovery_does_not_depend_on_the_order_of_listings() -> None:
     )
     assert set(one.publish) == set(other.publish)
     assert (one.remove, one.done, one.committed) == (other.remove, other.done, other.committed)
+
+
+def test_a_leftover_stays_while_a_record_may_still_come_to_name_it() -> None:
+    """Its driver may have been taken for dead in the middle of the commit."""
+    mine, other = fragment(0, 0, final=False), f"{fragment_name('run', 0, 1)}.2"
+    snapshot = "000000-00001.parquet.1-2"
+    assert recover([mine], [mine.file or ""], [other], [snapshot]).remove == ()
+    recorded = recover([mine, fragment(0, 1, final=False)], [mine.file or ""], [other], [snapshot])
+    ended = recover([fragment(0, 0)], [mine.file or ""], [other], [snapshot])
+    assert recorded.remove == ended.remove == (f"{STAGED}/{other}", f"{SNAPSHOTS}/{snapshot}")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cluster.core.commit import COMMITS, QUARANTINE, STAGED, SUCCESS, Fragment, fragment_name
-from cluster.errors import NotLanded, OutputRefused
+from cluster.core.commit import COMMITS, QUARANTINE, SNAPSHOTS, STAGED, SUCCESS, Fragment, fragment_name
+from cluster.errors import LockLost, MayHaveLanded, NotLanded, OutputRefused, RunFailed, StoreFault
 from cluster.runtime.commits import PLAN, RUN, Commits
 from cluster.runtime.local_store import LocalStore
+from cluster.runtime.lock import WallWatch, take, this_process
 from cluster.runtime.store import Store
-from tests.sim.faults import CALM, Crash, FailAt, Fault, Schedule
+from tests.sim.faults import CALM, Call, Crash, FailAt, Fault, Schedule
 from tests.sim.memory_store import MemoryDisk, MemoryStore
 
 Stores = Callable[[], Store]
@@ -274,3 +276,165 @@ def test_a_clearing_that_died_is_finished_by_the_next_one(number: int, kind: Fau
     died(disk, FailAt(number, kind), clear)
     clear(MemoryStore(disk))
     assert disk.files == {}
+
+
+# ---- a store that fails and goes on
+
+
+def unanswered(kinds: tuple[Fault, ...], run: Callable[[Store], None]) -> list[tuple[int, Fault]]:
+    """Every call of a run that writes, and each way in which it may fail without a crash."""
+    store = MemoryStore()
+    run(store)
+    return [(call.number, kind) for call in store.calls if call.writes for kind in kinds]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), unanswered((Fault.REFUSED, Fault.LOST, Fault.LANDED, Fault.HALF, Fault.LATE), first_session)
+)
+def test_a_write_that_fails_once_ends_in_the_same_output(number: int, kind: Fault) -> None:
+    disk = MemoryDisk()
+    try:
+        session(MemoryStore(disk, FailAt(number, kind)), 1)
+    except StoreFault:  # a failed stage or a failed removal: the run stops, and is resumed
+        check_visible(disk)
+        session(MemoryStore(disk), 2)
+    disk.deliver()
+    check_visible(disk)
+    assert contents(disk) == undisturbed()
+
+
+@pytest.mark.parametrize("kind", [Fault.REFUSED, Fault.LOST, Fault.LANDED, Fault.HALF])
+@pytest.mark.parametrize("operation", ["put_if_absent", "publish"])
+def test_a_commit_that_fails_once_is_done_again_without_a_word(operation: str, kind: Fault) -> None:
+    store = MemoryStore(schedule=FailAt(1, kind, operation))
+    session(store, 1)
+    assert contents(store.disk) == undisturbed()
+    assert {record.attempt for record in Commits(store).records()} == {1}
+
+
+class Always:
+    """A storage that has broken down for one kind of call."""
+
+    def __init__(self, operation: str, kind: Fault) -> None:
+        self.operation, self.kind = operation, kind
+
+    def fault(self, call: Call) -> Fault | None:
+        return self.kind if call.operation == self.operation else None
+
+
+@pytest.mark.parametrize(("kind", "raised"), [(Fault.REFUSED, NotLanded), (Fault.LOST, MayHaveLanded)])
+@pytest.mark.parametrize("operation", ["put_if_absent", "publish"])
+def test_a_storage_that_stays_broken_ends_the_run_and_removes_nothing(
+    operation: str, kind: Fault, raised: type[StoreFault]
+) -> None:
+    disk = MemoryDisk()
+    with pytest.raises(raised):
+        session(MemoryStore(disk, Always(operation, kind)), 1)
+    assert f"{STAGED}/{fragment(0, final=False).staged}" in disk.files
+    check_visible(disk)
+    session(MemoryStore(disk), 2)
+    assert contents(disk) == undisturbed()
+
+
+def test_a_record_that_another_driver_has_written_ends_the_run_and_stays() -> None:
+    store = MemoryStore()
+    theirs, mine = fragment(0, attempt=1), fragment(0, attempt=2)
+    for made in (theirs, mine):
+        stage(store, made)
+    Commits(store).commit(theirs)
+    with pytest.raises(RunFailed, match="written by another driver"):
+        Commits(store).commit(mine)
+    assert [record.attempt for record in Commits(store).records()] == [1]
+    assert Commits(store).recover().remove == (f"{STAGED}/{mine.staged}",)
+
+
+def test_a_record_that_lands_late_still_finds_its_rows() -> None:
+    """Its driver was taken for dead, and its put was under way when the next driver looked."""
+    disk = MemoryDisk()
+    old = MemoryStore(disk, Always("put_if_absent", Fault.LATE))
+    with pytest.raises(MayHaveLanded):
+        session(old, 1)
+    new, made = Commits(MemoryStore(disk)), fragment(0, final=False, attempt=2)
+    assert new.recover().committed == frozenset()
+    disk.deliver()
+    stage(new.store, made)
+    with pytest.raises(RunFailed, match="another driver"):
+        new.commit(made)
+    session(MemoryStore(disk), 3)
+    check_visible(disk)
+    assert contents(disk) == undisturbed()
+
+
+# ---- the fence
+
+
+class Lost:
+    """The lock of a driver that has been overtaken."""
+
+    number = 7
+
+    def check(self) -> None:
+        raise LockLost("overtaken")
+
+
+def test_a_driver_that_lost_its_lock_writes_nothing_more(store: Store) -> None:
+    made = fragment(1)
+    stage(store, made)
+    store.write(f"{QUARANTINE}/{made.file}", b"a stray")
+    before = {name: store.list(name) for name in ("", COMMITS, STAGED, QUARANTINE, "_slotcar")}
+    commits = Commits(store, Lost())
+    writes: list[Callable[[], object]] = [
+        lambda: commits.commit(made),
+        lambda: commits.publish_file(f"{STAGED}/{made.staged}", "part"),
+        lambda: commits.write_run_record({}),
+        commits.succeed,
+        commits.recover,
+        commits.clear,
+    ]
+    for write in writes:
+        with pytest.raises(LockLost):
+            write()
+    assert {name: store.list(name) for name in before} == before
+
+
+def test_a_record_carries_the_number_of_the_lock(store: Store) -> None:
+    lock = take(store, this_process("run"), WallWatch())
+    made = fragment(0)
+    stage(store, made)
+    Commits(store, lock).commit(made)
+    assert [record.fence for record in Commits(store).records()] == [lock.number]
+
+
+# ---- snapshots
+
+
+def test_the_snapshot_before_the_last_commit_goes(store: Store) -> None:
+    commits = Commits(store)
+    for index in range(3):
+        made = replace(fragment(0, index, final=index == 2), snapshot=f"000000-{index:05d}.parquet.0-1")
+        stage(store, made)
+        store.write(f"{SNAPSHOTS}/{made.snapshot}", b"")
+        commits.commit(made if index < 2 else replace(made, snapshot=None))
+        assert len(store.list(SNAPSHOTS)) == 1
+    assert commits.recover().remove == (f"{SNAPSHOTS}/000000-00002.parquet.0-1",)
+
+
+def test_a_session_that_goes_on_removes_the_snapshot_it_went_on_from(store: Store) -> None:
+    made = replace(fragment(0, final=False), snapshot="000000-00000.parquet.0-1")
+    stage(store, made)
+    store.write(f"{SNAPSHOTS}/{made.snapshot}", b"")
+    Commits(store).commit(made)
+    commits, last = Commits(store), fragment(0, 1)
+    commits.recover()
+    assert store.list(SNAPSHOTS) == [made.snapshot]
+    stage(store, last)
+    commits.commit(last)
+    assert store.list(SNAPSHOTS) == []
+
+
+def test_a_discarded_fragment_takes_its_snapshot_along(store: Store) -> None:
+    made = replace(fragment(0, final=False), snapshot="000000-00000.parquet.0-1")
+    stage(store, made)
+    store.write(f"{SNAPSHOTS}/{made.snapshot}", b"")
+    Commits(store).discard(made)
+    assert store.list(SNAPSHOTS) == store.list(STAGED) == []
