@@ -1,0 +1,108 @@
+"""What `score` must refuse: exit code 2 and one sentence with its remedy, before a replica starts or a file is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import ray
+
+from jobs.cli import main
+from lstm_core.errors import EXIT_USAGE
+from tests.models import FIT, save
+from tests.series import make_series, replace, write_cut
+from tests.unfit_models import UNFIT
+
+LINES = """
+[model]
+path = "model.keras"
+[input]
+path = "in"
+entity = ["entity"]
+time = ["time"]
+features = ["f0", "f1", "f2"]
+[output]
+path = "out"
+"""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A folder with a configuration that is right but for what a test spoils."""
+
+    folder: Path
+    capsys: pytest.CaptureFixture[str]
+
+    def model(self, model: Any) -> None:
+        (self.folder / "model.keras").write_bytes(save(model))
+
+    def input(self, table: Any) -> None:
+        write_cut(self.folder / "in", table)
+
+    def refused(self, *overrides: str) -> str:
+        """The one sentence that `score` refuses with."""
+        (self.folder / "job.toml").write_text(LINES)
+        options = [part for override in overrides for part in ("--set", override)]
+        with pytest.raises(SystemExit) as ended:
+            main(["score", str(self.folder / "job.toml"), *options])
+        assert ended.value.code == EXIT_USAGE
+        said = self.capsys.readouterr()
+        assert said.out == ""
+        [sentence] = said.err.splitlines()
+        assert sentence.startswith("slotcar: ")
+        assert "Traceback" not in sentence
+        assert not ray.is_initialized()
+        assert not (self.folder / "out").exists()
+        return sentence
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
+    made = Desk(tmp_path, capsys)
+    made.model(FIT["lstm"]())
+    made.input(make_series([5, 9]))
+    return made
+
+
+@pytest.mark.parametrize("name", sorted(UNFIT))
+def test_an_unfit_model_is_refused_with_its_reason(name: str, desk: Desk) -> None:
+    build, words = UNFIT[name]
+    desk.model(build())
+    sentence = desk.refused()
+    for word in words:
+        assert word in sentence
+
+
+def test_a_missing_column_is_named_with_the_nearest_one(desk: Desk) -> None:
+    sentence = desk.refused('input.features=["f0", "f1", "f22"]')
+    assert "f22" in sentence
+    assert "f2" in sentence
+
+
+def test_a_column_of_a_wrong_type_is_named_with_its_type(desk: Desk) -> None:
+    table = make_series([5, 9])
+    desk.input(replace(table, "f1", pa.array(["x"] * table.num_rows)))
+    sentence = desk.refused()
+    assert "f1" in sentence
+    assert "string" in sentence
+
+
+def test_features_that_do_not_fit_the_model_are_counted(desk: Desk) -> None:
+    sentence = desk.refused('input.features=["f0", "f1"]')
+    assert "2" in sentence
+    assert "3" in sentence
+
+
+def test_an_unknown_key_names_the_nearest_one(desk: Desk) -> None:
+    assert "slots" in desk.refused("model.slot=4")
+
+
+def test_a_folder_that_others_wrote_into_is_refused(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "theirs.parquet").write_bytes(b"theirs")
+    assert "theirs.parquet" in desk.refused("output.path='elsewhere'")
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["theirs.parquet"]
+
