@@ -74,12 +74,12 @@ class Verification:
     def _truth(self) -> list[RenderableType]:
         if not self.rescored:
             return []
-        table = Table(title=f"scored again: the largest difference is {self.difference:.3g}", title_justify="left")
+        table = Table()
         for name in ("entity", "rows", "largest difference"):
             table.add_column(name, justify="left" if name == "entity" else "right")
         for entity in self.rescored:
             table.add_row(entity.entity, f"{entity.rows:,}", f"{entity.difference:.3g}")
-        return [table]
+        return [f"scored again, alone and unchunked: the largest difference is {self.difference:.3g}", table]
 
 
 def run(output: str | Path, rescore_count: int = 0, open_rescore: OpenRescore = ray_rescore) -> Verification:

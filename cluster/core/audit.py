@@ -109,25 +109,33 @@ class Tallies:
 
 
 def audit_records(tally: Tally, shards: int, records: Sequence[Fragment]) -> dict[int, list[Fragment]]:
-    """Checks that records follow each other; returns those of each shard, in order."""
+    """Checks that records, which have been counted, follow each other; returns those of each shard, in order."""
     of_shard: dict[int, list[Fragment]] = {}
     for record in sorted(records, key=lambda record: (record.shard, record.index)):
         of_shard.setdefault(record.shard, []).append(record)
     for shard, mine in of_shard.items():
-        tally.expect(0 <= shard < shards, f"{mine[0].record_name} is of shard {shard}, but the plan has {shards}")
+        _require(tally, 0 <= shard < shards, f"{mine[0].record_name} is of shard {shard}, but the plan has {shards}")
         found = [record.index for record in mine]
-        tally.expect(
-            found == list(range(len(mine))), f"shard {shard} has the records {found}: expected 0 to {len(mine) - 1}"
+        _require(
+            tally,
+            found == list(range(len(mine))),
+            f"shard {shard} has the records {found}: expected 0 to {len(mine) - 1}",
         )
         early = [record for record in mine[:-1] if record.final]
-        tally.expect(not early, f"{early[0].record_name if early else ''} ends shard {shard}, but records follow it")
+        _require(tally, not early, f"{early[0].record_name if early else ''} ends shard {shard}, but records follow it")
     _expect_distinct(tally, [name for record in records for _, name in record.moves()])
     return of_shard
 
 
+def _require(tally: Tally, holds: bool, found: str) -> None:
+    """As `expect`, of what has been counted."""
+    if not holds:
+        tally.fail(found)
+
+
 def _expect_distinct(tally: Tally, names: Iterable[str]) -> None:
     again = [name for name, times in Counter(names).items() if times > 1]
-    tally.expect(not again, f"{again[0] if again else ''} is named by more than one record")
+    _require(tally, not again, f"{again[0] if again else ''} is named by more than one record")
 
 
 def audit_files(tally: Tally, present: Collection[str], named: Collection[str]) -> None:
