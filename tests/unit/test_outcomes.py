@@ -1,0 +1,112 @@
+"""Ray's exceptions -> events. No cluster is needed: what a call gives is put into its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import ray
+from ray import exceptions as rex
+
+from cluster.core.events import ReplicaLost, ShardBroken
+from cluster.errors import InputBroken, RunFailed
+from cluster.runtime.outcomes import describe, first_line, outcome, task_value
+from lstm_core.errors import ModelRefused
+
+Raise = Callable[[BaseException], None]
+
+
+@pytest.fixture
+def raises(monkeypatch: pytest.MonkeyPatch) -> Raise:
+    """Lets the next answers of Ray be this exception."""
+
+    def arm(error: BaseException) -> None:
+        def get(ref: Any) -> Any:
+            raise error
+
+        monkeypatch.setattr(ray, "get", get)
+
+    return arm
+
+
+def in_task(cause: BaseException) -> BaseException:
+    """What `ray.get` raises for an exception in an actor's method."""
+    return rex.RayTaskError("poll", "a traceback\nof many lines", cause).as_instanceof_cause()
+
+
+LOST = [
+    rex.RayActorError(),
+    rex.ActorDiedError(),
+    rex.ActorUnavailableError("no answer", None),
+    rex.WorkerCrashedError(),
+    rex.NodeDiedError("the node is gone"),
+    rex.OutOfMemoryError("killed by the kernel"),
+    rex.ObjectLostError("00", None, ""),
+    rex.OwnerDiedError("00", None, ""),
+]
+
+
+def test_a_value_is_handed_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "get", lambda ref: f"the value of {ref}")
+    assert outcome("ref", 3) == ("the value of ref", None)
+    assert task_value("ref") == "the value of ref"
+
+
+@pytest.mark.parametrize("error", LOST, ids=lambda error: type(error).__name__)
+def test_a_replica_or_node_that_is_gone_is_lost(raises: Raise, error: BaseException) -> None:
+    raises(error)
+    value, event = outcome("ref", 3)
+    assert value is None
+    assert isinstance(event, ReplicaLost)
+    assert event.replica == 3
+    assert event.cause
+    assert "\n" not in event.cause
+
+
+def test_a_fault_that_a_replica_tells_would_meet_any_other(raises: Raise) -> None:
+    raises(in_task(InputBroken("a.parquet cannot be read; mend it.")))
+    assert outcome("ref", 3) == (None, ShardBroken(3, "a.parquet cannot be read; mend it."))
+
+
+def test_a_bug_in_a_replica_is_told_in_one_line(raises: Raise) -> None:
+    raises(in_task(ValueError("shapes differ\nand so on")))
+    _, event = outcome("ref", 3)
+    assert event == ShardBroken(3, "A replica met ValueError: shapes differ.")
+
+
+def test_a_refused_model_is_refused_and_not_tried_again(raises: Raise) -> None:
+    raises(in_task(ModelRefused("no score per row")))
+    with pytest.raises(ModelRefused, match="no score per row"):
+        outcome("ref", 3)
+
+
+def test_a_foreign_error_is_not_taken_for_an_outcome(raises: Raise) -> None:
+    raises(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        outcome("ref", 3)
+
+
+def test_a_tasks_own_fault_is_raised_as_it_is(raises: Raise) -> None:
+    raises(in_task(InputBroken("a.parquet cannot be read.")))
+    with pytest.raises(InputBroken, match="cannot be read"):
+        task_value("ref")
+
+
+def test_a_tasks_foreign_fault_fails_the_run_with_what_to_do_next(raises: Raise) -> None:
+    raises(in_task(ValueError("shapes differ")))
+    with pytest.raises(RunFailed, match=r"^A task of the run failed: .*; the same command resumes the run\.$"):
+        task_value("ref")
+
+
+@pytest.mark.parametrize("error", LOST, ids=lambda error: type(error).__name__)
+def test_a_lost_worker_fails_the_run_with_what_to_do_next(raises: Raise, error: BaseException) -> None:
+    raises(error)
+    with pytest.raises(RunFailed, match=r"^A worker of the run was lost: .*; start again\.$"):
+        task_value("ref", remedy="start again")
+
+
+def test_errors_are_told_by_their_first_line_and_by_their_name_where_they_say_nothing() -> None:
+    assert first_line(ValueError("one.\ntwo")) == "one"
+    assert first_line(ValueError()) == "ValueError"
+    assert describe(MemoryError()) == "A replica met MemoryError: MemoryError."
