@@ -63,7 +63,9 @@ class Commits:
     def discard(self, fragment: Fragment) -> None:
         """Removes a staged fragment that is not to be committed; should that fail, recovery does it later."""
         names = [source for source, _ in fragment.moves()]
-        names += [f"{SNAPSHOTS}/{fragment.snapshot}"] if fragment.snapshot else []
+        # The answer that brought the newest fragment may come again: its snapshot is where the shard goes on.
+        if fragment.snapshot and fragment.snapshot != self._snapshots.get(fragment.shard):
+            names.append(f"{SNAPSHOTS}/{fragment.snapshot}")
         for name in names:
             with suppress(StoreFault):
                 self.store.remove(name)
