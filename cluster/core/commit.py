@@ -81,6 +81,14 @@ def fragment_name(run: str, shard: int, index: int) -> str:
     return f"part-{shard:06d}-{index:05d}-{run}.parquet"
 
 
+def staged_name(name: str, *, fence: int, attempt: int, given_up: bool = False) -> str:
+    """Name under STAGED or SNAPSHOTS of what shall be published as `name`: no two writers ever share one.
+
+    `given_up`: by the driver, for a shard whose newest attempt it takes for dead; that may not be so dead.
+    """
+    return f"{name}.{fence}-{attempt}{'-given-up' if given_up else ''}"
+
+
 @dataclass(frozen=True)
 class Recovery:
     """What to do before a run goes on."""

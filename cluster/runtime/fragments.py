@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cluster.core.commit import QUARANTINE, SNAPSHOTS, STAGED, Fragment, fragment_name
+from cluster.core.commit import QUARANTINE, SNAPSHOTS, STAGED, Fragment, fragment_name, staged_name
 from cluster.core.settings import OutputSettings
 from cluster.core.times import as_plain
 from cluster.runtime.blocks import Block
@@ -139,7 +139,7 @@ class FragmentWriter:
 
     def _with_attempt(self, name: str) -> str:
         # Driver and attempt keep the staged files of two replicas apart; the published name has neither.
-        return f"{name}.{self._attempt.fence}-{self._attempt.number}"
+        return staged_name(name, fence=self._attempt.fence, attempt=self._attempt.number)
 
 
 def _first_rows(cut: Cut) -> int:

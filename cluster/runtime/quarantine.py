@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.core.actions import Quarantine
-from cluster.core.commit import QUARANTINE, SNAPSHOTS, STAGED, Fragment, fragment_name
+from cluster.core.commit import QUARANTINE, SNAPSHOTS, STAGED, Fragment, fragment_name, staged_name
 from cluster.core.plan import PlanHead, entity_keys
 from cluster.core.settings import OutputSettings
 from cluster.runtime.commits import PLAN, Commits
@@ -55,7 +55,8 @@ class LostShards:
         """The shard's final fragment: no scores, and all its rows that no earlier fragment has."""
         lost = self._lost(action)
         name = fragment_name(self.run, action.shard, action.fragments)
-        staged = f"{QUARANTINE}-{name}.{self.commits.fence.number}-{action.attempt}"
+        fence, attempt = self.commits.fence.number, action.attempt
+        staged = staged_name(f"{QUARANTINE}-{name}", fence=fence, attempt=attempt, given_up=True)
         path = self.commits.store.path(f"{STAGED}/{staged}")
         pq.write_table(lost, path, compression=self.output.compression)
         sync_file(path)
