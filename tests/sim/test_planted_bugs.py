@@ -1,0 +1,137 @@
+"""Each bug that the commit protocol exists for, planted on purpose: the simulation must see every one of them.
+
+A planted bug is a small class in the place of one part of the system. What must be seen is a violation that a checker
+or the system itself asserts, within a bounded number of seeds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from cluster.core.actions import Action
+from cluster.core.commit import STAGED, Recovery
+from cluster.core.events import FragmentStaged
+from cluster.runtime.commits import Commits
+from cluster.runtime.lock import Lock
+from tests.sim.replicas import Cut, SimReplica, Work, packed
+from tests.sim.world import CheckedScheduler, Parts, World
+
+SEEDS_MAX = 400
+
+
+class RecordBeforeRows(SimReplica):
+    """Tells of a fragment, which is its commit, before its rows are there."""
+
+    def stage(self, cut: Cut) -> None:
+        self.fragments.append(cut.fragment)
+        self._tell()
+        self.kernel.after(2.0, lambda: self._guarded(lambda: self._stage_late(cut)))
+
+    def _stage_late(self, cut: Cut) -> None:
+        super().stage(cut)
+        self.fragments.remove(cut.fragment)
+
+
+class RowsNotDurable(SimReplica):
+    """Tells of rows that are written and not synced."""
+
+    def stage(self, cut: Cut) -> None:
+        for name, content in cut.files:
+            self.store.stage(name, content)
+        self.fragments.append(cut.fragment)
+        self._tell()
+
+
+class PublishBeforeRecord(Commits):
+    """Shows the rows, then records them."""
+
+    def commit(self, fragment: object) -> None:
+        self.publish(fragment)  # type: ignore[arg-type]
+        super().commit(fragment)  # type: ignore[arg-type]
+
+
+class NoFencingOfAttempts(CheckedScheduler):
+    """Takes whatever fragment comes next, whoever staged it."""
+
+    def _staged(self, event: FragmentStaged) -> list[Action]:
+        fragment, holder = event.fragment, self._leases.get(event.fragment.shard)
+        if holder is None or fragment.index != self._fragments[fragment.shard]:
+            return []
+        fenced = replace(fragment, attempt=self.attempts[fragment.shard])
+        return super()._staged(FragmentStaged(holder, fenced))
+
+
+class TrustsTheListing(Commits):
+    """Takes a staged file for a commit."""
+
+    def recover(self) -> Recovery:
+        recovery = super().recover()
+        parts = [name for name in self.store.list(STAGED) if name.startswith("part-")]
+        listed = {(int(name[5:11]), int(name[12:17])) for name in parts}
+        known = {shard for shard, _ in recovery.committed} | {shard for shard, _ in listed}
+        indexes = recovery.committed | listed
+        gapless = {(s, i) for s, i in indexes if all((s, before) in indexes for before in range(i))}
+        assert known >= {shard for shard, _ in gapless}
+        return replace(recovery, committed=frozenset(gapless))
+
+
+class TrustsTheOutputsListing(Commits):
+    """Takes a shard for done when a file of it is visible."""
+
+    def recover(self) -> Recovery:
+        recovery = super().recover()
+        shown = {int(name[5:11]) for name in self.store.list("") if name.startswith("part-")}
+        return replace(recovery, done=recovery.done | shown)
+
+
+class SnapshotTooEarly(SimReplica):
+    """The snapshot counts all rows of its fragment, and holds the states before the last step."""
+
+    def snapshot(self, work: Work) -> bytes:
+        before = {entity: rows[-2][2] if len(rows) > 1 else work.state[entity] for entity, rows in work.fresh.items()}
+        return packed([(entity, work.done[entity], before.get(entity, work.state[entity])) for entity in work.done])
+
+
+class SnapshotShort(SimReplica):
+    """The snapshot was taken a row before the fragment ended."""
+
+    def snapshot(self, work: Work) -> bytes:
+        short = [entity for entity, rows in work.fresh.items() if len(rows) > 1]
+        done = {entity: rows - (entity in short) for entity, rows in work.done.items()}
+        state = {entity: work.fresh[entity][-2][2] if entity in short else work.state[entity] for entity in work.done}
+        return packed([(entity, done[entity], state[entity]) for entity in done])
+
+
+class NoFence(Lock):
+    """A driver that never looks whether it still holds the lock."""
+
+    def check(self) -> None:
+        """Believes it."""
+
+
+PLANTED = {
+    "record before rows": Parts(replica=RecordBeforeRows),
+    "rows not durable": Parts(replica=RowsNotDurable),
+    "publish before record": Parts(commits=PublishBeforeRecord),
+    "no fencing of attempts": Parts(scheduler=NoFencingOfAttempts),
+    "resume trusts staged files": Parts(commits=TrustsTheListing),
+    "resume trusts visible files": Parts(commits=TrustsTheOutputsListing),
+    "snapshot of the wrong state": Parts(replica=SnapshotTooEarly),
+    "snapshot before the last row": Parts(replica=SnapshotShort),
+    "lock without fencing": Parts(lock=lambda lock: NoFence(lock._store, lock._claim)),
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_the_simulation_sees_the_planted_bug(bug: str) -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(SEEDS_MAX):
+        try:
+            World(seed, PLANTED[bug]).run()
+        except AssertionError as violation:
+            seen[str(violation)] += 1
+            break
+    assert seen, f"{SEEDS_MAX} seeds, and nobody saw: {bug}"
