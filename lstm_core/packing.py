@@ -85,13 +85,17 @@ class Packer:
         self._held: dict[int, deque[_Piece]] = {}  # pieces of such a series that come after the one admitted
         self._admission_count = 0
 
-    def admit(self, starts: Ints, lengths: Ints) -> int:
-        """Adds whole series of `lengths[i]` rows, at least one, from arena row `starts[i]`; returns its number."""
+    def admit(self, starts: Ints, lengths: Ints, urgent: Bools | None = None) -> int:
+        """Adds whole series of `lengths[i]` rows, at least one, from arena row `starts[i]`; returns its number.
+
+        The `urgent` ones, which have begun before, go ahead of the others.
+        """
         starts, lengths = np.asarray(starts, np.int64), np.asarray(lengths, np.int64)
+        urgent = np.zeros(lengths.shape, np.bool_) if urgent is None else urgent
         assert starts.shape == lengths.shape, (starts.shape, lengths.shape)
         assert (lengths > 0).all(), "a series without rows has nothing to score"
         number = self._number()
-        order = np.argsort(-lengths, kind="stable")
+        order = np.lexsort((-lengths, ~urgent))
         if len(order):
             self._waiting.append(_Admitted(number, starts[order], lengths[order], IDLE, True))
         return number

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from cluster.core.settings import StepSettings
+from jobs import verify
+from jobs.verify import expect_holds
 from lstm_core.contract import read_contract
 from tests.inprocess import Job, run, scores
 from tests.killing import PHASES
@@ -37,6 +39,8 @@ def undisturbed(folder: Path) -> Any:
 
 
 def tidy(output: Path) -> Any:
+    """The audited output's rows, in one order."""
+    expect_holds(verify.run(output))
     return scores(output).sort_by([("entity", "ascending"), ("time", "ascending")])
 
 

@@ -248,7 +248,8 @@ class Feed:
                 done = region.initial.rows_done if region.initial else np.zeros_like(block.lengths)
                 left = block.lengths > done
                 starts, lengths = (region.start + block.starts + done)[left], (block.lengths - done)[left]
-                number = self._packer.admit(starts, lengths)
+                urgent = region.initial.held[left] if region.initial else None
+                number = self._packer.admit(starts, lengths, urgent)
                 region.series_left = len(starts)
             if region.series_left:
                 self._admitted[number] = region

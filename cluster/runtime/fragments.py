@@ -1,8 +1,8 @@
 """Fragments: scored blocks -> staged Parquet files.
 
 What it decides: the columns (entity, time, keep, scores), where a long entity's output is cut into files, the checksum
-of the rows, and that nothing is reported before it is durable. A fragment is a function of the shard's rows and the
-settings alone, so every attempt stages the same one under the same name.
+of the rows, and that nothing is reported before it is durable. Where a checkpoint cuts depends on the clock; the rows,
+their order and their scores do not. Two attempts stage under two names, of which at most one is ever committed.
 """
 
 from __future__ import annotations

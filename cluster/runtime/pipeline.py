@@ -205,7 +205,7 @@ class Pipeline:
     def _put_checkpoints(self) -> None:
         """Shards whose scored rows have waited long enough."""
         for region in self._feed.under_way():
-            if self._is_due(region.block.shard.index) and region.has_unwritten(self._arena):
+            if self._is_due(region.block.shard.index) and region.is_ripe(self._arena):
                 snapshot = self._snapshot(region)
                 self._cuts.put(Cut(region, region.unwritten(self._arena), snapshot, close=True))
                 self._saved_s[region.block.shard.index] = self._saving.clock()

@@ -50,10 +50,21 @@ class Region:
         """The block's rows in the arena."""
         return slice(self.start, self.start + self.block.rows)
 
-    def has_unwritten(self, arena: Arena) -> bool:
-        """True when a scored row is in no fragment yet."""
+    def is_ripe(self, arena: Arena) -> bool:
+        """True when a scored row is in no fragment yet, and a fragment may end here.
+
+        It may not while a series that an earlier attempt has begun still waits for a slot: that series' rows would
+        skip a fragment, and are to stand in consecutive ones.
+        """
         scored = arena.scored[self.rows]
-        return bool(scored.any() if self.written is None else (scored & ~self.written).any())
+        fresh = scored if self.written is None else scored & ~self.written
+        return bool(fresh.any()) and not self._is_held_up(scored)
+
+    def _is_held_up(self, scored: Bools) -> bool:
+        if self.initial is None:
+            return False
+        begun_before = self.initial.held & (self.initial.rows_done < self.block.lengths)
+        return bool((begun_before & (_counts(scored, self.block) == self.initial.rows_done)).any())
 
     def unwritten(self, arena: Arena) -> Bools:
         """(row,) True where a row is scored and in no fragment yet; from now on it counts as written."""
@@ -112,10 +123,14 @@ def snapshot_of(region: Region, arena: Arena, seats: Seats) -> Snapshot:
 
 
 def _rows_done(region: Region, arena: Arena) -> Ints:
-    scored = arena.scored[region.rows]
-    if not len(scored):
+    return _counts(arena.scored[region.rows], region.block)
+
+
+def _counts(flags: Bools, block: Block) -> Ints:
+    """Per series, how many of its rows are flagged."""
+    if not len(flags):
         return np.zeros(0, np.int64)
-    return np.asarray(np.add.reduceat(scored.astype(np.int64), region.block.starts))
+    return np.asarray(np.add.reduceat(flags.astype(np.int64), block.starts))
 
 
 def _held_states(region: Region, seats: Seats, series: Ints) -> list[Array]:

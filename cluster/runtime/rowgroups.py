@@ -26,6 +26,7 @@ class RowGroups:
         self._columns = list(columns)
         self._cache_bytes = cache_bytes
         self._files: OrderedDict[int, tuple[Any, Any]] = OrderedDict()  # file -> (reader, first row of each row group)
+        self._schema: Any = None  # of every table: the first file's, opened
         self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
 
     def rows(self, file: int, start: int, stop: int) -> Any:
@@ -53,6 +54,15 @@ class RowGroups:
             parts.append(table.slice(low, high - low))
         return pa.concat_tables(parts) if len(parts) > 1 else parts[0]
 
+    def _alike(self, table: Any) -> Any:
+        """The table with the types of the first file: a column may be text in one file and large text in another."""
+        if self._schema is None:
+            reader, _ = self._open(0)
+            wanted = reader.schema_arrow
+            self._schema = opened_schema(pa.schema([wanted.field(name) for name in self._columns]))
+        table = table.select(self._columns)
+        return table if table.schema.equals(self._schema) else table.cast(self._schema)
+
     def _open(self, file: int) -> tuple[Any, Any]:
         if file not in self._files:
             reader = pq.ParquetFile(self._paths[file])
@@ -67,18 +77,24 @@ class RowGroups:
         key = (file, group)
         if key not in self._groups:
             reader, _ = self._open(file)
-            self._groups[key] = without_views(reader.read_row_group(group, columns=self._columns, use_threads=False))
+            table = reader.read_row_group(group, columns=self._columns, use_threads=False)
+            self._groups[key] = self._alike(table)
             while len(self._groups) > 1 and sum(table.nbytes for table in self._groups.values()) > self._cache_bytes:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(key)
         return self._groups[key]
 
 
-def without_views(table: Any) -> Any:
-    """The table with text and bytes as plain columns: pyarrow cannot pick rows of views."""
-    views = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
-    plain = [field.with_type(views.get(field.type, field.type)) for field in table.schema]
-    return table.cast(pa.schema(plain)) if any(field.type in views for field in table.schema) else table
+def opened_schema(schema: Any) -> Any:
+    """The schema with views and dictionaries as plain columns: pyarrow can neither pick rows of the one nor join the
+    other across files."""
+    return pa.schema([field.with_type(_opened_type(field.type)) for field in schema])
+
+
+def _opened_type(kind: Any) -> Any:
+    if pa.types.is_dictionary(kind):
+        return _opened_type(kind.value_type)
+    return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
 
 
 def first_line(error: BaseException) -> str:
