@@ -1,9 +1,9 @@
 """`slotcar demo`: real data, a small model, the whole road, and what carrying the state is worth.
 
 An aircraft is an entity, its flights from New York in 2013 are the series, the arrival delay is predicted when a flight
-is pushed back. It trains on the months to October, scores the whole year in order, so that November starts with
-October's state, and compares on November and December. The reset state is the product's own doing too: the same model
-scores the same flights again, with every flight an entity of its own.
+is pushed back. It trains on the months to October, each a series of its own, scores the whole year in order, so that
+November starts with October's state, and compares on November and December. The reset state is the product's own doing
+too: the same model scores the same flights again, with every flight an entity of its own.
 
 It decides nothing that a user could not configure: the files that it writes into its folder are all there is to it, and
 the commands that it prints run them again. A folder that it did not make itself is left alone.
@@ -63,8 +63,8 @@ class DemoReport:
         return Group(self._errors(), self._traps(), self._commands())
 
     def _errors(self) -> Table:
-        title = f"arrival delay of {self.flights_compared:,} flights in November and December, none of them trained on"
-        table = Table("prediction", "mean absolute error", title=title, title_justify="left")
+        title = f"{self.flights_compared:,} flights of November and December, never trained on"
+        table = Table("prediction of the arrival delay", "mean absolute error", title=title, title_justify="left")
         table.columns[1].justify = "right"
         for name, error in (
             ("the model, its state carried from flight to flight", self.mae_stateful),

@@ -61,10 +61,11 @@ def read_flights() -> Any:
 
 
 def first_aircraft(flights: Any, count: int) -> Any:
-    """The flights of the first `count` aircraft, and those without a tail number."""
+    """The flights of the first `count` aircraft, and the same share of those without a tail number."""
     names = sorted(name for name in pc.unique(flights.column("tailnum")).to_pylist() if name is not None)
-    kept = pc.is_in(flights.column("tailnum"), value_set=pa.array(names[:count], pa.string()))
-    return flights.filter(pc.or_(kept, pc.is_null(flights.column("tailnum"))))
+    kept = flights.filter(pc.is_in(flights.column("tailnum"), value_set=pa.array(names[:count], pa.string())))
+    nameless = flights.filter(pc.is_null(flights.column("tailnum")))
+    return pa.concat_tables([kept, nameless.slice(0, nameless.num_rows * kept.num_rows // flights.num_rows)])
 
 
 def write_flights(flights: Any, folder: Path) -> Flights:
@@ -114,6 +115,7 @@ def _columns(flights: Any, begins: NDArray[np.bool_], earlier: Ints, hour: Ints)
     gap = np.where(earlier >= 0, hour - hour[kept], FIRST_GAP_HOURS)
     added = {
         "row": np.arange(len(begins)),
+        "month": flights.column("month").to_numpy(),
         "day_sin": np.sin(angle),
         "day_cos": np.cos(angle),
         "gap_hours": np.minimum(gap, FIRST_GAP_HOURS).astype(np.float64),
