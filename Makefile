@@ -43,6 +43,7 @@ test: lint
 
 soak: env
 	$(BIN)/python -m pytest -m soak --timeout=7200
+	$(BIN)/python -m tests.sim --count 100000 --jobs 2
 
 lock:
 	$(PYTHON) -m venv --clear .lock-env

@@ -49,3 +49,8 @@ class TooManyBadRows(SlotcarError):
 
 class AuditFailed(SlotcarError):
     """A run's output is not what its records and its input say, or the run is not done."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a foreign error's text, without its full stop, for use in a sentence of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

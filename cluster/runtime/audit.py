@@ -27,14 +27,14 @@ from cluster.core.audit import (
 from cluster.core.commit import COMMITS, QUARANTINE, STAGED, SUCCESS, Fragment
 from cluster.core.ledger import Coverage
 from cluster.core.plan import PlanHead, Shard
-from cluster.errors import InputBroken, OutputRefused, RunFailed, StoreFault
+from cluster.errors import InputBroken, OutputRefused, RunFailed, StoreFault, first_line
 from cluster.runtime.audit_coverage import audit_coverage, audit_entities
 from cluster.runtime.audit_rows import ShardRows, rows_in_file
 from cluster.runtime.audit_shard import UNREADABLE, ShardAudit
 from cluster.runtime.commits import PLAN, RUN
 from cluster.runtime.planning import read_bad, read_plan, read_segments
 from cluster.runtime.request_file import RequestFile, read_request
-from cluster.runtime.rowgroups import RowGroups, first_line
+from cluster.runtime.rowgroups import RowGroups
 from cluster.runtime.source import check_unchanged
 from cluster.runtime.store import Store
 

@@ -20,10 +20,9 @@ from cluster.core.commit import Fragment
 from cluster.core.inventory import describe_entity
 from cluster.core.ledger import Ledger, TimeOrder, number_entities
 from cluster.core.times import Ordinals, as_plain
-from cluster.errors import InputBroken
+from cluster.errors import InputBroken, first_line
 from cluster.runtime.audit_rows import ShardRows, batches, differing, select
 from cluster.runtime.checksum import RowChecksum
-from cluster.runtime.rowgroups import first_line
 
 UNREADABLE = (OSError, KeyError, pa.ArrowException)
 

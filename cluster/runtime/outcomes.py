@@ -12,7 +12,7 @@ import ray
 from ray import exceptions as rex
 
 from cluster.core.events import Event, ReplicaLost, ShardBroken
-from cluster.errors import RunFailed
+from cluster.errors import RunFailed, first_line
 from lstm_core.errors import SlotcarError, UsageError
 
 
@@ -55,8 +55,3 @@ def describe(error: BaseException) -> str:
     if isinstance(error, SlotcarError):
         return str(error)
     return f"A replica met {type(error).__name__}: {first_line(error)}."
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

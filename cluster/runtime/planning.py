@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from cluster.core.inventory import FileRuns, Inventory, SourceFile, build_inventory
 from cluster.core.plan import Plan, PlanHead, Shard, segment_schema
 from cluster.core.settings import InputSettings
-from cluster.errors import InputRefused, RunFailed
+from cluster.errors import InputRefused, RunFailed, first_line
 from cluster.runtime.listing import list_files
 from cluster.runtime.scan import scan_file
 from cluster.runtime.source import check_unchanged
@@ -88,7 +88,8 @@ def read_segments(folder: str, shard_index: int) -> Any:
             return parquet.read_row_group(shard_index, use_threads=False)
     except (OSError, IndexError, pa.ArrowException) as error:
         raise RunFailed(
-            f"Shard {shard_index} cannot be read from {path}: remove the folder {folder} and start again."
+            f"Shard {shard_index} cannot be read from {path}: {first_line(error)}; run the same command again, and if "
+            f"that does not help, remove the folder {folder} first."
         ) from error
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.errors import InputBroken
+from cluster.errors import InputBroken, first_line
 
 OPEN_FILES_MAX = 64
 
@@ -95,8 +95,3 @@ def _opened_type(kind: Any) -> Any:
     if pa.types.is_dictionary(kind):
         return _opened_type(kind.value_type)
     return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a foreign error's text, without its full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

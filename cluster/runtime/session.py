@@ -16,8 +16,7 @@ from contextlib import contextmanager
 import ray
 
 from cluster.core.settings import ClusterSettings
-from cluster.errors import ClusterRefused
-from cluster.runtime.outcomes import first_line
+from cluster.errors import ClusterRefused, first_line
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from cluster.core.inventory import SourceFile
 from cluster.core.plan import PlanHead
-from cluster.errors import InputBroken
+from cluster.errors import InputBroken, first_line
 
 _STREAM_BYTES = 1 << 20  # read a column chunk through a window of this size: row groups may be larger than memory
 
@@ -32,7 +32,7 @@ def reading(path: str) -> Iterator[None]:
         raise InputBroken(f"{path} may not be read by this user: allow it, then start the run again.") from error
     except (pa.ArrowException, OSError) as error:
         raise InputBroken(
-            f"{path} is truncated or no Parquet file ({_first_line(error)}): "
+            f"{path} is truncated or no Parquet file ({first_line(error)}): "
             "write it again or take it out of the input, then start the run again."
         ) from error
 
@@ -74,7 +74,3 @@ def _changed(file: SourceFile, planned: str, found: str) -> InputBroken:
         f"{file.path} changed since the run was planned: it had {planned} and now has {found}; "
         "put the planned file back, or score the new input into another output."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(". ")

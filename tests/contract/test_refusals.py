@@ -105,4 +105,3 @@ def test_a_folder_that_others_wrote_into_is_refused(desk: Desk, tmp_path: Path) 
     (tmp_path / "elsewhere" / "theirs.parquet").write_bytes(b"theirs")
     assert "theirs.parquet" in desk.refused("output.path='elsewhere'")
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["theirs.parquet"]
-

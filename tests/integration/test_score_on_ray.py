@@ -111,9 +111,7 @@ def test_a_killed_replica_costs_no_bit(cluster: None, case: Any, tmp_path: Path)
     assert tidy(tmp_path / "out").equals(case[2])
 
 
-def test_a_run_whose_driver_stopped_is_resumed_and_does_nothing_twice(
-    cluster: None, case: Any, tmp_path: Path
-) -> None:
+def test_a_run_whose_driver_stopped_is_resumed_and_does_nothing_twice(cluster: None, case: Any, tmp_path: Path) -> None:
     request = job_in(case, tmp_path / "out").request()
     with pytest.raises(Interrupted):
         score(request, open_cluster=interrupted(at_fragment=1))

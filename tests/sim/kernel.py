@@ -1,7 +1,7 @@
 """Virtual time: what happens next, and whose turn it is.
 
 A kernel holds the events to come and moves its clock from one to the next. A fiber is a program that sometimes waits,
-such as a driver: while it sleeps, the kernel goes on. The first fiber is the caller's own thread; others get threads,
+such as a driver: while it rests, the kernel goes on. The first fiber is the caller's own thread; others get threads,
 of which exactly one runs at any moment, handed on like a baton, so that nothing ever depends on the machine. Where only
 one fiber lives, no thread is ever switched.
 """
@@ -26,7 +26,7 @@ class Fiber:
     def __init__(self, name: str, thread: threading.Thread | None = None) -> None:
         self.name = name
         self.awake = True
-        self.sleeps = 0  # so that an alarm wakes nobody from a later sleep than its own
+        self.rests = 0  # so that an alarm wakes nobody from a later rest than its own
         self.ended = False
         self.thread = thread
         self.started = thread is None
@@ -71,12 +71,12 @@ class Kernel:
             fiber.awake = True
             self._woken.append(fiber)
 
-    def sleep(self, me: Fiber) -> None:
+    def rest(self, me: Fiber) -> None:
         """Lets things happen until somebody wakes the running fiber."""
         if self.closing:
             raise Abandoned
         me.awake = False
-        me.sleeps += 1
+        me.rests += 1
         while not self._woken:
             self._happen()
         other = self._woken.popleft()
@@ -85,10 +85,10 @@ class Kernel:
             self._receive(me)
 
     def pause(self, me: Fiber, seconds: float) -> None:
-        """The running fiber sleeps for so long, or until it is woken."""
-        sleep = me.sleeps + 1
-        self.after(seconds, lambda: self.wake(me) if me.sleeps == sleep else None)
-        self.sleep(me)
+        """The running fiber rests for so long, or until it is woken."""
+        rest = me.rests + 1
+        self.after(seconds, lambda: self.wake(me) if me.rests == rest else None)
+        self.rest(me)
 
     def close(self) -> None:
         """Unwinds every fiber that still waits."""

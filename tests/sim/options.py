@@ -62,7 +62,9 @@ def draw(rng: random.Random) -> Options:
 
 
 def _sizes(rng: random.Random) -> Sizes:
-    lengths = tuple(rng.randint(15, 40) if rng.random() < 0.2 else rng.randint(1, 10) for _ in range(rng.randint(1, 8)))
+    lengths = tuple(
+        rng.randint(15, 50) if rng.random() < 0.25 else rng.randint(1, 10) for _ in range(rng.randint(1, 8))
+    )
     bad, poison = rng.choice((0.0, 0.0, 0.2)), rng.choice((0.0, 0.0, 0.0, 0.15))
     return Sizes(
         lengths=lengths,
@@ -72,10 +74,10 @@ def _sizes(rng: random.Random) -> Sizes:
         slots=rng.randint(1, 4),
         chunk=rng.randint(1, 5),
         replicas=rng.randint(1, 3),
-        max_attempts=rng.randint(1, 4),
+        max_attempts=rng.choice((1, 3, 6)),
         arena_rows=rng.choice((10, 40, 1000)),
         rows_per_file=rng.choice((4, 12, 1000)),
-        checkpoint=rng.choice((0.0, 0.2, 0.6, 1.0)),
+        checkpoint=rng.choice((0.0, 0.15, 0.4, 1.0)),
     )
 
 
@@ -87,7 +89,7 @@ def _storm(rng: random.Random) -> Storm:
         lasts_s=rng.choice((0.0, 10.0, 30.0, 60.0)),
         death=maybe(0.5, 0.01, 0.05, 0.2),
         start_death=maybe(0.2, 0.1, 0.4),
-        parted=maybe(0.4, 0.03, 0.2),
+        parted=maybe(0.4, 0.02, 0.1),
         straggler=maybe(0.3, 0.3),
         twice=maybe(0.4, 0.05, 0.5),
         delay_s=rng.choice((0.01, 0.3, 3.0)),

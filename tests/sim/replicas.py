@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 RUN = "0sim0"
 POLL_S = 2.0
+PARTED_DELAY_S = 10.0  # most time that an answer of a replica takes that was taken for dead
 INFO = ReplicaInfo(pid=0, node="", node_id="", device="", import_s=0.0, compile_s=0.0, versions={})
 
 Row = tuple[int, int, int]  # entity, row, score
@@ -120,7 +121,7 @@ class SimReplica:
         self.sizes, self.storm = world.options.sizes, world.options.storm
         self.writer = world.next_writer()
         self.store = world.replica_store(self.writer)
-        self.alive, self.ready, self.stepping = True, False, False
+        self.alive, self.ready, self.stepping, self.parted = True, False, False, False
         self.packer = Packer(slots=self.sizes.slots, chunk=self.sizes.chunk)
         self.slot_state = [ZERO_STATE] * self.sizes.slots
         self.works: dict[int, Work] = {}
@@ -280,6 +281,7 @@ class SimReplica:
     def _part(self) -> None:
         """The cluster takes it for dead; it works on, and what it says still arrives."""
         self.world.note(f"replica {self.writer} is taken for dead")
+        self.parted = True
         self._mourned("it did not answer")
         self.kernel.after(self.rng.uniform(0.0, 20.0), lambda: self.die("it was cut off"))
 
@@ -309,7 +311,8 @@ class SimReplica:
 
     def _send(self, answer: Answer) -> None:
         """One call at a time, so answers come in order; but one may come a second time, whenever."""
-        self.told_s = max(self.told_s, self.kernel.now_s + self.rng.uniform(0.0, self.storm.delay_s))
+        delay_s = PARTED_DELAY_S if self.parted else self.storm.delay_s
+        self.told_s = max(self.told_s, self.kernel.now_s + self.rng.uniform(0.0, delay_s))
         arrive = self.driving.replicas.answered
         self.kernel.at(self.told_s, lambda: arrive(answer))
         if self.world.chance(self.storm.twice):

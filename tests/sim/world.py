@@ -351,7 +351,7 @@ class Driving:
         """Waits for an answer."""
         while not heard():
             self.listening = True
-            self.world.kernel.sleep(self.fiber)
+            self.world.kernel.rest(self.fiber)
             self.listening = False
             self._check_alive()
 
@@ -412,7 +412,7 @@ class DriverCalls:
             return Fault.CRASH_BEFORE
         if self.first and call.number == world.options.storm.pause_at:
             world.start_rival()
-            driving.stall(60.0)
+            driving.stall(world.rng.uniform(20.0, 45.0))  # about as long as a takeover takes
         if world.chance(world.options.storm.pause):
             driving.stall(world.rng.uniform(1.0, 60.0))
         world.deliver_later()

@@ -10,8 +10,8 @@ import ray
 from ray import exceptions as rex
 
 from cluster.core.events import ReplicaLost, ShardBroken
-from cluster.errors import InputBroken, RunFailed
-from cluster.runtime.outcomes import describe, first_line, outcome, task_value
+from cluster.errors import InputBroken, RunFailed, first_line
+from cluster.runtime.outcomes import describe, outcome, task_value
 from lstm_core.errors import ModelRefused
 
 Raise = Callable[[BaseException], None]

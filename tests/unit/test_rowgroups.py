@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.errors import InputBroken
+from cluster.errors import InputBroken, first_line
 from cluster.runtime import rowgroups
-from cluster.runtime.rowgroups import RowGroups, first_line
+from cluster.runtime.rowgroups import RowGroups
 from tests.series import write_cut, write_groups
 
 

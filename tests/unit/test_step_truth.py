@@ -152,4 +152,3 @@ def test_rows_of_another_batch_size_are_refused_by_the_step() -> None:
     replica, rows = _lstm_replica()
     with pytest.raises((TypeError, ValueError)):
         replica.step([rows[:3]], np.zeros(3, np.bool_), np.full(3, 5, np.int32))
-
