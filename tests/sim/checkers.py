@@ -190,6 +190,10 @@ class OutputChecker:
         name = SNAPSHOTS + record["snapshot"]
         assert name in self._files, f"{name} is recorded and is not there"
         assert self._files[name].writer is None, f"{name} is recorded and not durable"
+        told = {entity: (rows, state) for entity, rows, state in json.loads(self._files[name].content)}
+        begun = {e: self._next_row[e] for e in self._shards[record["shard"]] if self._next_row[e]}
+        expected = {e: (rows, self._truth[e][rows - 1]) for e, rows in begun.items()}
+        assert told == expected, f"{name} says {told}, and the fragments {expected}"
 
 
 def is_visible(name: str) -> bool:

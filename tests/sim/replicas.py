@@ -28,7 +28,7 @@ from tests.sim.faults import Crash
 from tests.sim.series import ZERO_STATE, next_state, row_value
 
 if TYPE_CHECKING:
-    from tests.sim.world import Driving
+    from tests.sim.driving import Driving
 
 RUN = "0sim0"
 POLL_S = 2.0

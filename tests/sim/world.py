@@ -1,37 +1,28 @@
 """One seed's world: a disk, drivers with their replicas, a storm of faults, and the calm in which the run must finish.
 
-A session is what a driver does from the lock to the end: the real lock, commits, recovery, scheduler and driver loop,
-in the order of `runtime.run`. An operator starts it again whenever it has died or stopped. Rivals start the same job
-beside it, and a driver may be stopped for a minute at any call of the store and wake up long after another has taken
-over. Faults end with the storm; what comes after may take a bounded number of events.
+An operator starts a driver, and another one whenever it has died or stopped; rivals start the same job beside it.
+Faults end with the storm; what comes after may take a bounded number of events.
 """
 
 from __future__ import annotations
 
-import json
 import random
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from cluster.core.actions import Action, Quarantine
-from cluster.core.commit import SNAPSHOTS, STAGED, Fragment
+from cluster.core.actions import Action
 from cluster.core.events import Event
-from cluster.core.lock import HEARTBEAT_S, LOCK, Holder, beat_name, highest
 from cluster.core.scheduler import Scheduler
-from cluster.errors import LockLost, OutputRefused, StoreFault
 from cluster.runtime.commits import Commits
-from cluster.runtime.driver import Clock, Driver, Work
-from cluster.runtime.lock import Lock, take
-from lstm_core.errors import SlotcarError
+from cluster.runtime.lock import Lock
 from tests.sim import replicas as sim
 from tests.sim.checkers import LeaseChecker, OutputChecker
-from tests.sim.faults import CRASHES, Call, Crash, FailAt, Fault, Schedule, Seeded
-from tests.sim.kernel import Fiber, Kernel
-from tests.sim.memory_store import MemoryDisk, MemoryStore, Stored
-from tests.sim.options import MAYBE, Options, draw
+from tests.sim.driving import Driving, ReplicaCalls
+from tests.sim.kernel import Kernel
+from tests.sim.memory_store import MemoryDisk, MemoryStore
+from tests.sim.options import Options, draw
 from tests.sim.series import Series
 
 EVENTS_MAX = 30_000
@@ -217,244 +208,3 @@ class World:
     def _live(self, driver: Driving) -> None:
         self.drivers.append(driver)
         driver.live()
-
-
-class Driving:
-    """A driver's process: one session, with the faults that may strike it."""
-
-    def __init__(self, world: World, name: str, fiber: Fiber, *, first: bool = False) -> None:
-        self.world, self.name, self.fiber = world, name, fiber
-        self.writer = world.next_writer()
-        self.calls = DriverCalls(self, first)
-        self.store = MemoryStore(world.disk, self.calls, writer=self.writer)
-        self._heart = MemoryStore(world.disk, BeatCalls(world), writer=self.writer)
-        self._beat_count = 0
-        self.living, self.killed, self.stopped, self.listening = True, False, False, False
-        self.lock: Lock | None = None
-        self.replicas = sim.SimReplicas(self)
-
-    @property
-    def fence_number(self) -> int:
-        """Its lock's number."""
-        assert self.lock is not None
-        return self.lock.number
-
-    def live(self) -> bool:
-        """One session; True where the run is finished."""
-        world = self.world
-        world.note(f"{self.name} starts")
-        world.each_second(world.options.storm.kill / max(1, len(world.drivers)), self.kill)
-        try:
-            return self._session()
-        except Crash as crash:
-            world.meet("a driver dies")
-            world.note(f"{self.name} dies: {crash}")
-            world.lose(self.writer)
-            self.replicas.orphan()
-        except SlotcarError as error:
-            world.meet(f"{type(error).__name__}")
-            world.calm_failures += not world.stormy and not isinstance(error, OutputRefused)
-            world.note(f"{self.name} stops: {error}")
-        finally:
-            self.living = False
-        return False
-
-    def _session(self) -> bool:
-        """The order of `runtime.run.score`."""
-        self.lock = take(self.store, self._holder(), self)
-        self.world.meet("a lock is taken")
-        self._beat_later()
-        commits = self.world.parts.commits(self.store, self.world.parts.lock(self.lock))
-        try:
-            if commits.succeeded():
-                return True
-            self._run(commits)
-        finally:
-            self._leave()
-        return True
-
-    def _run(self, commits: Commits) -> None:
-        try:
-            try:
-                self._drive(commits)
-            finally:
-                if not self.killed:
-                    self.replicas.stop()
-            commits.recover()
-            commits.write_run_record({"status": "done", "fence": self.fence_number})
-            commits.succeed()
-        except LockLost:
-            raise
-        except SlotcarError:
-            with suppress(SlotcarError):
-                commits.write_run_record({"status": "failed", "fence": self.fence_number})
-            raise
-
-    def _drive(self, commits: Commits) -> None:
-        plan, sizes = self.world.plan, self.world.options.sizes
-        for number in range(sizes.replicas):
-            self.replicas.start(number)
-        commits.prepare()
-        commits.write_run_record({"status": "running", "fence": self.fence_number})
-        recovery = commits.recover()
-        scheduler = self.world.parts.scheduler(
-            plan.shards,
-            replicas=sizes.replicas,
-            max_attempts=sizes.max_attempts,
-            done=recovery.done,
-            committed=recovery.committed,
-        )
-        work = Work({shard.index: shard for shard in plan.shards}, lambda action: self._give_up(commits, action))
-        Driver(work, scheduler, self.replicas, commits, Clock()).run(lambda: None)
-
-    def _give_up(self, commits: Commits, action: Quarantine) -> Fragment:
-        """As `runtime.quarantine` does: all rows of the shard that no fragment has."""
-        self.world.meet("a shard is given up")
-        done: dict[int, int] = {}
-        if action.fragments:
-            newest = next(r for r in commits.records() if (r.shard, r.index) == (action.shard, action.fragments - 1))
-            done = {line[0]: line[1] for line in json.loads(self.store.read(f"{SNAPSHOTS}/{newest.snapshot}"))}
-        entities, lengths = self.world.entities_of(action.shard), self.world.options.sizes.lengths
-        work = sim.Work(action.shard, action.attempt, entities, action.fragments, done, {}, given_up=True)
-        rest = [(entity, done.get(entity, 0)) for entity in entities if done.get(entity, 0) < lengths[entity]]
-        lost = [(entity, row, lengths[entity] - row, "given up") for entity, row in rest]
-        cut = sim.make_cut(work, lost, None, self.fence_number)
-        for name, content in cut.files:
-            assert name.startswith(STAGED)
-            self.store.stage(name, content)
-            self.store.sync(name)
-        return cut.fragment
-
-    def _holder(self) -> Holder:
-        return Holder("sim", f"machine {self.writer}", self.writer, "0", "sim", self.name, "0")
-
-    def _leave(self) -> None:
-        lock = self.lock
-        if self.killed or lock is None:
-            return
-        with suppress(StoreFault):
-            if highest(self.store.list(LOCK)) == lock.number:
-                lock.release()
-
-    # ---- waiting: implements `runtime.lock.Watch`
-
-    def now_s(self) -> float:
-        """Virtual seconds."""
-        return self.world.kernel.now_s
-
-    def pause(self, seconds: float) -> None:
-        """A slow watch: looking every quarter of a second would only fill the history."""
-        self.world.kernel.pause(self.fiber, seconds + self.world.rng.uniform(1.0, 6.0))
-        self._check_alive()
-
-    def listen(self, heard: Callable[[], bool]) -> None:
-        """Waits for an answer."""
-        while not heard():
-            self.listening = True
-            self.world.kernel.rest(self.fiber)
-            self.listening = False
-            self._check_alive()
-
-    def hear(self) -> None:
-        """An answer has come."""
-        if self.listening:
-            self.world.kernel.wake(self.fiber)
-
-    def stall(self, seconds: float) -> None:
-        """The whole process stops for a while, heartbeat and all."""
-        self.world.meet("a driver is paused")
-        self.stopped = True
-        self.world.kernel.pause(self.fiber, seconds)
-        self.stopped = False
-        self._check_alive()
-
-    def kill(self) -> None:
-        """Between any two events, from outside."""
-        if self.living and not self.killed:
-            self.killed = True
-            self.world.kernel.wake(self.fiber)
-
-    def _check_alive(self) -> None:
-        if self.killed:
-            raise Crash("killed")
-
-    def _beat_later(self) -> None:
-        self.world.kernel.after(HEARTBEAT_S, self._beat)
-
-    def _beat(self) -> None:
-        if self.living and not self.killed and self.lock is not None:
-            if not self.stopped:
-                self._beat_count += 1
-                with suppress(StoreFault):
-                    self._heart.write(beat_name(self.lock.number), str(self._beat_count).encode())
-            self._beat_later()
-
-
-@dataclass
-class DriverCalls:
-    """A driver's schedule of faults: pauses, single faults, and a rate of them."""
-
-    driving: Driving
-    first: bool
-    fates: list[Schedule] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        world, storm = self.driving.world, self.driving.world.options.storm
-        kinds = storm.store_kinds or tuple(Fault)
-        if self.first and storm.fail_at is not None:
-            self.fates.append(FailAt(storm.fail_at, world.rng.choice(kinds)))
-        if storm.store:
-            self.fates.append(Seeded(world.rng, storm.store, kinds))
-
-    def fault(self, call: Call) -> Fault | None:
-        driving, world = self.driving, self.driving.world
-        if driving.killed:
-            return Fault.CRASH_BEFORE
-        if self.first and call.number == world.options.storm.pause_at:
-            world.start_rival()
-            driving.stall(world.rng.uniform(20.0, 45.0))  # about as long as a takeover takes
-        if world.chance(world.options.storm.pause):
-            driving.stall(world.rng.uniform(1.0, 60.0))
-        world.deliver_later()
-        fate = next(filter(None, (one.fault(call) for one in self.fates)), None) if world.stormy else None
-        world.note(f"{driving.name} {call.operation} {call.name} {fate.name if fate else ''}")
-        if fate is not None:
-            world.meet(f"driver's call {fate.name}")
-        if fate in CRASHES:
-            driving.killed = True
-        return fate
-
-
-@dataclass
-class BeatCalls:
-    """A heartbeat's writes may fail, and are then not done."""
-
-    world: World
-
-    def fault(self, call: Call) -> Fault | None:
-        return (
-            self.world.rng.choice((Fault.REFUSED, Fault.LOST))
-            if self.world.chance(self.world.options.storm.store)
-            else None
-        )
-
-
-@dataclass
-class ReplicaCalls:
-    """A replica's schedule of faults."""
-
-    world: World
-    writer: int
-
-    def fault(self, call: Call) -> Fault | None:
-        world = self.world
-        world.deliver_later()
-        kinds = (Fault.REFUSED, *MAYBE, *CRASHES)
-        fate = world.rng.choice(kinds) if world.chance(world.options.storm.disk) else None
-        world.note(f"replica {self.writer} {call.operation} {call.name} {fate.name if fate else ''}")
-        if fate is not None:
-            world.meet(f"replica's call {fate.name}")
-        return fate
-
-
-__all__ = ["Outcome", "Parts", "Stored", "World"]
