@@ -3,7 +3,8 @@
 They are what a user would write; nothing in them is special to the demo. Sizes, rate and epochs were chosen on
 July to October, with the months before for training. That a month is a series when training was decided later, when
 November showed what whole years teach: the start of every series in January made "fresh" mean "winter", and the model
-with its state reset looked better than it is.
+with its state reset looked better than it is. Several designs were compared with November and December in sight, so
+the demo's figures show how the road works and which way the state pulls; they are no clean measurement of its worth.
 """
 
 from __future__ import annotations
