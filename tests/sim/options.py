@@ -35,7 +35,7 @@ class Storm:
     death: float = 0.0  # per step: a replica dies
     start_death: float = 0.0  # per start
     parted: float = 0.0  # per step: a replica is taken for dead and works on
-    straggler: float = 0.0  # per replica: steps take 20 times as long
+    straggler: float = 0.0  # per replica: steps take 8 times as long
     twice: float = 0.0  # per answer: it comes a second time
     delay_s: float = 0.1  # most time that an answer takes
     kill: float = 0.0  # per second: the driver is killed

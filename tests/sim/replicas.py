@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.sim.driving import Driving
 
 RUN = "0sim0"
-POLL_S = 2.0
+POLL_S = 5.0
 PARTED_DELAY_S = 10.0  # most time that an answer of a replica takes that was taken for dead
 INFO = ReplicaInfo(pid=0, node="", node_id="", device="", import_s=0.0, compile_s=0.0, versions={})
 
@@ -126,7 +126,7 @@ class SimReplica:
         self.slot_state = [ZERO_STATE] * self.sizes.slots
         self.works: dict[int, Work] = {}
         self.work_of: dict[int, Work] = {}  # entity -> the attempt that scores it
-        self.slow = 20.0 if self.rng.random() < self.storm.straggler else 1.0
+        self.slow = 8.0 if self.rng.random() < self.storm.straggler else 1.0
         self.fragments: list[Fragment] = []  # written and not told
         self.error: BaseException | None = None
         self.telling = False
