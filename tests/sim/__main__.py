@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import sys
 import time
 import traceback
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
 
-from tests.sim.world import Outcome, World
-
-Played = tuple[int, Outcome | None, str]  # seed, outcome, what failed
-
-
-def play(seed: int) -> Played:
-    """One seed."""
-    try:
-        return seed, World(seed).run(), ""
-    except Exception as error:
-        return seed, None, "".join(traceback.format_exception(error)[-4:])
+from tests.sim.playing import play_all
+from tests.sim.world import World
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _show(options.seed)
     seeds = range(options.start, options.start + options.count)
     begin, met, events, failed, digest = time.perf_counter(), Counter[str](), 0, 0, 0
-    for seed, played, failure in _played(seeds, options.jobs):
+    for seed, played, failure in play_all(seeds, options.jobs):
         if played is None:
             failed += 1
             print(f"seed {seed} failed: {failure.rstrip()}\n  again: python -m tests.sim --seed {seed}", flush=True)
@@ -46,14 +35,6 @@ def main(arguments: list[str] | None = None) -> int:
     outcome = f"{failed or 'none'} failed; digest {digest:08x}; {rate}; met: {dict(sorted(met.items()))}"
     print(f"{len(seeds)} seeds from {options.start}: {outcome}")
     return 1 if failed else 0
-
-
-def _played(seeds: Iterable[int], jobs: int) -> Iterator[Played]:
-    if jobs == 1:
-        yield from map(play, seeds)
-    else:
-        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-            yield from pool.imap(play, seeds, chunksize=100)
 
 
 def _show(seed: int) -> int:

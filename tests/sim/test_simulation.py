@@ -108,7 +108,7 @@ def test_a_replica_that_is_taken_for_dead_writes_over_no_file_of_the_driver() ->
 def test_the_command_says_what_it_saw_and_is_the_same_in_any_process(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--count", "20", "--start", "100"]) == 0
     here = capsys.readouterr().out
-    command = [sys.executable, "-m", "tests.sim", "--count", "20", "--start", "100"]
+    command = [sys.executable, "-m", "tests.sim", "--count", "20", "--start", "100", "--jobs", "2"]
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     there = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=True)
     assert here.startswith("20 seeds from 100: none failed; digest ")
