@@ -61,6 +61,8 @@ class InProcessReplicas:
         return [Answer(replica, report=report)]
 
     def stop(self) -> None:
+        for actor in self._actors.values():
+            actor.close()  # else its threads would hold its arena for the rest of the tests
         self._actors.clear()
 
 

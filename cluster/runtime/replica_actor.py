@@ -129,6 +129,11 @@ class ReplicaActor:
         """Waits for news, at most `timeout_s`."""
         return self._running().report(timeout_s)
 
+    def close(self) -> None:
+        """Ends the pipeline's threads once what is assigned is written; Ray ends a real actor with its process."""
+        if self._pipeline is not None:
+            self._pipeline.close()
+
     def _running(self) -> Pipeline:
         self._begun.wait()
         assert self._pipeline is not None, "begun without a pipeline"
