@@ -137,7 +137,20 @@ def sentence(errors: Sequence[ErrorDetails], source: str) -> str:
     return f"{source}: {name} must be {expected.format(**error.get('ctx', {}))}, not {_found(error['input'])}."
 
 
+# Habits from stateless training that must not come along silently: each has its own sentence.
+_HABITS = {
+    "shuffle": "the key {} has no place here: a stateful model is trained in the order of time, so nothing is ever "
+    "shuffled; take it out",
+    "batch_size": "the key {} has no place here: stateful training needs one fixed batch, which is model.slots; "
+    "set that",
+    "validation_split": "the key {} has no place here: a share of the rows would tear series apart; set "
+    "train.validate_since to the time from which rows are held out",
+}
+
+
 def _unknown(place: list[str]) -> str:
+    if place[-1] in _HABITS:
+        return f"{_HABITS[place[-1]].format('.'.join(place))}."
     section, key = (place[0], place[-1]) if len(place) > 1 else ("", place[0])
     sections = keys_by_section()
     owners = [owner for owner, keys in sections.items() if owner and key in keys]

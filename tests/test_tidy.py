@@ -158,7 +158,7 @@ def test_text_names_no_place_outside_the_project(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     places = re.findall(r"(?<![\w.])/(?:work|root|home|opt|Users)/\w+", text)
     tickets = re.findall(r"(?<![\w&/])#\d{1,4}\b(?![\w-])|\bissues? \d+\b", text)
-    indexes = re.findall(r"https?://[^\s\"')]*(?:pypi|simple/)[^\s\"')]*|index-url", text)
+    indexes = re.findall(r"https?://[^\s\"')]*(?:pypi|simple/)[^\s\"')]*|index[-]url", text)
     assert places + tickets + indexes == []
 
 

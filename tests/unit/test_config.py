@@ -370,3 +370,14 @@ def test_an_override_of_any_text_is_taken_or_refused_with_a_sentence(override: s
     with contextlib.suppress(UsageError):
         apply_override(raw, override)
         assert len(raw) == 1
+
+
+@pytest.mark.parametrize(
+    ("habit", "word"),
+    [("shuffle=true", "shuffled"), ("batch_size=32", "model.slots"), ("validation_split=0.1", "since")],
+)
+def test_a_habit_of_stateless_training_is_refused_with_its_own_sentence(habit: str, word: str, tmp_path: Path) -> None:
+    file = tmp_path / "train.toml"
+    file.write_text("[train]\nmodel = 'm:build'\ntarget = ['y']\n")
+    with pytest.raises(UsageError, match=word):
+        load_config(str(file), [f"train.{habit}"], command="train")
