@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 from cluster.core.plan import Shard
 from cluster.core.settings import ClusterSettings
+from cluster.runtime.cluster_map import map_on_cluster
 from cluster.runtime.fleet import Answer, Fleet
 from cluster.runtime.pipeline import Counters
 from cluster.runtime.replica_actor import ReplicaSpec, Sources
-from cluster.runtime.scanning import map_on_cluster
 from cluster.runtime.session import connected, replica_count
 
 SCAN_IN_DRIVER_FILES_MAX = 3  # starting a worker process takes longer than reading the keys of a few files

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from cluster.core.audit import FIGURES
 from cluster.core.commit import Fragment
 from cluster.core.plan import PlanHead
 from cluster.core.settings import StepSettings
@@ -22,20 +23,7 @@ from cluster.runtime.driver import Clock
 from cluster.runtime.pipeline import Counters
 
 STAGES = ("plan", "shuffle", "read", "pack", "compute", "write", "commit")
-COUNTS = (
-    "rows_in",
-    "rows_scored",
-    "rows_quarantined",
-    "rows_skipped",
-    "entities_in",
-    "entities_scored",
-    "entities_quarantined",
-    "shards",
-    "fragments",
-    "attempts",
-    "replica_deaths",
-    "steps",
-)
+COUNTS = (*FIGURES, "attempts", "replica_deaths", "steps")
 
 
 @dataclass(frozen=True)
