@@ -38,8 +38,9 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Two files of tests at a time: whatever a module shares, a Ray cluster or a compiled model, stays in one process.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 soak: env
 	$(BIN)/python -m pytest -m soak --timeout=7200
