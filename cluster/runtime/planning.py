@@ -24,6 +24,7 @@ from cluster.core.plan import Plan, PlanHead, Shard, segment_schema
 from cluster.core.settings import InputSettings
 from cluster.errors import InputRefused, RunFailed, first_line
 from cluster.runtime.listing import list_files
+from cluster.runtime.partitions import Partitions
 from cluster.runtime.scan import scan_file
 from cluster.runtime.source import check_unchanged
 
@@ -39,7 +40,8 @@ def make_inventory(settings: InputSettings, mapper: Mapper, files: Sequence[str]
     Raises InputRefused for an input without rows and for columns that do not fit, InputBroken for a broken file.
     """
     files = list_files(settings) if files is None else files
-    inventory = build_inventory(list(mapper(partial(scan_file, settings=settings), files)))
+    scan = partial(scan_file, settings=settings, partitions=Partitions.of(files))
+    inventory = build_inventory(list(mapper(scan, files)))
     if inventory.rows_in == 0:
         raise InputRefused(f"input.path: {', '.join(map(repr, settings.path))} has no rows in {len(files):,} files.")
     if settings.ties == "fail" and inventory.ties:

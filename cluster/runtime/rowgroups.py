@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.errors import InputBroken, first_line
+from cluster.runtime.partitions import Partitions
 
 OPEN_FILES_MAX = 64
 
@@ -24,6 +25,7 @@ class RowGroups:
     def __init__(self, paths: tuple[str, ...], columns: tuple[str, ...], *, cache_bytes: int) -> None:
         self._paths = paths
         self._columns = list(columns)
+        self._partitions = Partitions.of(paths)
         self._cache_bytes = cache_bytes
         self._files: OrderedDict[int, tuple[Any, Any]] = OrderedDict()  # file -> (reader, first row of each row group)
         self._schema: Any = None  # of every table: the first file's, opened
@@ -58,7 +60,7 @@ class RowGroups:
         """The table with the types of the first file: a column may be text in one file and large text in another."""
         if self._schema is None:
             reader, _ = self._open(0)
-            wanted = reader.schema_arrow
+            wanted = self._partitions.extend(reader.schema_arrow, self._paths[0])
             self._schema = opened_schema(pa.schema([wanted.field(name) for name in self._columns]))
         table = table.select(self._columns)
         return table if table.schema.equals(self._schema) else table.cast(self._schema)
@@ -77,8 +79,9 @@ class RowGroups:
         key = (file, group)
         if key not in self._groups:
             reader, _ = self._open(file)
-            table = reader.read_row_group(group, columns=self._columns, use_threads=False)
-            self._groups[key] = self._alike(table)
+            own = [name for name in self._columns if name in reader.schema_arrow.names]
+            table = reader.read_row_group(group, columns=own, use_threads=False)
+            self._groups[key] = self._alike(self._partitions.complete(table, self._paths[file], self._columns))
             while len(self._groups) > 1 and sum(table.nbytes for table in self._groups.values()) > self._cache_bytes:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(key)

@@ -3,12 +3,13 @@
 Decides for every row whether it is good, bad or skipped, and where a run ends. Reads only the entity and time columns,
 a batch at a time, so memory is bounded by a batch and by the number of runs, never by the file's rows; a run that goes
 on over a batch's border is joined at the end. A row outside since and until is skipped, whatever else is wrong with it.
+Columns that stand in the names of the file's folders count like its own.
 Leaves what runs mean together to `cluster.core.inventory`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,42 +20,73 @@ import pyarrow.compute as pc
 from cluster.core.inventory import BAD_TIME, KEY_PREFIX, NULL_ENTITY, NULL_TIME, FileRuns, SourceFile
 from cluster.core.settings import InputSettings
 from cluster.core.times import Flags, Ordinals, as_plain, compare, ordinals, parse_bound, table_ordinals
-from cluster.errors import InputBroken
-from cluster.runtime.schema import check_columns
+from cluster.errors import InputBroken, InputRefused
+from cluster.runtime.partitions import Partitions, differing_row
+from cluster.runtime.schema import check_columns, needed_columns
 from cluster.runtime.source import describe_source, open_source, reading
 
 BATCH_ROWS = 131_072
 
 
-def scan_file(path: str, settings: InputSettings, batch_rows: int = BATCH_ROWS) -> FileRuns:
-    """Find the runs of keys of one file.
+def scan_file(
+    path: str, settings: InputSettings, batch_rows: int = BATCH_ROWS, partitions: Partitions | None = None
+) -> FileRuns:
+    """Find the runs of keys of one file; `partitions` are those of the whole input, by default of this file.
 
     Raises InputBroken where the file cannot be read, InputRefused where its columns do not fit.
     """
+    partitions = partitions or Partitions.of([path])
     with open_source(path) as parquet:
-        columns = check_columns(parquet.schema_arrow, settings, path)
+        columns = check_columns(partitions.extend(parquet.schema_arrow, path), settings, path)
+        _check_agreement(parquet, settings, path, partitions)
         file = describe_source(path, parquet.metadata)
         finder = _Finder.start(columns, settings)
-        for keys, times in key_batches(parquet, settings, path=path, batch_rows=batch_rows):
+        for keys, times in key_batches(parquet, settings, path=path, partitions=partitions, batch_rows=batch_rows):
             finder.add(keys, times)
     if finder.rows != file.rows:
         raise InputBroken(f"{path} holds {finder.rows:,} rows, but its footer says {file.rows:,}: write it again.")
     return finder.finish(file, columns)
 
 
-def key_batches(parquet: Any, settings: InputSettings, *, path: str, batch_rows: int) -> Iterator[tuple[Any, Any]]:
-    """Batches of (entity columns, time columns), two pa.Tables of equally many rows, in plain types and file order.
+def key_batches(
+    parquet: Any, settings: InputSettings, *, path: str, partitions: Partitions, batch_rows: int
+) -> Iterator[tuple[Any, Any]]:
+    """Batches of (entity columns, time columns), two pa.Tables of equally many rows, in plain types and file order."""
+    wanted = tuple(dict.fromkeys((*settings.entity, *settings.time)))
+    for batch in _batches(parquet, path, wanted, batch_rows):
+        whole = partitions.complete(batch, path, wanted)
+        yield _columns(whole, settings.entity), _columns(whole, settings.time)
 
-    Columns that come from a file's place rather than its content would be added here.
-    """
-    wanted = list(dict.fromkeys((*settings.entity, *settings.time)))
-    batches = parquet.iter_batches(batch_size=batch_rows, columns=wanted, use_threads=False)
+
+def _batches(parquet: Any, path: str, wanted: Sequence[str], batch_rows: int) -> Iterator[Any]:
+    """A file's rows, with those of the wanted columns that it has itself."""
+    own = [name for name in wanted if name in parquet.schema_arrow.names]
+    batches = parquet.iter_batches(batch_size=batch_rows, columns=own, use_threads=False)
     while True:
         with reading(path):
             batch = next(batches, None)
         if batch is None:
             return
-        yield _columns(batch, settings.entity), _columns(batch, settings.time)
+        yield batch
+
+
+def _check_agreement(parquet: Any, settings: InputSettings, path: str, partitions: Partitions) -> None:
+    """A needed column that stands in the file and in its folder's name must say the same in both."""
+    named = partitions.values(path)
+    twice = [name for name in needed_columns(settings) if name in named and name in parquet.schema_arrow.names]
+    if not twice:
+        return
+    start = 0
+    for batch in _batches(parquet, path, twice, BATCH_ROWS):
+        for name in twice:
+            column = as_plain(batch.column(name))
+            row = differing_row(column, named[name])
+            if row is not None:
+                raise InputRefused(
+                    f"Column {name!r} is {column[row]} in row {start + row} of {path}, but its folder says "
+                    f"{named[name]}: rename one of them, or move the file to the folder of its rows."
+                )
+        start += batch.num_rows
 
 
 def _columns(batch: Any, names: tuple[str, ...]) -> Any:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from cluster.core.settings import InputSettings
 from cluster.core.times import is_key_type, is_time_type, plain_type
 from cluster.errors import InputRefused
+from cluster.runtime.partitions import Partitions
 from cluster.runtime.source import open_source
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def check_schema(settings: InputSettings, contract: ModelContract, files: Sequen
     for its columns, InputBroken where the file cannot be read.
     """
     with open_source(files[0]) as parquet:
-        schema = parquet.schema_arrow
+        schema = Partitions.of(files).extend(parquet.schema_arrow, files[0])
     check_columns(schema, settings, files[0])
     kinds = {wanted.name: wanted.kind for wanted in contract.inputs}
     for name, columns in settings.features:

@@ -1,0 +1,95 @@
+"""Columns that stand in the names of a file's folders, as in `date=2026-11-20/carrier=AA/part-0.parquet`.
+
+Decides what such a name means, as pyarrow's datasets read it: name and value are percent-decoded, a column is int32
+where every value of it is a whole number of that size and text elsewhere, `__HIVE_DEFAULT_PARTITION__` is null. All
+folders of a path count, also those above `input.path`, so that a run over one night's folder knows its date. A column
+that the file has as well is the file's, and `scan` checks that both say the same. Leaves the files alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+_WHOLE = re.compile(r"-?\d+")
+_INT32 = np.iinfo(np.int32)
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """The types of the columns that some file of the input has in the names of its folders."""
+
+    types: dict[str, Any]  # column -> pa.int32() or pa.string()
+
+    @staticmethod
+    def of(paths: Sequence[str]) -> Partitions:
+        """The partition columns of an input that consists of these files."""
+        values: dict[str, set[str]] = {}
+        for folder in dict.fromkeys(path.rpartition("/")[0] for path in paths):
+            for name, value in _named(folder):
+                values.setdefault(name, set()).add(value)
+        return Partitions({name: _type_of(found - {_NULL}) for name, found in values.items()})
+
+    def values(self, path: str) -> dict[str, Any]:
+        """What one file's folders say: column -> pa.Scalar; of two folders with one name the inner one counts."""
+        found = {name: value for name, value in _named(path.rpartition("/")[0]) if name in self.types}
+        return {name: _scalar(value, self.types[name]) for name, value in found.items()}
+
+    def extend(self, schema: Any, path: str) -> Any:
+        """A file's pa.Schema with the columns that only its folders have."""
+        for name, value in self.values(path).items():
+            if name not in schema.names:
+                schema = schema.append(pa.field(name, value.type))
+        return schema
+
+    def complete(self, rows: Any, path: str, names: Sequence[str]) -> Any:
+        """A file's pa.Table or pa.RecordBatch with those of the columns `names` that only its folders have."""
+        absent = [name for name in names if name not in rows.schema.names]
+        values = self.values(path) if absent else {}
+        for name in absent:
+            rows = rows.append_column(name, pa.repeat(values[name], rows.num_rows))
+        return rows
+
+
+def differing_row(column: Any, value: Any) -> int | None:
+    """The first row of a file's column that does not say what the folder says, or None."""
+    wanted = pa.scalar(None, column.type) if not value.is_valid else _as_type(value, column.type)
+    if value.is_valid and not wanted.is_valid:
+        return 0 if len(column) else None
+    same = pc.fill_null(pc.equal(column, wanted), False) if value.is_valid else pc.is_null(column)
+    row = pc.index(same, False).as_py()
+    return None if row < 0 else int(row)
+
+
+def _as_type(value: Any, wanted: Any) -> Any:
+    """The folder's value as the file's column would hold it; null where it cannot."""
+    try:
+        return value.cast(pa.string()).cast(wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return pa.scalar(None, wanted)
+
+
+def _named(folder: str) -> Iterable[tuple[str, str]]:
+    for part in folder.split("/"):
+        name, equals, value = part.partition("=")
+        if equals and name:
+            yield unquote(name), unquote(value)
+
+
+def _type_of(values: set[str]) -> Any:
+    whole = bool(values) and all(_WHOLE.fullmatch(value) and _INT32.min <= int(value) <= _INT32.max for value in values)
+    return pa.int32() if whole else pa.string()
+
+
+def _scalar(value: str, wanted: Any) -> Any:
+    if value == _NULL:
+        return pa.scalar(None, wanted)
+    return pa.scalar(int(value) if pa.types.is_int32(wanted) else value, wanted)
