@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.status import RunStatus, read_status
+from cluster.runtime.stores import StoreSpec, open_store
 
 NEXT = {
     "running": "wait: a driver is at work",
@@ -61,7 +61,7 @@ class StatusReport:
 
 def run(output: str) -> StatusReport:
     """The status of the run in `output`. Raises `UsageError` where there is none."""
-    return StatusReport(read_status(LocalStore(output)))
+    return StatusReport(read_status(open_store(StoreSpec(output))))
 
 
 def _share(done: int, total: int | None) -> str:

@@ -18,8 +18,8 @@ from cluster.core.audit import MEANINGS, Check
 from cluster.errors import AuditFailed
 from cluster.runtime.audit import audit
 from cluster.runtime.audit_actor import OpenRescore, ray_rescore
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.rescore import Rescored, find_truth, rescore
+from cluster.runtime.stores import StoreSpec, open_store
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def run(output: str | Path, rescore_count: int = 0, open_rescore: OpenRescore = 
 
     Raises UsageError where there is no run, or no model to score with, RunFailed where its plan cannot be read.
     """
-    store = LocalStore(str(output))
+    store = open_store(StoreSpec(str(output)))
     truth = find_truth(store) if rescore_count else None
     found = audit(store)
     checks = list(found.checks)

@@ -21,6 +21,7 @@ from cluster.runtime.local_store import LocalStore
 from cluster.runtime.pipeline import Pipeline
 from cluster.runtime.ray_cluster import Cluster, RayCluster, Replicas, ray_cluster
 from cluster.runtime.replica_actor import ReplicaActor, ReplicaSpec, Sources
+from cluster.runtime.stores import StoreSpec
 
 PHASES = ("planning", "reading", "stepping", "writing", "committing", "finishing")
 
@@ -113,8 +114,8 @@ def watched(trigger: Trigger, fleets: list[Fleet]) -> Any:
 def watched_store(trigger: Trigger) -> Any:
     """For `score(..., open_store=...)`."""
 
-    def opened(root: str) -> LocalStore:
-        store = WatchedStore(root)
+    def opened(spec: StoreSpec) -> LocalStore:
+        store = WatchedStore(spec.url)
         store.trigger = trigger
         return store
 

@@ -31,8 +31,8 @@ from cluster.errors import InputBroken, OutputRefused, RunFailed, StoreFault, fi
 from cluster.runtime.audit_coverage import audit_coverage, audit_entities
 from cluster.runtime.audit_rows import ShardRows, rows_in_file
 from cluster.runtime.audit_shard import UNREADABLE, ShardAudit
-from cluster.runtime.commits import PLAN, RUN
-from cluster.runtime.planning import read_bad, read_plan, read_segments
+from cluster.runtime.commits import RUN
+from cluster.runtime.planning import has_plan, read_bad, read_plan, read_segments
 from cluster.runtime.request_file import RequestFile, read_request
 from cluster.runtime.rowgroups import RowGroups
 from cluster.runtime.source import check_unchanged
@@ -91,11 +91,11 @@ def read_run(store: Store) -> dict[str, Any]:
 def locate(store: Store, run: dict[str, Any], name: str, staged: str | None) -> str | None:
     """Where a recorded file lies: in the output, or, while a run is not closed, still where it was staged."""
     if store.exists(name):
-        return store.path(name)
+        return name
     waiting = f"{STAGED}/{staged}"
     if run.get("status") not in CLOSED and staged and store.exists(waiting):
-        return store.path(waiting)
-    return store.path(name) if store.exists(name) else None  # it may have been published just now
+        return waiting
+    return name if store.exists(name) else None  # it may have been published just now
 
 
 class _Audit:
@@ -117,8 +117,8 @@ class _Audit:
         records = self._read_records()
         head = None
         of_shard: dict[int, list[Fragment]] = {}
-        if store.exists(f"{PLAN}/plan.json"):
-            head = read_plan(store.path(PLAN), check_files=False)
+        if has_plan(store):
+            head = read_plan(store, check_files=False)
             of_shard = audit_records(tallies["records"], len(head.shards), records)
             self._audit_rows(head, of_shard, read_request(store))
             self._audit_bad_rows(head, quarantined)
@@ -158,16 +158,16 @@ class _Audit:
         groups = RowGroups(tuple(file.path for file in head.files), (*head.entity, *head.time), cache_bytes=CACHE_BYTES)
         coverage, keys = Coverage(), []
         for shard in head.shards:
-            segments = read_segments(store.path(PLAN), shard.index)
+            segments = read_segments(store, shard.index)
             rows = ShardRows(groups, head, shard, segments)
             coverage.add(rows.file, rows.start, rows.count)
             keys.append(rows.keys)
             if shard.index in of_shard:
-                self._audit_shard(shard, ShardAudit(self._tallies, rows, shard.index), of_shard[shard.index])
+                self._audit_shard(shard, ShardAudit(self._tallies, rows, shard.index, store), of_shard[shard.index])
         audit_entities(self._tallies["order"], keys)
         settings = request.input if request is not None else None
         try:
-            audit_coverage(self._tallies["exactly once"], head, coverage, read_bad(store.path(PLAN)), settings)
+            audit_coverage(self._tallies["exactly once"], head, coverage, read_bad(store), settings)
         except InputBroken as error:
             tally.fail(str(error).rstrip("."))
 
@@ -203,7 +203,7 @@ class _Audit:
         if not tally.expect(len(mine) == 1, f"{QUARANTINE}/{BAD_ROWS}*.parquet are {len(mine)} files, expected 1"):
             return
         try:
-            rows = rows_in_file(self._store.path(mine[0]))
+            rows = rows_in_file(self._store, mine[0])
         except UNREADABLE as error:
             return tally.fail(f"{mine[0]} cannot be read: {first_line(error)}")
         tally.expect(rows == head.rows_bad, f"{mine[0]} holds {rows:,} rows, but the plan found {head.rows_bad:,}")

@@ -27,6 +27,7 @@ from cluster.runtime.outcomes import task_value
 from cluster.runtime.planning import read_segments
 from cluster.runtime.replica_actor import row_layout
 from cluster.runtime.session import connected
+from cluster.runtime.stores import StoreSpec, open_store
 from lstm_core.contract import ModelContract
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class AuditSpec:
 
     contract: ModelContract
     input: InputSettings
-    plan_folder: str
+    store: StoreSpec  # of the output
     files: tuple[str, ...]  # of the plan
     rows_max: int = ROWS_MAX
 
@@ -66,7 +67,7 @@ class AuditActor:
 
     def rescore(self, shard: Shard, entities: Sequence[int]) -> list[Scores]:
         """Scores of entities of a shard, given by their ordinals; raises ModelRefused, InputBroken or RunFailed."""
-        reference, segments = self._load(), read_segments(self._spec.plan_folder, shard.index)
+        reference, segments = self._load(), read_segments(open_store(self._spec.store), shard.index)
         return [self._score(reference, shard, _of_entity(segments, entity)) for entity in entities]
 
     def _load(self) -> Reference:

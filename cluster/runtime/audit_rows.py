@@ -22,6 +22,7 @@ from cluster.core.times import Flags, Ordinals, table_ordinals
 from cluster.errors import InputBroken
 from cluster.runtime.checksum import canonical
 from cluster.runtime.rowgroups import RowGroups
+from cluster.runtime.store import Store
 
 BATCH_ROWS = 131_072
 
@@ -92,9 +93,9 @@ class ShardRows:
         return times.take(pa.array(np.lexsort((*reversed(moments), entity))))
 
 
-def rows_in_file(path: str) -> int:
-    """Rows of a Parquet file, all of them read. Raises OSError or pa.ArrowException where it cannot be."""
-    return sum(batch.num_rows for batch in batches(path))
+def rows_in_file(store: Store, name: str) -> int:
+    """Rows of a Parquet file, all of them read. Raises one of `UNREADABLE` where it cannot be."""
+    return sum(batch.num_rows for batch in batches(store, name))
 
 
 def _joined(file: Ordinals, start: Ordinals, stop: Ordinals) -> list[tuple[int, int, int]]:
@@ -132,11 +133,11 @@ def differing(left: Any, right: Any) -> Flags:
     return differ
 
 
-def batches(path: str, columns: Sequence[str] | None = None) -> Iterator[Any]:
-    """A Parquet file's rows in pa.RecordBatches. Raises OSError or pa.ArrowException where it cannot be read."""
-    with pq.ParquetFile(path, pre_buffer=False) as file:
+def batches(store: Store, name: str, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """A Parquet file's rows in pa.RecordBatches. Raises one of `UNREADABLE`."""
+    with store.open_input(name) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
         names = None if columns is None else list(columns)
-        yield from file.iter_batches(batch_size=BATCH_ROWS, columns=names, use_threads=False)
+        yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=names, use_threads=False)
 
 
 def _types(table: Any) -> str:

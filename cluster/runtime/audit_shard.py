@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cluster.core.audit import Tallies
 from cluster.core.commit import Fragment
@@ -21,10 +20,12 @@ from cluster.core.inventory import describe_entity
 from cluster.core.ledger import Ledger, TimeOrder, number_entities
 from cluster.core.times import Ordinals, as_plain
 from cluster.errors import InputBroken, first_line
+from cluster.runtime import tables
 from cluster.runtime.audit_rows import ShardRows, batches, differing, select
 from cluster.runtime.checksum import RowChecksum
+from cluster.runtime.store import Store
 
-UNREADABLE = (OSError, KeyError, pa.ArrowException)
+UNREADABLE = (*tables.UNREADABLE, KeyError)
 
 
 @dataclass
@@ -59,21 +60,21 @@ class _Found:
 class ShardAudit:
     """Takes a shard's records in order."""
 
-    def __init__(self, tallies: Tallies, rows: ShardRows, shard: int) -> None:
-        self._tallies, self._rows, self._shard = tallies, rows, shard
+    def __init__(self, tallies: Tallies, rows: ShardRows, shard: int, store: Store) -> None:
+        self._tallies, self._rows, self._shard, self._store = tallies, rows, shard, store
         self._order = TimeOrder()
         self._fragments = 0  # those that have rows
         self._input_is_broken = False
         self.ledger = Ledger(rows.entity_rows)
 
-    def fragment(self, record: Fragment, path: str | None) -> None:
+    def fragment(self, record: Fragment, place: str | None) -> None:
         """A fragment's file, None where there is none: whole, as recorded, and its rows those of the input."""
         tally, found = self._tallies["fragments"], _Found()
-        if not tally.expect(path is not None, f"{record.file} is not there, but {record.record_name} names it"):
+        if not tally.expect(place is not None, f"{record.file} is not there, but {record.record_name} names it"):
             return
-        assert path is not None
+        assert place is not None
         try:
-            for batch in batches(path):
+            for batch in batches(self._store, place):
                 self._place(batch, record, found.rows)
                 found.add(batch, self._rows.time[0])
         except UNREADABLE as error:
@@ -83,13 +84,14 @@ class ShardAudit:
             tally.fail(f"{record.file} does not hold the rows that {record.record_name} names: {differences}")
         self._fragments += 1
 
-    def quarantine(self, record: Fragment, path: str | None) -> None:
+    def quarantine(self, record: Fragment, place: str | None) -> None:
         """A quarantine file, None where there is none."""
         tally, name = self._tallies["quarantine"], record.quarantine_file
-        if not tally.expect(path is not None, f"_quarantine/{name} is not there, but {record.record_name} names it"):
+        if not tally.expect(place is not None, f"_quarantine/{name} is not there, but {record.record_name} names it"):
             return
+        assert place is not None
         try:
-            table = pq.read_table(path, use_threads=False, partitioning=None)
+            table = tables.read_table(self._store, place)
             entity = self._number(table)
             rows = table.column("rows").to_numpy().astype(np.int64)
         except UNREADABLE as error:

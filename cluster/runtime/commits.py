@@ -127,7 +127,8 @@ class Commits:
         for name in recovery.remove:
             self.fence.check()  # what nobody needs by an old listing, a successor may have made anew
             self.store.remove(name)
-        for folder in ("", "_slotcar", COMMITS):
+        self.fence.check()  # a successor's replicas may be writing there
+        for folder in ("", "_slotcar", COMMITS, PLAN, STAGED, SNAPSHOTS):
             self.store.sweep(folder)
         self._snapshots = {record.shard: record.snapshot for record in records}
         return recovery

@@ -7,7 +7,6 @@ their order and their scores do not. Two attempts stage under two names, of whic
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,14 +16,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cluster.core.commit import QUARANTINE, SNAPSHOTS, STAGED, Fragment, fragment_name, staged_name
+from cluster.core.commit import QUARANTINE, STAGED, Fragment, fragment_name, staged_name
 from cluster.core.settings import OutputSettings
 from cluster.core.times import as_plain
 from cluster.runtime.blocks import Block
 from cluster.runtime.checksum import RowChecksum
-from cluster.runtime.local_store import sync_file
 from cluster.runtime.regions import Cut
 from cluster.runtime.snapshots import Snapshot, write_snapshot
+from cluster.runtime.store import Output, Store
+from cluster.runtime.tables import write_table
 
 
 @dataclass
@@ -32,8 +32,9 @@ class _Open:
     """The fragment of a shard that is being written."""
 
     index: int
+    staged: str = ""  # its name under STAGED
+    file: Output | None = None
     writer: Any = None
-    path: str = ""
     rows: int = 0
     entities: int = 0
     checksum: RowChecksum = field(default_factory=RowChecksum)
@@ -54,8 +55,8 @@ class Attempt:
 class FragmentWriter:
     """Writes the cuts of one attempt of one shard, in order."""
 
-    def __init__(self, settings: OutputSettings, time: str, run: str, attempt: Attempt) -> None:
-        self._settings = settings
+    def __init__(self, store: Store, settings: OutputSettings, time: str, run: str, attempt: Attempt) -> None:
+        self._store, self._settings = store, settings
         self._time = time
         self._run, self._attempt = run, attempt
         self._shard = attempt.shard
@@ -83,8 +84,9 @@ class FragmentWriter:
     def _append(self, table: Any) -> None:
         part = self._open
         if part.writer is None:
-            part.path = self._staged_path(fragment_name(self._run, self._shard, part.index))
-            part.writer = pq.ParquetWriter(part.path, table.schema, compression=self._settings.compression)
+            part.staged = self._with_attempt(fragment_name(self._run, self._shard, part.index))
+            part.file = self._store.open_output(f"{STAGED}/{part.staged}")
+            part.writer = pq.ParquetWriter(part.file, table.schema, compression=self._settings.compression)
         part.writer.write_table(table)
         part.rows += table.num_rows
         part.checksum.add(table)
@@ -95,9 +97,9 @@ class FragmentWriter:
     def _close(self, cut: Cut) -> Fragment:
         part, block, final = self._open, cut.region.block, cut.snapshot is None
         assert block.final or not final, "a fragment that goes on needs a snapshot"
-        if part.writer is not None:
+        if part.file is not None:
             part.writer.close()
-            sync_file(part.path)
+            part.file.close()
         quarantine = self._stage_quarantine(block, part.index) if final else None
         self._open = _Open(part.index + 1)
         name = fragment_name(self._run, self._shard, part.index)
@@ -108,7 +110,7 @@ class FragmentWriter:
             fence=self._attempt.fence,
             final=final,
             file=name if part.rows else None,
-            staged=os.path.basename(part.path) if part.rows else None,
+            staged=part.staged if part.rows else None,
             snapshot=self._write_snapshot(cut.snapshot, part.index) if cut.snapshot else None,
             rows=part.rows,
             entities=part.entities,
@@ -123,19 +125,15 @@ class FragmentWriter:
 
     def _write_snapshot(self, snapshot: Snapshot, index: int) -> str:
         name = self._with_attempt(f"{self._shard:06d}-{index:05d}.parquet")
-        write_snapshot(os.path.join(self._settings.path, SNAPSHOTS, name), snapshot)
+        write_snapshot(self._store, name, snapshot)
         return name
 
     def _stage_quarantine(self, block: Block, index: int) -> str | None:
         if block.quarantine is None:
             return None
-        path = self._staged_path(f"{QUARANTINE}-{fragment_name(self._run, self._shard, index)}")
-        pq.write_table(block.quarantine, path, compression=self._settings.compression)
-        sync_file(path)
-        return os.path.basename(path)
-
-    def _staged_path(self, name: str) -> str:
-        return os.path.join(self._settings.path, STAGED, self._with_attempt(name))
+        name = self._with_attempt(f"{QUARANTINE}-{fragment_name(self._run, self._shard, index)}")
+        write_table(self._store, f"{STAGED}/{name}", block.quarantine, self._settings.compression)
+        return name
 
     def _with_attempt(self, name: str) -> str:
         # Driver and attempt keep the staged files of two replicas apart; the published name has neither.

@@ -16,8 +16,12 @@ import secrets
 from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from cluster.errors import MayHaveLanded, NotLanded, StoreFault
+from cluster.runtime.store import Output
 
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EOPNOTSUPP}
 
@@ -71,6 +75,13 @@ class LocalStore:
                 return False
         return True
 
+    def open_output(self, name: str) -> Output:
+        return _LocalOutput(self._root / name)
+
+    def open_input(self, name: str) -> Any:
+        with _faults(StoreFault, self._root / name, "read"):
+            return pa.OSFile(self.path(name))
+
     def publish(self, source: str, target: str) -> None:
         place = self._root / target
         with _faults(NotLanded, place, "published"):
@@ -116,7 +127,7 @@ class LocalStore:
     @contextmanager
     def _written(self, target: Path, content: bytes) -> Iterator[Path]:
         """A whole, synced file beside `target`, to be given that name in the block; the name is synced after it."""
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+        temporary = _beside(target)
         try:
             with _faults(NotLanded, target, "written"):
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -143,6 +154,51 @@ def _faults(kind: type[StoreFault], path: Path, done: str, refusals: Container[i
         ) from error
 
 
+class _LocalOutput(Output):
+    """A file beside `target`, which takes its name when it is closed."""
+
+    def __init__(self, target: Path) -> None:
+        self.closed = True  # until the file is there, there is nothing to abort
+        self._target, self._temporary = target, _beside(target)
+        with _faults(NotLanded, target, "written"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._temporary.open("xb")
+        self.closed = False
+
+    def write(self, content: Any, /) -> int:
+        with _faults(NotLanded, self._target, "written"):
+            return self._file.write(content)
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        try:
+            with _faults(NotLanded, self._target, "written"):
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+            with _faults(MayHaveLanded, self._target, "written", REFUSALS):
+                self._temporary.replace(self._target)
+            with _faults(MayHaveLanded, self._target, "written"):
+                sync_folder(self._target.parent)
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self._temporary.unlink(missing_ok=True)
+
+
+def _beside(target: Path) -> Path:
+    """A name of its own in the target's folder, which no listing shows."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+
+
 def _write_synced(path: Path, content: bytes) -> None:
     with path.open("xb") as file:
         file.write(content)
@@ -152,13 +208,6 @@ def _write_synced(path: Path, content: bytes) -> None:
 
 def _is_temporary(name: str) -> bool:
     return name.startswith(".") and name.endswith(".tmp")
-
-
-def sync_file(path: str) -> None:
-    """Makes a closed file durable, and its name."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-    sync_folder(Path(path).parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Drives the scans, and writes and reads a run's plan.
 
-Decides how a plan lies on disk: `plan.parquet` has one row group per shard (row group i is shard i), `bad.parquet` the
-rows that have no entity or no time, `plan.json` all else. `plan.json` is written last, so a folder that has it has a
+Decides how a plan lies in a store: `plan.parquet` has one row group per shard (row group i is shard i), `bad.parquet`
+the rows that have no entity or no time, `plan.json` all else. `plan.json` is written last, so a store that has it has a
 whole plan. Leaves the choice of shards to `cluster.core.plan` and the question where scans run to its caller.
 """
 
@@ -9,26 +9,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.core.inventory import FileRuns, Inventory, SourceFile, build_inventory
 from cluster.core.plan import Plan, PlanHead, Shard, segment_schema
 from cluster.core.settings import InputSettings
-from cluster.errors import InputRefused, RunFailed, first_line
+from cluster.errors import InputRefused, RunFailed, StoreFault, first_line
+from cluster.runtime.commits import PLAN
 from cluster.runtime.listing import list_files
 from cluster.runtime.partitions import Partitions
 from cluster.runtime.scan import scan_file
 from cluster.runtime.source import check_unchanged
+from cluster.runtime.store import Store
+from cluster.runtime.tables import UNREADABLE, read_row_group, read_table, write_table
 
-PLAN_FILE, BAD_FILE, HEAD_FILE = "plan.parquet", "bad.parquet", "plan.json"
+PLAN_FILE, BAD_FILE, HEAD_FILE = f"{PLAN}/plan.parquet", f"{PLAN}/bad.parquet", f"{PLAN}/plan.json"
 _FORMAT = 1
 
 Mapper = Callable[[Callable[[str], FileRuns], Sequence[str]], Iterable[FileRuns]]
@@ -52,60 +51,59 @@ def make_inventory(settings: InputSettings, mapper: Mapper, files: Sequence[str]
     return inventory
 
 
-def write_plan(folder: str, plan: Plan) -> None:
-    """Write the plan into `folder`, which is made where it is missing; a plan that is there is replaced."""
-    os.makedirs(folder, exist_ok=True)
-    Path(folder, HEAD_FILE).unlink(missing_ok=True)
-    with _replacing(os.path.join(folder, PLAN_FILE)) as path, _segment_writer(path, plan) as writer:
+def write_plan(store: Store, plan: Plan) -> None:
+    """Write the plan into the store; a plan that is there is replaced. Raises StoreFault."""
+    store.remove(HEAD_FILE)
+    schema = segment_schema(plan.inventory.keys.schema)
+    with store.open_output(PLAN_FILE) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for shard in plan.shards:
             segments = plan.segments(shard.index)
             writer.write_table(segments, row_group_size=segments.num_rows)
-    with _replacing(os.path.join(folder, BAD_FILE)) as path:
-        pq.write_table(plan.inventory.bad, path)
-    with _replacing(os.path.join(folder, HEAD_FILE)) as path:
-        Path(path).write_text(json.dumps({"format": _FORMAT, **dataclasses.asdict(plan.head)}, indent=1))
+    write_table(store, BAD_FILE, plan.inventory.bad)
+    store.write(HEAD_FILE, json.dumps({"format": _FORMAT, **dataclasses.asdict(plan.head)}, indent=1).encode())
 
 
-def read_plan(folder: str, *, check_files: bool = True) -> PlanHead:
-    """The plan in `folder`, without its segments; its input files are checked to be as they were planned.
+def has_plan(store: Store) -> bool:
+    """True where there is a whole plan."""
+    return store.exists(HEAD_FILE)
+
+
+def read_plan(store: Store, *, check_files: bool = True) -> PlanHead:
+    """The plan in the store, without its segments; its input files are checked to be as they were planned.
 
     Raises RunFailed where there is no whole plan, InputBroken where a file of the input changed.
     """
-    path = Path(folder, HEAD_FILE)
     try:
-        stored = json.loads(path.read_text())
-        head = _head(stored)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunFailed(f"{path} is no plan that can be read: remove the folder {folder} and start again.") from error
+        head = _head(json.loads(store.read(HEAD_FILE)))
+    except (StoreFault, ValueError, KeyError, TypeError) as error:
+        raise RunFailed(
+            f"{store.path(HEAD_FILE)} is no plan that can be read ({first_line(error)}): remove the folder "
+            f"{store.path(PLAN)} and start again."
+        ) from error
     if check_files:
         check_unchanged(head)
     return head
 
 
-def read_segments(folder: str, shard_index: int) -> Any:
+def read_segments(store: Store, shard_index: int) -> Any:
     """The segment table (pa.Table) of one shard; see `cluster.core.plan.segment_schema`. Raises RunFailed."""
-    path = os.path.join(folder, PLAN_FILE)
     try:
-        with pq.ParquetFile(path) as parquet:
-            return parquet.read_row_group(shard_index, use_threads=False)
-    except (OSError, IndexError, pa.ArrowException) as error:
+        return read_row_group(store, PLAN_FILE, shard_index)
+    except (*UNREADABLE, IndexError) as error:
         raise RunFailed(
-            f"Shard {shard_index} cannot be read from {path}: {first_line(error)}; run the same command again, and if "
-            f"that does not help, remove the folder {folder} first."
+            f"Shard {shard_index} cannot be read from {store.path(PLAN_FILE)}: {first_line(error)}; run the same "
+            f"command again, and if that does not help, remove the folder {store.path(PLAN)} first."
         ) from error
 
 
-def read_bad(folder: str) -> Any:
+def read_bad(store: Store) -> Any:
     """The rows without entity or time (pa.Table): key__ columns, reason, file, row. Raises RunFailed."""
-    path = os.path.join(folder, BAD_FILE)
     try:
-        return pq.read_table(path, use_threads=False, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        raise RunFailed(f"{path} cannot be read: remove the folder {folder} and start again.") from error
-
-
-def _segment_writer(path: str, plan: Plan) -> Any:
-    return pq.ParquetWriter(path, segment_schema(plan.inventory.keys.schema), compression="zstd")
+        return read_table(store, BAD_FILE)
+    except UNREADABLE as error:
+        raise RunFailed(
+            f"{store.path(BAD_FILE)} cannot be read: remove the folder {store.path(PLAN)} and start again."
+        ) from error
 
 
 def _head(stored: dict[str, Any]) -> PlanHead:
@@ -117,24 +115,3 @@ def _head(stored: dict[str, Any]) -> PlanHead:
     shards = tuple(Shard(**shard) for shard in stored.pop("shards"))
     entity, time = tuple(stored.pop("entity")), tuple(stored.pop("time"))
     return PlanHead(files=files, shards=shards, entity=entity, time=time, **stored)
-
-
-@contextmanager
-def _replacing(path: str) -> Iterator[str]:
-    """A temporary name to write under; on success it is synced and becomes `path`."""
-    temporary = os.path.join(os.path.dirname(path), f"_{os.path.basename(path)}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(os.path.dirname(path))
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _sync(path: str) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

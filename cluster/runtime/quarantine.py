@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cluster.core.actions import Quarantine
-from cluster.core.commit import QUARANTINE, SNAPSHOTS, STAGED, Fragment, fragment_name, staged_name
+from cluster.core.commit import QUARANTINE, STAGED, Fragment, fragment_name, staged_name
 from cluster.core.plan import PlanHead, entity_keys
 from cluster.core.settings import OutputSettings
-from cluster.runtime.commits import PLAN, Commits
-from cluster.runtime.local_store import sync_file
+from cluster.runtime.commits import Commits
 from cluster.runtime.planning import read_bad, read_segments
 from cluster.runtime.snapshots import read_snapshot
+from cluster.runtime.tables import write_table
 
 EMPTY_CHECKSUM = hashlib.sha256().hexdigest()
 
@@ -36,9 +34,7 @@ def publish_bad_rows(commits: Commits, head: PlanHead, run: str, output: OutputS
     store = commits.store
     name = f"rows-without-key-{run}.parquet"
     staged = f"{STAGED}/{name}.{commits.fence.number}"
-    table = _as_quarantine(read_bad(store.path(PLAN)))
-    pq.write_table(table, store.path(staged), compression=output.compression)
-    sync_file(store.path(staged))
+    write_table(store, staged, _as_quarantine(read_bad(store)), output.compression)
     store.publish(staged, f"{QUARANTINE}/{name}")
 
 
@@ -57,9 +53,7 @@ class LostShards:
         name = fragment_name(self.run, action.shard, action.fragments)
         fence, attempt = self.commits.fence.number, action.attempt
         staged = staged_name(f"{QUARANTINE}-{name}", fence=fence, attempt=attempt, given_up=True)
-        path = self.commits.store.path(f"{STAGED}/{staged}")
-        pq.write_table(lost, path, compression=self.output.compression)
-        sync_file(path)
+        write_table(self.commits.store, f"{STAGED}/{staged}", lost, self.output.compression)
         return Fragment(
             shard=action.shard,
             index=action.fragments,
@@ -79,7 +73,7 @@ class LostShards:
         )
 
     def _lost(self, action: Quarantine) -> Any:
-        segments = read_segments(self.commits.store.path(PLAN), action.shard)
+        segments = read_segments(self.commits.store, action.shard)
         entity = segments.column("entity").to_numpy()
         begin = np.flatnonzero(np.append(True, entity[1:] != entity[:-1]))
         count = segments.column("row_count").to_numpy()
@@ -100,7 +94,7 @@ class LostShards:
         records = {(record.shard, record.index): record for record in self.commits.records()}
         snapshot = records[action.shard, action.fragments - 1].snapshot
         assert snapshot is not None, "a shard that is done is not given up"
-        return read_snapshot(self.commits.store.path(os.path.join(SNAPSHOTS, snapshot))).rows_of(entities)
+        return read_snapshot(self.commits.store, snapshot).rows_of(entities)
 
 
 def _as_quarantine(bad: Any) -> Any:

@@ -19,17 +19,18 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from cluster.core.commit import SNAPSHOTS, Fragment, record_name
+from cluster.core.commit import Fragment, record_name
 from cluster.core.plan import Shard
 from cluster.core.settings import InputSettings, OutputSettings, StepSettings
 from cluster.runtime.blocks import BlockReader
 from cluster.runtime.encode import Encoder
 from cluster.runtime.feed import Feed
 from cluster.runtime.fragments import Attempt, FragmentWriter
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.pipeline import Pipeline, Report, Saving
 from cluster.runtime.planning import read_segments
 from cluster.runtime.snapshots import Snapshot, read_snapshot
+from cluster.runtime.store import Store
+from cluster.runtime.stores import StoreSpec, open_store
 from lstm_core.arena import Arena, RowLayout
 from lstm_core.contract import ModelContract
 from lstm_core.errors import SlotcarError
@@ -61,7 +62,6 @@ class ReplicaSpec:
 class Sources:
     """What the plan adds."""
 
-    plan_folder: str
     files: tuple[str, ...]
 
 
@@ -88,7 +88,7 @@ class ReplicaActor:
     """One model, one pipeline; made into a Ray actor by `driver`."""
 
     def __init__(self, spec: ReplicaSpec, model: bytes) -> None:
-        self._spec = spec
+        self._spec, self._store = spec, open_store(StoreSpec.of(spec.output))
         self._refusal: SlotcarError | None = None
         try:
             self._replica, self._info = _load(spec, model)
@@ -115,7 +115,7 @@ class ReplicaActor:
             cache_bytes=spec.cache_bytes,
         )
         packer = Packer(slots=spec.step.slots, chunk=spec.step.chunk)
-        segments = partial(_segments, sources.plan_folder)
+        segments = partial(_segments, self._store)
         feed = Feed(reader, segments, arena, packer)
         self._pipeline = Pipeline(feed, arena, replica, Saving(self._writer, spec.checkpoint_s))
         self._begun.set()
@@ -140,18 +140,18 @@ class ReplicaActor:
         return self._pipeline
 
     def _snapshot(self, shard: Shard, fragments: int) -> Snapshot:
-        record = LocalStore(self._spec.output.path).read(record_name(shard.index, fragments - 1))
+        record = self._store.read(record_name(shard.index, fragments - 1))
         newest = Fragment.from_json(record.decode())
         assert newest.snapshot is not None, f"fragment {fragments - 1} of shard {shard.index} is final"
-        return read_snapshot(os.path.join(self._spec.output.path, SNAPSHOTS, newest.snapshot))
+        return read_snapshot(self._store, newest.snapshot)
 
     def _writer(self, attempt: Attempt) -> FragmentWriter:
         spec = self._spec
-        return FragmentWriter(spec.output, spec.input.time[0], spec.run, attempt)
+        return FragmentWriter(self._store, spec.output, spec.input.time[0], spec.run, attempt)
 
 
-def _segments(plan_folder: str, shard: Shard) -> Any:
-    return read_segments(plan_folder, shard.index)
+def _segments(store: Store, shard: Shard) -> Any:
+    return read_segments(store, shard.index)
 
 
 def _load(spec: ReplicaSpec, model: bytes) -> tuple[StatefulReplica, ReplicaInfo]:

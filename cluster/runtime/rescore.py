@@ -22,10 +22,10 @@ from cluster.runtime.audit import Audit, locate, read_run
 from cluster.runtime.audit_actor import AuditSpec, OpenRescore, Scores
 from cluster.runtime.audit_rows import batches, select, shard_keys
 from cluster.runtime.audit_shard import UNREADABLE
-from cluster.runtime.commits import PLAN
 from cluster.runtime.planning import read_segments
 from cluster.runtime.request_file import RequestFile, read_request
 from cluster.runtime.store import Store
+from cluster.runtime.stores import StoreSpec
 from lstm_core.contract import ModelContract, read_contract
 from lstm_core.errors import ModelRefused, SlotcarError
 
@@ -96,7 +96,9 @@ def rescore(audit: Audit, store: Store, truth: Truth, count: int, open_rescore: 
     sizes = [(shard.index, shard.entities) for shard in audit.done]
     drawn = draw_entities(sizes, extremes, count, np.random.default_rng(SEED))
     shards = {shard.index: shard for shard in audit.done}
-    spec = AuditSpec(truth.contract, truth.request.input, store.path(PLAN), tuple(file.path for file in head.files))
+    spec = AuditSpec(
+        truth.contract, truth.request.input, StoreSpec(store.root), tuple(file.path for file in head.files)
+    )
     found: list[Rescored] = []
     try:
         with open_rescore(spec, truth.model) as again:
@@ -117,7 +119,7 @@ class _Comparison:
 
     def of_shard(self, shard: Shard, entities: Sequence[int], again: Sequence[Scores]) -> list[Rescored]:
         """Compares the entities of one shard, given by their ordinals."""
-        keys = shard_keys(read_segments(self._store.path(PLAN), shard.index))
+        keys = shard_keys(read_segments(self._store, shard.index))
         committed = self._committed(shard, keys, entities)
         return [
             self._compare(describe_entity(keys, entity), committed[entity], other)
@@ -143,8 +145,8 @@ class _Comparison:
         """The scores of some entities, each up to `rows_max` rows."""
         parts: dict[int, list[Scores]] = {entity: [np.zeros((0, len(self._names)), np.float32)] for entity in entities}
         for record in self._audit.records[shard.index]:
-            path = record.file and locate(self._store, self._audit.run, record.file, record.staged)
-            for batch in batches(path) if path else ():
+            place = record.file and locate(self._store, self._audit.run, record.file, record.staged)
+            for batch in batches(self._store, place) if place else ():
                 self._collect(batch, keys, parts)
         return {entity: np.concatenate(found)[: self._rows_max] for entity, found in parts.items()}
 

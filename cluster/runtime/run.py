@@ -17,12 +17,11 @@ from cluster.core.plan import PlanHead, choose_shard_rows, make_plan
 from cluster.core.scheduler import Scheduler
 from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
 from cluster.errors import LockLost, NotLanded, OutputRefused, RunFailed, TooManyBadRows
-from cluster.runtime.commits import PLAN, RUN, Commits
+from cluster.runtime.commits import RUN, Commits
 from cluster.runtime.driver import Clock, Driver, Work
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.lock import Lock, held
 from cluster.runtime.pipeline import Counters
-from cluster.runtime.planning import make_inventory, read_plan, write_plan
+from cluster.runtime.planning import has_plan, make_inventory, read_plan, write_plan
 from cluster.runtime.progress import Progress, ProgressLine, progress_line
 from cluster.runtime.quarantine import LostShards, publish_bad_rows
 from cluster.runtime.ray_cluster import Cluster, Replicas, ray_cluster
@@ -30,6 +29,7 @@ from cluster.runtime.record import Session, closing, opening, with_plan
 from cluster.runtime.replica_actor import ReplicaSpec, Sources, row_layout
 from cluster.runtime.request_file import RequestFile, write_request
 from cluster.runtime.store import Store
+from cluster.runtime.stores import StoreSpec, open_store
 from lstm_core.contract import ModelContract
 from lstm_core.errors import EXIT_STOPPED, SlotcarError
 
@@ -57,18 +57,18 @@ class ScoreRequest:
 
 
 OpenCluster = Callable[[ClusterSettings], AbstractContextManager[Cluster]]
-OpenStore = Callable[[str], Store]
+OpenStore = Callable[[StoreSpec], Store]
 
 
 def score(
-    request: ScoreRequest, open_cluster: OpenCluster = ray_cluster, open_store: OpenStore = LocalStore
+    request: ScoreRequest, open_cluster: OpenCluster = ray_cluster, open_store: OpenStore = open_store
 ) -> dict[str, Any]:
     """Runs `request` to its end and returns its run.json.
 
     Raises `UsageError` where nothing was started, `RunFailed` where the same request resumes, `TooManyBadRows` where
     all is scored but `_SUCCESS` is withheld.
     """
-    store = open_store(request.output.path)
+    store = open_store(StoreSpec.of(request.output))
     record = _finished(Commits(store), request)
     if record is not None:
         return record
@@ -109,7 +109,7 @@ def _lock(store: Store, run_id: str) -> Iterator[Lock]:
 
 @contextmanager
 def _files_translated() -> Iterator[None]:
-    """Faults of files that are not the store's: the plan, the quarantine."""
+    """Faults of the operating system that no store has translated."""
     try:
         yield
     except OSError as error:
@@ -173,22 +173,21 @@ class _Run:
     def _plan(self, cluster: Cluster, line: ProgressLine) -> None:
         begin = time.perf_counter()
         store = self._commits.store
-        folder = store.path(PLAN)
         # A plan without run.json is left of a session that died before its first record, perhaps with other settings.
-        there = self._commits.run_record() is not None and store.exists(f"{PLAN}/plan.json")
-        self._head = head = read_plan(folder) if there else self._make_plan(cluster, folder)
+        there = self._commits.run_record() is not None and has_plan(store)
+        self._head = head = read_plan(store) if there else self._make_plan(cluster)
         self._clock.plan_s = time.perf_counter() - begin
         line.say(
             f"{self._request.run_id}: {head.entities:,} entities, {head.rows_planned:,} rows to score in "
             f"{len(head.shards)} shards, layout {head.layout}"
         )
 
-    def _make_plan(self, cluster: Cluster, folder: str) -> PlanHead:
+    def _make_plan(self, cluster: Cluster) -> PlanHead:
         settings, output = self._request.input, self._request.output
         inventory = make_inventory(settings, cluster.map)
         plan = make_plan(inventory, shard_rows=choose_shard_rows(inventory.rows_in, rows_per_file=output.rows_per_file))
         self._commits.prepare()
-        write_plan(folder, plan)
+        write_plan(self._commits.store, plan)
         return plan.head
 
     def _drive(self, replicas: Replicas, line: ProgressLine) -> None:
@@ -207,7 +206,7 @@ class _Run:
             committed=recovery.committed,
         )
         self._scheduler = scheduler
-        replicas.begin(Sources(self._commits.store.path(PLAN), tuple(file.path for file in head.files)))
+        replicas.begin(Sources(tuple(file.path for file in head.files)))
         shards = {shard.index: shard for shard in head.shards}
         Driver(Work(shards, self._lost_shards(head).stage), scheduler, replicas, self._commits, self._clock).run(
             lambda: line.show(self._progress(replicas.counters))

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cluster.core.commit import SNAPSHOTS
 from cluster.errors import RunFailed
-from cluster.runtime.local_store import sync_file
+from cluster.runtime.store import Store
+from cluster.runtime.tables import UNREADABLE, read_table, write_table
 
 Array = NDArray[Any]
 Ints = NDArray[np.int64]
@@ -53,25 +54,27 @@ class Snapshot:
         return held, spread
 
 
-def write_snapshot(path: str, snapshot: Snapshot) -> None:
-    """Writes a snapshot, durable when this returns."""
+def write_snapshot(store: Store, name: str, snapshot: Snapshot) -> None:
+    """Writes a snapshot, named as its fragment names it; durable when this returns."""
     columns: dict[str, Any] = {"entity": pa.array(snapshot.entity), "rows_done": pa.array(snapshot.rows_done)}
     columns["under_way"] = pa.array(snapshot.under_way)
     for index, values in enumerate(snapshot.states):
         columns[f"state_{index}"] = _as_lists(values, snapshot.under_way)
     shapes = [values.shape[1:] for values in snapshot.states]
     table = pa.table(columns).replace_schema_metadata({_PREVIOUS: json.dumps([snapshot.previous, shapes])})
-    pq.write_table(table, path, compression="zstd")
-    sync_file(path)
+    write_table(store, f"{SNAPSHOTS}/{name}", table)
 
 
-def read_snapshot(path: str) -> Snapshot:
+def read_snapshot(store: Store, name: str) -> Snapshot:
     """Reads a snapshot back. Raises `RunFailed`."""
     try:
-        table = pq.read_table(path, use_threads=False, partitioning=None)
+        table = read_table(store, f"{SNAPSHOTS}/{name}")
         previous, shapes = json.loads(table.schema.metadata[_PREVIOUS])
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise RunFailed(f"The snapshot {path} cannot be read; remove the output and start the run again.") from error
+    except (*UNREADABLE, KeyError) as error:
+        raise RunFailed(
+            f"The snapshot {store.path(f'{SNAPSHOTS}/{name}')} cannot be read; remove the output and start the run "
+            "again."
+        ) from error
     under_way = table.column("under_way").to_numpy(zero_copy_only=False)
     states = [_as_array(table.column(f"state_{index}"), shape) for index, shape in enumerate(shapes)]
     return Snapshot(

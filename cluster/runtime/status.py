@@ -15,9 +15,9 @@ from typing import Any, Literal
 from cluster.core.commit import Fragment
 from cluster.core.lock import STALE_S, Sight
 from cluster.core.plan import PlanHead
-from cluster.runtime.commits import PLAN, Commits
+from cluster.runtime.commits import Commits
 from cluster.runtime.lock import look
-from cluster.runtime.planning import read_plan
+from cluster.runtime.planning import has_plan, read_plan
 from cluster.runtime.store import Store
 from lstm_core.errors import UsageError
 
@@ -66,7 +66,7 @@ def read_status(store: Store) -> RunStatus:
         raise UsageError(
             f"{store.root} holds no run of slotcar: expected the output.path of a run that has begun; check the path."
         )
-    head = read_plan(store.path(PLAN), check_files=False) if store.exists(f"{PLAN}/plan.json") and record else None
+    head = read_plan(store, check_files=False) if has_plan(store) and record else None
     records = commits.records()
     done = {fragment.shard for fragment in records if fragment.final}
     record = record or {}

@@ -11,7 +11,46 @@ Callers name paths relative to the store's root, with `/` between the parts.
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+
+class Output(ABC):
+    """A large file that is being written; pyarrow takes it for a file.
+
+    Nothing stands under its name until `close`; from then on the file is whole and durable. As a context it is closed
+    when the block ends and aborted where the block raises; one that is merely dropped is as if it was aborted.
+    """
+
+    closed = False
+
+    @abstractmethod
+    def write(self, content: Any, /) -> int:
+        """Appends a buffer of bytes; raises `NotLanded`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives the file its name; raises one of the two faults of a write, and then it is closed as well."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Drops what was written; never raises, and does nothing to a file that is closed."""
+
+    def flush(self) -> None:  # noqa: B027  # pyarrow calls it; nothing is durable before `close`
+        """Does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def __del__(self) -> None:
+        self.abort()
 
 
 class Store(Protocol):
@@ -44,6 +83,12 @@ class Store(Protocol):
 
     def put_if_absent(self, name: str, content: bytes) -> bool:
         """Like `write`, but only where there is no such file; False where there was one, which is left as it is."""
+
+    def open_output(self, name: str) -> Output:
+        """A large file to write, which replaces one that is there. Raises `NotLanded`."""
+
+    def open_input(self, name: str) -> Any:
+        """A large file to read, as a pa.NativeFile that seeks; to be closed. Reading raises OSError."""
 
     def publish(self, source: str, target: str) -> None:
         """Gives a durable file its last name, whole at once, and takes the first one away; durable when this returns.

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cluster.errors import NotLanded, StoreFault
 from cluster.runtime.local_store import LocalStore
 from cluster.runtime.store import Store
+from cluster.runtime.tables import read_row_group, read_table, write_table
 from tests.sim.memory_store import MemoryStore
 
 MakeStore = Callable[[], Store]
@@ -90,6 +94,89 @@ def test_of_many_puts_at_once_exactly_one_wins(store: Store) -> None:
         thread.join()
     assert [str(number).encode() for number in won] == [store.read("lock/1.json")]
     assert store.list("lock") == ["1.json"]
+
+
+def test_an_output_is_there_when_it_is_closed_and_not_before(store: Store) -> None:
+    with store.open_output("staged/part") as file:
+        file.write(b"some ")
+        assert store.list("staged") == []
+        assert store.find("staged/part") is None
+        file.write(memoryview(b"rows"))
+    assert store.read("staged/part") == b"some rows"
+    assert store.list("staged") == ["part"]
+
+
+def test_an_output_replaces_the_whole_file(store: Store) -> None:
+    store.write("name", b"a long first content")
+    with store.open_output("name") as file:
+        file.write(b"short")
+        assert store.read("name") == b"a long first content"
+    assert store.read("name") == b"short"
+
+
+def test_an_output_without_a_byte_is_an_empty_file(store: Store) -> None:
+    store.open_output("name").close()
+    assert store.read("name") == b""
+
+
+def test_an_output_whose_block_raises_was_never_there(store: Store) -> None:
+    with pytest.raises(ZeroDivisionError), store.open_output("staged/part") as file:  # noqa: PT012
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert store.list("staged") == []
+    assert store.find("staged/part") is None
+
+
+def test_an_output_that_is_dropped_was_never_there(store: Store) -> None:
+    file = store.open_output("staged/part")
+    file.write(b"half")
+    del file
+    gc.collect()
+    assert store.list("staged") == []
+    store.sweep("staged")
+    assert store.find("staged/part") is None
+
+
+def test_an_output_that_was_aborted_does_not_come_back(store: Store) -> None:
+    file = store.open_output("name")
+    file.write(b"half")
+    file.abort()
+    file.close()
+    assert file.closed
+    assert store.find("name") is None
+
+
+def test_an_output_larger_than_any_buffer_is_whole(store: Store) -> None:
+    with store.open_output("large") as file:
+        for number in range(20):
+            file.write(bytes([number]) * 1_000_000)
+    content = store.read("large")
+    assert len(content) == 20_000_000
+    assert content[::1_000_000] == bytes(range(20))
+
+
+def test_parquet_is_written_and_read_through_the_door(store: Store) -> None:
+    table = pa.table({"row": range(1000)})
+    with store.open_output("part") as file, pq.ParquetWriter(file, table.schema) as writer:
+        for start in range(0, 1000, 100):
+            writer.write_table(table.slice(start, 100))
+    assert read_row_group(store, "part", 3).equals(table.slice(300, 100))
+    write_table(store, "other", table)
+    assert read_table(store, "other").equals(table)
+
+
+def test_an_input_seeks(store: Store) -> None:
+    store.write("name", b"0123456789")
+    with store.open_input("name") as file:
+        assert file.size() == 10
+        file.seek(6)
+        assert file.read(2) == b"67"
+        assert file.read_at(3, 1) == b"123"
+
+
+def test_an_absent_input_is_a_fault(store: Store) -> None:
+    with pytest.raises(StoreFault, match="none"):
+        store.open_input("none")
 
 
 def test_publishing_moves_a_file(store: Store) -> None:

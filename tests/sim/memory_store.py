@@ -14,9 +14,12 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import pyarrow as pa
 
 from cluster.errors import MayHaveLanded, NotLanded, StoreFault
+from cluster.runtime.store import Output
 from tests.sim.faults import CALM, CRASHES, Call, Crash, Fault, Schedule
 
 T = TypeVar("T")
@@ -137,6 +140,12 @@ class MemoryStore:
     def put_if_absent(self, name: str, content: bytes) -> bool:
         return self._do("put_if_absent", name, lambda: self.disk.put_if_absent(name, content))
 
+    def open_output(self, name: str) -> Output:
+        return _MemoryOutput(self, name)
+
+    def open_input(self, name: str) -> Any:
+        return pa.BufferReader(self.read(name))
+
     def publish(self, source: str, target: str) -> None:
         def copy() -> None:
             self.disk.copy(source, target)
@@ -202,3 +211,22 @@ class MemoryStore:
         call = Call(len(self.calls), operation, name)
         self.calls.append(call)
         return self.schedule.fault(call)
+
+
+class _MemoryOutput(Output):
+    """Bytes that are put when they are whole."""
+
+    def __init__(self, store: MemoryStore, name: str) -> None:
+        self._store, self._name, self._content = store, name, bytearray()
+
+    def write(self, content: Any, /) -> int:
+        self._content += content
+        return len(content)
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._store.write(self._name, bytes(self._content))
+
+    def abort(self) -> None:
+        self.closed = True

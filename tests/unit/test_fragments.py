@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.commit import SNAPSHOTS, STAGED, Fragment
+from cluster.core.commit import STAGED, Fragment
 from cluster.core.settings import OutputSettings
 from cluster.runtime.blocks import Block
 from cluster.runtime.checksum import RowChecksum
 from cluster.runtime.fragments import Attempt, FragmentWriter
+from cluster.runtime.local_store import LocalStore
 from cluster.runtime.regions import Cut, Region
 from cluster.runtime.snapshots import Snapshot
 from tests.laid import Laid, lay
@@ -32,9 +33,8 @@ def blocks_of(folder: Path, table: Any, *, shard_rows: int = 1000, **settings: A
 def writer_of(
     folder: Path, names: tuple[str, ...] = ("score",), attempt: Attempt | None = None, **settings: Any
 ) -> FragmentWriter:
-    for name in (STAGED, SNAPSHOTS):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    return FragmentWriter(OutputSettings(str(folder), names, **settings), "time", "run", attempt or Attempt(3, 1))
+    store, output = LocalStore(str(folder)), OutputSettings(str(folder), names, **settings)
+    return FragmentWriter(store, output, "time", "run", attempt or Attempt(3, 1))
 
 
 def write(writer: FragmentWriter, blocks: Sequence[Block], values: int = 1) -> list[Fragment]:

@@ -14,8 +14,18 @@ import pytest
 
 from cluster.core.plan import Plan, choose_shard_rows, entity_keys, make_plan
 from cluster.errors import InputBroken, InputRefused, RunFailed
+from cluster.runtime.commits import PLAN
 from cluster.runtime.listing import list_files
-from cluster.runtime.planning import make_inventory, read_bad, read_plan, read_segments, write_plan
+from cluster.runtime.local_store import LocalStore
+from cluster.runtime.planning import (
+    HEAD_FILE,
+    PLAN_FILE,
+    make_inventory,
+    read_bad,
+    read_plan,
+    read_segments,
+    write_plan,
+)
 from cluster.runtime.source import check_unchanged
 from tests.series import make_series, settings_for, with_nulls, write_cut
 
@@ -119,25 +129,30 @@ class TestShards:
             make_inventory(settings_for(tmp_path, ties="fail"), map)
 
 
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(str(tmp_path))
+
+
 class TestStorage:
-    def test_what_is_written_is_read(self, tmp_path: Path) -> None:
+    def test_what_is_written_is_read(self, tmp_path: Path, store: LocalStore) -> None:
         plan = plan_of(tmp_path / "in", [3, 1, 7, 2, 5], shard_rows=6, file_rows=[5, 0, 13])
-        write_plan(str(tmp_path / "plan"), plan)
-        assert read_plan(str(tmp_path / "plan")) == plan.head
+        write_plan(store, plan)
+        assert read_plan(store) == plan.head
         for shard in plan.shards:
-            segments = read_segments(str(tmp_path / "plan"), shard.index)
+            segments = read_segments(store, shard.index)
             assert segments.equals(plan.segments(shard.index))
             assert segments.column("row_count").to_numpy().sum() == shard.rows
 
-    def test_a_row_group_is_a_shard_and_nothing_else_is_left(self, tmp_path: Path) -> None:
+    def test_a_row_group_is_a_shard_and_nothing_else_is_left(self, tmp_path: Path, store: LocalStore) -> None:
         plan = plan_of(tmp_path / "in", [3, 1, 7, 2, 5], shard_rows=6)
-        write_plan(str(tmp_path / "plan"), plan)
-        assert sorted(path.name for path in (tmp_path / "plan").iterdir()) == [
+        write_plan(store, plan)
+        assert sorted(path.name for path in (tmp_path / PLAN).iterdir()) == [
             "bad.parquet",
             "plan.json",
             "plan.parquet",
         ]
-        assert pq.ParquetFile(tmp_path / "plan/plan.parquet").num_row_groups == len(plan.shards)
+        assert pq.ParquetFile(tmp_path / PLAN_FILE).num_row_groups == len(plan.shards)
 
     def test_a_segment_says_where_its_rows_lie(self, tmp_path: Path) -> None:
         plan = plan_of(tmp_path, [3, 1, 7], shard_rows=4, file_rows=[5, 6])
@@ -150,41 +165,41 @@ class TestStorage:
             "key__entity": ["e0002", "e0002"],
         }
 
-    def test_entity_columns_may_have_our_own_names(self, tmp_path: Path) -> None:
+    def test_entity_columns_may_have_our_own_names(self, tmp_path: Path, store: LocalStore) -> None:
         table = make_series([2, 2]).append_column("file", pa.array(["x", "x", "y", None]))
         write_cut(tmp_path / "in", table)
         settings = settings_for(tmp_path / "in", entity=("entity", "file"))
-        write_plan(str(tmp_path / "plan"), make_plan(make_inventory(settings, map), shard_rows=8))
-        keys = entity_keys(read_segments(str(tmp_path / "plan"), 0))
+        write_plan(store, make_plan(make_inventory(settings, map), shard_rows=8))
+        keys = entity_keys(read_segments(store, 0))
         assert keys.to_pydict() == {"entity": ["e0000", "e0001"], "file": ["x", "y"]}
-        assert entity_keys(read_bad(str(tmp_path / "plan"))).to_pydict() == {"entity": ["e0001"], "file": [None]}
+        assert entity_keys(read_bad(store)).to_pydict() == {"entity": ["e0001"], "file": [None]}
 
-    def test_bad_rows_are_stored_beside_the_plan(self, tmp_path: Path) -> None:
+    def test_bad_rows_are_stored_beside_the_plan(self, tmp_path: Path, store: LocalStore) -> None:
         write_cut(tmp_path / "in", with_nulls(make_series([4]), "time", [1, 2]))
         plan = make_plan(make_inventory(settings_for(tmp_path / "in"), map), shard_rows=8)
-        write_plan(str(tmp_path / "plan"), plan)
-        bad = read_bad(str(tmp_path / "plan"))
+        write_plan(store, plan)
+        bad = read_bad(store)
         assert bad.column("row").to_pylist() == [1, 2]
-        assert read_plan(str(tmp_path / "plan")).rows_bad == 2
+        assert read_plan(store).rows_bad == 2
 
-    def test_a_plan_with_no_shards_is_stored(self, tmp_path: Path) -> None:
+    def test_a_plan_with_no_shards_is_stored(self, tmp_path: Path, store: LocalStore) -> None:
         write_cut(tmp_path / "in", make_series([4]))
         plan = make_plan(make_inventory(settings_for(tmp_path / "in", until="2000-01-01"), map), shard_rows=8)
-        write_plan(str(tmp_path / "plan"), plan)
-        assert read_plan(str(tmp_path / "plan")) == plan.head
+        write_plan(store, plan)
+        assert read_plan(store) == plan.head
 
-    def test_a_folder_without_a_whole_plan_is_refused(self, tmp_path: Path) -> None:
+    def test_a_folder_without_a_whole_plan_is_refused(self, tmp_path: Path, store: LocalStore) -> None:
         with pytest.raises(RunFailed, match="no plan that can be read"):
-            read_plan(str(tmp_path))
-        (tmp_path / "plan.json").write_text('{"format": 1')
+            read_plan(store)
+        store.write(HEAD_FILE, b'{"format": 1')
         with pytest.raises(RunFailed, match="no plan that can be read"):
-            read_plan(str(tmp_path))
+            read_plan(store)
 
-    def test_a_shard_that_is_not_there_is_refused(self, tmp_path: Path) -> None:
+    def test_a_shard_that_is_not_there_is_refused(self, tmp_path: Path, store: LocalStore) -> None:
         plan = plan_of(tmp_path / "in", [3], shard_rows=6)
-        write_plan(str(tmp_path / "plan"), plan)
+        write_plan(store, plan)
         with pytest.raises(RunFailed, match="Shard 1 cannot be read"):
-            read_segments(str(tmp_path / "plan"), 1)
+            read_segments(store, 1)
 
 
 class TestUnchanged:
@@ -199,13 +214,13 @@ class TestUnchanged:
         touched(Path(plan.head.files[1].path))
         check_unchanged(plan.head)
 
-    def test_another_size_is_named(self, plan: Plan, tmp_path: Path) -> None:
-        write_plan(str(tmp_path / "plan"), plan)
+    def test_another_size_is_named(self, plan: Plan, store: LocalStore) -> None:
+        write_plan(store, plan)
         path = Path(plan.head.files[1].path)
         pq.write_table(make_series([40]), path)
         with pytest.raises(InputBroken, match=r"part-001\.parquet changed"):
-            read_plan(str(tmp_path / "plan"))
-        assert read_plan(str(tmp_path / "plan"), check_files=False) == plan.head
+            read_plan(store)
+        assert read_plan(store, check_files=False) == plan.head
 
     def test_other_rows_in_the_same_size_are_named(self, plan: Plan) -> None:
         path = Path(plan.head.files[1].path)

@@ -47,7 +47,7 @@ def begun(store: LocalStore, plan: Plan, status: str = "running") -> Iterator[Co
     with held(store, "run") as lock:
         commits = Commits(store, lock)
         commits.prepare()
-        write_plan(store.path(PLAN), plan)
+        write_plan(store, plan)
         commits.write_run_record({"run_id": "run", "status": "running", "started_at": "2026-11-22T01:02:03+00:00"})
         yield commits
         commits.write_run_record({**(commits.run_record() or {}), "status": status})
