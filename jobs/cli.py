@@ -19,6 +19,7 @@ from rich.table import Table
 from typer.exceptions import TyperException
 
 from jobs.config import load_config
+from jobs.log import log_to_stderr
 from jobs.signals import as_stopped, stop_on_signals
 from lstm_core.errors import EXIT_DONE, EXIT_USAGE, SlotcarError, UsageError
 
@@ -86,12 +87,14 @@ def train(config: ConfigPath, set_: Overrides = None, address: Address = None, a
 
 @app.command()
 def status(
-    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="The output.path of a run.")], as_json: AsJson = False
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="The output.path of a run.")],
+    follow: Annotated[bool, typer.Option("--follow", help="Shows the progress until the run ends.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Says how far a run has come, running, broken or finished, and what to do next; touches nothing."""
     from jobs import status as job
 
-    _show(job.run(output), as_json)
+    _show(job.follow(output) if follow else job.run(output), as_json)
 
 
 @app.command()
@@ -130,6 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def exit_code(action: Callable[[], int]) -> int:
     """Runs `action` under the rules of every command; says its fault in one sentence on stderr, returns the code."""
     stop_on_signals()
+    log_to_stderr()
     try:
         return action()
     except SlotcarError as fault:

@@ -8,7 +8,8 @@ file. It reads the file, the vocabularies and the model's bytes; it starts nothi
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from lstm_core.errors import UsageError
 class Config:
     """One configuration file with its overrides; all paths are absolute."""
 
-    source: str  # the file, as the user named it
+    source: str  # the file, as the user named it, or what stands for it in sentences
     folder: str  # where it lies
     document: Document
 
@@ -153,15 +154,23 @@ class Config:
 
 
 def load_config(
-    path: str, overrides: Sequence[str] = (), address: str | None = None, *, command: Command = "score"
+    source: str | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    address: str | None = None,
+    *,
+    command: Command = "score",
 ) -> Config:
-    """Reads and checks the file at `path` for `command`; raises UsageError with one sentence for whatever is wrong."""
-    raw = read_text(path)
+    """Reads and checks a file, or the content of one, for `command`.
+
+    Raises UsageError with one sentence for whatever is wrong.
+    """
+    path = source if isinstance(source, str) else "The configuration"
+    raw = read_text(source) if isinstance(source, str) else deepcopy(dict(source))
     for override in overrides:
         apply_override(raw, override)
     if address is not None:
         put(raw, ["cluster", "address"], address, option="--address")
-    folder = os.path.dirname(os.path.abspath(path))
+    folder = os.path.dirname(os.path.abspath(path)) if isinstance(source, str) else os.getcwd()
     document = validated({"model": {}, "input": {}} | raw, source=path, folder=folder)
     check_rules(document, source=path, command=command)
     return Config(source=path, folder=folder, document=document)

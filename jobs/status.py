@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
 
+from cluster.runtime.progress import progress_line
 from cluster.runtime.status import RunStatus, read_status
 from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.timeline import read_now
+
+FOLLOW_S = 2.0  # between two looks; the driver itself speaks every 5 seconds
 
 NEXT = {
     "running": "wait: a driver is at work",
@@ -62,6 +68,18 @@ class StatusReport:
 def run(output: str) -> StatusReport:
     """The status of the run in `output`. Raises `UsageError` where there is none."""
     return StatusReport(read_status(open_store(StoreSpec(output))))
+
+
+def follow(output: str, pause: Callable[[float], None] = time.sleep) -> StatusReport:
+    """Shows the progress on stderr for as long as a driver is at work, then returns what has become of the run."""
+    store = open_store(StoreSpec(output))
+    with progress_line() as line:
+        while (report := run(output)).found.status == "running":
+            progress = read_now(store)
+            if progress is not None:
+                line.show(progress)
+            pause(FOLLOW_S)
+    return report
 
 
 def _share(done: int, total: int | None) -> str:

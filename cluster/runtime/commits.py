@@ -20,6 +20,9 @@ from cluster.runtime.store import Store
 
 RUN = "_slotcar/run.json"
 PLAN = "_slotcar/plan"
+TIMELINE = "_slotcar/timeline"
+NOW = "_slotcar/now.json"
+REPORT = "_slotcar/report.html"
 TRIES = 3
 
 
@@ -178,7 +181,9 @@ class Commits:
         self.fence.check()
         self.store.remove(SUCCESS)
         self.store.remove(f"{PLAN}/plan.json")  # says that the plan is whole
-        for folder in (COMMITS, PLAN, STAGED, SNAPSHOTS, QUARANTINE, ""):
+        for name in (NOW, REPORT):
+            self.store.remove(name)
+        for folder in (COMMITS, PLAN, STAGED, SNAPSHOTS, QUARANTINE, TIMELINE, ""):
             for name in self.store.list(folder):
                 if folder or name.startswith("part-"):
                     self.store.remove(f"{folder}/{name}" if folder else name)

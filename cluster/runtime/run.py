@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.core.plan import PlanHead, choose_shard_rows, make_plan
-from cluster.core.scheduler import Scheduler
 from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
 from cluster.errors import LockLost, NotLanded, OutputRefused, RunFailed, TooManyBadRows
 from cluster.runtime.commits import RUN, Commits
@@ -22,7 +21,7 @@ from cluster.runtime.driver import Clock, Driver, Work
 from cluster.runtime.lock import Lock, held
 from cluster.runtime.pipeline import Counters
 from cluster.runtime.planning import has_plan, make_inventory, read_plan, write_plan
-from cluster.runtime.progress import Progress, ProgressLine, progress_line
+from cluster.runtime.progress import Progress, ProgressLine, count_stragglers, progress_line
 from cluster.runtime.quarantine import LostShards, publish_bad_rows
 from cluster.runtime.ray_cluster import Cluster, Replicas, ray_cluster
 from cluster.runtime.record import Session, closing, opening, with_plan
@@ -30,6 +29,7 @@ from cluster.runtime.replica_actor import ReplicaSpec, Sources, row_layout
 from cluster.runtime.request_file import RequestFile, write_request
 from cluster.runtime.store import Store
 from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.timeline import Moment, Timeline, WatchedScheduler
 from lstm_core.contract import ModelContract
 from lstm_core.errors import EXIT_STOPPED, SlotcarError
 
@@ -130,7 +130,8 @@ class _Run:
             before.pop("error", None)
         self._record = opening(request.run_id, request.identity, request.step, request.contract.fingerprint, before)
         self._head: PlanHead | None = None
-        self._scheduler: Scheduler | None = None
+        self._scheduler: WatchedScheduler | None = None
+        self._timeline = Timeline(commits, request.run_id)
         self._replica_count = 0
         self._counters: list[Counters] = []
         self._rows_before = 0
@@ -198,7 +199,7 @@ class _Run:
         write_request(self._commits.store, RequestFile.of(request))
         recovery = self._commits.recover()
         self._rows_before = sum(fragment.rows for fragment in self._commits.records())
-        scheduler = Scheduler(
+        scheduler = WatchedScheduler(
             head.shards,
             replicas=self._replica_count,
             max_attempts=request.cluster.max_attempts,
@@ -206,11 +207,17 @@ class _Run:
             committed=recovery.committed,
         )
         self._scheduler = scheduler
+        scheduler.timeline = self._timeline
         replicas.begin(Sources(tuple(file.path for file in head.files)))
         shards = {shard.index: shard for shard in head.shards}
         Driver(Work(shards, self._lost_shards(head).stage), scheduler, replicas, self._commits, self._clock).run(
-            lambda: line.show(self._progress(replicas.counters))
+            lambda: self._tick(replicas.counters, line)
         )
+
+    def _tick(self, counters: list[Counters], line: ProgressLine) -> None:
+        moment = Moment(self._progress(counters), counters)
+        line.show(moment.progress)
+        self._timeline.tick(moment)
 
     def _lost_shards(self, head: PlanHead) -> LostShards:
         return LostShards(self._commits, head, self._request.run, self._request.output)
@@ -219,16 +226,23 @@ class _Run:
         head, scheduler = self._head, self._scheduler
         assert head is not None
         assert scheduler is not None
-        steps = sum(counter.steps for counter in counters)
-        busy = sum(counter.busy_slots for counter in counters)
         done = [shard for shard in head.shards if scheduler.is_done(shard.index)]
+        slots = self._request.step.slots
         return Progress(
             rows_done=min(self._rows_before + sum(counter.rows for counter in counters), head.rows_planned),
             rows_total=head.rows_planned,
             entities_done=sum(shard.entities for shard in done),
             entities_total=head.entities,
-            occupancy=busy / (steps * self._request.step.slots) if steps else 0.0,
+            shards_done=len(done),
+            shards_total=len(head.shards),
             replicas=scheduler.replicas_ready,
+            replicas_wanted=self._replica_count,
+            slots=slots,
+            slot_steps=slots * sum(counter.steps for counter in counters),
+            slot_steps_busy=sum(counter.busy_slots for counter in counters),
+            stragglers=count_stragglers([one.compute_s / one.steps for one in counters if one.steps]),
+            replica_deaths=scheduler.replica_deaths,
+            retries=sum(scheduler.attempts.values()) - len(scheduler.attempts),
         )
 
     def _finish(self) -> dict[str, Any]:
@@ -272,6 +286,7 @@ class _Run:
         scheduler, head = self._scheduler, self._head
         assert scheduler is not None
         assert head is not None
+        self._timeline.end(status, Moment(self._progress(self._counters), self._counters))
         attempts = sum(scheduler.attempts.values())
         session = Session(self._clock, self._counters, attempts, scheduler.replica_deaths, self._replica_count)
         return closing(self._record, status, head, self._commits.records(), session)

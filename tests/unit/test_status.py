@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ import pytest
 from cluster.core.commit import STAGED, Fragment, fragment_name
 from cluster.core.lock import Claim, beat_name, claim_name
 from cluster.core.plan import Plan, make_plan
-from cluster.runtime.commits import PLAN, RUN, Commits
+from cluster.runtime.commits import NOW, PLAN, RUN, Commits
 from cluster.runtime.local_store import LocalStore
 from cluster.runtime.lock import held, this_process
 from cluster.runtime.planning import make_inventory, write_plan
-from jobs.status import run
+from cluster.runtime.progress import Progress
+from jobs.status import follow, run
 from lstm_core.errors import EXIT_USAGE, UsageError
 from tests.series import make_series, settings_for, write_cut
 
@@ -187,3 +188,20 @@ def test_the_command_prints_a_table_or_one_json_object(store: LocalStore, plan: 
 def slotcar(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "jobs", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_following_shows_how_far_the_run_is_until_it_ends(store: LocalStore, plan: Plan) -> None:
+    looks = 0
+    with ExitStack() as running:
+        commits = running.enter_context(begun(store, plan, "stopped"))
+
+        def pause(seconds: float) -> None:
+            nonlocal looks
+            looks += 1
+            fields = dict.fromkeys(Progress.__dataclass_fields__, 0)
+            commits.store.write(NOW, json.dumps({**fields, "rows_done": looks * 10}).encode())
+            if looks == 3:
+                running.close()
+
+        assert follow(store.root, pause).found.status == "stopped"
+    assert looks == 3

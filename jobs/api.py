@@ -1,0 +1,94 @@
+"""The commands from Python: the same jobs, for schedulers and notebooks.
+
+    from jobs.api import score
+    summary = score("nightly.toml", overrides=["input.since=2026-11-20"])
+
+A configuration is a file, or its content as a dict, whose relative paths are relative to the working directory. Faults
+are raised as they are: `lstm_core.errors.SlotcarError`, whose text is one sentence and whose `exit_code` says of which
+kind it is. A call again resumes, as the command does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jobs import inspect as inspect_job
+from jobs import plan as plan_job
+from jobs import score as score_job
+from jobs import status as status_job
+from jobs import train as train_job
+from jobs import verify as verify_job
+from jobs.config import Config, load_config
+from jobs.config_rules import Command
+from jobs.inspect import Inspection
+from jobs.plan import PlanReport
+from jobs.status import StatusReport
+from jobs.train import TrainReport
+from jobs.verify import Verification
+
+Source = str | os.PathLike[str] | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a finished run did; `record` is its run.json, whole."""
+
+    output: str
+    run_id: str
+    status: str
+    rows_in: int  # = rows_scored + rows_quarantined + rows_skipped
+    rows_scored: int
+    rows_quarantined: int
+    rows_skipped: int
+    entities_scored: int
+    wall_s: float
+    record: dict[str, Any]
+
+    @property
+    def figures(self) -> dict[str, int | float | str]:
+        """The plain values of run.json, as the metadata of a scheduler's task takes them."""
+        return {name: value for name, value in self.record.items() if isinstance(value, int | float | str)}
+
+
+def score(config: Source, *, overrides: Sequence[str] = (), address: str | None = None) -> RunSummary:
+    """Scores the input, as `slotcar score` does. Returns at once where the run is finished already.
+
+    `overrides` are those of `--set`: "section.key=value".
+    """
+    checked = _checked(config, overrides, address, "score")
+    record = score_job.run(checked)
+    own = {name: record[name] for name in RunSummary.__dataclass_fields__ if name in record}
+    return RunSummary(output=checked.output.path, record=record, **own)
+
+
+def plan(config: Source, *, overrides: Sequence[str] = ()) -> PlanReport:
+    """What `score` would do, as `slotcar plan` says."""
+    return plan_job.run(_checked(config, overrides, None, "plan"))
+
+
+def train(config: Source, *, overrides: Sequence[str] = (), address: str | None = None) -> TrainReport:
+    """Trains a stateful model in order and writes it to model.path."""
+    return train_job.run(_checked(config, overrides, address, "train"))
+
+
+def inspect(model: str | os.PathLike[str]) -> Inspection:
+    """What a model asks and gives, and whether it is fit for scoring in chunks."""
+    return inspect_job.run(os.fspath(model))
+
+
+def status(output: str | os.PathLike[str]) -> StatusReport:
+    """How far the run in `output` has come, and what to do next."""
+    return status_job.run(os.fspath(output))
+
+
+def verify(output: str | os.PathLike[str], *, rescore: int = 0) -> Verification:
+    """Audits the run in `output`; the verdict is in `holds`."""
+    return verify_job.run(os.fspath(output), rescore)
+
+
+def _checked(config: Source, overrides: Sequence[str], address: str | None, command: Command) -> Config:
+    source = config if isinstance(config, Mapping) else os.fspath(config)
+    return load_config(source, overrides, address, command=command)

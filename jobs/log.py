@@ -1,0 +1,32 @@
+"""Where the log goes: stderr, one line per transition of a run.
+
+On a terminal, where the live line shows how a run goes, only what costs work is said; in a file, every transition with
+the time of day. SLOTCAR_LOG in the environment (DEBUG, INFO, WARNING, ERROR) overrides both.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+
+class _Stderr(logging.Handler):
+    """Writes to what stderr is at the moment: a live line moves below it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+def log_to_stderr() -> None:
+    """Sends the log to stderr; a second call changes nothing."""
+    log = logging.getLogger("slotcar")
+    if any(isinstance(handler, _Stderr) for handler in log.handlers):
+        return
+    handler = _Stderr()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    log.addHandler(handler)
+    log.propagate = False
+    wanted = os.environ.get("SLOTCAR_LOG", "").upper()
+    level = logging.getLevelNamesMapping().get(wanted, logging.WARNING if sys.stderr.isatty() else logging.INFO)
+    log.setLevel(level)

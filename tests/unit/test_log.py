@@ -1,0 +1,26 @@
+"""Where the log goes, and how much of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = (
+    "import logging; from jobs.log import log_to_stderr\n"
+    "log_to_stderr(); log_to_stderr()\n"
+    "logging.getLogger('slotcar').info('shard 3'); logging.getLogger('slotcar').warning('replica 1 is lost')\n"
+)
+
+
+@pytest.mark.parametrize(("level", "lines"), [("", 2), ("warning", 1), ("ERROR", 0), ("nonsense", 2)])
+def test_each_line_is_said_once_with_its_time_on_stderr(level: str, lines: int) -> None:
+    environment = {"SLOTCAR_LOG": level, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == lines
+    if lines:
+        assert done.stderr.splitlines()[-1].endswith(" WARNING replica 1 is lost")
