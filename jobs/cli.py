@@ -68,12 +68,16 @@ def plan(config: ConfigPath, set_: Overrides = None, address: Address = None, as
 
 @app.command()
 def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL.keras", help="The model's file.")], as_json: AsJson = False
+    model: Annotated[str, typer.Argument(metavar="MODEL.keras", help="The model's file.")],
+    module: Annotated[
+        list[str] | None, typer.Option("--module", help="A module that registers custom layers. Repeatable.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Says what a model asks and gives, and whether it is fit for scoring in chunks."""
+    """Says what a model asks and gives, and proves whether it is fit for scoring in chunks."""
     from jobs import inspect as job
 
-    _show(job.run(model), as_json)
+    _show(job.run(model, tuple(module or ())), as_json)
 
 
 @app.command()

@@ -29,6 +29,7 @@ from jobs.sections import (
     OutputSection,
     TrainSection,
 )
+from lstm_core.code import CustomCode
 from lstm_core.contract import ModelContract
 from lstm_core.errors import UsageError
 
@@ -71,6 +72,12 @@ class Config:
         """[train]; only `train` may ask for it, whose configuration was checked to have it."""
         assert self.document.train is not None, "loaded for another command than train"
         return self.document.train
+
+    @property
+    def code(self) -> CustomCode:
+        """The modules with the model's custom layers, looked for beside the file and where the command was given."""
+        modules = self.model.modules
+        return CustomCode(modules, (self.folder, os.getcwd()) if modules else ())
 
     def model_bytes(self) -> bytes:
         """The `.keras` file, whole."""

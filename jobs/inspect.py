@@ -1,10 +1,12 @@
-"""`slotcar inspect MODEL.keras`: the model's contract as tables, or as one JSON object. Keras is not loaded.
+"""`slotcar inspect MODEL.keras`: the model's contract as tables, or as one JSON object.
 
-A model that is unfit for scoring in chunks is refused by `lstm_core.contract`, whose sentence says why.
+A model that is unfit for scoring in chunks is refused by `lstm_core.contract` or, where only its scores tell, by
+`lstm_core.proof`, which loads it in a process of its own. Their sentences say why.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,13 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from jobs.proving import Prove, prove_apart
+from lstm_core.code import CustomCode
 from lstm_core.contract import InputContract, ModelContract, RecurrentContract, read_contract
 from lstm_core.errors import UsageError
+from lstm_core.proof_request import ProofRequest
+
+PROOF_CHUNK = 64  # where the model leaves it open: the default of model.chunk
 
 
 @dataclass(frozen=True)
@@ -69,15 +76,17 @@ class Inspection:
         return table
 
 
-def run(path: str | Path) -> Inspection:
-    """The contract of the model at `path`. Raises UsageError where there is no file, ModelRefused where it is unfit."""
+def run(path: str | Path, modules: tuple[str, ...] = (), prove: Prove = prove_apart) -> Inspection:
+    """The contract of the model at `path`, proved. Raises UsageError without a file, ModelRefused where it is unfit."""
     try:
         blob = Path(path).read_bytes()
     except OSError as fault:
         raise UsageError(
             f"Model '{path}' cannot be read ({fault.strerror}): expected a .keras file; check the path."
         ) from fault
-    return Inspection(model=str(path), contract=read_contract(blob, name=str(path)))
+    folders = (os.path.dirname(os.path.abspath(path)), os.getcwd()) if modules else ()
+    contract = read_contract(blob, name=str(path), code=CustomCode(modules, folders))
+    return Inspection(str(path), prove(ProofRequest(blob, contract, str(path), PROOF_CHUNK)))
 
 
 def _table(*columns: str) -> Table:

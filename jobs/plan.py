@@ -22,7 +22,8 @@ from cluster.runtime.listing import list_files
 from cluster.runtime.planning import make_inventory
 from cluster.runtime.schema import check_schema
 from jobs.config import Config
-from lstm_core.contract import ModelContract, read_contract
+from jobs.proving import contract_of
+from lstm_core.contract import ModelContract
 from lstm_core.packing import predict
 
 
@@ -75,7 +76,7 @@ class PlanReport:
 
 def run(config: Config) -> PlanReport:
     """Plan the run that `config` asks for. Raises UsageError for what `score` would refuse, InputBroken as it would."""
-    contract = read_contract(config.model_bytes(), name=str(config.model.path))
+    contract = contract_of(config, config.model_bytes())
     settings = config.input_settings(contract)
     rows_per_file = config.output_settings(contract).rows_per_file
     inventory = _take_inventory(settings, contract)

@@ -14,8 +14,8 @@ from cluster.runtime.listing import list_files
 from cluster.runtime.run import ScoreRequest, score
 from cluster.runtime.schema import check_schema
 from jobs.config import Config
+from jobs.proving import contract_of
 from jobs.run_id import derive_run_id
-from lstm_core.contract import read_contract
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def run(config: Config) -> dict[str, Any]:
 def request_of(config: Config) -> ScoreRequest:
     """The run that `config` asks for, checked as far as files and the model's archive tell."""
     model = config.model_bytes()
-    contract = read_contract(model, name=config.model.path)
+    contract = contract_of(config, model)
     settings = config.input_settings(contract)
     output = config.output_settings(contract)
     files = list_files(settings)

@@ -61,6 +61,10 @@ def _list_of_paths(value: object) -> object:
     return paths
 
 
+def _listed(value: object) -> object:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
 def _moment(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, str | int | date | time):
         raise ValueError(f"must be a date, a time or a whole number, not {value!r}")
@@ -109,6 +113,7 @@ Moment = Annotated[str, BeforeValidator(_moment)]
 Features = Annotated[dict[str, SomeColumns], BeforeValidator(_features)]
 Words = Annotated[str | tuple[str, ...], BeforeValidator(_words), AfterValidator(_resolve_words)]
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
 Compression = Literal["zstd", "snappy", "gzip", "lz4", "brotli", "none"]
 
 
@@ -124,6 +129,7 @@ class ModelSection(Section):
     chunk: int = Field(default=64, ge=1)
     tail: Literal["mask", "drop"] = "mask"
     jit: bool = True
+    modules: Annotated[tuple[ModuleName, ...], BeforeValidator(_listed)] = ()
 
 
 class InputSection(Section):

@@ -34,6 +34,7 @@ from cluster.runtime.progress import progress_line
 from cluster.runtime.schema import check_schema
 from cluster.runtime.training_actor import Pass, Series, Trainer, TrainingSpec, ray_trainer
 from jobs.config import Config
+from lstm_core.code import CustomCode
 from lstm_core.contract import ModelContract, read_contract
 from lstm_core.errors import UsageError
 
@@ -97,15 +98,15 @@ def run(config: Config, open_trainer: OpenTrainer = ray_trainer) -> TrainReport:
     source = _source(config)
     _check_target_path(config.model.path)
     with progress_line() as line, open_trainer(config.cluster_settings()) as trainer:
-        blob = trainer.load(source, [config.folder, os.getcwd()], config.train.seed)
-        contract = read_contract(blob, name=config.train.model)
+        blob = trainer.load(source, _code(config), config.train.seed)
+        contract = trainer.prove(read_contract(blob, name=config.train.model, code=config.code), config.model.chunk)
         spec, report = _prepare(config, contract)
         line.say(_opening(config, contract, spec))
         trainer.begin(spec)
         for number in range(1, config.train.epochs + 1):
             _epoch(trainer, spec, number, report)
             line.say(_said(report.epochs[-1], config.train.epochs))
-        report.model_fingerprint = _write(config.model.path, trainer.archive())
+        report.model_fingerprint = _write(config, trainer.archive())
     report.seconds = time.perf_counter() - begin
     return report
 
@@ -119,8 +120,13 @@ def _source(config: Config) -> bytes | str:
         blob = Path(source).read_bytes()
     except OSError as fault:
         raise UsageError(f"train.model {source} cannot be read: {fault.strerror}.") from None
-    read_contract(blob, name=source)  # refused before anything is started
+    read_contract(blob, name=source, code=config.code)  # refused before anything is started
     return blob
+
+
+def _code(config: Config) -> CustomCode:
+    """Where the user's code lies, also that of a function that builds the model."""
+    return CustomCode(config.model.modules, (config.folder, os.getcwd()))
 
 
 def _check_target_path(path: str) -> None:
@@ -242,12 +248,13 @@ def _said(epoch: Epoch, epochs: int) -> str:
     return f"epoch {epoch.epoch}/{epochs} · loss {epoch.loss:.5g}{held} · {epoch.seconds:.1f} s"
 
 
-def _write(path: str, blob: bytes) -> str:
+def _write(config: Config, blob: bytes) -> str:
     """Writes the model so that it is there whole or not at all; returns its fingerprint."""
+    path = config.model.path
     folder, name = os.path.split(path)
     try:
         LocalStore(folder).write(name, blob)
     except StoreFault as fault:
         why = getattr(fault.__cause__, "strerror", fault)
         raise RunFailed(f"model.path {path} cannot be written: {why}; mend that and train again.") from None
-    return read_contract(blob, name=path).fingerprint
+    return read_contract(blob, name=path, code=config.code).fingerprint

@@ -6,14 +6,13 @@ sentence. Whether the model is fit is the business of `contract`.
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
 import keras
 
+from lstm_core.code import first_sentence, import_module
 from lstm_core.errors import ModelRefused, UsageError
 from lstm_core.rebatch import save_model
 
@@ -24,11 +23,11 @@ def build_model(source: str, *, folders: Sequence[str]) -> Any:
     Raises `UsageError` where there is no such function, `ModelRefused` where it fails or returns something else.
     """
     module_name, _, function_name = source.partition(":")
-    function = _function(_module(source, module_name, folders), source, function_name)
+    function = _function(import_module(module_name, folders, setting=f"train.model {source!r}"), source, function_name)
     try:
         model = function()
     except Exception as error:
-        raise ModelRefused(f"train.model {source!r}: the function raised {_sentence(error)}; mend it.") from error
+        raise ModelRefused(f"train.model {source!r}: the function raised {first_sentence(error)}; mend it.") from error
     if not isinstance(model, keras.Model):
         raise ModelRefused(
             f"train.model {source!r}: expected a Keras model, but the function returned {type(model).__name__}; return "
@@ -42,19 +41,7 @@ def archive_of(model: Any, *, name: str) -> bytes:
     try:
         return save_model(model)
     except Exception as error:  # a user's own layers may raise anything
-        raise ModelRefused(f"{name} cannot be saved by Keras: {_sentence(error)}; mend it.") from error
-
-
-def _module(source: str, name: str, folders: Sequence[str]) -> ModuleType:
-    sys.path[:0] = [folder for folder in folders if folder not in sys.path]
-    importlib.invalidate_caches()
-    try:
-        return importlib.import_module(name)
-    except Exception as error:  # a user's module may raise anything
-        raise UsageError(
-            f"train.model {source!r}: module {name!r} cannot be imported ({_sentence(error)}); it is looked for in "
-            f"{' and '.join(dict.fromkeys(folders))}, and among the installed packages."
-        ) from error
+        raise ModelRefused(f"{name} cannot be saved by Keras: {first_sentence(error)}; mend it.") from error
 
 
 def _function(module: ModuleType, source: str, name: str) -> Callable[[], Any]:
@@ -65,8 +52,3 @@ def _function(module: ModuleType, source: str, name: str) -> Callable[[], Any]:
             "that returns an uncompiled Functional model."
         )
     return function  # type: ignore[no-any-return]  # what it returns is checked where it is called
-
-
-def _sentence(error: BaseException) -> str:
-    first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-    return f"{type(error).__name__}: {first}"

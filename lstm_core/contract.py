@@ -14,11 +14,16 @@ from math import prod
 from typing import Any, Literal
 
 from lstm_core.archive import Archive, read_archive
+from lstm_core.code import NO_CODE, CustomCode
+from lstm_core.custom import is_builtin
 from lstm_core.graph import MODELS, input_layers, output_names, walk
-from lstm_core.layers import is_builtin
 from lstm_core.tracing import Call, Tensor, Trace, Use
 
 _FLOAT32_BYTES = 4
+NO_STATE = (
+    "it has no recurrent layer, so there is no state to carry and rows need no order; score it with model.predict or"
+    " any batch tool"
+)
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -71,6 +76,8 @@ class ModelContract:
     fingerprint: str
     parameters: int
     flop_per_row: int  # matrix products of recurrent and dense layers only
+    code: CustomCode = NO_CODE  # what must be imported before the model is loaded
+    unproved: tuple[str, ...] = ()  # layers of custom code: fit only where `proof` says so
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -88,10 +95,13 @@ class ModelContract:
         return _FLOAT32_BYTES * sum(prod(shape) for layer in self.recurrent for shape in layer.state_shapes)
 
 
-def read_contract(blob: bytes, *, name: str) -> ModelContract:
-    """The contract of the `.keras` archive in `blob`; `name` is what errors call it. Raises ModelRefused."""
+def read_contract(blob: bytes, *, name: str, code: CustomCode = NO_CODE) -> ModelContract:
+    """The contract of the `.keras` archive in `blob`; `name` is what errors call it. Raises ModelRefused.
+
+    Where it has `unproved` layers it is only what the archive shows: `proof` tells the rest, their states too.
+    """
     archive = read_archive(blob, name=name)
-    trace = Trace(name)
+    trace = Trace(name, code=code)
     try:
         return _contract(archive, trace)
     except (KeyError, IndexError, TypeError, ValueError) as fault:
@@ -115,6 +125,8 @@ def _contract(archive: Archive, trace: Trace) -> ModelContract:
         fingerprint=archive.fingerprint,
         parameters=archive.parameters,
         flop_per_row=trace.flop,
+        code=trace.code,
+        unproved=tuple(trace.unproved),
     )
 
 
@@ -190,11 +202,8 @@ def _values(name: str, tensor: Tensor, trace: Trace) -> int:
 
 
 def _recurrent(trace: Trace) -> tuple[RecurrentContract, ...]:
-    if not trace.recurrent:
-        trace.refuse(
-            "it has no recurrent layer, so there is no state to carry and rows need no order; score it with"
-            " model.predict or any batch tool"
-        )
+    if not trace.recurrent and not trace.unproved:
+        trace.refuse(NO_STATE)
     found = [trace.recurrent[place] for place in sorted(trace.recurrent)]
     return tuple(RecurrentContract(layer.name, layer.kind, layer.state_shapes, layer.stateful) for layer in found)
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lstm_core.layers import apply_layer, check_policy, is_builtin, refuse_unfit
+from lstm_core.custom import apply_custom, is_builtin
+from lstm_core.layers import apply_layer, check_policy, refuse_unfit
 from lstm_core.operations import apply_operation, constant_shape
 from lstm_core.recurrent import KINDS, apply_recurrent, check_initial_state
 from lstm_core.tracing import Call, Constant, Tensor, Trace, Use, tensors_of
@@ -63,8 +64,34 @@ def walk(model: Call, tensors: list[Tensor]) -> tuple[Tensor, ...]:
 def _walk_sequential(model: Call, tensors: list[Tensor]) -> tuple[Tensor, ...]:
     for position, spec in enumerate(model.spec["config"]["layers"]):
         if spec["class_name"] != "InputLayer":
-            tensors = list(_apply(_inner(model, spec, position, args=(tensors[0],))))
+            call = _inner(model, spec, position, args=(tensors[0],))
+            tensors = list(_apply(replace(call, promised=_promised_to(model, position + 1))))
     return tuple(tensors)
+
+
+def _promised_to(model: Call, position: int) -> dict[int, Tensor]:
+    """What the layer at `position` of a Sequential model was built for."""
+    layers = model.spec["config"]["layers"]
+    built = layers[position].get("build_config") if position < len(layers) else None
+    shape = built.get("input_shape") if isinstance(built, dict) else None
+    return {0: Tensor(tuple(shape))} if isinstance(shape, list) else {}
+
+
+def _promised(value: Any) -> dict[Edge, dict[int, Tensor]]:
+    """The tensors of a model as those that take them have written them down: by edge, then by index."""
+    found: dict[Edge, dict[int, Tensor]] = {}
+    for config in _tensor_configs(value):
+        name, call, index = config["keras_history"]
+        found.setdefault((name, call), {})[index] = Tensor(tuple(config["shape"]), dtype=str(config["dtype"]))
+    return found
+
+
+def _tensor_configs(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
+        yield value["config"]
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensor_configs(item)
 
 
 def _inner(model: Call, spec: dict[str, Any], position: int, *, args: tuple[Any, ...], kwargs: Any = None) -> Call:
@@ -90,6 +117,7 @@ class _Walk:
 
     def __init__(self, model: Call, tensors: list[Tensor]) -> None:
         self._model = model
+        self._promised = _promised(model.spec["config"]["layers"])
         self._made: dict[Edge, tuple[Tensor, ...]] = {}
         for spec, tensor in zip(input_layers(model.spec), tensors, strict=True):
             self._made[(_layer_name(spec), 0)] = (tensor,)
@@ -117,7 +145,7 @@ class _Walk:
         args = tuple(self._value(item) for item in node.arguments["args"])
         kwargs = {key: self._value(item) for key, item in node.arguments["kwargs"].items()}
         call = _inner(self._model, node.spec, node.position, args=args, kwargs=kwargs)
-        self._made[node.edge] = _apply(call)
+        self._made[node.edge] = _apply(replace(call, promised=self._promised.get(node.edge, {})))
         return True
 
     def _value(self, item: Any) -> Any:
@@ -145,22 +173,19 @@ def _nodes(model: Call) -> Iterator[_Node]:
 
 
 def _histories(value: Any) -> Iterator[tuple[str, int, int]]:
-    if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
-        name, call, index = value["config"]["keras_history"]
+    for config in _tensor_configs(value):
+        name, call, index = config["keras_history"]
         yield name, call, index
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _histories(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _histories(item)
 
 
 def _apply(call: Call) -> tuple[Tensor, ...]:
     """Ask the rule of one layer, after what holds for all of them."""
-    _check_kind(call)
+    if is_builtin(call.spec):
+        refuse_unfit(call)
     _check_arguments(call)
     _record_uses(call)
+    if not is_builtin(call.spec):
+        return apply_custom(call)
     module = str(call.spec["module"])
     if module.startswith(("keras.src.ops", "keras.src.activations", "keras.ops")):
         return apply_operation(call)
@@ -170,15 +195,6 @@ def _apply(call: Call) -> tuple[Tensor, ...]:
     if call.kind == "TimeDistributed":
         return _apply_time_distributed(call)
     return apply_recurrent(call) if call.kind in KINDS else apply_layer(call)
-
-
-def _check_kind(call: Call) -> None:
-    if is_builtin(call.spec):
-        refuse_unfit(call)
-        return
-    call.refuse(
-        "is not one of Keras's own layers, and custom code is not supported yet", "build it from Keras's layers"
-    )
 
 
 def _check_arguments(call: Call) -> None:

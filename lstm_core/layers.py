@@ -8,8 +8,8 @@ layers have their rules in `recurrent.py`, operations in `operations.py`, nested
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from lstm_core.custom import admit, is_builtin, is_custom_function, is_registered_function
 from lstm_core.operations import broadcast, check_axes, concatenate, flat_size
 from lstm_core.tracing import Call, Tensor, words
 
@@ -53,11 +53,6 @@ _ACTIVATIONS = words(
 _ALONG_LAST_AXIS = words("log_softmax softmax sparsemax")
 
 
-def is_builtin(spec: dict[str, Any]) -> bool:
-    """Whether a layer is Keras's own: a user's class may bear the same name."""
-    return str(spec.get("module") or "").split(".")[0] == "keras" and ">" not in str(spec.get("registered_name") or "")
-
-
 def apply_layer(call: Call) -> tuple[Tensor, ...]:
     """The tensor that a plain layer gives, or a refusal."""
     refuse_unfit(call)
@@ -96,6 +91,9 @@ def _check_activation(call: Call) -> None:
     if activation is None or (isinstance(activation, str) and activation in _ACTIVATIONS):
         return
     if isinstance(activation, dict) and is_builtin(activation) and activation["class_name"] in ("ReLU", "LeakyReLU"):
+        return
+    if is_custom_function(activation):
+        admit(call, f"has the custom activation {activation['config']}", registered=is_registered_function(activation))
         return
     if not isinstance(activation, str) or activation not in _ALONG_LAST_AXIS:
         found = activation.get("config") if isinstance(activation, dict) else activation

@@ -22,6 +22,7 @@ from typing import Any
 import keras
 from keras import tree
 
+from lstm_core.code import NO_CODE, CustomCode
 from lstm_core.errors import ModelRefused
 
 
@@ -43,6 +44,7 @@ class StepModel:
     output_names: tuple[str, ...]
     states: tuple[StateTensor, ...]
     rebuilt: tuple[tuple[Any, Any], ...]  # (layer of the given model, the one that takes its place)
+    recurrent: tuple[tuple[str, Any], ...]  # (path as in `states`, layer of the given model)
 
     def copy_back(self) -> None:
         """Gives the layers of the given model the weights of those in their place; all others are shared anyway."""
@@ -50,14 +52,15 @@ class StepModel:
             original.set_weights(rebuilt.get_weights())
 
 
-def load_model(blob: bytes, *, name: str) -> Any:
-    """The Keras model of a `.keras` archive, in safe mode and uncompiled. Raises `ModelRefused`."""
+def load_model(blob: bytes, *, name: str, code: CustomCode = NO_CODE) -> Any:
+    """The Keras model of a `.keras` archive, in safe mode and uncompiled. Raises `ModelRefused` and `UsageError`."""
+    code.load()
     with tempfile.NamedTemporaryFile(suffix=".keras", delete=False) as file:
         file.write(blob)
     try:
         return keras.saving.load_model(file.name, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError) as error:
-        first_line = str(error).strip().splitlines()[0]
+        first_line = (str(error).strip().splitlines() or [repr(error)])[0]
         raise ModelRefused(
             f"{name} cannot be loaded by Keras {keras.version()}: expected a .keras file that loads in safe mode, "
             f"found: {first_line} Save it again with this version of Keras."
@@ -91,6 +94,7 @@ def build_step_model(model: Any) -> StepModel:
         output_names=tuple(as_functional(model).output_names),
         states=tuple(walk.states),
         rebuilt=walk.rebuilt,
+        recurrent=tuple(walk.recurrent.items()),
     )
 
 
@@ -104,6 +108,10 @@ def is_recurrent(layer: Any) -> bool:
     return isinstance(layer, keras.layers.RNN)
 
 
+def _no_mask(*_: Any) -> None:
+    """The valid mask ends at the recurrent layer: others would warn of it, or skip what they must score."""
+
+
 class _Walk:
     """One pass through a model's graph, nested models included, that swaps the recurrent layers."""
 
@@ -112,6 +120,7 @@ class _Walk:
         self.states: list[StateTensor] = []
         self.states_in: list[Any] = []
         self.states_out: list[Any] = []
+        self.recurrent: dict[str, Any] = {}  # path -> layer of the given model
         self._rebuilt: dict[int, tuple[Any, Any]] = {}  # id of the original layer -> (original, rebuilt)
 
     def through(self, model: Any, tensors: Any, path: str = "") -> Any:
@@ -136,12 +145,13 @@ class _Walk:
     def _call(self, path: str, layer: Any, *args: Any, **kwargs: Any) -> Any:
         if is_recurrent(layer):
             return self._call_recurrent(layer, args[0], path + layer.name)
-        if isinstance(layer, keras.Model):
+        if isinstance(layer, keras.Model) and type(layer).__module__.startswith("keras."):  # a subclass may do anything
             return self.through(layer, args[0], f"{path}{layer.name}/")
         return layer(*args, **kwargs)
 
     def _call_recurrent(self, layer: Any, rows: Any, path: str) -> Any:
         rebuilt = self._rebuild(layer)
+        self.recurrent[path] = layer
         before = tree.map_structure(self._state_input(path), rebuilt.get_initial_state(1))
         output, *after = tree.flatten(rebuilt(rows, initial_state=before, mask=self.valid))
         self.states_out += after
@@ -151,6 +161,7 @@ class _Walk:
         assert id(layer) not in self._rebuilt, f"layer {layer.name} is applied twice"
         config = layer.get_config() | {"stateful": False, "return_state": True}
         rebuilt = type(layer).from_config(config)
+        rebuilt.compute_mask = _no_mask
         self._rebuilt[id(layer)] = (layer, rebuilt)
         return rebuilt
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lstm_core.custom import admit, is_builtin, is_registered_function
 from lstm_core.tracing import Call, Recurrence, Tensor
 
 _GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
@@ -21,6 +22,8 @@ def apply_recurrent(call: Call) -> tuple[Tensor, ...]:
     _check_flags(call)
     _check_only_use(call)
     cells = _cells(call)
+    if cells is None:
+        return _apply_custom_cells(call)
     states = tuple((units,) for kind, units in cells for _ in range(_STATES[kind]))
     _record(call, states)
     call.trace.flop += _flop(cells, features=call.tensor.shape[-1] or 0)
@@ -29,6 +32,13 @@ def apply_recurrent(call: Call) -> tuple[Tensor, ...]:
         return (sequence,)
     finals = (Tensor((call.tensor.shape[0], *state), timed=False, final_of=call.name) for state in states)
     return (sequence, *finals)
+
+
+def _apply_custom_cells(call: Call) -> tuple[Tensor, ...]:
+    """The states of a custom cell are not in the archive: `proof` adds them to the contract."""
+    _record(call, ())
+    size = call.promised.get(0, call.tensor).shape[-1]
+    return (call.tensor.computed((*call.tensor.shape[:2], size)),)
 
 
 def _check_sequence(call: Call) -> None:
@@ -77,34 +87,34 @@ def _record(call: Call, states: tuple[tuple[int, ...], ...]) -> None:
     call.trace.recurrent[call.place] = Recurrence(call.name, call.kind, states, stateful)
 
 
-def _cells(call: Call) -> list[tuple[str, int]]:
-    """(kind, units) of every cell, first to last: a plain layer is one cell."""
+def _cells(call: Call) -> list[tuple[str, int]] | None:
+    """(kind, units) of every cell, first to last: a plain layer is one cell. None where a cell is custom code."""
     if call.kind != "RNN":
         _check_activations(call, call.config)
         return [(call.kind, int(call.config["units"]))]
     return _flat_cells(call, call.config["cell"])
 
 
-def _flat_cells(call: Call, cell: dict[str, Any]) -> list[tuple[str, int]]:
+def _flat_cells(call: Call, cell: dict[str, Any]) -> list[tuple[str, int]] | None:
     kind, config = str(cell["class_name"]), cell["config"]
-    builtin = str(cell.get("module") or "").split(".")[0] == "keras"
-    if builtin and kind == "StackedRNNCells":
-        return [flat for inner in config["cells"] for flat in _flat_cells(call, inner)]
+    if is_builtin(cell) and kind == "StackedRNNCells":
+        inner = [_flat_cells(call, spec) for spec in config["cells"]]
+        known = [flat for flats in inner if flats is not None for flat in flats]
+        return known if None not in inner else None
     layer = kind.removesuffix("Cell")
-    if not builtin or not kind.endswith("Cell") or layer not in _GATES:
-        call.refuse(
-            f"has a cell of the kind {kind}, whose state is not known here",
-            "use LSTMCell, GRUCell, SimpleRNNCell or a list of them",
-        )
-    _check_activations(call, config)
-    return [(layer, int(config["units"]))]
+    if is_builtin(cell) and kind.endswith("Cell") and layer in _GATES:
+        _check_activations(call, config)
+        return [(layer, int(config["units"]))]
+    admit(call, f"has a custom cell, {kind}", registered=">" in str(cell.get("registered_name") or ""))
+    return None
 
 
 def _check_activations(call: Call, config: dict[str, Any]) -> None:
     """A custom function cannot mix rows inside a cell, but without its module it cannot be loaded either."""
     for key in ("activation", "recurrent_activation"):
         if isinstance(config.get(key), dict):
-            call.refuse(f"has a custom {key}, and custom code is not supported yet", "use one of Keras's own functions")
+            name = config[key].get("config")
+            admit(call, f"has the custom {key} {name}", registered=is_registered_function(config[key]))
 
 
 def _flop(cells: list[tuple[str, int]], *, features: int) -> int:

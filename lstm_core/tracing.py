@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
+from lstm_core.code import NO_CODE, CustomCode
 from lstm_core.errors import ModelRefused
 
 Shape = tuple[int | None, ...]
@@ -78,6 +79,8 @@ class Trace:
     uses: dict[str, list[Use]] = field(default_factory=dict)  # by model input
     lengths: dict[int | None, str] = field(default_factory=dict)  # fixed length in time (None: open) -> an input's name
     flop: int = 0  # per row
+    code: CustomCode = NO_CODE
+    unproved: list[str] = field(default_factory=list)  # layers whose code is not Keras's own, by name
 
     def refuse(self, reason: str) -> NoReturn:
         raise ModelRefused(f"Model '{self.model}' cannot be scored in chunks: {reason}.")
@@ -93,6 +96,7 @@ class Call:
     place: tuple[int, ...]  # its position in each of their lists of layers
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
+    promised: dict[int, Tensor] = field(default_factory=dict)  # what those behind it say that they are given, by index
 
     @property
     def kind(self) -> str:

@@ -20,7 +20,7 @@ from cluster.runtime.fleet import Answer
 from cluster.runtime.pipeline import Counters
 from cluster.runtime.replica_actor import ReplicaActor, ReplicaSpec, Sources
 from cluster.runtime.run import ScoreRequest, score
-from lstm_core.contract import read_contract
+from tests.models import contract_of
 
 
 class InProcessReplicas:
@@ -106,7 +106,7 @@ class Job:
 
     def request(self) -> ScoreRequest:
         """The run, as `jobs.score` would ask for it."""
-        contract = read_contract(self.model, name="the test's model")
+        contract = contract_of(self.model, "the test's model")
         columns: dict[str, Any] = {"entity": ("entity",), "time": ("time",), **self.input}
         return ScoreRequest(
             run_id=self.run_id,

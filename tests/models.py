@@ -15,12 +15,18 @@ import keras
 import numpy as np
 from keras import layers
 
+from lstm_core.code import CustomCode
+from lstm_core.contract import ModelContract, read_contract
+from lstm_core.proof import prove
+from lstm_core.proof_request import ProofRequest
 from lstm_core.replica import configure_devices
+from tests import custom_layers
 
 # As in a replica with one CPU; it must come before the first operation of the test's process.
 configure_devices(threads=1, gpu=False)
 
 FEATURES = 3
+CODE = CustomCode(modules=("tests.custom_layers",))
 VOCABULARY = 7
 
 Builder = Callable[..., Any]
@@ -39,6 +45,12 @@ def save(model: Any) -> bytes:
         path = Path(folder) / "model.keras"
         model.save(path)
         return path.read_bytes()
+
+
+def contract_of(archive: bytes, name: str = "model.keras") -> ModelContract:
+    """The whole contract of a model, custom code proved as a run proves it."""
+    contract = read_contract(archive, name=name, code=CODE)
+    return prove(ProofRequest(archive, contract, name, chunk=16)) if contract.unproved else contract
 
 
 def seeded(model: Any, seed: int = 0) -> Any:
@@ -328,3 +340,46 @@ def nested_model_at_the_end() -> Any:
     rows = numbers()
     hidden = _rnn(layers.LSTM, FEATURES, name="memory")(rows)
     return seeded(keras.Model(rows, [*inner(hidden), inner(rows)[0]]))
+
+
+@fit
+def custom_layers_of_two_kinds() -> Any:
+    return recurrent_model(
+        custom_layers.Scaled(name="scaled"), _rnn(layers.LSTM, name="memory"), custom_layers.Halved(name="halved")
+    )
+
+
+@fit
+def custom_layer_at_the_end() -> Any:
+    """The archive does not show how many scores it gives."""
+    rows = numbers()
+    hidden = _rnn(layers.GRU, name="memory")(rows)
+    return seeded(keras.Model(rows, custom_layers.Halved(name="score")(hidden)))
+
+
+@fit
+def custom_layers_in_a_sequential() -> Any:
+    stack = [keras.Input((None, FEATURES), name="rows"), custom_layers.Scaled(), _rnn(layers.LSTM, name="memory")]
+    return seeded(keras.Sequential([*stack, custom_layers.Halved(), layers.Dense(1, name="score")]))
+
+
+@fit
+def custom_cell() -> Any:
+    return recurrent_model(layers.RNN(custom_layers.DecayCell(5), return_sequences=True, name="memory"))
+
+
+@fit
+def custom_cell_among_others() -> Any:
+    cells = [layers.LSTMCell(4), custom_layers.DecayCell(3)]
+    return recurrent_model(layers.RNN(cells, return_sequences=True, name="memory"), _rnn(layers.GRU, name="second"))
+
+
+@fit
+def custom_recurrent_layer() -> Any:
+    return recurrent_model(custom_layers.OwnLSTM(4, return_sequences=True, stateful=True, name="memory"), batch=2)
+
+
+@fit
+def custom_activations() -> Any:
+    memory = _rnn(layers.SimpleRNN, activation=custom_layers.shrunk, name="memory")
+    return recurrent_model(memory, layers.Dense(3, activation=custom_layers.shrunk, name="lift"))

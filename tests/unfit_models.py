@@ -310,13 +310,13 @@ def lambda_layer() -> Any:
 
 
 class Doubled(layers.Layer):  # type: ignore[misc]  # Keras ships no types
-    """A custom layer that happens to be fit."""
+    """A custom layer that happens to be fit, and is not registered."""
 
     def call(self, rows: Any) -> Any:
         return rows * 2.0
 
 
-@unfit("Doubled", "custom")
+@unfit("Doubled", "custom", "register_keras_serializable")
 def custom_layer() -> Any:
     return _after(Doubled())
 

@@ -73,9 +73,10 @@ class AuditActor:
     def _load(self) -> Reference:
         if self._reference is None:  # not in the constructor, where a refusal would look like the actor's death
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+            from lstm_core.rebatch import load_model
             from lstm_core.reference import Reference
 
-            self._reference = Reference(self._model)
+            self._reference = Reference(load_model(self._model, name="the run's model", code=self._spec.contract.code))
         return self._reference
 
     def _score(self, reference: Reference, shard: Shard, segments: Any) -> Scores:

@@ -160,13 +160,17 @@ def _load(spec: ReplicaSpec, model: bytes) -> tuple[StatefulReplica, ReplicaInfo
     import keras
     import tensorflow as tf
 
+    from lstm_core.proof import prove_model
+    from lstm_core.rebatch import load_model
     from lstm_core.replica import StatefulReplica, StepShape, configure_devices
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     imported = time.perf_counter()
     configure_devices(threads=spec.threads, gpu=spec.gpu)
     pa.set_cpu_count(max(1, spec.threads))
-    replica = StatefulReplica(model, StepShape(spec.step.slots, spec.step.chunk, spec.step.jit))
+    loaded = load_model(model, name="the model", code=spec.contract.code)
+    prove_model(loaded, spec.contract, name="the model", chunk=spec.step.chunk)
+    replica = StatefulReplica(loaded, StepShape(spec.step.slots, spec.step.chunk, spec.step.jit))
     replica.warm_up()
     compiled = time.perf_counter()
     versions = {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.settings import Fill, InputSettings, OutputSettings, StepSettings
 from cluster.errors import RunFailed
 from cluster.runtime.store import Store
+from lstm_core.code import NO_CODE, CustomCode
 
 if TYPE_CHECKING:
     from cluster.runtime.run import ScoreRequest
@@ -31,6 +32,7 @@ class RequestFile:
     input: InputSettings
     step: StepSettings
     output: OutputSettings
+    code: CustomCode = NO_CODE
 
     @staticmethod
     def of(request: ScoreRequest) -> RequestFile:
@@ -43,6 +45,7 @@ class RequestFile:
             input=request.input,
             step=request.step,
             output=request.output,
+            code=request.contract.code,
         )
 
 
@@ -60,8 +63,10 @@ def read_request(store: Store) -> RequestFile | None:
         stored = json.loads(content)
         settings = {name: _tuples(stored.pop(name)) for name in ("input", "step", "output")}
         fills = {name: Fill(**fill) for name, fill in settings["input"].pop("fill").items()}
+        code = CustomCode(**_tuples(stored.pop("code", {})))
         return RequestFile(
             **stored,
+            code=code,
             input=InputSettings(**settings["input"], fill=fills),
             step=StepSettings(**settings["step"]),
             output=OutputSettings(**settings["output"]),

@@ -78,7 +78,7 @@ def find_truth(store: Store) -> Truth:
             f"The run's model {request.model_path} cannot be read ({fault.strerror}): put it back, or leave --rescore "
             "out."
         ) from None
-    contract = read_contract(model, name=request.model_path)
+    contract = read_contract(model, name=request.model_path, code=request.code)
     if contract.fingerprint != request.model_fingerprint:
         raise ModelRefused(
             f"{request.model_path} is another model now: its fingerprint is {contract.fingerprint[:12]}, the run's was "

@@ -34,6 +34,7 @@ from cluster.runtime.regions import Region
 from cluster.runtime.replica_actor import row_layout
 from cluster.runtime.session import connected
 from lstm_core.arena import Arena
+from lstm_core.code import CustomCode
 from lstm_core.contract import ModelContract
 from lstm_core.packing import Packer
 
@@ -95,8 +96,11 @@ class Pass:
 class Trainer(Protocol):
     """Who trains: the actor behind Ray, or, in tests, the same class in this process."""
 
-    def load(self, source: bytes | str, folders: Sequence[str], seed: int) -> bytes:
+    def load(self, source: bytes | str, code: CustomCode, seed: int) -> bytes:
         """Seeds the process, makes the model and returns its archive."""
+
+    def prove(self, contract: ModelContract, chunk: int) -> ModelContract:
+        """The whole contract of the model, which is fit for chunks. Raises `ModelRefused`."""
 
     def begin(self, spec: TrainingSpec) -> None:
         """Compiles the steps."""
@@ -126,7 +130,7 @@ class TrainingActor:
         tf.config.experimental.enable_op_determinism()
         pa.set_cpu_count(max(1, threads))
 
-    def load(self, source: bytes | str, folders: Sequence[str], seed: int) -> bytes:
+    def load(self, source: bytes | str, code: CustomCode, seed: int) -> bytes:
         """See `Trainer`. `source` is an archive, or "module:function". Raises `UsageError`."""
         import keras
 
@@ -135,10 +139,17 @@ class TrainingActor:
 
         keras.utils.set_random_seed(seed)
         if isinstance(source, bytes):
-            self._model = load_model(source, name="train.model")
+            self._model = load_model(source, name="train.model", code=code)
             return source
-        self._model = build_model(source, folders=folders)
+        code.load()
+        self._model = build_model(source, folders=code.folders)
         return archive_of(self._model, name=f"The model of {source!r}")
+
+    def prove(self, contract: ModelContract, chunk: int) -> ModelContract:
+        """See `Trainer`."""
+        from lstm_core.proof import prove_model
+
+        return prove_model(self._model, contract, name="train.model", chunk=chunk)
 
     def begin(self, spec: TrainingSpec) -> None:
         """See `Trainer`. Raises `UsageError`."""
@@ -256,8 +267,11 @@ class _RayTrainer:
         threads = max(1, int(settings.cpus_per_replica))
         self._call("prepare", threads=threads, gpu=settings.gpus_per_replica > 0)
 
-    def load(self, source: bytes | str, folders: Sequence[str], seed: int) -> bytes:
-        return bytes(self._call("load", source, folders, seed))
+    def load(self, source: bytes | str, code: CustomCode, seed: int) -> bytes:
+        return bytes(self._call("load", source, code, seed))
+
+    def prove(self, contract: ModelContract, chunk: int) -> ModelContract:
+        return self._call("prove", contract, chunk)  # type: ignore[no-any-return]  # Ray's values have no type
 
     def begin(self, spec: TrainingSpec) -> None:
         self._call("begin", spec)

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from cluster.core.settings import StepSettings
-from lstm_core.contract import read_contract
 from tests.inprocess import Job, run, scores
-from tests.models import FIT, save
+from tests.models import FIT, contract_of, save
 from tests.series import write_cut
 from tests.truth import TOLERANCE, columns_for, expected, table_for
 
@@ -34,7 +33,7 @@ KINDS = (
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A model, its input on disk, cut across files and row groups, and the truth."""
     blob = save(FIT[request.param]())
-    contract = read_contract(blob, name=request.param)
+    contract = contract_of(blob, request.param)
     table = table_for(contract)
     folder = tmp_path_factory.mktemp(request.param)
     write_cut(folder / "in", table, [100, 0, 3, table.num_rows - 103], [17, 40])

@@ -10,7 +10,7 @@ import keras
 import pytest
 from keras import layers
 
-from lstm_core.contract import InputContract, ModelContract, OutputContract, RecurrentContract, read_contract
+from lstm_core.contract import InputContract, ModelContract, OutputContract, RecurrentContract
 from lstm_core.errors import ModelRefused
 from tests import models
 from tests.models import FIT, save
@@ -18,7 +18,7 @@ from tests.unfit_models import UNFIT
 
 
 def contract_of(model: Any) -> ModelContract:
-    return read_contract(save(model), name="model.keras")
+    return models.contract_of(save(model))
 
 
 @pytest.mark.parametrize("name", sorted(UNFIT))
@@ -37,7 +37,7 @@ def test_an_unfit_model_is_refused_with_its_reason(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(FIT))
 def test_a_fit_model_is_described_as_keras_describes_it(name: str, tmp_path: Any) -> None:
     archive = save(FIT[name]())
-    contract = read_contract(archive, name=name)
+    contract = models.contract_of(archive, name)
     path = tmp_path / "model.keras"
     path.write_bytes(archive)
     model = keras.saving.load_model(path)

@@ -9,10 +9,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from jobs.inspect import run
+from jobs import inspect
 from lstm_core.errors import ModelRefused, UsageError
+from lstm_core.proof import prove
 from tests import models
 from tests.unfit_models import bidirectional
+
+
+def run(path: Path) -> inspect.Inspection:
+    """As the command does, with the proof in this process."""
+    return inspect.run(path, prove=prove)
 
 
 def written(folder: Path, archive: bytes) -> Path:

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstm_core.contract import read_contract
 from lstm_core.replica import StatefulReplica, StepShape
-from tests.models import FIT, save
+from tests.models import FIT, contract_of, save
 from tests.stepping import score_packed
 from tests.truth import LENGTHS, TOLERANCE, arrays_of, by_hand, expected, table_for
 
@@ -17,7 +16,7 @@ from tests.truth import LENGTHS, TOLERANCE, arrays_of, by_hand, expected, table_
 @pytest.mark.parametrize("name", sorted(FIT))
 def test_packed_scores_are_those_of_each_entity_alone(name: str) -> None:
     blob = save(FIT[name]())
-    contract = read_contract(blob, name=name)
+    contract = contract_of(blob, name)
     table = table_for(contract)
     shape = StepShape(slots=3, chunk=contract.chunk or 7, jit=False)
     found = score_packed(StatefulReplica(blob, shape), arrays_of(table, contract), LENGTHS)
@@ -27,7 +26,7 @@ def test_packed_scores_are_those_of_each_entity_alone(name: str) -> None:
 @pytest.mark.parametrize("name", ["lstm", "gru", "gru_reset_before", "simple_rnn"])
 def test_packed_scores_are_those_of_the_published_equations(name: str) -> None:
     model = FIT[name]()
-    contract = read_contract(save(model), name=name)
+    contract = contract_of(save(model), name)
     [rows] = arrays_of(table_for(contract), contract)
     found = score_packed(StatefulReplica(model, StepShape(slots=3, chunk=7)), [rows], LENGTHS)
     borders = np.cumsum(LENGTHS)[:-1]
@@ -38,7 +37,7 @@ def test_packed_scores_are_those_of_the_published_equations(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(FIT))
 def test_the_state_tensors_are_those_that_the_contract_names(name: str) -> None:
     blob = save(FIT[name]())
-    contract = read_contract(blob, name=name)
+    contract = contract_of(blob, name)
     replica = StatefulReplica(blob, StepShape(slots=2, chunk=contract.chunk or 4, jit=False))
     found: dict[str, list[tuple[int, ...]]] = {}
     for state in replica.step_model.states:

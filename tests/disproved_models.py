@@ -1,0 +1,77 @@
+"""Keras models with custom code that must be refused, though nothing in the archive speaks against them.
+
+`DISPROVED` maps a name to a builder and to words of the refusal: only the proof, by their scores, finds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import layers
+
+from tests import custom_layers
+from tests.models import recurrent_model
+
+DISPROVED: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {}
+TIME = 6  # where a layer needs a fixed length
+
+
+def disproved(*words: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
+    """List a builder among the models that the proof must refuse, with `words` in the sentence."""
+
+    def listed(builder: Callable[[], Any]) -> Callable[[], Any]:
+        DISPROVED[builder.__name__] = (builder, words)
+        return builder
+
+    return listed
+
+
+def _with(layer: Any, *, time: int | None = None) -> Any:
+    """rows -> memory -> `layer` -> score."""
+    return recurrent_model(layers.LSTM(4, return_sequences=True, name="memory"), layer, time=time)
+
+
+@disproved("differ", "'mixes'", "along time")
+def custom_layer_that_mixes_time_and_says_nothing() -> Any:
+    return _with(custom_layers.RunningMean(name="mixes"))
+
+
+@disproved("differ", "'lagged'")
+def custom_layer_that_looks_far_back() -> Any:
+    return _with(custom_layers.Lagged(name="lagged"))
+
+
+@disproved("differ", "'mixes'", "other series")
+def custom_layer_that_mixes_the_batch() -> Any:
+    return _with(custom_layers.Neighbourly(name="mixes"))
+
+
+@disproved("differ", "'counting'")
+def custom_layer_with_a_hidden_state() -> Any:
+    return _with(custom_layers.Counting(name="counting"))
+
+
+@disproved("differ", "'hidden'")
+def custom_layer_that_hides_a_memory() -> Any:
+    return _with(custom_layers.Remembering(name="hidden"))
+
+
+@disproved("differ", "'noisy'")
+def custom_layer_that_is_random() -> Any:
+    return _with(custom_layers.Noisy(name="noisy"))
+
+
+@disproved("differ", "'lift'")
+def custom_activation_that_mixes_time() -> Any:
+    return _with(layers.Dense(4, activation=custom_layers.centred, name="lift"))
+
+
+@disproved("'placed'", "raised", "any length")
+def custom_layer_of_one_length() -> Any:
+    return _with(custom_layers.Placed(name="placed"), time=TIME)
+
+
+@disproved("no recurrent layer")
+def custom_layer_without_memory() -> Any:
+    return recurrent_model(custom_layers.Scaled(name="scaled"))
