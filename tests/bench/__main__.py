@@ -1,0 +1,117 @@
+"""`python -m tests.bench`: measures workloads and peers in one go, and prints a table of medians and ratios.
+
+`--smoke` does it once on tiny sizes, all in this process, and prints the hash of the scores; it fails where a peer's
+scores are others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.bench import table
+from tests.bench.alternate import Round, alternate
+from tests.bench.compare import Disagreement
+from tests.bench.machine import describe
+from tests.bench.measure import SUBJECTS, Subject, missing, run_apart, run_here
+from tests.bench.ray_peer import quiet_cluster
+from tests.bench.task import Task, find_workload
+from tests.bench.workloads import WORKLOADS, Workload, smoke, written
+
+SMOKE = ("slotcar", "stateful", "stateless", "map_batches", "map_groups", "copy")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns 1 where the subjects' scores differ."""
+    options = _parse(arguments)
+    print("\n".join(describe()), flush=True)
+    rounds = []
+    try:
+        # In a smoke test all subjects share one cluster; each of them would start its own.
+        with quiet_cluster(options.replicas) if options.smoke else contextlib.nullcontext():
+            for workload in options.workloads:
+                rounds.append(_play(workload, options))
+                print("\n".join(table.lines(rounds[-1:])), flush=True)
+    except Disagreement as fault:
+        print(f"disagreement: {fault}")
+        return 1
+    _conclude(rounds)
+    return 0
+
+
+def _play(workload: Workload, options: argparse.Namespace) -> Round:
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.cache) as folder:
+        task = Task(
+            workload=workload,
+            input=written(workload, options.cache, night=int(workload.carry)),
+            model=_model(workload.units, options.cache),
+            output=Path(folder),
+            state=_state(workload, options) if workload.carry else None,
+            replicas=options.replicas,
+            gpus=1.0 if options.gpu else 0.0,
+        )
+        subjects = [subject for subject in options.subjects if _applies(subject, workload)]
+        return alternate(subjects, task, options.repeat, run_here if options.smoke else run_apart)
+
+
+def _applies(subject: Subject, workload: Workload) -> bool:
+    if lacking := missing(subject):
+        print(f"{subject.name} is left out: {', '.join(lacking)} is not installed (extra `bench`)", file=sys.stderr)
+    # Peers carry nothing from one run to the next; with carry-over only what could be compared is measured.
+    return not lacking and not (workload.carry and subject.scores and not subject.name.startswith("slotcar"))
+
+
+def _state(workload: Workload, options: argparse.Namespace) -> Path:
+    """The carry-over of the night before, made once."""
+    state: Path = options.cache / f"{workload.name}-{workload.identity()}-state"
+    if not state.exists():
+        before = options.cache / f"{workload.name}-before"
+        model = _model(workload.units, options.cache)
+        task = Task(workload, written(workload, options.cache), model, before)
+        (run_here if options.smoke else run_apart)(SUBJECTS["slotcar"], task)
+        before.with_name(f"{before.name}-state").rename(state)
+    return state
+
+
+def _model(units: int, cache: Path) -> Path:
+    model = cache / f"lstm-{units}.keras"
+    if not model.exists():
+        subprocess.run(
+            [sys.executable, "-m", "tests.bench.network", str(units), str(model)], check=True, capture_output=True
+        )
+    return model
+
+
+def _conclude(rounds: list[Round]) -> None:
+    print("\nratios of medians:")
+    for played in rounds:
+        print("\n".join(f"  {line}" for line in table.ratios(played)))
+    print("\n".join(f"scores of {played.task.workload.name}: {played.digest}" for played in rounds))
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--workload", action="append", type=find_workload, metavar="NAME", help=", ".join(WORKLOADS))
+    parser.add_argument("--peer", action="append", choices=SUBJECTS, help="what to measure beside slotcar")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each, alternating")
+    parser.add_argument("--replicas", type=int, default=2, help="of slotcar, and actors of Ray Data")
+    parser.add_argument("--gpu", action="store_true", help="one GPU for each replica")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir(), "slotcar-bench"))
+    parser.add_argument("--smoke", action="store_true", help="once, on tiny sizes")
+    options = parser.parse_args(arguments)
+    options.cache = options.cache.absolute()
+    options.cache.mkdir(parents=True, exist_ok=True)
+    chosen = options.peer or (SMOKE if options.smoke else SUBJECTS)
+    options.subjects = [SUBJECTS[name] for name in dict.fromkeys(["slotcar", *chosen])]
+    options.workloads = options.workload or [WORKLOADS["SKEW" if options.smoke else "FULL"]]
+    if options.smoke:
+        options.workloads, options.repeat = [smoke(workload) for workload in options.workloads], 1
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""The benchmark runs, end to end, and its peers agree with Slotcar: so that it can neither rot nor cheat."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.bench.__main__ import main
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # Ray Data warns of settings that it reads itself
+]
+
+
+def test_every_peer_gives_the_scores_of_slotcar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--smoke", "--replicas", "1", "--cache", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    for peer in ("stateful", "stateless", "map_batches", "map_groups", "copy"):
+        assert f"| SKEW | {peer} |" in said
+    assert re.search(r"^scores of SKEW: [0-9a-f]{12}$", said, re.MULTILINE)
