@@ -39,11 +39,6 @@ def _not_built(document: Document) -> str | None:
             return (
                 f"state.{key} is set, but carry-over is not built yet: leave it out, every run starts from zero state"
             )
-    if document.input.layout == "shuffle":
-        return (
-            'input.layout is "shuffle", but interleaved input is not supported yet: write the table clustered by entity'
-            ' and leave input.layout at "auto"'
-        )
     if document.storage:
         return "[storage] has options for remote stores, which are not built yet: leave the section out"
     return None

@@ -16,7 +16,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from cluster.core.inventory import FileRuns, Inventory
-from cluster.core.plan import Plan, choose_shard_rows, make_plan
+from cluster.core.plan import CLUSTERED_REMEDY, Plan, choose_shard_rows, make_plan, refuse_interleaved
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
 from cluster.runtime.listing import list_files
 from cluster.runtime.planning import make_inventory
@@ -33,6 +33,7 @@ class PlanReport:
 
     layout: str
     reason: str  # why this layout
+    shuffle: bool  # a run clusters the input first
     files: int
     rows_in: int  # = rows + rows_skipped + rows_bad
     rows: int  # that would be scored, as far as key columns tell
@@ -59,6 +60,8 @@ class PlanReport:
         """The report as a table for a terminal."""
         table = Table(show_header=False)
         table.add_row("layout", f"{self.layout}: {self.reason}")
+        if self.shuffle:
+            table.add_row("first", "the rows are clustered by entity, into temporary Parquet below OUTPUT/_slotcar")
         table.add_row("files", f"{self.files:,}")
         table.add_row("rows", f"{self.rows:,} of {self.rows_in:,}{self._left_out()}")
         table.add_row("entities", f"{self.entities:,}, the longest with {self.longest_rows:,} rows")
@@ -82,16 +85,20 @@ def run(config: Config) -> PlanReport:
     inventory = _take_inventory(settings, contract)
     shard_rows = choose_shard_rows(inventory.rows_in, rows_per_file=rows_per_file)
     made = make_plan(inventory, shard_rows=shard_rows)
-    return report(made, config.step_settings(contract), _replicas(config.cluster_settings()))
+    if settings.layout == "clustered":
+        refuse_interleaved(inventory, CLUSTERED_REMEDY)
+    shuffle = settings.layout == "shuffle" or inventory.layout == "interleaved"
+    return report(made, config.step_settings(contract), _replicas(config.cluster_settings()), shuffle=shuffle)
 
 
-def report(plan: Plan, step: StepSettings, replicas: int) -> PlanReport:
-    """A plan, and what scoring it with `replicas` replicas would take."""
+def report(plan: Plan, step: StepSettings, replicas: int, *, shuffle: bool) -> PlanReport:
+    """A plan, and what scoring it with `replicas` replicas would take; with `shuffle` it is clustered first."""
     head = plan.head
     expected = predict(plan.inventory.entity_rows, slots=step.slots, chunk=step.chunk, replicas=replicas)
     return PlanReport(
         layout=head.layout,
         reason=head.reason,
+        shuffle=shuffle,
         files=len(head.files),
         rows_in=head.rows_in,
         rows=head.rows_planned,

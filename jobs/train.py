@@ -23,7 +23,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from cluster.core.inventory import FileRuns, Inventory
-from cluster.core.plan import Plan, choose_shard_rows, make_plan
+from cluster.core.plan import Plan, choose_shard_rows, make_plan, refuse_interleaved
 from cluster.core.settings import ClusterSettings, InputSettings
 from cluster.core.times import parse_bound
 from cluster.errors import InputRefused, RunFailed, StoreFault
@@ -177,6 +177,8 @@ def _plan(settings: InputSettings, files: Sequence[str]) -> Plan:
             return threads.map(scan, paths)
 
         inventory: Inventory = make_inventory(settings, scan_all, files)
+    names = ", ".join((*settings.entity, *settings.time))
+    refuse_interleaved(inventory, f"training reads clustered input only: sort it by {names} first")
     return make_plan(inventory, shard_rows=choose_shard_rows(inventory.rows_in, rows_per_file=1_000_000))
 
 

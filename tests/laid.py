@@ -18,6 +18,7 @@ from cluster.core.plan import Plan, Shard, make_plan
 from cluster.core.settings import InputSettings
 from cluster.runtime.blocks import Block, BlockReader
 from cluster.runtime.encode import Encoder, LastKnown
+from cluster.runtime.origins import InputFiles
 from cluster.runtime.planning import make_inventory
 from lstm_core.arena import Arena, RowLayout
 from lstm_core.contract import InputContract
@@ -60,7 +61,9 @@ class Laid:
         """A reader of one numeric input."""
         ((_, columns),) = self.settings.features
         encoder = Encoder(self.settings, (numeric(len(columns)),))
-        return BlockReader(self.settings, encoder, self.files, piece_rows=piece_rows, cache_bytes=cache_bytes)
+        return BlockReader(
+            self.settings, encoder, InputFiles(self.files), piece_rows=piece_rows, cache_bytes=cache_bytes
+        )
 
     def encoded(self, shard: Shard, *, piece_rows: int = 8) -> Iterator[tuple[Block, Array]]:
         """The blocks of a shard, each with its rows of the input, as a feed reads them."""

@@ -148,7 +148,7 @@ def audit_files(tally: Tally, present: Collection[str], named: Collection[str]) 
 def audit_totals(tally: Tally, head: PlanHead, records: Sequence[Fragment], run: dict[str, Any]) -> None:
     """Checks that the plan's, the records' and, once the run is closed, run.json's figures agree."""
     counted = {
-        "rows_in": sum(file.rows for file in head.files),
+        "rows_in": sum(file.rows for file in head.input_files),
         "rows_scored": sum(record.rows for record in records),
         "rows_quarantined": head.rows_bad + sum(record.rows_quarantined for record in records),
         "rows_skipped": head.rows_skipped,

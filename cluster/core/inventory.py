@@ -39,6 +39,15 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
+class Torn:
+    """An entity of one file that comes back after rows of another one."""
+
+    entity: str  # as a user writes it
+    before: tuple[int, int]  # first row and number of rows
+    again: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class FileRuns:
     """The runs of keys of one file: stretches of consecutive rows of one entity that are good and asked for."""
 
@@ -53,6 +62,7 @@ class FileRuns:
     ties: int  # rows whose time equals that of the row before them in their run
     skipped: int  # rows outside since and until
     bad: Any | None  # pa.Table (bad row, key__ columns + reason + row)
+    torn: Torn | None = None  # set: the file is interleaved, and its runs are not all here, or added up by entity
 
 
 @dataclass(frozen=True)
@@ -74,11 +84,12 @@ class Inventory:
     ties: int  # rows whose time equals that of the row before them, as far as neighbours tell
     skipped: int
     bad: Any  # pa.Table (bad row, key__ columns + reason + file + row)
+    sources: tuple[SourceFile, ...] = ()  # the input's own files, where `files` are those that a pre-pass made of them
 
     @property
     def rows_in(self) -> int:
-        """All rows of all files."""
-        return sum(file.rows for file in self.files)
+        """All rows of all files of the input."""
+        return sum(file.rows for file in self.sources or self.files)
 
 
 @dataclass(frozen=True)
@@ -99,12 +110,13 @@ def build_inventory(scans: Sequence[FileRuns]) -> Inventory:
     """All files' runs -> the inventory. Raises InputRefused where files disagree about a column."""
     assert scans, "an input without files is refused before it is scanned"
     scans = sorted(scans, key=lambda scan: scan.file.path)
-    _check_same_columns(scans)
-    encoded, keys = _encode(pa.concat_tables([scan.keys for scan in scans]))
+    check_same_columns([(scan.file, scan.columns) for scan in scans])
+    encoded, keys = number_keys(pa.concat_tables([scan.keys for scan in scans]))
     runs = _join(scans, encoded, keys.num_rows)
     order, in_order = _order_in_time(runs)
     torn = _torn(runs, in_order)
-    layout: Found = "interleaved" if torn.any() else "clustered"
+    known = next((scan for scan in scans if scan.torn is not None), None)
+    layout: Found = "interleaved" if torn.any() or known else "clustered"
     files = tuple(scan.file for scan in scans)
     return Inventory(
         files=files,
@@ -118,10 +130,10 @@ def build_inventory(scans: Sequence[FileRuns]) -> Inventory:
         segment_start=runs.start[order],
         segment_count=runs.count[order],
         layout=layout,
-        reason=_why_torn(runs, files, keys, torn) if torn.any() else _why_clustered(runs, in_order),
+        reason=_reason(runs, files, keys, in_order, torn) if known is None else _why_known(known),
         ties=sum(scan.ties for scan in scans) + _ties_at_borders(runs, order, in_order),
         skipped=sum(scan.skipped for scan in scans),
-        bad=_join_bad(scans),
+        bad=join_bad(scans[0].keys.schema, [_place_bad(scan) for scan in scans if scan.bad is not None]),
     )
 
 
@@ -134,20 +146,21 @@ def _describe_value(value: Any) -> str:
     return repr(value.as_py()) if pa.types.is_large_string(value.type) else str(value)
 
 
-def _check_same_columns(scans: Sequence[FileRuns]) -> None:
-    wanted = scans[0]
-    for scan in scans:
-        if scan.columns.equals(wanted.columns):
+def check_same_columns(files: Sequence[tuple[SourceFile, Any]]) -> None:
+    """Raises InputRefused where two files disagree about a column; each comes with its plain columns (pa.Schema)."""
+    first, wanted = files[0]
+    for file, columns in files:
+        if columns.equals(wanted):
             continue
-        for ours, theirs in zip(scan.columns, wanted.columns, strict=True):
+        for ours, theirs in zip(columns, wanted, strict=True):
             if ours.type != theirs.type:
                 raise InputRefused(
-                    f"Column {ours.name!r} is {ours.type} in {scan.file.path} but {theirs.type} in "
-                    f"{wanted.file.path}: write both with one type, or score them in separate runs."
+                    f"Column {ours.name!r} is {ours.type} in {file.path} but {theirs.type} in {first.path}: "
+                    "write both with one type, or score them in separate runs."
                 )
 
 
-def _encode(keys: Any) -> tuple[Ordinals, Any]:
+def number_keys(keys: Any) -> tuple[Ordinals, Any]:
     """Keys (run, entity columns) -> entity numbers (run,) by first appearance, keys (entity, entity columns)."""
     if keys.num_rows == 0:
         return np.zeros(0, np.int64), keys
@@ -248,6 +261,10 @@ def _together(runs: _Runs) -> Flags:
     return together
 
 
+def _reason(runs: _Runs, files: tuple[SourceFile, ...], keys: Any, in_order: Flags, torn: Flags) -> str:
+    return _why_torn(runs, files, keys, torn) if torn.any() else _why_clustered(runs, in_order)
+
+
 def _why_clustered(runs: _Runs, in_order: Flags) -> str:
     apart, unsorted = int((~_together(runs)).sum()), int((~in_order).sum())
     where = "every entity's rows lie together"
@@ -272,17 +289,25 @@ def _why_torn(runs: _Runs, files: tuple[SourceFile, ...], keys: Any, torn: Flags
     return f"entity {describe_entity(keys, entity)} has {' and '.join(places)}, with {how}{others}"
 
 
+def _why_known(scan: FileRuns) -> str:
+    torn = scan.torn
+    assert torn is not None
+    places = " and ".join(f"{_rows(*place)} of {scan.file.path}" for place in (torn.before, torn.again))
+    return f"entity {torn.entity} has {places}, with other entities' rows between them"
+
+
 def _place(runs: _Runs, files: tuple[SourceFile, ...], run: int) -> str:
-    start, end = int(runs.start[run]), int(runs.start[run] + runs.count[run]) - 1
-    rows = f"row {start}" if start == end else f"rows {start} to {end}"
-    return f"{rows} of {files[int(runs.file[run])].path}"
+    return f"{_rows(int(runs.start[run]), int(runs.count[run]))} of {files[int(runs.file[run])].path}"
 
 
-def _join_bad(scans: Sequence[FileRuns]) -> Any:
-    keys = scans[0].keys.schema
+def _rows(start: int, count: int) -> str:
+    return f"row {start}" if count == 1 else f"rows {start} to {start + count - 1}"
+
+
+def join_bad(keys: Any, parts: Sequence[Any]) -> Any:
+    """Tables of placed bad rows as one; `keys` is the pa.Schema of the entity columns."""
     fields = [pa.field(KEY_PREFIX + field.name, field.type) for field in keys]
     own = [pa.field("reason", pa.string()), pa.field("file", pa.string()), pa.field("row", pa.int64())]
-    parts = [_place_bad(scan) for scan in scans if scan.bad is not None]
     return pa.concat_tables([pa.schema(fields + own).empty_table(), *parts])
 
 

@@ -19,6 +19,7 @@ from cluster.core.times import Ordinals
 from cluster.errors import InputRefused
 
 SHARD_ROWS_MIN = 32_768  # below this, opening files and handing out work cost more than scoring
+CLUSTERED_REMEDY = 'set input.layout = "auto", and a run clusters it first'
 SHARDS_WANTED = 64  # enough that the last shards end close together on any usual number of replicas
 
 
@@ -50,6 +51,12 @@ class PlanHead:
     entities: int
     entities_unsorted: int  # not in order of time: sorted when they are read
     ties: int
+    sources: tuple[SourceFile, ...] = ()  # the input's own, where `files` are the buckets of a pre-pass, by name
+
+    @property
+    def input_files(self) -> tuple[SourceFile, ...]:
+        """The files of the input."""
+        return self.sources or self.files
 
     @property
     def rows_planned(self) -> int:
@@ -115,9 +122,8 @@ def choose_shard_rows(rows: int, *, rows_per_file: int) -> int:
 
 
 def make_plan(inventory: Inventory, *, shard_rows: int) -> Plan:
-    """Put every entity into one shard. Raises InputRefused for an interleaved input."""
+    """Put every entity into one shard."""
     assert shard_rows > 0
-    _refuse_interleaved(inventory)
     groups = _cut(inventory.entity_rows, shard_rows)
     longest = np.array([inventory.entity_rows[group].max() for group in groups], np.int64)
     groups = [groups[i] for i in np.argsort(-longest, kind="stable")]
@@ -136,17 +142,16 @@ def make_plan(inventory: Inventory, *, shard_rows: int) -> Plan:
         entities=len(inventory.entity_rows),
         entities_unsorted=int((~inventory.sorted).sum()),
         ties=inventory.ties,
+        sources=inventory.sources,
     )
     assert head.rows_in == head.rows_planned + head.rows_skipped + head.rows_bad
     return Plan(head, inventory, tuple(groups))
 
 
-def _refuse_interleaved(inventory: Inventory) -> None:
+def refuse_interleaved(inventory: Inventory, remedy: str) -> None:
+    """For those who cannot cluster an input first. Raises InputRefused."""
     if inventory.layout == "interleaved":
-        raise InputRefused(
-            f"The input is interleaved: {inventory.reason}; sort it by {', '.join(inventory.keys.column_names)} and "
-            f"{', '.join(inventory.times)} first, so that each entity's rows lie together."
-        )
+        raise InputRefused(f"The input is interleaved: {inventory.reason}; {remedy}.")
 
 
 def _shard(index: int, entity_rows: Ordinals, shard_rows: int) -> Shard:

@@ -28,10 +28,12 @@ from cluster.core.commit import COMMITS, QUARANTINE, STAGED, SUCCESS, Fragment
 from cluster.core.ledger import Coverage
 from cluster.core.plan import PlanHead, Shard
 from cluster.errors import InputBroken, OutputRefused, RunFailed, StoreFault, first_line
-from cluster.runtime.audit_coverage import audit_coverage, audit_entities
+from cluster.runtime.audit_coverage import audit_coverage, audit_entities, rows_left
+from cluster.runtime.audit_origins import audit_origins
 from cluster.runtime.audit_rows import ShardRows, rows_in_file
 from cluster.runtime.audit_shard import UNREADABLE, ShardAudit
 from cluster.runtime.commits import RUN
+from cluster.runtime.origins import InputFiles
 from cluster.runtime.planning import has_plan, read_bad, read_plan, read_segments
 from cluster.runtime.request_file import RequestFile, read_request
 from cluster.runtime.rowgroups import RowGroups
@@ -150,12 +152,12 @@ class _Audit:
 
     def _audit_rows(self, head: PlanHead, of_shard: dict[int, list[Fragment]], request: RequestFile | None) -> None:
         tally, store = self._tallies["input"], self._store
-        tally.count(len(head.files))
+        tally.count(len(head.input_files))
         try:
             check_unchanged(head)
         except InputBroken as error:
             tally.fail(str(error).rstrip("."))
-        groups = RowGroups(tuple(file.path for file in head.files), (*head.entity, *head.time), cache_bytes=CACHE_BYTES)
+        groups = RowGroups(InputFiles.of(head, store).files, (*head.entity, *head.time), cache_bytes=CACHE_BYTES)
         coverage, keys = Coverage(), []
         for shard in head.shards:
             segments = read_segments(store, shard.index)
@@ -167,8 +169,11 @@ class _Audit:
         audit_entities(self._tallies["order"], keys)
         settings = request.input if request is not None else None
         try:
-            audit_coverage(self._tallies["exactly once"], head, coverage, read_bad(store), settings)
-        except InputBroken as error:
+            once = self._tallies["exactly once"]
+            left = rows_left(once, head, coverage)
+            left = audit_origins(tally, head, store) if head.sources else left
+            audit_coverage(once, head, left, read_bad(store), settings)
+        except (InputBroken, *UNREADABLE) as error:
             tally.fail(str(error).rstrip("."))
 
     def _audit_shard(self, shard: Shard, audit: ShardAudit, records: list[Fragment]) -> None:

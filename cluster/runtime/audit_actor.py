@@ -23,6 +23,7 @@ from cluster.core.plan import Shard
 from cluster.core.settings import ClusterSettings, InputSettings
 from cluster.runtime.blocks import BlockReader
 from cluster.runtime.encode import Encoder, LastKnown
+from cluster.runtime.origins import InputFiles
 from cluster.runtime.outcomes import task_value
 from cluster.runtime.planning import read_segments
 from cluster.runtime.replica_actor import row_layout
@@ -46,7 +47,7 @@ class AuditSpec:
     contract: ModelContract
     input: InputSettings
     store: StoreSpec  # of the output
-    files: tuple[str, ...]  # of the plan
+    files: InputFiles
     rows_max: int = ROWS_MAX
 
 

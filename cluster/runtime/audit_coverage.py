@@ -22,22 +22,34 @@ from cluster.runtime.audit_rows import BATCH_ROWS
 from cluster.runtime.rowgroups import RowGroups
 
 
-def audit_coverage(tally: Tally, head: PlanHead, coverage: Coverage, bad: Any, settings: InputSettings | None) -> None:
-    """Checks the rows behind the shards'; `bad` is the plan's table of bad rows. Raises InputBroken."""
+def rows_left(tally: Tally, head: PlanHead, coverage: Coverage) -> Ordinals:
+    """The stretches (file, first row, row behind) of the plan's files that no shard has."""
     twice, left = coverage.close(np.array([file.rows for file in head.files], np.int64))
     if len(twice):
         tally.fail(f"{_place(head, twice[0])} are in two shards", int((twice[:, 2] - twice[:, 1]).sum()))
-    rows_left = int((left[:, 2] - left[:, 1]).sum())
-    tally.count(rows_left)
-    if rows_left != head.rows_skipped + head.rows_bad:
+    if head.sources and len(left):
+        tally.fail(f"{_place(head, left[0])} are in no shard", int((left[:, 2] - left[:, 1]).sum()))
+    return left
+
+
+def audit_coverage(tally: Tally, head: PlanHead, left: Ordinals, bad: Any, settings: InputSettings | None) -> None:
+    """Checks the input's rows that no shard has, as stretches; `bad` is the plan's table of bad rows.
+
+    Raises InputBroken.
+    """
+    rows = int((left[:, 2] - left[:, 1]).sum())
+    tally.count(rows)
+    if rows != head.rows_skipped + head.rows_bad:
         tally.fail(
-            f"the plan says {head.rows_skipped:,} rows are skipped and {head.rows_bad:,} are bad, but {rows_left:,} "
+            f"the plan says {head.rows_skipped:,} rows are skipped and {head.rows_bad:,} are bad, but {rows:,} "
             "are in no shard"
         )
     file, row = _bad_places(head, bad)
     stray = np.flatnonzero(~inside(left, file, row))
     if len(stray):
-        tally.fail(f"{head.files[int(file[stray[0]])].path}, row {row[stray[0]]}, is bad and in a shard", len(stray))
+        tally.fail(
+            f"{head.input_files[int(file[stray[0]])].path}, row {row[stray[0]]}, is bad and in a shard", len(stray)
+        )
     if head.rows_skipped and settings is not None:
         _audit_skipped(tally, head, left, (file, row), settings)
 
@@ -56,7 +68,7 @@ def audit_entities(tally: Tally, keys: Sequence[Any]) -> None:
 
 
 def _bad_places(head: PlanHead, bad: Any) -> tuple[Ordinals, Ordinals]:
-    number = {file.path: index for index, file in enumerate(head.files)}
+    number = {file.path: index for index, file in enumerate(head.input_files)}
     names = bad.column("file").combine_chunks().dictionary_encode()
     files = np.array([number.get(path, -1) for path in names.dictionary.to_pylist()], np.int64)
     return files[names.indices.to_numpy()], bad.column("row").to_numpy().astype(np.int64)
@@ -66,7 +78,7 @@ def _audit_skipped(
     tally: Tally, head: PlanHead, left: Ordinals, bad: tuple[Ordinals, Ordinals], settings: InputSettings
 ) -> None:
     """Every row that is in no shard and not bad lies outside since and until. Reads whole files: gaps may be many."""
-    groups = RowGroups(tuple(file.path for file in head.files), (head.time[0],), cache_bytes=0)
+    groups = RowGroups(tuple(file.path for file in head.input_files), (head.time[0],), cache_bytes=0)
     for file in np.unique(left[:, 0]).tolist():
         gaps = left[slice(*np.searchsorted(left[:, 0], [file, file + 1]))]
         bad_rows = bad[1][bad[0] == file]
@@ -78,7 +90,7 @@ def _audit_skipped(
                 asked &= ~_outside(times, settings)
             if asked.any():
                 row = int(rows[asked][0])
-                path = head.files[file].path
+                path = head.input_files[file].path
                 tally.fail(f"{path}, row {row}, is in no shard, but its time was asked for", int(asked.sum()))
 
 

@@ -21,7 +21,7 @@ from cluster.core.settings import InputSettings
 from cluster.core.times import time_order
 from cluster.errors import InputBroken
 from cluster.runtime.encode import Encoder, Faults, LastKnown
-from cluster.runtime.rowgroups import RowGroups
+from cluster.runtime.origins import InputFiles
 
 Ints = NDArray[np.int64]
 Array = NDArray[Any]
@@ -74,14 +74,14 @@ class BlockReader:
     """Reads shards."""
 
     def __init__(
-        self, settings: InputSettings, encoder: Encoder, files: tuple[str, ...], *, piece_rows: int, cache_bytes: int
+        self, settings: InputSettings, encoder: Encoder, files: InputFiles, *, piece_rows: int, cache_bytes: int
     ) -> None:
         self._settings = settings
         self._encoder = encoder
         self._files = files
         self.piece_rows = piece_rows  # of a streamed shard's blocks but the last
         columns = (*settings.entity, *settings.time, *settings.feature_columns, *settings.keep, *settings.target)
-        self._groups = RowGroups(files, tuple(dict.fromkeys(columns)), cache_bytes=cache_bytes)
+        self._groups = files.open(tuple(dict.fromkeys(columns)), cache_bytes=cache_bytes)
 
     def blocks(self, shard: Shard, segments: Any, skip_rows: int = 0) -> Iterator[Block]:
         """The shard's blocks in order, not yet encoded; `segments` is its part of the plan.
@@ -129,9 +129,9 @@ class BlockReader:
         series, first = np.unique(np.searchsorted(block.starts, bad, side="right") - 1, return_index=True)
         at = bad[first]
         if self._settings.bad_entity == "fail":
-            file, row = block.locate(at[:1])
+            paths, row = self._files.locate(*block.locate(at[:1]))
             raise InputBroken(
-                f"{self._files[file[0]]}, row {row[0]}: {faults.reasons[int(at[0])]}; mend the row, or "
+                f"{paths[0]}, row {row[0]}: {faults.reasons[int(at[0])]}; mend the row, or "
                 'set [faults] bad_entity = "quarantine".'
             )
         kept = at - block.starts[series]
@@ -144,11 +144,11 @@ class BlockReader:
         block.quarantine = self._quarantine(block, at, lost, [faults.reasons[int(row)] for row in at])
 
     def _quarantine(self, block: Block, at: Ints, lost: Ints, reasons: list[str]) -> Any:
-        file, row = block.locate(at)
+        paths, row = self._files.locate(*block.locate(at))
         table = block.table.select(list(self._settings.entity)).take(at)
         table = table.append_column("reason", pa.array(reasons, pa.string()))
         table = table.append_column("rows", pa.array(lost, pa.int64()))
-        table = table.append_column("file", pa.array([self._files[index] for index in file], pa.string()))
+        table = table.append_column("file", pa.array(paths, pa.string()))
         table = table.append_column("row", pa.array(row, pa.int64()))
         time = block.table.column(self._settings.time[0]).take(at)
         return table.append_column("time", pc.cast(time, pa.string()))

@@ -1,4 +1,4 @@
-"""`map` over a cluster: one small Ray task for each item, in order, a bounded number at a time."""
+"""`map` over a cluster: Ray tasks of some items each, in order, a bounded number at a time."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ import ray
 from cluster.runtime.outcomes import task_value
 from cluster.runtime.session import cluster_resources
 
+BATCHES_WANTED = 16  # for each CPU: few enough that a task's start does not show, enough that all end together
+BATCH_ITEMS_MAX = 256
 
-def map_on_cluster(function: Callable[[str], Any], items: Sequence[str]) -> Iterator[Any]:
+
+def map_on_cluster(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
     """`function` of each item. A fault of ours that a task meets is raised here as it was there."""
     # No CPU is asked for: the replicas have been promised them all, and are importing TensorFlow meanwhile.
     remote = ray.remote(_call).options(num_cpus=0, max_retries=2)
     shared = ray.put(function)
     window = max(2, int(cluster_resources().get("CPU", 2)))
     pending: deque[Any] = deque()
-    for item in items:
+    size = min(BATCH_ITEMS_MAX, -(-len(items) // (BATCHES_WANTED * window)))
+    for start in range(0, len(items), max(1, size)):
         if len(pending) == window:
-            yield task_value(pending.popleft())
-        pending.append(remote.remote(shared, item))
+            yield from task_value(pending.popleft())
+        pending.append(remote.remote(shared, items[start : start + size]))
     while pending:
-        yield task_value(pending.popleft())
+        yield from task_value(pending.popleft())
 
 
-def _call(function: Callable[[str], Any], item: str) -> Any:
-    return function(item)
+def _call(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    return [function(item) for item in items]

@@ -23,6 +23,7 @@ PLAN = "_slotcar/plan"
 TIMELINE = "_slotcar/timeline"
 NOW = "_slotcar/now.json"
 REPORT = "_slotcar/report.html"
+SHUFFLE = "_slotcar/shuffle"
 TRIES = 3
 
 
@@ -183,7 +184,7 @@ class Commits:
         self.store.remove(f"{PLAN}/plan.json")  # says that the plan is whole
         for name in (NOW, REPORT):
             self.store.remove(name)
-        for folder in (COMMITS, PLAN, STAGED, SNAPSHOTS, QUARANTINE, TIMELINE, ""):
+        for folder in (COMMITS, PLAN, SHUFFLE, STAGED, SNAPSHOTS, QUARANTINE, TIMELINE, ""):
             for name in self.store.list(folder):
                 if folder or name.startswith("part-"):
                     self.store.remove(f"{folder}/{name}" if folder else name)

@@ -33,6 +33,7 @@ class Clock:
     last_commit: float | None = None
     commit_s: float = 0.0
     plan_s: float = 0.0
+    shuffle_s: float = 0.0
 
 
 @dataclass(frozen=True)

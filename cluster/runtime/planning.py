@@ -33,22 +33,36 @@ _FORMAT = 1
 Mapper = Callable[[Callable[[str], FileRuns], Sequence[str]], Iterable[FileRuns]]
 
 
-def make_inventory(settings: InputSettings, mapper: Mapper, files: Sequence[str] | None = None) -> Inventory:
+def make_inventory(
+    settings: InputSettings, mapper: Mapper, files: Sequence[str] | None = None, *, until_torn: bool = False
+) -> Inventory:
     """Scan the input's files (listed here unless given) through `mapper`, which is called like `map`.
 
+    With `until_torn` an input of which one file is interleaved is scanned no further: of it only the layout is known.
     Raises InputRefused for an input without rows and for columns that do not fit, InputBroken for a broken file.
     """
     files = list_files(settings) if files is None else files
-    scan = partial(scan_file, settings=settings, partitions=Partitions.of(files))
-    inventory = build_inventory(list(mapper(scan, files)))
+    scan = partial(scan_file, settings=settings, partitions=Partitions.of(files), until_torn=until_torn)
+    scans = []
+    for found in mapper(scan, files):
+        scans.append(found)
+        if until_torn and found.torn:
+            return build_inventory(scans)
+    inventory = build_inventory(scans)
+    check_inventory(inventory, settings)
+    return inventory
+
+
+def check_inventory(inventory: Inventory, settings: InputSettings) -> None:
+    """Raises InputRefused for an input without rows, and for ties where they are not wanted."""
     if inventory.rows_in == 0:
-        raise InputRefused(f"input.path: {', '.join(map(repr, settings.path))} has no rows in {len(files):,} files.")
+        count = len(inventory.sources or inventory.files)
+        raise InputRefused(f"input.path: {', '.join(map(repr, settings.path))} has no rows in {count:,} files.")
     if settings.ties == "fail" and inventory.ties:
         raise InputRefused(
             f"{inventory.ties:,} rows have the same {', '.join(settings.time)} as the row of their entity before "
             'them: add a column to input.time that breaks ties, or set faults.ties = "keep".'
         )
-    return inventory
 
 
 def write_plan(store: Store, plan: Plan) -> None:
@@ -106,12 +120,14 @@ def read_bad(store: Store) -> Any:
         ) from error
 
 
+def _source_files(stored: list[dict[str, Any]]) -> tuple[SourceFile, ...]:
+    return tuple(SourceFile(**{**file, "row_group_rows": tuple(file["row_group_rows"])}) for file in stored)
+
+
 def _head(stored: dict[str, Any]) -> PlanHead:
     if stored.pop("format") != _FORMAT:
         raise ValueError("written by another version")
-    files = tuple(
-        SourceFile(**{**file, "row_group_rows": tuple(file["row_group_rows"])}) for file in stored.pop("files")
-    )
+    files, sources = _source_files(stored.pop("files")), _source_files(stored.pop("sources"))
     shards = tuple(Shard(**shard) for shard in stored.pop("shards"))
     entity, time = tuple(stored.pop("entity")), tuple(stored.pop("time"))
-    return PlanHead(files=files, shards=shards, entity=entity, time=time, **stored)
+    return PlanHead(files=files, sources=sources, shards=shards, entity=entity, time=time, **stored)

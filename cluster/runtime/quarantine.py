@@ -14,6 +14,7 @@ from cluster.core.commit import QUARANTINE, STAGED, Fragment, fragment_name, sta
 from cluster.core.plan import PlanHead, entity_keys
 from cluster.core.settings import OutputSettings
 from cluster.runtime.commits import Commits
+from cluster.runtime.origins import InputFiles
 from cluster.runtime.planning import read_bad, read_segments
 from cluster.runtime.snapshots import read_snapshot
 from cluster.runtime.tables import write_table
@@ -83,9 +84,10 @@ class LostShards:
         table = entity_keys(first)
         table = table.append_column("reason", pa.array([action.cause] * len(rest), pa.string()))
         table = table.append_column("rows", pa.array(left[rest], pa.int64()))
-        files = [self.head.files[index].path for index in first.column("file").to_pylist()]
-        table = table.append_column("file", pa.array(files, pa.string()))
-        table = table.append_column("row", first.column("row_start").cast(pa.int64()))
+        file, row = (first.column(name).to_numpy().astype(np.int64) for name in ("file", "row_start"))
+        paths, row = InputFiles.of(self.head, self.commits.store).locate(file, row)
+        table = table.append_column("file", pa.array(paths, pa.string()))
+        table = table.append_column("row", pa.array(row, pa.int64()))
         return table.append_column("time", pa.nulls(len(rest), pa.string()))
 
     def _rows_done(self, action: Quarantine, entities: int) -> Any:

@@ -52,7 +52,7 @@ class Cluster(Protocol):
     def replicas(self, spec: ReplicaSpec, model: bytes) -> Replicas:
         """The run's replicas, none of them started."""
 
-    def map(self, function: Callable[[str], Any], items: Sequence[str]) -> Iterable[Any]:
+    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
         """Like the builtin, in order."""
 
 
@@ -68,7 +68,7 @@ class RayCluster:
     def replicas(self, spec: ReplicaSpec, model: bytes) -> Replicas:
         return Fleet(spec, model, self._settings)
 
-    def map(self, function: Callable[[str], Any], items: Sequence[str]) -> Iterable[Any]:
+    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
         return map(function, items) if len(items) <= SCAN_IN_DRIVER_FILES_MAX else map_on_cluster(function, items)
 
 

@@ -102,7 +102,7 @@ def closing(
 
 def _stages(before: dict[str, float], session: Session) -> dict[str, float]:
     spent = {name: sum(getattr(counter, f"{name}_s") for counter in session.counters) for name in STAGES[2:6]}
-    spent |= {"plan": session.clock.plan_s, "shuffle": 0.0, "commit": session.clock.commit_s}
+    spent |= {"plan": session.clock.plan_s, "shuffle": session.clock.shuffle_s, "commit": session.clock.commit_s}
     return {name: round(before[name] + spent[name], 3) for name in STAGES}
 
 

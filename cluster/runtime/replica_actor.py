@@ -26,6 +26,7 @@ from cluster.runtime.blocks import BlockReader
 from cluster.runtime.encode import Encoder
 from cluster.runtime.feed import Feed
 from cluster.runtime.fragments import Attempt, FragmentWriter
+from cluster.runtime.origins import InputFiles
 from cluster.runtime.pipeline import Pipeline, Report, Saving
 from cluster.runtime.planning import read_segments
 from cluster.runtime.snapshots import Snapshot, read_snapshot
@@ -62,7 +63,7 @@ class ReplicaSpec:
 class Sources:
     """What the plan adds."""
 
-    files: tuple[str, ...]
+    files: InputFiles
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from cluster.runtime.audit import Audit, locate, read_run
 from cluster.runtime.audit_actor import AuditSpec, OpenRescore, Scores
 from cluster.runtime.audit_rows import batches, select, shard_keys
 from cluster.runtime.audit_shard import UNREADABLE
+from cluster.runtime.origins import InputFiles
 from cluster.runtime.planning import read_segments
 from cluster.runtime.request_file import RequestFile, read_request
 from cluster.runtime.store import Store
@@ -96,9 +97,7 @@ def rescore(audit: Audit, store: Store, truth: Truth, count: int, open_rescore: 
     sizes = [(shard.index, shard.entities) for shard in audit.done]
     drawn = draw_entities(sizes, extremes, count, np.random.default_rng(SEED))
     shards = {shard.index: shard for shard in audit.done}
-    spec = AuditSpec(
-        truth.contract, truth.request.input, StoreSpec(store.root), tuple(file.path for file in head.files)
-    )
+    spec = AuditSpec(truth.contract, truth.request.input, StoreSpec(store.root), InputFiles.of(head, store))
     found: list[Rescored] = []
     try:
         with open_rescore(spec, truth.model) as again:

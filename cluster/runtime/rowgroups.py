@@ -7,11 +7,15 @@ It leaves alone what the rows mean.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from cluster.errors import InputBroken, first_line
 from cluster.runtime.partitions import Partitions
@@ -33,13 +37,29 @@ class RowGroups:
 
     def rows(self, file: int, start: int, stop: int) -> Any:
         """The rows start..stop of a file. Raises `InputBroken` where the file cannot be read."""
-        try:
+        with self._named(file, start, stop):
             return self._rows(file, start, stop)
+
+    @contextmanager
+    def _named(self, file: int, start: int, stop: int) -> Iterator[None]:
+        try:
+            yield
         except (OSError, pa.ArrowException) as error:
             raise InputBroken(
                 f"{self._paths[file]} cannot be read at rows {start} to {stop}: {first_line(error)}; "
                 "mend or remove the file and run the same command again."
             ) from None
+
+    def scattered(self, file: int, rows: NDArray[np.int64]) -> list[Any]:
+        """Some rows of a file, given ascending, as tables that follow each other. Raises `InputBroken`."""
+        with self._named(file, int(rows[0]), int(rows[-1]) + 1):
+            _, borders = self._open(file)
+            cuts = np.searchsorted(rows, borders)
+            return [
+                self._group(file, group).take(pa.array(rows[low:high] - borders[group]))
+                for group, (low, high) in enumerate(pairwise(cuts))
+                if high > low
+            ]
 
     def _rows(self, file: int, start: int, stop: int) -> Any:
         _, borders = self._open(file)

@@ -19,14 +19,16 @@ from cluster.errors import LockLost, NotLanded, OutputRefused, RunFailed, TooMan
 from cluster.runtime.commits import RUN, Commits
 from cluster.runtime.driver import Clock, Driver, Work
 from cluster.runtime.lock import Lock, held
+from cluster.runtime.origins import InputFiles
 from cluster.runtime.pipeline import Counters
-from cluster.runtime.planning import has_plan, make_inventory, read_plan, write_plan
+from cluster.runtime.planning import has_plan, read_plan, write_plan
 from cluster.runtime.progress import Progress, ProgressLine, count_stragglers, progress_line
 from cluster.runtime.quarantine import LostShards, publish_bad_rows
 from cluster.runtime.ray_cluster import Cluster, Replicas, ray_cluster
 from cluster.runtime.record import Session, closing, opening, with_plan
 from cluster.runtime.replica_actor import ReplicaSpec, Sources, row_layout
 from cluster.runtime.request_file import RequestFile, write_request
+from cluster.runtime.shuffle import cut_down, keep_buckets, take_inventory
 from cluster.runtime.store import Store
 from cluster.runtime.stores import StoreSpec, open_store
 from cluster.runtime.timeline import Moment, Timeline, WatchedScheduler
@@ -149,6 +151,7 @@ class _Run:
             finally:
                 self._counters = self._replicas.counters
                 self._replicas.stop()
+            self._cut_down_buckets(cluster)
             return self._finish()
 
     def _spec(self) -> ReplicaSpec:
@@ -177,7 +180,7 @@ class _Run:
         # A plan without run.json is left of a session that died before its first record, perhaps with other settings.
         there = self._commits.run_record() is not None and has_plan(store)
         self._head = head = read_plan(store) if there else self._make_plan(cluster)
-        self._clock.plan_s = time.perf_counter() - begin
+        self._clock.plan_s = time.perf_counter() - begin - self._clock.shuffle_s
         line.say(
             f"{self._request.run_id}: {head.entities:,} entities, {head.rows_planned:,} rows to score in "
             f"{len(head.shards)} shards, layout {head.layout}"
@@ -185,10 +188,12 @@ class _Run:
 
     def _make_plan(self, cluster: Cluster) -> PlanHead:
         settings, output = self._request.input, self._request.output
-        inventory = make_inventory(settings, cluster.map)
+        taken = take_inventory(settings, StoreSpec.of(output), cluster.map, self._commits.fence.check)
+        inventory, self._clock.shuffle_s = taken.inventory, taken.shuffle_s
         plan = make_plan(inventory, shard_rows=choose_shard_rows(inventory.rows_in, rows_per_file=output.rows_per_file))
         self._commits.prepare()
         write_plan(self._commits.store, plan)
+        keep_buckets(self._commits.store, inventory)
         return plan.head
 
     def _drive(self, replicas: Replicas, line: ProgressLine) -> None:
@@ -208,7 +213,7 @@ class _Run:
         )
         self._scheduler = scheduler
         scheduler.timeline = self._timeline
-        replicas.begin(Sources(tuple(file.path for file in head.files)))
+        replicas.begin(Sources(InputFiles.of(head, self._commits.store)))
         shards = {shard.index: shard for shard in head.shards}
         Driver(Work(shards, self._lost_shards(head).stage), scheduler, replicas, self._commits, self._clock).run(
             lambda: self._tick(replicas.counters, line)
@@ -244,6 +249,13 @@ class _Run:
             replica_deaths=scheduler.replica_deaths,
             retries=sum(scheduler.attempts.values()) - len(scheduler.attempts),
         )
+
+    def _cut_down_buckets(self, cluster: Cluster) -> None:
+        head, request = self._head, self._request
+        assert head is not None
+        if head.sources:
+            names = [file.path for file in head.files]
+            cut_down(StoreSpec.of(request.output), names, request.input, cluster.map)
 
     def _finish(self) -> dict[str, Any]:
         head = self._head

@@ -1,8 +1,9 @@
 """One file's footer and key columns -> its runs of keys.
 
-Decides for every row whether it is good, bad or skipped, and where a run ends. Reads only the entity and time columns,
-a batch at a time, so memory is bounded by a batch and by the number of runs, never by the file's rows; a run that goes
-on over a batch's border is joined at the end. A row outside since and until is skipped, whatever else is wrong with it.
+Decides where a run ends, and whether an entity comes back after rows of another one. Reads only the entity and time
+columns, a batch at a time, so memory is bounded by a batch and by the number of runs, never by the file's rows; a run
+that goes on over a batch's border is joined at the end. Of a file that is seen to be interleaved the runs are added up
+by entity.
 Columns that stand in the names of the file's folders count like its own.
 Leaves what runs mean together to `cluster.core.inventory`.
 """
@@ -17,22 +18,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.core.inventory import BAD_TIME, KEY_PREFIX, NULL_ENTITY, NULL_TIME, FileRuns, SourceFile
+from cluster.core.inventory import FileRuns, SourceFile, Torn, describe_entity, number_keys
 from cluster.core.settings import InputSettings
-from cluster.core.times import Flags, Ordinals, as_plain, compare, ordinals, parse_bound, table_ordinals
+from cluster.core.times import Flags, Ordinals, as_plain, compare, table_ordinals
 from cluster.errors import InputBroken, InputRefused
+from cluster.runtime.judging import Judge
 from cluster.runtime.partitions import Partitions, differing_row
 from cluster.runtime.schema import check_columns, needed_columns
 from cluster.runtime.source import describe_source, open_source, reading
 
 BATCH_ROWS = 131_072
+TORN_RUNS_MAX = 65_536  # runs that are remembered of a file known to be interleaved, before they are added up
 
 
 def scan_file(
-    path: str, settings: InputSettings, batch_rows: int = BATCH_ROWS, partitions: Partitions | None = None
+    path: str,
+    settings: InputSettings,
+    batch_rows: int = BATCH_ROWS,
+    partitions: Partitions | None = None,
+    until_torn: bool = False,
 ) -> FileRuns:
     """Find the runs of keys of one file; `partitions` are those of the whole input, by default of this file.
 
+    With `until_torn` an interleaved file is read until that is known: what was found is a part of it then.
     Raises InputBroken where the file cannot be read, InputRefused where its columns do not fit.
     """
     partitions = partitions or Partitions.of([path])
@@ -43,9 +51,23 @@ def scan_file(
         finder = _Finder.start(columns, settings)
         for keys, times in key_batches(parquet, settings, path=path, partitions=partitions, batch_rows=batch_rows):
             finder.add(keys, times)
+            if until_torn and finder.torn:
+                return finder.finish(file, columns)
     if finder.rows != file.rows:
         raise InputBroken(f"{path} holds {finder.rows:,} rows, but its footer says {file.rows:,}: write it again.")
     return finder.finish(file, columns)
+
+
+def describe_file(path: str, settings: InputSettings, partitions: Partitions) -> tuple[SourceFile, Any, Any]:
+    """One file's footer, its needed columns in plain types and all its columns, those of its folders' names included.
+
+    Raises InputBroken where the file cannot be read, InputRefused where its columns do not fit.
+    """
+    with open_source(path) as parquet:
+        schema = partitions.extend(parquet.schema_arrow, path)
+        columns = check_columns(schema, settings, path)
+        _check_agreement(parquet, settings, path, partitions)
+        return describe_source(path, parquet.metadata), columns, schema
 
 
 def key_batches(
@@ -110,15 +132,14 @@ class _Pieces:
 class _Finder:
     """Takes a file's batches in order; holds the runs found and the last good row."""
 
-    entity: tuple[str, ...]
-    time: tuple[str, ...]
-    since: int | None  # ordinals of the first time column
-    until: int | None
+    judge: Judge
     pieces: list[_Pieces]  # never empty: the first one holds no rows, only types
     bad: list[Any] = field(default_factory=list)
     rows: int = 0  # seen so far
     ties: int = 0
     skipped: int = 0
+    torn: Torn | None = None  # the first entity that was seen to come back
+    gathered: bool = False  # the runs were added up by entity
     last_row: int = -2  # the last good row; -2 before the first one, which follows on nothing
     last_keys: Any = None  # pa.Table of one row: the last good row's
     last_times: Any = None
@@ -126,23 +147,16 @@ class _Finder:
     @classmethod
     def start(cls, columns: Any, settings: InputSettings) -> _Finder:
         """A finder for files with these columns (pa.Schema, plain)."""
-        time_type = columns.field(settings.time[0]).type
-        since, until = settings.since, settings.until
-        return cls(
-            entity=settings.entity,
-            time=settings.time,
-            since=None if since is None else parse_bound(since, time_type, setting="input.since"),
-            until=None if until is None else parse_bound(until, time_type, setting="input.until"),
-            pieces=[_no_pieces(_select(columns, settings.entity), _select(columns, settings.time))],
-        )
+        nothing = _no_pieces(_select(columns, settings.entity), _select(columns, settings.time))
+        return cls(Judge.of(columns, settings), [nothing])
 
     def add(self, keys: Any, times: Any) -> None:
         """Take the next batch: its entity columns and its time columns."""
-        moment, has_moment = ordinals(times.column(0), first=True)
-        outside = has_moment & self._outside(moment)
-        good = has_moment & _valid(keys) & _valid(times) & ~outside
-        self.skipped += int(outside.sum())
-        self._add_bad(keys, times, np.flatnonzero(~good & ~outside))
+        verdict = self.judge.judge(keys, times, self.rows)
+        self.skipped += verdict.skipped
+        if verdict.bad is not None:
+            self.bad.append(verdict.bad)
+        good = verdict.good
         if good.all():
             self._add_good(keys, times, np.arange(self.rows, self.rows + len(good), dtype=np.int64))
         elif good.any():
@@ -152,7 +166,7 @@ class _Finder:
 
     def finish(self, file: SourceFile, columns: Any) -> FileRuns:
         """All that was found, pieces joined to runs."""
-        joined = _join(self.pieces)
+        joined = self.pieces[0] if len(self.pieces) == 1 else _join(self.pieces)
         return FileRuns(
             file=file,
             columns=columns,
@@ -165,24 +179,8 @@ class _Finder:
             ties=self.ties,
             skipped=self.skipped,
             bad=pa.concat_tables(self.bad).combine_chunks() if self.bad else None,
+            torn=self.torn if self.gathered or self.rows < file.rows else None,
         )
-
-    def _outside(self, moment: Ordinals) -> Flags:
-        outside = np.zeros(len(moment), np.bool_)
-        if self.since is not None:
-            outside |= moment < self.since
-        if self.until is not None:
-            outside |= moment >= self.until
-        return outside
-
-    def _add_bad(self, keys: Any, times: Any, rows: Ordinals) -> None:
-        if len(rows) == 0:
-            return
-        null_entity, null_time = ~_valid(keys)[rows], ~_valid(times)[rows]
-        reason = np.where(null_entity, NULL_ENTITY, np.where(null_time, NULL_TIME, BAD_TIME))
-        found = keys.take(pa.array(rows)).rename_columns([KEY_PREFIX + name for name in self.entity])
-        found = found.append_column("reason", pa.array(reason, pa.string()))
-        self.bad.append(found.append_column("row", pa.array(self.rows + rows, pa.int64())))
 
     def _add_good(self, keys: Any, times: Any, rows: Ordinals) -> None:
         """Cut good rows (row,) into pieces: the row before them is put in front, so that all borders look alike."""
@@ -194,6 +192,9 @@ class _Finder:
         falls, equal = compare([column[1:] for column in moments], [column[:-1] for column in moments])
         self.ties += int((equal & ~fresh).sum())
         self.pieces.append(_cut(keys, times, rows, fresh=fresh, falls=falls))
+        self.torn = self.torn or _find_torn(self.pieces[-1])
+        if self.torn and sum(len(piece.start) for piece in self.pieces) > TORN_RUNS_MAX:
+            self.pieces, self.gathered = [_gathered(self.pieces)], True
         self.last_row = int(rows[-1])
         self.last_keys, self.last_times = _last_row(keys), _last_row(times)
 
@@ -238,6 +239,31 @@ def _join(pieces: list[_Pieces]) -> _Pieces:
     )
 
 
+def _find_torn(pieces: _Pieces) -> Torn | None:
+    """The first entity of a batch that comes back after rows of another one."""
+    numbers, keys = number_keys(pieces.keys)
+    visit = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))
+    if len(visit) == keys.num_rows:
+        return None
+    seen = np.unique(numbers[visit], return_index=True)[1]
+    again = visit[np.setdiff1d(np.arange(len(visit)), seen)[0]]
+    before = visit[numbers[visit] == numbers[again]][0]
+    places = tuple((int(pieces.start[place]), int(pieces.count[place])) for place in (before, again))
+    return Torn(describe_entity(keys, int(numbers[again])), places[0], places[1])
+
+
+def _gathered(pieces: list[_Pieces]) -> _Pieces:
+    """The pieces of a torn file with one piece for each entity: where they lie is of no use, how many rows is."""
+    numbers, keys = number_keys(pa.concat_tables([piece.keys for piece in pieces]))
+    first = np.unique(numbers, return_index=True)[1]
+    count = np.zeros(keys.num_rows, np.int64)
+    np.add.at(count, numbers, np.concatenate([piece.count for piece in pieces]))
+    times = pa.concat_tables([piece.first for piece in pieces]).take(pa.array(first))
+    start = np.concatenate([piece.start for piece in pieces])[first]
+    ones = np.ones(len(first), np.bool_)
+    return _Pieces(keys.combine_chunks(), times, times, start, count, ~ones, ones)
+
+
 def _no_pieces(keys: Any, times: Any) -> _Pieces:
     none, no_flags = np.zeros(0, np.int64), np.zeros(0, np.bool_)
     return _Pieces(keys.empty_table(), times.empty_table(), times.empty_table(), none, none, no_flags, no_flags)
@@ -245,15 +271,6 @@ def _no_pieces(keys: Any, times: Any) -> _Pieces:
 
 def _select(columns: Any, names: tuple[str, ...]) -> Any:
     return pa.schema([columns.field(name) for name in names])
-
-
-def _valid(table: Any) -> Flags:
-    """Which rows (row,) have no null in any column."""
-    valid = np.ones(table.num_rows, np.bool_)
-    for column in table.columns:
-        if column.null_count:
-            valid &= column.is_valid().to_numpy()
-    return valid
 
 
 def _differs(keys: Any) -> Flags:

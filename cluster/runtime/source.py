@@ -53,7 +53,7 @@ def describe_source(path: str, footer: Any) -> SourceFile:
 
 def check_unchanged(head: PlanHead) -> None:
     """Every file of the plan still has its size, and its rows where it was written anew. Raises InputBroken."""
-    for file in head.files:
+    for file in head.input_files:
         with reading(file.path):
             found = os.stat(file.path)
         if found.st_size != file.size_bytes:

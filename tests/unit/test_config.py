@@ -158,7 +158,6 @@ def test_a_moment_may_be_text_a_date_or_a_number(folder: Path) -> None:
         (["input.path=[]"], "at least one file"),
         (["input.path=s3://bucket/x"], "not built yet"),
         (["input.layout=shufle"], "'auto', 'clustered' or 'shuffle'"),
-        (["input.layout=shuffle"], "not supported yet"),
         (["input.fill.dep_dela=0"], "'dep_delay'"),
         (["input.fill.dep_delay=nan"], "finite"),
         (["input.fill.dep_delay=1" + "0" * 400], "finite"),

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.plan import Plan, choose_shard_rows, entity_keys, make_plan
+from cluster.core.plan import Plan, choose_shard_rows, entity_keys, make_plan, refuse_interleaved
 from cluster.errors import InputBroken, InputRefused, RunFailed
 from cluster.runtime.commits import PLAN
 from cluster.runtime.listing import list_files
@@ -108,8 +108,8 @@ class TestShards:
 
     def test_interleaved_input_is_refused_with_its_reason(self, tmp_path: Path) -> None:
         write_cut(tmp_path, make_series([4, 2]).take(pa.array([0, 1, 4, 2, 3, 5])))
-        with pytest.raises(InputRefused, match=r"interleaved: entity entity='e0000' has rows 0 to 1 .*sort it by"):
-            make_plan(make_inventory(settings_for(tmp_path), map), shard_rows=8)
+        with pytest.raises(InputRefused, match=r"interleaved: entity entity='e0000' has rows 0 to 1 .*; sort it\."):
+            refuse_interleaved(make_inventory(settings_for(tmp_path), map), "sort it")
 
     def test_nothing_left_to_score_is_a_plan_without_shards(self, tmp_path: Path) -> None:
         write_cut(tmp_path, make_series([4]))

@@ -1,0 +1,79 @@
+"""Which rows are good, bad or skipped, from their entity and time columns.
+
+A row outside since and until is skipped, whatever else is wrong with it; one without an entity or a time is bad. The
+scan and the pre-pass judge alike, because both ask here. Leaves features alone: they are judged when rows are encoded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.core.inventory import BAD_TIME, KEY_PREFIX, NULL_ENTITY, NULL_TIME
+from cluster.core.settings import InputSettings
+from cluster.core.times import Flags, Ordinals, ordinals, parse_bound
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of the rows of a batch."""
+
+    good: Flags  # (row,)
+    skipped: int
+    bad: Any | None  # pa.Table (bad row, key__ columns + reason + row)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges rows of files whose first time column has one type."""
+
+    since: int | None  # ordinals of the first time column
+    until: int | None
+
+    @staticmethod
+    def of(columns: Any, settings: InputSettings) -> Judge:
+        """A judge for files with these plain columns (pa.Schema). Raises InputRefused for a bound that does not fit."""
+        time_type = columns.field(settings.time[0]).type
+        since, until = settings.since, settings.until
+        return Judge(
+            since=None if since is None else parse_bound(since, time_type, setting="input.since"),
+            until=None if until is None else parse_bound(until, time_type, setting="input.until"),
+        )
+
+    def judge(self, keys: Any, times: Any, first_row: int) -> Verdict:
+        """Entity columns and time columns of consecutive rows, two pa.Tables in plain types."""
+        moment, has_moment = ordinals(times.column(0), first=True)
+        outside = has_moment & self._outside(moment)
+        good = has_moment & _valid(keys) & _valid(times) & ~outside
+        bad = _bad_rows(keys, times, np.flatnonzero(~good & ~outside), first_row)
+        return Verdict(good, int(outside.sum()), bad)
+
+    def _outside(self, moment: Ordinals) -> Flags:
+        outside = np.zeros(len(moment), np.bool_)
+        if self.since is not None:
+            outside |= moment < self.since
+        if self.until is not None:
+            outside |= moment >= self.until
+        return outside
+
+
+def _bad_rows(keys: Any, times: Any, rows: Ordinals, first_row: int) -> Any | None:
+    if len(rows) == 0:
+        return None
+    null_entity, null_time = ~_valid(keys)[rows], ~_valid(times)[rows]
+    reason = np.where(null_entity, NULL_ENTITY, np.where(null_time, NULL_TIME, BAD_TIME))
+    found = keys.take(pa.array(rows)).rename_columns([KEY_PREFIX + name for name in keys.column_names])
+    found = found.append_column("reason", pa.array(reason, pa.string()))
+    return found.append_column("row", pa.array(first_row + rows, pa.int64()))
+
+
+def _valid(table: Any) -> Flags:
+    """Which rows (row,) have no null in any column."""
+    valid = np.ones(table.num_rows, np.bool_)
+    for column in table.columns:
+        if column.null_count:
+            valid &= column.is_valid().to_numpy()
+    return valid

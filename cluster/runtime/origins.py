@@ -1,0 +1,93 @@
+"""Where a row of the plan's files stood in the input, and how it is read from there.
+
+The plan of interleaved input names buckets, whose rows know their place in the input; all other plans name the input's
+own files. When a run is done its buckets keep only keys and places: whoever needs a feature then, the audit, reads it
+from the input, row group by row group, which is slow and right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW
+from cluster.core.plan import PlanHead
+from cluster.runtime.rowgroups import RowGroups
+from cluster.runtime.source import open_source
+from cluster.runtime.store import Store
+
+Ints = NDArray[np.int64]
+
+
+class Rows(Protocol):
+    """Rows of a plan's files by number."""
+
+    def rows(self, file: int, start: int, stop: int) -> Any:
+        """The rows start..stop of a file, a pa.Table. Raises `InputBroken`."""
+
+
+@dataclass(frozen=True)
+class InputFiles:
+    """The files that a plan's segments lie in, and the input's own where those are buckets; paths, or URLs."""
+
+    files: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(head: PlanHead, store: Store) -> InputFiles:
+        """Of a plan in a store."""
+        if not head.sources:
+            return InputFiles(tuple(file.path for file in head.files))
+        buckets = tuple(store.path(file.path) for file in head.files)
+        return InputFiles(buckets, tuple(file.path for file in head.sources))
+
+    def open(self, columns: tuple[str, ...], *, cache_bytes: int) -> Rows:
+        """A reader of some columns."""
+        if self.sources and not _has_all(self.files[0], columns):
+            return _ScatteredRows(self, columns, cache_bytes=cache_bytes)
+        return RowGroups(self.files, columns, cache_bytes=cache_bytes)
+
+    def locate(self, file: Ints, row: Ints) -> tuple[list[str], Ints]:
+        """The input's file and the row in it, of rows of the plan's files. Raises `InputBroken`."""
+        if not self.sources:
+            return [self.files[index] for index in file], row
+        if not len(file):
+            return [], row
+        places = RowGroups(self.files, (ORIGIN_FILE, ORIGIN_ROW), cache_bytes=0)
+        table = _gathered(places, file, row)
+        paths = [self.sources[index] for index in table.column(ORIGIN_FILE).to_pylist()]
+        return paths, table.column(ORIGIN_ROW).to_numpy().astype(np.int64)
+
+
+def _has_all(path: str, columns: tuple[str, ...]) -> bool:
+    with open_source(path) as parquet:
+        return set(columns) <= set(parquet.schema_arrow.names)
+
+
+class _ScatteredRows:
+    """Implements `Rows` for buckets whose features are gone."""
+
+    def __init__(self, files: InputFiles, columns: tuple[str, ...], *, cache_bytes: int) -> None:
+        self._places = RowGroups(files.files, (ORIGIN_FILE, ORIGIN_ROW), cache_bytes=cache_bytes)
+        self._input = RowGroups(files.sources, columns, cache_bytes=cache_bytes)
+
+    def rows(self, file: int, start: int, stop: int) -> Any:
+        places = self._places.rows(file, start, stop)
+        source = places.column(ORIGIN_FILE).to_numpy().astype(np.int64)
+        row = places.column(ORIGIN_ROW).to_numpy().astype(np.int64)
+        return _gathered(self._input, source, row)
+
+
+def _gathered(groups: RowGroups, file: Ints, row: Ints) -> Any:
+    """Rows of several files as one table, in the order in which they were asked for."""
+    order = np.lexsort((row, file))
+    parts = []
+    for index in np.unique(file):
+        parts += groups.scattered(int(index), row[order][file[order] == index])
+    back = np.empty(len(order), np.int64)
+    back[order] = np.arange(len(order))
+    return pa.concat_tables(parts).combine_chunks().take(pa.array(back))

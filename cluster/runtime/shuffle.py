@@ -1,0 +1,137 @@
+"""The pre-pass: interleaved input is clustered by entity into temporary Parquet, in tasks on the cluster.
+
+Two rounds of tasks. The first reads the input in pieces and writes each piece's rows by bucket, a hash of the entity;
+the second sorts each bucket by entity and time. What it decides: which tasks there are, when they are done, and what
+is removed when. A finished piece or bucket is known by its name, so a broken pre-pass goes on where it stopped.
+Memory is that of one task for each CPU, whatever the input's size. The plan is then made of the buckets like of any
+clustered input; every row knows its place in the input, for quarantine and audit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW
+from cluster.core.inventory import FileRuns, Inventory, build_inventory, check_same_columns, join_bad
+from cluster.core.plan import CLUSTERED_REMEDY, refuse_interleaved
+from cluster.core.settings import InputSettings
+from cluster.runtime.commits import SHUFFLE
+from cluster.runtime.listing import list_files
+from cluster.runtime.partitions import Partitions
+from cluster.runtime.planning import check_inventory, make_inventory
+from cluster.runtime.rowgroups import opened_schema
+from cluster.runtime.scan import describe_file, scan_file
+from cluster.runtime.schema import needed_columns
+from cluster.runtime.shuffle_buckets import write_bucket
+from cluster.runtime.shuffle_files import GROUP_ROWS, Shuffle, opened, read_metas, remove_files, writing
+from cluster.runtime.shuffle_pieces import write_piece
+from cluster.runtime.store import Store
+from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.tables import read_table
+
+Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What the input holds, and the seconds that clustering it took."""
+
+    inventory: Inventory
+    shuffle_s: float = 0.0
+
+
+def take_inventory(settings: InputSettings, place: StoreSpec, mapper: Mapper, check: Callable[[], None]) -> Taken:
+    """What the input holds; where it is interleaved, or `layout` says so, it is clustered first.
+
+    Raises InputRefused, InputBroken, RunFailed, StoreFault.
+    """
+    files, reason = list_files(settings), 'input.layout is "shuffle"'
+    if settings.layout != "shuffle":
+        inventory = make_inventory(settings, mapper, files, until_torn=settings.layout == "auto")
+        if settings.layout == "clustered":
+            refuse_interleaved(inventory, CLUSTERED_REMEDY)
+        if inventory.layout == "clustered":
+            return Taken(inventory)
+        reason = inventory.reason
+    begin = time.perf_counter()
+    clustered = cluster_input(open_shuffle(settings, files, place, mapper), mapper, check)
+    check_inventory(clustered, settings)
+    return Taken(replace(clustered, reason=f"{reason}; clustered first"), time.perf_counter() - begin)
+
+
+def open_shuffle(settings: InputSettings, files: Sequence[str], place: StoreSpec, mapper: Mapper) -> Shuffle:
+    """Reads the footers of the input's files. Raises InputRefused, InputBroken."""
+    described = list(mapper(partial(describe_file, settings=settings, partitions=Partitions.of(files)), sorted(files)))
+    check_same_columns([(file, plain) for file, plain, _ in described])
+    _, _, schema = described[0]
+    columns = opened_schema(pa.schema([schema.field(name) for name in needed_columns(settings)]))
+    return Shuffle(place, settings, tuple(file for file, _, _ in described), columns)
+
+
+def cluster_input(shuffle: Shuffle, mapper: Mapper, check: Callable[[], None]) -> Inventory:
+    """Clusters the whole input and returns its inventory, whose files are the buckets, by their names in the store.
+
+    `check` is called after each task, and raises where this driver must not go on. Raises InputBroken, RunFailed,
+    StoreFault; the same call again goes on.
+    """
+    store = shuffle.store()
+    remove_files(store, keep=[shuffle.digest])
+    for write, count in ((write_piece, len(shuffle.cuts.pieces)), (write_bucket, shuffle.cuts.buckets)):
+        for _ in mapper(partial(write, shuffle=shuffle), range(count)):
+            check()
+    scans = list(mapper(partial(_scan_bucket, shuffle=shuffle), range(shuffle.cuts.buckets)))
+    return _inventory(shuffle, store, build_inventory(scans))
+
+
+def keep_buckets(store: Store, inventory: Inventory) -> None:
+    """Removes what is of no use once the plan is written: all of an earlier input, and everything but the buckets."""
+    remove_files(store, keep=[file.path.removeprefix(f"{SHUFFLE}/") for file in inventory.files if inventory.sources])
+
+
+def cut_down(place: StoreSpec, files: Sequence[str], settings: InputSettings, mapper: Mapper) -> None:
+    """Leaves of the buckets what an audit needs: the keys, and each row's place in the input. May be done again."""
+    for _ in mapper(partial(_cut_down, place=place, settings=settings), files):
+        pass
+    remove_files(open_store(place), keep=[name.removeprefix(f"{SHUFFLE}/") for name in files])
+
+
+def _scan_bucket(index: int, shuffle: Shuffle) -> FileRuns:
+    """A bucket's runs of keys; its rows are good and asked for, all of them."""
+    settings, name = replace(shuffle.settings, since=None, until=None), shuffle.bucket(index)
+    found = scan_file(shuffle.store().path(name), settings, partitions=Partitions({}))
+    return replace(found, file=replace(found.file, path=name))
+
+
+def _inventory(shuffle: Shuffle, store: Store, buckets: Inventory) -> Inventory:
+    assert buckets.layout == "clustered", f"buckets are not clustered: {buckets.reason}"
+    assert buckets.sorted.all(), "a bucket is not in order of time"
+    metas = read_metas(shuffle, store)
+    bad = [read_table(store, shuffle.bad(index)) for index, meta in enumerate(metas) if meta.bad]
+    inventory = replace(
+        buckets,
+        sources=shuffle.sources,
+        layout="interleaved",
+        skipped=sum(meta.skipped for meta in metas),
+        bad=join_bad(buckets.keys.schema, bad),
+    )
+    counted = int(inventory.entity_rows.sum()) + inventory.skipped + inventory.bad.num_rows
+    assert counted == inventory.rows_in, f"{inventory.rows_in} rows in, {counted} accounted for"
+    return inventory
+
+
+def _cut_down(name: str, place: StoreSpec, settings: InputSettings) -> None:
+    store = open_store(place)
+    wanted = list(dict.fromkeys((*settings.entity, *settings.time, ORIGIN_FILE, ORIGIN_ROW)))
+    with opened(store, name) as parquet:
+        if parquet.schema_arrow.names == wanted:
+            return
+        schema = pa.schema([parquet.schema_arrow.field(column) for column in wanted])
+        with writing(store, name, schema) as writer:
+            for batch in parquet.iter_batches(batch_size=GROUP_ROWS, columns=wanted, use_threads=False):
+                writer.write_table(pa.table(batch).select(wanted), row_group_size=GROUP_ROWS)

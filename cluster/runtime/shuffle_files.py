@@ -1,0 +1,169 @@
+"""The files of the pre-pass, below `_slotcar/shuffle` of the output: what they are called, and what they tell.
+
+Every name begins with a digest of all that decides the file's rows, so that what an earlier session has finished is
+known by its name, and nothing of other settings or of another input is ever taken for it. A file is whole or not there.
+
+- `DIGEST-piece-00012.parquet`: one piece of the input, a row group for each bucket and each stretch of memory; the
+  footer names the bucket of each row group and counts the skipped rows. `DIGEST-bad-00012.parquet`, written before it,
+  has the piece's rows without an entity or a time.
+- `DIGEST-run-00003-0007.parquet`: a sorted part of a bucket that is larger than memory, until the bucket is whole.
+- `DIGEST-bucket-00003.parquet`: a bucket, by entity and time. When the run is done its columns are cut down to the
+  keys and each row's place in the input, under the same name: what an audit needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, Cuts, cut_input, row_bytes
+from cluster.core.inventory import SourceFile
+from cluster.core.settings import InputSettings
+from cluster.errors import RunFailed, StoreFault, first_line
+from cluster.runtime.commits import SHUFFLE
+from cluster.runtime.partitions import Partitions
+from cluster.runtime.store import Store
+from cluster.runtime.stores import StoreSpec, open_store
+
+GROUP_ROWS = 131_072  # of a bucket's row groups: shards read stretches of it
+_FORMAT = 1
+_META = b"slotcar"
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """One pre-pass: all that its tasks must know."""
+
+    place: StoreSpec
+    settings: InputSettings
+    sources: tuple[SourceFile, ...]  # the input's files, sorted by path
+    columns: Any  # pa.Schema: the columns that the run needs, opened
+
+    @cached_property
+    def cuts(self) -> Cuts:
+        """The pieces and the number of buckets."""
+        return cut_input(self.sources, row_bytes(self.schema))
+
+    @cached_property
+    def schema(self) -> Any:
+        """Of pieces and buckets: the needed columns, then the row's place."""
+        return self.columns.append(pa.field(ORIGIN_FILE, pa.int32())).append(pa.field(ORIGIN_ROW, pa.int64()))
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all that decides the rows of every file."""
+        settings = {name: value for name, value in asdict(self.settings).items() if name in _DECIDING}
+        told = [_FORMAT, settings, str(self.schema.remove_metadata()), [asdict(file) for file in self.sources]]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+
+    @cached_property
+    def partitions(self) -> Partitions:
+        """The columns that stand in the names of folders."""
+        return Partitions.of([file.path for file in self.sources])
+
+    def store(self) -> Store:
+        """The output's store, opened by whoever asks."""
+        return open_store(self.place)
+
+    def piece(self, index: int) -> str:
+        """The name of a piece."""
+        return f"{SHUFFLE}/{self.digest}-piece-{index:05d}.parquet"
+
+    def bad(self, index: int) -> str:
+        """The name of the bad rows of a piece."""
+        return f"{SHUFFLE}/{self.digest}-bad-{index:05d}.parquet"
+
+    def bucket(self, index: int) -> str:
+        """The name of a bucket."""
+        return f"{SHUFFLE}/{self.digest}-bucket-{index:05d}.parquet"
+
+    def run(self, bucket: int, index: int) -> str:
+        """The name of a sorted run of a bucket."""
+        return f"{SHUFFLE}/{self.digest}-run-{bucket:05d}-{index:04d}.parquet"
+
+
+_DECIDING = {"entity", "time", "features", "since", "until", "keep", "target"}
+
+
+@dataclass(frozen=True)
+class PieceMeta:
+    """What a piece's footer tells."""
+
+    buckets: tuple[int, ...]  # (row group,) the bucket of each
+    rows: tuple[int, ...]  # (row group,)
+    skipped: int
+    bad: int
+
+    def of_bucket(self, bucket: int) -> list[int]:
+        """The row groups of a bucket, in the input's order."""
+        return [int(group) for group in np.flatnonzero(np.array(self.buckets, np.int64) == bucket)]
+
+    def rows_of(self, bucket: int) -> int:
+        """Rows of a bucket in this piece."""
+        return sum(self.rows[group] for group in self.of_bucket(bucket))
+
+
+@contextmanager
+def writing(store: Store, name: str, schema: Any) -> Iterator[Any]:
+    """A pq.ParquetWriter of a temporary file; quick to write and to read, small enough."""
+    texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+    with (
+        store.open_output(name) as file,
+        pq.ParquetWriter(
+            file, schema, compression="lz4", use_dictionary=texts, write_statistics=False, version="2.6"
+        ) as writer,
+    ):
+        yield writer
+
+
+def write_meta(writer: Any, meta: PieceMeta) -> None:
+    """Puts it into the footer."""
+    writer.add_key_value_metadata({_META: json.dumps(asdict(meta)).encode()})
+
+
+@contextmanager
+def opened(store: Store, name: str) -> Iterator[Any]:
+    """A temporary file as a pq.ParquetFile. Raises RunFailed where it cannot be read."""
+    try:
+        with store.open_input(name) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
+            yield parquet
+    except (OSError, pa.ArrowException) as error:
+        raise RunFailed(
+            f"{store.path(name)}, a temporary file of this run, cannot be read ({first_line(error)}): remove the "
+            f"folder {store.path(SHUFFLE)} and run the same command again."
+        ) from error
+
+
+def read_meta(parquet: Any) -> PieceMeta:
+    """What an opened piece tells."""
+    told = json.loads(parquet.metadata.metadata[_META])
+    return PieceMeta(tuple(told["buckets"]), tuple(told["rows"]), told["skipped"], told["bad"])
+
+
+def read_metas(shuffle: Shuffle, store: Store) -> list[PieceMeta]:
+    """Of all pieces."""
+    metas = []
+    for index in range(len(shuffle.cuts.pieces)):
+        with opened(store, shuffle.piece(index)) as parquet:
+            metas.append(read_meta(parquet))
+    return metas
+
+
+def remove_files(store: Store, keep: Sequence[str] = ()) -> None:
+    """Removes the pre-pass's files but those whose names begin with one of `keep`; what is gone already is fine."""
+    for name in store.list(SHUFFLE):
+        if not name.startswith(tuple(keep)):
+            try:
+                store.remove(f"{SHUFFLE}/{name}")
+            except StoreFault:
+                if store.exists(f"{SHUFFLE}/{name}"):
+                    raise

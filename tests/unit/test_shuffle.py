@@ -1,0 +1,252 @@
+"""The pre-pass: interleaved rows -> buckets by entity and time, in small memory, resumable, with every row's origin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.core import clustering
+from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, row_hashes
+from cluster.core.inventory import Inventory
+from cluster.core.settings import InputSettings
+from cluster.errors import InputBroken
+from cluster.runtime import shuffle_buckets, shuffle_pieces
+from cluster.runtime.commits import SHUFFLE
+from cluster.runtime.local_store import LocalStore
+from cluster.runtime.shuffle import cluster_input, cut_down, keep_buckets, open_shuffle, take_inventory
+from cluster.runtime.stores import StoreSpec
+from tests.series import (
+    cut_anywhere,
+    make_series,
+    replace,
+    settings_for,
+    with_key_type,
+    with_nulls,
+    with_ties,
+    write_cut,
+)
+from tests.unit.test_scan import KEY_TYPES
+
+KEY_KINDS = [*KEY_TYPES, pa.bool_(), pa.decimal128(12, 2)]
+
+
+@pytest.fixture
+def cramped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory for a few rows only, so that small inputs take every road."""
+    for module, name, value in (
+        (clustering, "PIECE_BYTES", 3000),
+        (clustering, "BUCKET_BYTES", 3000),
+        (shuffle_pieces, "ROUND_BYTES", 1000),
+        (shuffle_pieces, "BATCH_ROWS", 7),
+        (shuffle_buckets, "SORT_BYTES", 900),
+        (shuffle_buckets, "MERGE_BYTES", 500),
+        (shuffle_buckets, "BATCH_ROWS_MIN", 3),
+    ):
+        monkeypatch.setattr(module, name, value)
+
+
+def nothing() -> None:
+    """For a driver that may always go on."""
+
+
+def shuffled(table: Any, seed: int = 0) -> Any:
+    return table.take(pa.array(np.random.default_rng(seed).permutation(table.num_rows)))
+
+
+def numbered(table: Any) -> Any:
+    """With a feature that is the row's number in the input."""
+    return table.append_column("row", pa.array(np.arange(table.num_rows), pa.int64()))
+
+
+def asked(folder: Path, **changes: Any) -> InputSettings:
+    return settings_for(folder, features=(("rows", ("row",)),), **changes)
+
+
+def take(folder: Path, check: Callable[[], None] = nothing, mapper: Any = map, **changes: Any) -> Inventory:
+    settings = asked(folder / "in", **changes)
+    files = sorted(str(path) for path in (folder / "in").glob("*.parquet"))
+    return cluster_input(open_shuffle(settings, files, StoreSpec(str(folder / "out")), map), mapper, check)
+
+
+def buckets(folder: Path, inventory: Inventory) -> list[Any]:
+    return [pq.read_table(folder / "out" / file.path) for file in inventory.files]
+
+
+def rows_in_order(folder: Path, inventory: Inventory) -> dict[Any, list[int]]:
+    """Entity -> the numbers of its rows, as the inventory's segments name them."""
+    tables, found = buckets(folder, inventory), {}
+    names = inventory.keys.column(0).to_pylist()
+    for entity, file, start, count in zip(
+        inventory.segment_entity, inventory.segment_file, inventory.segment_start, inventory.segment_count, strict=True
+    ):
+        part = tables[file].slice(start, count)
+        found.setdefault(names[entity], []).extend(part.column("row").to_pylist())
+    return found
+
+
+def wanted(table: Any) -> dict[Any, list[int]]:
+    """Entity -> the numbers of its rows by time, equal times in the input's order."""
+    rows = list(zip(table.column("entity").to_pylist(), table.column("time").to_pylist(), strict=True))
+    order = sorted((row for row in range(len(rows)) if None not in rows[row]), key=lambda row: (rows[row][1], row))
+    found: dict[Any, list[int]] = {}
+    for row in order:
+        found.setdefault(rows[row][0], []).append(row)
+    return found
+
+
+@pytest.mark.usefixtures("cramped")
+@pytest.mark.parametrize("seed", range(6))
+def test_rows_come_by_entity_and_time_whatever_their_order_and_the_files_cuts(tmp_path: Path, seed: int) -> None:
+    lengths = np.random.default_rng(seed).integers(1, 60, 8).tolist()
+    table = numbered(shuffled(with_ties(make_series(lengths), [3, 4, 20, 21, 22]), seed))
+    cut = cut_anywhere(table.num_rows, parts=5, seed=seed)
+    write_cut(tmp_path / "in", table, cut, [17, 1, 40])
+    inventory = take(tmp_path)
+    assert rows_in_order(tmp_path, inventory) == wanted(table)
+    assert len(inventory.files) > 1
+    assert (inventory.layout, inventory.rows_in) == ("interleaved", table.num_rows)
+    assert inventory.sorted.all()
+
+
+@pytest.mark.usefixtures("cramped")
+def test_one_long_entity_among_others_is_merged_from_runs(tmp_path: Path) -> None:
+    table = numbered(shuffled(with_ties(make_series([900, 3, 2]), range(1, 900, 7))))
+    write_cut(tmp_path / "in", table, [400, 505], [100])
+    assert rows_in_order(tmp_path, take(tmp_path)) == wanted(table)
+    assert [name for name in LocalStore(str(tmp_path / "out")).list(SHUFFLE) if "-run-" in name] == []
+
+
+@pytest.mark.usefixtures("cramped")
+def test_every_row_knows_its_place_in_the_input(tmp_path: Path) -> None:
+    table = numbered(shuffled(make_series([30, 20, 10])))
+    write_cut(tmp_path / "in", table, [25, 0, 35], [8])
+    whole = pa.concat_tables(buckets(tmp_path, take(tmp_path)))
+    first = np.array([0, 25, 25])
+    place = first[whole.column(ORIGIN_FILE).to_numpy()] + whole.column(ORIGIN_ROW).to_numpy()
+    assert place.tolist() == whole.column("row").to_pylist()
+
+
+@pytest.mark.usefixtures("cramped")
+@pytest.mark.parametrize("key_type", KEY_KINDS, ids=str)
+def test_keys_of_every_type_are_clustered(tmp_path: Path, key_type: Any) -> None:
+    table = shuffled(numbered(make_series([9, 8])))
+    if pa.types.is_boolean(key_type) or pa.types.is_decimal(key_type):
+        table = replace(table, "entity", with_key_type(table, pa.int32()).column("entity").cast(key_type))
+    else:
+        table = with_key_type(table, key_type)
+    write_cut(tmp_path / "in", table, [9, 8], [4])
+    inventory = take(tmp_path)
+    assert sorted(inventory.entity_rows.tolist()) == [8, 9]
+    assert sum(len(rows) for rows in rows_in_order(tmp_path, inventory).values()) == 17
+
+
+@pytest.mark.usefixtures("cramped")
+def test_bad_and_skipped_rows_are_counted_and_named(tmp_path: Path) -> None:
+    table = with_nulls(with_nulls(make_series([20, 20]), "entity", [3, 30]), "time", [5])
+    write_cut(tmp_path / "in", numbered(table), [25, 15], [6])
+    inventory = take(tmp_path, since="2026-01-01T00:10:00")
+    outside = sum(time is not None and time.minute < 10 for time in table.column("time").to_pylist())
+    assert inventory.skipped == outside
+    found = zip(*(inventory.bad.column(name).to_pylist() for name in ("file", "row", "reason")), strict=True)
+    assert [(Path(path).name, row, reason) for path, row, reason in found] == [
+        ("part-000.parquet", 5, "null_time"),
+        ("part-001.parquet", 5, "null_entity"),
+    ]
+    assert int(inventory.entity_rows.sum()) + inventory.skipped + inventory.bad.num_rows == 40
+
+
+@pytest.mark.usefixtures("cramped")
+def test_a_broken_pre_pass_goes_on_and_does_nothing_twice(tmp_path: Path) -> None:
+    table = numbered(shuffled(make_series([60, 50, 40, 30])))
+    write_cut(tmp_path / "in", table, [90, 90], [20])
+    store = LocalStore(str(tmp_path / "out"))
+    made: dict[str, int] = {}
+    for tasks in range(1, 40):
+        try:
+            inventory = take(tmp_path, check=_failing_after(tasks))
+        except RuntimeError:
+            for name in store.list(SHUFFLE):
+                found = (tmp_path / "out" / SHUFFLE / name).stat().st_ino
+                assert made.setdefault(name, found) == found, f"{name} was written again"
+            continue
+        break
+    assert tasks > 3
+    assert rows_in_order(tmp_path, inventory) == wanted(table)
+
+
+def _failing_after(tasks: int) -> Callable[[], None]:
+    left = iter(range(tasks))
+
+    def check() -> None:
+        if next(left, None) is None:
+            raise RuntimeError("the driver is gone")
+
+    return check
+
+
+@pytest.mark.usefixtures("cramped")
+def test_what_other_settings_or_other_files_left_is_not_taken_and_goes(tmp_path: Path) -> None:
+    table = numbered(shuffled(make_series([20, 20])))
+    write_cut(tmp_path / "in", table, None, [20])
+    take(tmp_path)
+    before = LocalStore(str(tmp_path / "out")).list(SHUFFLE)
+    inventory = take(tmp_path, until="2026-01-01T00:10:00")
+    after = LocalStore(str(tmp_path / "out")).list(SHUFFLE)
+    assert inventory.skipped
+    assert not set(before) & set(after)
+
+
+@pytest.mark.usefixtures("cramped")
+def test_buckets_alone_are_kept_and_cut_down_to_what_an_audit_needs(tmp_path: Path) -> None:
+    write_cut(tmp_path / "in", numbered(shuffled(make_series([20, 20]))), None, [20])
+    inventory, store = take(tmp_path), LocalStore(str(tmp_path / "out"))
+    names = [file.path for file in inventory.files]
+    keys = pa.concat_tables(buckets(tmp_path, inventory)).drop_columns("row")
+    keep_buckets(store, inventory)
+    assert [f"{SHUFFLE}/{name}" for name in store.list(SHUFFLE)] == names
+    for _ in range(2):
+        cut_down(StoreSpec(store.root), names, asked(tmp_path), map)
+        assert pa.concat_tables(buckets(tmp_path, inventory)).equals(keys)
+
+
+def test_a_file_that_cannot_be_read_is_named_and_leaves_no_piece(tmp_path: Path) -> None:
+    write_cut(tmp_path / "in", numbered(make_series([400])), [200, 200])
+    path = tmp_path / "in" / "part-001.parquet"
+    content = bytearray(path.read_bytes())
+    content[4:900] = bytes(896)
+    path.write_bytes(content)
+    with pytest.raises(InputBroken, match=r"part-001\.parquet is truncated or no Parquet"):
+        take(tmp_path)
+    assert LocalStore(str(tmp_path / "out")).list(SHUFFLE) == []
+
+
+def test_clustered_input_is_left_as_it_is_unless_the_layout_says_otherwise(tmp_path: Path) -> None:
+    write_cut(tmp_path / "in", numbered(make_series([4, 3])))
+    place = StoreSpec(str(tmp_path / "out"))
+    plain = take_inventory(asked(tmp_path / "in"), place, map, nothing).inventory
+    assert (plain.layout, plain.sources) == ("clustered", ())
+    forced = take_inventory(asked(tmp_path / "in", layout="shuffle"), place, map, nothing).inventory
+    assert forced.reason == 'input.layout is "shuffle"; clustered first'
+    assert [len(rows) for rows in rows_in_order(tmp_path, forced).values()] == [4, 3]
+
+
+def test_a_hash_is_of_the_value_and_not_of_how_it_is_held() -> None:
+    texts = ["", "a", "b", "ab", "ba", "ü/'", None]
+    kinds = [pa.string(), pa.large_string(), pa.string_view()]
+    plain = [row_hashes(pa.table([pa.array(texts, kind)], names=["x"])) for kind in kinds]
+    plain.append(row_hashes(pa.table([pa.array(texts).dictionary_encode()], names=["x"])))
+    plain.append(row_hashes(pa.table([pa.array(["z", *texts]).slice(1)], names=["x"])))
+    assert all((other == plain[0]).all() for other in plain)
+    assert len(set(plain[0].tolist())) == len(texts)
+
+
+def test_hashes_spread_entities_evenly() -> None:
+    for column in (pa.array(range(10_000)), pa.array([f"e{i}" for i in range(10_000)])):
+        counts = np.bincount((row_hashes(pa.table([column], names=["x"])) % np.uint64(16)).astype(int))
+        assert counts.min() > 500
