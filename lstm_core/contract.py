@@ -17,6 +17,7 @@ from lstm_core.archive import Archive, read_archive
 from lstm_core.code import NO_CODE, CustomCode
 from lstm_core.custom import is_builtin
 from lstm_core.graph import MODELS, input_layers, output_names, walk
+from lstm_core.inputs import static_inputs
 from lstm_core.tracing import Call, Tensor, Trace, Use
 
 _FLOAT32_BYTES = 4
@@ -34,9 +35,10 @@ class InputContract:
     name: str
     kind: Literal["numeric", "categorical"]
     columns: int  # feature columns wanted
-    rank: int  # 3: (slot, step, column); 2: (slot, step), one column
+    rank: int  # of the packed batch; 3: (slot, step, column); 2: (slot, step), one column
     dtype: str  # of the packed batch: "float32" for numbers, "int32" for codes
     vocabulary: int | None  # codes are below it; None for numbers, or where not known
+    static: bool = False  # one value per entity: packed with every row, of which the step takes a chunk's first
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,14 @@ class ModelContract:
     fingerprint: str
     parameters: int
     flop_per_row: int  # matrix products of recurrent and dense layers only
+    precision: str = "float32"  # the least that a layer computes in: "float32", "float16" or "bfloat16"
     code: CustomCode = NO_CODE  # what must be imported before the model is loaded
     unproved: tuple[str, ...] = ()  # layers of custom code: fit only where `proof` says so
+
+    @property
+    def tolerance(self) -> float:
+        """How far scores of the same rows may be apart, by the batch that they were computed in."""
+        return {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}[self.precision]
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -114,7 +122,9 @@ def _contract(archive: Archive, trace: Trace) -> ModelContract:
     spec = archive.config
     _check_model(spec, trace)
     layers = input_layers(spec)
-    tensors = [_input_tensor(layer["config"], trace) for layer in layers]
+    configs = [layer["config"] for layer in layers]
+    static = static_inputs([(config["name"], config["batch_shape"], str(config["dtype"])) for config in configs])
+    tensors = [_input_tensor(config, trace, static=config["name"] in static) for config in configs]
     made = walk(Call(trace, spec, (), ()), tensors)
     return ModelContract(
         inputs=tuple(_input(tensor, trace) for tensor in tensors),
@@ -125,6 +135,7 @@ def _contract(archive: Archive, trace: Trace) -> ModelContract:
         fingerprint=archive.fingerprint,
         parameters=archive.parameters,
         flop_per_row=trace.flop,
+        precision=min(trace.precisions, default="float32"),  # bfloat16 is the coarser one
         code=trace.code,
         unproved=tuple(trace.unproved),
     )
@@ -140,7 +151,7 @@ def _check_model(spec: dict[str, Any], trace: Trace) -> None:
         trace.refuse("it was saved before it was built, without its inputs; put keras.Input(...) first")
 
 
-def _input_tensor(config: dict[str, Any], trace: Trace) -> Tensor:
+def _input_tensor(config: dict[str, Any], trace: Trace, *, static: bool) -> Tensor:
     name, shape = str(config["name"]), tuple(config["batch_shape"])
     odd = next((key for key in ("sparse", "ragged", "optional") if config.get(key)), None)
     if odd is not None:
@@ -150,6 +161,8 @@ def _input_tensor(config: dict[str, Any], trace: Trace) -> Tensor:
             f"input '{name}' has the shape {shape}, and a row is a vector of numbers; declare it as"
             " keras.Input((None, features)), or codes as keras.Input((None,), dtype='int32') into an Embedding"
         )
+    if static:
+        return Tensor(shape, timed=False, static=True, dtype=str(config["dtype"]), source=name)
     trace.lengths.setdefault(shape[1], name)
     return Tensor(shape, dtype=str(config["dtype"]), source=name)
 
@@ -158,8 +171,11 @@ def _input(tensor: Tensor, trace: Trace) -> InputContract:
     name = str(tensor.source)
     uses = trace.uses.get(name, [])
     if uses and all(use.vocabulary is not None for use in uses):
-        columns = int(tensor.shape[2] or 0) if tensor.rank == 3 else 1
-        return InputContract(name, "categorical", columns, tensor.rank, "int32", _vocabulary(uses))
+        columns = int(tensor.shape[-1] or 0) if tensor.rank == 3 or tensor.static else 1
+        rank = 3 if tensor.static else tensor.rank
+        return InputContract(name, "categorical", columns, rank, "int32", _vocabulary(uses), tensor.static)
+    if tensor.static and tensor.dtype in _FLOATS:
+        return InputContract(name, "numeric", int(tensor.shape[1] or 0), 3, "float32", None, static=True)
     if tensor.rank != 3 or tensor.dtype not in _FLOATS:
         trace.refuse(
             f"input '{name}' of shape {tensor.shape} and type {tensor.dtype} is neither a series of float vectors nor"
@@ -191,6 +207,8 @@ def _values(name: str, tensor: Tensor, trace: Trace) -> int:
             f"output '{name}' is the final state of '{tensor.final_of}', which is one value per chunk and not per row;"
             " give out the sequence instead"
         )
+    if tensor.static:
+        trace.refuse(f"output '{name}' is one value per entity, and a score per row is needed; leave it out")
     if tensor.rank != 3 or tensor.shape[2] is None:
         trace.refuse(
             f"output '{name}' has the shape {tensor.shape}, and (batch, time, scores) is needed: one score per row;"

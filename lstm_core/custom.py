@@ -22,9 +22,8 @@ def apply_custom(call: Call) -> tuple[Tensor, ...]:
     """The tensors that a custom layer gives: those that the layers behind it take, else one like its first input."""
     admit(call, "is custom code", registered=">" in str(call.spec.get("registered_name") or ""))
     given = list(tensors_of([call.args, call.kwargs]))
-    timed = any(tensor.timed for tensor in given)
-    made = {index: replace(tensor, timed=timed) for index, tensor in call.promised.items()}
-    like = given[0].computed()
+    like = next((tensor for tensor in given if tensor.timed), given[0]).computed()
+    made = {index: replace(like, shape=tensor.shape, dtype=tensor.dtype) for index, tensor in call.promised.items()}
     return tuple(made.get(index, like) for index in range(max(made, default=0) + 1))
 
 

@@ -229,8 +229,8 @@ def _record_uses(call: Call) -> None:
 def _refuse_flat_input(trace: Trace, tensor: Tensor) -> None:
     trace.refuse(
         f"input '{tensor.source}' has the shape {tensor.shape}, without one axis for time and one for features; give a"
-        " series of numbers as (time, features), and codes as (time,) into an Embedding; inputs of one value per entity"
-        " are not supported yet"
+        " series of numbers as (time, features), codes as (time,) into an Embedding, and values of the whole entity"
+        " with their number fixed, as in keras.Input((2,))"
     )
 
 

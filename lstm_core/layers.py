@@ -8,6 +8,7 @@ layers have their rules in `recurrent.py`, operations in `operations.py`, nested
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from lstm_core.custom import admit, is_builtin, is_custom_function, is_registered_function
 from lstm_core.operations import broadcast, check_axes, concatenate, flat_size
@@ -70,17 +71,30 @@ def refuse_unfit(call: Call) -> None:
     for prefixes, does, remedy in _UNFIT_FAMILIES:
         if not call.kind.startswith(prefixes) or call.kind in _MERGES:
             continue
+        if call.inputs and all(tensor.static for tensor in call.inputs):
+            if call.kind == "RepeatVector":
+                return
+            call.refuse("is not supported on an input of one value per entity", "use Dense, Flatten or Concatenate")
         if call.inputs and not any(tensor.timed for tensor in call.inputs):
             call.refuse("is not supported inside TimeDistributed", "use Dense, Flatten, Reshape or normalisation there")
         call.refuse(does, remedy)
 
 
+_MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}  # weights, kept states and scores are float32
+
+
 def check_policy(call: Call) -> None:
-    """Refuse every precision but float32, in which states are kept and scores compared."""
+    """Refuse every precision but float32 and the mixed ones, whose weights are float32."""
     policy = call.config.get("dtype")
     name = policy.get("config", {}).get("name") if isinstance(policy, dict) else policy
+    if name in _MIXED:
+        call.trace.precisions.add(_MIXED[name])
+        return
     if name is not None and not (name == "float32" or str(name).startswith(("int", "uint", "bool", "string"))):
-        call.refuse(f"computes in {name}, and only float32 is supported yet", "build the model with dtype='float32'")
+        call.refuse(
+            f"computes in {name}, and only float32, mixed_float16 and mixed_bfloat16 are supported",
+            "build the model with one of them",
+        )
     if str(name).startswith("int") and "_from_" in str(name):
         call.refuse(f"is quantized ({name}), and only float32 is supported yet", "save the model before quantizing it")
 
@@ -184,6 +198,13 @@ def _permute(call: Call) -> Tensor:
     return tensor.computed((tensor.shape[0], *(tensor.shape[int(axis)] for axis in call.config["dims"])))
 
 
+def _repeat_vector(call: Call) -> Tensor:
+    """One value per entity, given to every row: the length must be that of the chunk."""
+    length, tensor = int(call.config["n"]), call.tensor
+    call.trace.lengths.setdefault(length, call.name)
+    return replace(tensor, shape=(tensor.shape[0], length, *tensor.shape[1:]), timed=True, static=False, source=None)
+
+
 def _check_inside_a_row(call: Call) -> None:
     if call.tensor.timed:
         call.refuse(f"rearranges a whole chunk: it {_MIXES}", f"wrap it as TimeDistributed({call.kind}(...))")
@@ -203,6 +224,7 @@ _RULES: dict[str, Rule] = {
     "Flatten": _flatten,
     "PReLU": _prelu,
     "Permute": _permute,
+    "RepeatVector": _repeat_vector,
     "Rescaling": _rescaling,
     "Reshape": _reshape,
 }

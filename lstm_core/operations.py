@@ -53,7 +53,8 @@ def broadcast(call: Call, leaves: tuple[Any, ...], *, dtype: str = "float32") ->
     would put the rows of one along the features of the other.
     """
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    first = tensors[0]
+    first = next((tensor for tensor in tensors if tensor.timed), tensors[0])
+    _check_static(call, tensors, first)
     if any(tensor.rank != first.rank for tensor in tensors):
         shapes = " and ".join(str(tensor.shape) for tensor in tensors)
         call.refuse(f"combines tensors of shapes {shapes}, which mixes rows along time", "give them equal ranks")
@@ -63,6 +64,16 @@ def broadcast(call: Call, leaves: tuple[Any, ...], *, dtype: str = "float32") ->
             shapes_all.append(_aligned(call, leaf.shape, tensor=first))
     trailing = tuple(_widest([shape[axis] for shape in shapes_all]) for axis in range(first.kept, first.rank))
     return first.computed((*first.shape[: first.kept], *trailing), dtype)
+
+
+def _check_static(call: Call, tensors: list[Tensor], first: Tensor) -> None:
+    """One value per entity beside a series has no time: its axis there is 1."""
+    for tensor in tensors:
+        if tensor.static and first.timed and (tensor.rank != first.rank or tensor.shape[1] != 1):
+            call.refuse(
+                f"combines one value per entity, of shape {tensor.shape}, with a series of shape {first.shape}",
+                "give it an axis of 1 in the place of time, as in fixed[:, None, :]",
+            )
 
 
 def _aligned(call: Call, shape: tuple[int, ...], *, tensor: Tensor) -> Shape:
@@ -122,6 +133,11 @@ def concatenate(call: Call) -> Tensor:
     """Join along an axis behind time; the tensors are those of the first argument."""
     tensors = call.inputs
     first = tensors[0]
+    if len({tensor.timed for tensor in tensors}) > 1:
+        call.refuse(
+            "joins one value per entity with a series",
+            "repeat it along the chunk with RepeatVector, or add it as Dense(units)(fixed)[:, None, :]",
+        )
     (axis,) = call.axes(rank=first.rank)
     check_axes(call, (axis,), does="joins series along", tensor=first)
     sizes = [tensor.shape[axis] for tensor in tensors if tensor.rank == first.rank]
@@ -172,6 +188,10 @@ def _get_item(call: Call) -> Tensor:
 
 def _sliced(call: Call, tensor: Tensor, key: list[Any]) -> Shape:
     filled = _without_ellipsis(key, rank=tensor.rank)
+    if tensor.static and None in filled[1:]:  # fixed[:, None, :]: an axis of 1 in the place of time
+        place = filled.index(None)
+        sliced = _sliced(call, tensor, [*filled[:place], *filled[place + 1 :]])
+        return (*sliced[:place], 1, *sliced[place:])
     whole = [_extent(item) == (None, None, None) for item in filled[: tensor.kept]]
     if not all(whole):
         call.refuse("takes some rows of a chunk and leaves others", "select features only, as in x[:, :, :2]")
@@ -191,7 +211,7 @@ def _without_ellipsis(key: list[Any], *, rank: int) -> list[Any]:
     dots = [place for place, item in enumerate(key) if isinstance(item, dict) and item["class_name"] == "__ellipsis__"]
     if not dots:
         return key
-    return [*key[: dots[0]], *[whole] * (rank - len(key) + 1), *key[dots[0] + 1 :]]
+    return [*key[: dots[0]], *[whole] * (rank - len(key) + 1 + key.count(None)), *key[dots[0] + 1 :]]
 
 
 def _extent(item: Any) -> tuple[int | None, int | None, int | None] | None:

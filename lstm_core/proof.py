@@ -99,20 +99,22 @@ def _largest_gap(model: Any, step_model: StepModel, contract: ModelContract, chu
     lengths = np.array([CHUNKS * chunk - chunk // 2, chunk + 1, chunk + 2])
     reference = Reference(model)
     for positive in (False, True):  # a logarithm of what was drawn may be no number, and then nothing is compared
-        rows = _random_rows(contract.inputs, int(lengths.sum()), positive=positive)
+        rows = _random_rows(contract.inputs, lengths, positive=positive)
         found = _chunked(step_model, rows, lengths, chunk)
         truth = _at_once(reference, rows, lengths)
         if np.isfinite(truth).all():
             break
-    tolerance = TOLERANCE * max(1.0, float(np.abs(truth).max(initial=0)))
+    tolerance = max(TOLERANCE, contract.tolerance) * max(1.0, float(np.abs(truth).max(initial=0)))
     if np.allclose(found, truth, rtol=0, atol=tolerance, equal_nan=True):
         return None
     return float(np.nanmax(np.abs(found - truth)))
 
 
-def _random_rows(inputs: Sequence[InputContract], count: int, *, positive: bool) -> list[Array]:
+def _random_rows(inputs: Sequence[InputContract], lengths: Array, *, positive: bool) -> list[Array]:
     generator = np.random.default_rng(0)
-    return [_random(generator, spec, count, positive) for spec in inputs]
+    begin = np.repeat(np.cumsum([0, *lengths[:-1]]), lengths)
+    drawn = [_random(generator, spec, int(lengths.sum()), positive) for spec in inputs]
+    return [array[begin] if spec.static else array for array, spec in zip(drawn, inputs, strict=True)]
 
 
 def _random(generator: np.random.Generator, spec: InputContract, count: int, positive: bool) -> Array:
@@ -125,7 +127,7 @@ def _random(generator: np.random.Generator, spec: InputContract, count: int, pos
 
 def _chunked(step_model: StepModel, rows: list[Array], lengths: Array, chunk: int) -> Array:
     step = tf.function(make_step(step_model, chunk), autograph=False)
-    dtypes = [tensor.dtype for tensor in step_model.model.inputs[: len(rows)]]
+    dtypes = [dtype for _, dtype in step_model.row_shapes()]
     states: list[Any] = [tf.zeros((SLOTS, *state.shape)) for state in step_model.states]
     packer = Packer(slots=SLOTS, chunk=chunk)
     packer.admit(np.cumsum([0, *lengths[:-1]]), lengths)

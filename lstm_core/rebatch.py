@@ -24,6 +24,7 @@ from keras import tree
 
 from lstm_core.code import NO_CODE, CustomCode
 from lstm_core.errors import ModelRefused
+from lstm_core.inputs import input_shapes, static_inputs
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class StateTensor:
     """One tensor of recurrent state."""
 
     layer: str  # path of the layer: the names of the models that it is nested in, and its own
-    index: int  # position among the layer's states, flattened
+    index: int  # position among the layer's states, flattened; those of a second application follow
     shape: tuple[int, ...]  # without the slot axis
 
 
@@ -41,10 +42,16 @@ class StepModel:
 
     model: Any
     input_names: tuple[str, ...]
+    static: tuple[bool, ...]  # (input,) one value per entity, without an axis for time
     output_names: tuple[str, ...]
     states: tuple[StateTensor, ...]
     rebuilt: tuple[tuple[Any, Any], ...]  # (layer of the given model, the one that takes its place)
     recurrent: tuple[tuple[str, Any], ...]  # (path as in `states`, layer of the given model)
+
+    def row_shapes(self) -> list[tuple[tuple[int, ...], Any]]:
+        """(shape of one row, dtype) of every input as it is packed, static ones with every row."""
+        inputs = zip(self.model.inputs, self.static, strict=False)
+        return [(tuple(tensor.shape[1 if static else 2 :]), tensor.dtype) for tensor, static in inputs]
 
     def copy_back(self) -> None:
         """Gives the layers of the given model the weights of those in their place; all others are shared anyway."""
@@ -81,9 +88,11 @@ def save_model(model: Any) -> bytes:
 def build_step_model(model: Any) -> StepModel:
     """Rebuilds `model` as a step model. Any slot count and any chunk fit it: `replica` fixes both."""
     walk = _Walk()
+    shapes = input_shapes(model)
+    static = static_inputs(shapes)
     rows = [
-        keras.Input(batch_shape=(None, None, *tensor.shape[2:]), dtype=tensor.dtype, name=tensor.name.split(":")[0])
-        for tensor in model.inputs
+        keras.Input(batch_shape=(None, *(shape[1:] if name in static else (None, *shape[2:]))), dtype=dtype, name=name)
+        for name, shape, dtype in shapes
     ]
     scores = tree.flatten(walk.through(model, tree.pack_sequence_as(as_functional(model).input, rows)))
     step = keras.Model([*rows, walk.valid, *walk.states_in], [*scores, *walk.states_out])
@@ -91,6 +100,7 @@ def build_step_model(model: Any) -> StepModel:
     return StepModel(
         model=step,
         input_names=tuple(tensor.name for tensor in rows),
+        static=tuple(name in static for name, _, _ in shapes),
         output_names=tuple(as_functional(model).output_names),
         states=tuple(walk.states),
         rebuilt=walk.rebuilt,
@@ -158,7 +168,8 @@ class _Walk:
         return output
 
     def _rebuild(self, layer: Any) -> Any:
-        assert id(layer) not in self._rebuilt, f"layer {layer.name} is applied twice"
+        if id(layer) in self._rebuilt:  # applied once more: the same weights, states of its own
+            return self._rebuilt[id(layer)][1]
         config = layer.get_config() | {"stateful": False, "return_state": True}
         rebuilt = type(layer).from_config(config)
         rebuilt.compute_mask = _no_mask
@@ -166,10 +177,9 @@ class _Walk:
         return rebuilt
 
     def _state_input(self, path: str) -> Any:
-        index_start = len(self.states)
-
         def make(initial: Any) -> Any:
-            state = StateTensor(path, len(self.states) - index_start, tuple(initial.shape[1:]))
+            index = sum(state.layer == path for state in self.states)
+            state = StateTensor(path, index, tuple(initial.shape[1:]))
             self.states.append(state)
             name = f"state__{state.layer}__{state.index}".replace("/", ".")
             tensor = keras.Input(batch_shape=(None, *state.shape), dtype="float32", name=name)

@@ -1,7 +1,8 @@
 """Rules for recurrent layers: which are fit, the shapes of their states, their cost.
 
 A recurrent layer is fit when it reads forward in time, gives a score for every row, and starts from the state the row
-before left: so no `go_backwards`, no wired `initial_state`, no second use of the same layer.
+before left: so no `go_backwards` and no wired `initial_state`. A layer that is applied twice keeps a state per
+application: in training each of them began at zero too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ def apply_recurrent(call: Call) -> tuple[Tensor, ...]:
     """The sequence that the layer gives, then its final states where it returns them."""
     _check_sequence(call)
     _check_flags(call)
-    _check_only_use(call)
     cells = _cells(call)
     if cells is None:
         return _apply_custom_cells(call)
@@ -42,6 +42,8 @@ def _apply_custom_cells(call: Call) -> tuple[Tensor, ...]:
 
 
 def _check_sequence(call: Call) -> None:
+    if call.tensor.static:
+        call.refuse("reads one value per entity, which is no series", "apply it to the series")
     if not call.tensor.timed:
         call.refuse("starts anew at every row, inside TimeDistributed", "apply it to the series itself")
     if call.tensor.rank != 3 or call.tensor.shape[2] is None:
@@ -74,16 +76,9 @@ def check_initial_state(call: Call) -> None:
         )
 
 
-def _check_only_use(call: Call) -> None:
-    if call.place in call.trace.recurrent:
-        call.refuse(
-            "is applied more than once, so its state would be advanced twice a row",
-            "give each use a recurrent layer of its own",
-        )
-
-
 def _record(call: Call, states: tuple[tuple[int, ...], ...]) -> None:
-    stateful = bool(call.config.get("stateful"))
+    stateful, before = bool(call.config.get("stateful")), call.trace.recurrent.get(call.place)
+    states = (*before.state_shapes, *states) if before else states
     call.trace.recurrent[call.place] = Recurrence(call.name, call.kind, states, stateful)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from lstm_core.inputs import input_shapes, static_inputs
 from lstm_core.rebatch import as_functional, is_recurrent, load_model
 
 Array = NDArray[Any]
@@ -29,19 +30,34 @@ class Reference:
             model = load_model(model, name="the model")
         copy = _stateless(model)
         self._structure = as_functional(copy).input
-        shapes = [(1, None, *tensor.shape[2:]) for tensor in copy.inputs]
-        signature = [tf.TensorSpec(shape, tensor.dtype) for shape, tensor in zip(shapes, copy.inputs, strict=True)]
+        shapes = input_shapes(copy)
+        self._static = [name in static_inputs(shapes) for name, _, _ in shapes]
+        lead = [(1,) if static else (1, None) for static in self._static]
+        signature = [
+            tf.TensorSpec((*first, *shape[len(first) :]), dtype)
+            for first, (_, shape, dtype) in zip(lead, shapes, strict=True)
+        ]
         # A graph of its own, not compiled by XLA: eager Keras takes a millisecond a timestep. One graph serves every
         # length, but not with TimeDistributed, which takes an unknown length for 1: there each length has its graph.
-        open_time = not any(isinstance(layer, keras.layers.TimeDistributed) for layer in copy._flatten_layers())
+        inner = list(copy._flatten_layers())
+        self._repeats = [layer for layer in inner if isinstance(layer, keras.layers.RepeatVector)]
+        open_time = not self._repeats and not any(isinstance(layer, keras.layers.TimeDistributed) for layer in inner)
         self._call = tf.function(
             partial(self._run, copy), input_signature=[signature] if open_time else None, autograph=False
         )
         self._dtypes = [spec.dtype.as_numpy_dtype for spec in signature]
 
     def score(self, rows: Sequence[Array]) -> list[Array]:
-        """Scores of one entity: rows (step, feature) or (step,) per input -> (step, score) per output."""
-        arrays = [np.asarray(array, dtype)[None] for array, dtype in zip(rows, self._dtypes, strict=True)]
+        """Scores of one entity: rows (step, feature) or (step,) per input -> (step, score) per output.
+
+        Of a static input the first row counts.
+        """
+        for layer in self._repeats:  # what an entity has once is repeated over the whole series
+            layer.n = len(rows[self._static.index(False)])
+        arrays = [
+            np.asarray(array[:1] if static else array[None], dtype)
+            for array, static, dtype in zip(map(np.asarray, rows), self._static, self._dtypes, strict=True)
+        ]
         return [output.numpy()[0] for output in self._call([tf.constant(array) for array in arrays])]
 
     def _run(self, model: Any, rows: list[Any]) -> list[Any]:
@@ -57,18 +73,28 @@ def _stateless(model: Any) -> Any:
     return copy
 
 
-def _opened(config: Any) -> Any:
-    """The serialized model without `stateful`, fixed batches, fixed lengths and what was built from them."""
+def _opened(config: Any, static: frozenset[str] = frozenset()) -> Any:
+    """The serialized model without `stateful`, fixed batches, fixed lengths and what was built from them.
+
+    `static` are the inputs, of the model around, whose second axis is no time.
+    """
     if isinstance(config, list):
-        return [_opened(value) for value in config]
+        return [_opened(value, static) for value in config]
     if not isinstance(config, dict):
         return config
-    opened = {key: _opened(value) for key, value in config.items() if key != "build_config"}
+    if "layers" in config:
+        static = _static_layers(config["layers"])
+    opened = {key: _opened(value, static) for key, value in config.items() if key != "build_config"}
     opened |= {option: False for option in ("stateful", "unroll") if opened.get(option)}
     for key in ("batch_shape", "batch_input_shape"):
         if isinstance(opened.get(key), (list, tuple)):
-            opened[key] = [None, None, *opened[key][2:]]
+            opened[key] = [None, *(opened[key][1:] if opened.get("name") in static else [None, *opened[key][2:]])]
     if opened.get("class_name") == "__keras_tensor__":
         shape = opened["config"]["shape"]
         opened["config"]["shape"] = [None, None, *shape[2:]]
     return opened
+
+
+def _static_layers(layers: list[dict[str, Any]]) -> frozenset[str]:
+    configs = [layer["config"] for layer in layers if layer["class_name"] == "InputLayer"]
+    return static_inputs([(config["name"], config["batch_shape"], str(config["dtype"])) for config in configs])

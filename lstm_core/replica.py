@@ -63,6 +63,7 @@ class StatefulReplica:
         """One model call on all slots.
 
         rows: one array per model input, (slot, step, feature) or (slot, step); cast to `row_dtypes` where they differ.
+        Of a static input the chunk's first row counts.
         reset: bool (slot,); the slot starts from zero state. lengths: int32 (slot,); valid rows, 0 for an idle slot.
         Returns one tensor per model output, (slot, step, score); what stands behind a slot's length has no meaning.
         """
@@ -110,9 +111,8 @@ class StatefulReplica:
         return [self._row_specs(), tf.TensorSpec((slots,), tf.bool), tf.TensorSpec((slots,), tf.int32), states]
 
     def _row_specs(self) -> list[Any]:
-        inputs = self.step_model.model.inputs[: len(self.step_model.input_names)]
         lead = (self.shape.slots, self.shape.chunk)
-        return [tf.TensorSpec((*lead, *tensor.shape[2:]), tensor.dtype) for tensor in inputs]
+        return [tf.TensorSpec((*lead, *shape), dtype) for shape, dtype in self.step_model.row_shapes()]
 
     def _compile(self) -> Any:
         run = make_step(self.step_model, self.shape.chunk)
@@ -130,7 +130,8 @@ def make_step(step_model: StepModel, chunk: int, *, training: bool = False) -> A
         # `where`, not a product: a NaN left in a slot would survive a multiplication by zero.
         before = [tf.where(_per_slot(reset, state), tf.zeros_like(state), state) for state in states]
         valid = tf.sequence_mask(tf.maximum(lengths, 1), chunk)
-        outputs = step_model.model([*rows, valid, *before], training=training)
+        given = [row[:, 0] if static else row for row, static in zip(rows, step_model.static, strict=True)]
+        outputs = step_model.model([*given, valid, *before], training=training)
         after = [tf.cast(state, tf.float32) for state in outputs[score_count:]]
         busy = lengths > 0
         kept = [tf.where(_per_slot(busy, new), new, old) for new, old in zip(after, before, strict=True)]

@@ -343,6 +343,67 @@ def nested_model_at_the_end() -> Any:
 
 
 @fit
+def memory_applied_twice() -> Any:
+    """One set of weights, two states."""
+    rows, memory = numbers(columns=4), _rnn(layers.LSTM, name="memory")
+    return seeded(keras.Model(rows, layers.Dense(1, name="score")(memory(memory(rows)))))
+
+
+@fit
+def nested_memory_applied_twice() -> Any:
+    inner = keras.Sequential([keras.Input((None, 4)), _rnn(layers.GRU, name="memory")], name="inner")
+    rows = numbers(columns=4)
+    return seeded(keras.Model(rows, layers.Dense(1, name="score")(layers.Add()([inner(rows), inner(inner(rows))]))))
+
+
+@fit
+def mixed_float16() -> Any:
+    return recurrent_model(_rnn(layers.LSTM, dtype="mixed_float16", name="memory"))
+
+
+@fit
+def mixed_bfloat16() -> Any:
+    lift = layers.Dense(4, activation="tanh", dtype="mixed_bfloat16", name="lift")
+    return recurrent_model(lift, _rnn(layers.GRU, dtype="mixed_bfloat16", name="memory"))
+
+
+@fit
+def static_numbers() -> Any:
+    rows, fixed = numbers(), keras.Input((2,), name="fixed")
+    beside = layers.Dense(4, name="beside")(fixed)
+    hidden = _rnn(layers.LSTM, name="memory")(rows)
+    return seeded(keras.Model([rows, fixed], layers.Dense(1, name="score")(hidden + beside[:, None, :])))
+
+
+@fit
+def static_code_before_the_memory() -> Any:
+    rows, kind = numbers(), keras.Input((1,), dtype="int32", name="kind")
+    shift = layers.Embedding(VOCABULARY, FEATURES, name="embedded")(kind)  # (slot, 1, feature)
+    hidden = _rnn(layers.GRU, name="memory")(layers.Add(name="shifted")([rows, shift]))
+    return seeded(keras.Model({"rows": rows, "kind": kind}, layers.Dense(1, name="score")(hidden)))
+
+
+@fit
+def static_numbers_and_codes_repeated() -> Any:
+    rows, fixed = numbers(), keras.Input((2,), name="fixed")
+    kinds = keras.Input((2,), dtype="int32", name="kinds")
+    flat = layers.Flatten(name="flat")(layers.Embedding(VOCABULARY, 2, name="embedded")(kinds))
+    once = layers.Dense(3, activation="relu", name="once")(layers.Concatenate(name="known")([fixed, flat]))
+    repeated = layers.RepeatVector(5, name="repeated")(once)
+    hidden = _rnn(layers.LSTM, name="memory")(layers.Concatenate(name="joined")([rows, repeated]))
+    return seeded(keras.Model([rows, fixed, kinds], layers.Dense(1, name="score")(hidden)))
+
+
+@fit
+def static_numbers_through_a_nested_model() -> Any:
+    inner_fixed = keras.Input((2,), name="inner_fixed")
+    gate = keras.Model(inner_fixed, layers.Dense(4, activation="sigmoid", name="gate")(inner_fixed), name="gates")
+    rows, fixed = numbers(), keras.Input((2,), name="fixed")
+    hidden = _rnn(layers.SimpleRNN, name="memory")(rows) * keras.ops.expand_dims(gate(fixed), 1)
+    return seeded(keras.Model([rows, fixed], layers.Dense(1, name="score")(hidden)))
+
+
+@fit
 def custom_layers_of_two_kinds() -> Any:
     return recurrent_model(
         custom_layers.Scaled(name="scaled"), _rnn(layers.LSTM, name="memory"), custom_layers.Halved(name="halved")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lstm_core.contract import ModelContract
 from lstm_core.reference import Reference
 from tests.models import VOCABULARY
-from tests.series import make_series
+from tests.series import make_series, replace
 
 Array = NDArray[Any]
 TOLERANCE = 1e-5
@@ -44,10 +44,14 @@ def table_for(contract: ModelContract, lengths: Sequence[int] = LENGTHS, seed: i
     numbers = sum(spec.columns for spec in contract.inputs if spec.kind == "numeric")
     codes = sum(spec.columns for spec in contract.inputs if spec.kind == "categorical")
     table = make_series(lengths, features=numbers, seed=seed)
+    begin = np.repeat(np.cumsum([0, *lengths[:-1]]), lengths)
     generator = np.random.default_rng(seed + 1)
     for index in range(codes):
         values = generator.integers(0, VOCABULARY, table.num_rows)
         table = table.append_column(f"c{index}", pa.array(values))
+    for spec, (_, columns) in zip(contract.inputs, columns_for(contract), strict=True):
+        for name in columns if spec.static else ():
+            table = replace(table, name, table.column(name).take(pa.array(begin)))
     return table
 
 

@@ -268,19 +268,6 @@ def final_state_given_out() -> Any:
     return seeded(keras.Model(rows, [layers.Dense(1)(sequence), hidden]))
 
 
-@unfit("'memory'", "more than once")
-def memory_applied_twice() -> Any:
-    rows, memory = numbers(columns=4), _memory()
-    return seeded(keras.Model(rows, layers.Dense(1)(memory(memory(rows)))))
-
-
-@unfit("'inner/memory'", "more than once")
-def nested_memory_applied_twice() -> Any:
-    inner = keras.Sequential([keras.Input((None, 4)), _memory()], name="inner")
-    rows = numbers(columns=4)
-    return seeded(keras.Model(rows, layers.Dense(1)(inner(inner(rows)))))
-
-
 class Subclassed(keras.Model):  # type: ignore[misc]  # Keras ships no types
     """A model whose graph is Python code."""
 
@@ -380,20 +367,6 @@ def window_repeated() -> Any:
     )
 
 
-@unfit("RepeatVector", "window")
-def static_input_repeated() -> Any:
-    rows, flat = numbers(time=TIME), keras.Input((2,), name="fixed")
-    repeated = layers.RepeatVector(TIME)(flat)
-    return seeded(keras.Model([rows, flat], layers.Dense(1)(_memory()(layers.Concatenate()([rows, repeated])))))
-
-
-@unfit("'fixed'", "one value per entity", "not supported yet")
-def static_input() -> Any:
-    rows, flat = numbers(), keras.Input((2,), name="fixed")
-    beside = layers.Dense(4)(flat)
-    return seeded(keras.Model([rows, flat], layers.Dense(1)(_memory()(rows) + beside[:, None, :])))
-
-
 @unfit("'rows'", "(time, features)")
 def series_without_feature_axis() -> Any:
     rows = keras.Input((None,), name="rows")
@@ -419,9 +392,36 @@ def dropout_that_stays_on() -> Any:
     return _after(lambda hidden: drop(hidden, training=True))
 
 
-@unfit("mixed_float16", "float32")
-def mixed_precision() -> Any:
-    return recurrent_model(_memory(dtype="mixed_float16"))
+@unfit("float16", "mixed_float16")
+def half_precision() -> Any:
+    return recurrent_model(_memory(dtype="float16"))
+
+
+@unfit("Add", "one value per entity", "fixed[:, None, :]")
+def static_values_by_position() -> Any:
+    """As many values as the series has rows, which a chunk would give to other rows."""
+    rows, fixed = numbers(time=TIME), keras.Input((4,), name="fixed")
+    spread = layers.Reshape((TIME, 4))(layers.Dense(TIME * 4)(fixed))
+    return seeded(keras.Model([rows, fixed], layers.Dense(1)(_memory()(rows) + spread)))
+
+
+@unfit("Concatenate", "one value per entity", "RepeatVector")
+def static_input_joined_with_a_series() -> Any:
+    rows, fixed = numbers(time=1), keras.Input((2,), name="fixed")
+    joined = layers.Concatenate()([rows, fixed[:, None, :]])
+    return seeded(keras.Model([rows, fixed], layers.Dense(1)(_memory()(joined))))
+
+
+@unfit("one value per entity", "score per row")
+def score_per_entity() -> Any:
+    rows, fixed = numbers(), keras.Input((2,), name="fixed")
+    return seeded(keras.Model([rows, fixed], [layers.Dense(1)(_memory()(rows)), layers.Dense(1)(fixed)]))
+
+
+@unfit("'memory'", "no series")
+def memory_over_a_static_input() -> Any:
+    rows, fixed = numbers(), keras.Input((4,), name="fixed")
+    return seeded(keras.Model([rows, fixed], layers.Dense(1)(_memory()(layers.Reshape((2, 2))(fixed)) + rows[..., :1])))
 
 
 @unfit("lengths", "2", "3")

@@ -43,7 +43,8 @@ class Faults:
 
 @dataclass
 class LastKnown:
-    """The last known value of each column filled with "previous", carried from one piece of a series to the next."""
+    """What one piece of a series carries to the next: the last known value of each column filled with "previous", and
+    that of each static one."""
 
     values: dict[str, float] = field(default_factory=dict)
 
@@ -101,9 +102,9 @@ class Encoder:
     def last_known(self, inputs: list[Array], row: int) -> dict[str, float]:
         """What `LastKnown` holds behind an encoded row that is good: that row's own values."""
         known = {}
-        for (_, names), array in zip(self._inputs, inputs, strict=True):
+        for (contract, names), array in zip(self._inputs, inputs, strict=True):
             for index, name in enumerate(names):
-                if name in self._fill and self._fill[name].previous:
+                if contract.static or (name in self._fill and self._fill[name].previous):
                     known[name] = float(array[row] if array.ndim == 1 else array[row, index])
         return known
 
@@ -121,7 +122,10 @@ class Encoder:
         if missing is not None and numeric:
             column.refuse(np.isinf(column.out), "infinite")
             column.out[missing] = 0  # what stands in a bad row is never scored, but must not poison a sum
-        if fill is not None and fill.previous and len(column.out) and (missing is None or not missing[-1]):
+        if column.contract.static:
+            column.refuse(_changed(column, series), "not the same in all rows of its entity, as the model has it")
+        carried = column.contract.static or (fill is not None and fill.previous)
+        if carried and len(column.out) and (missing is None or not missing[-1]):
             after.values[column.name] = float(column.out[-1])
 
     def _fill_missing(self, column: _Column, missing: Bools, fill: Fill | None, series: _Series) -> Bools:
@@ -203,6 +207,14 @@ def _null_mask(values: Any) -> Bools | None:
     if values.null_count == 0 and not pa.types.is_floating(values.type):
         return None
     return np.asarray(pc.is_null(values, nan_is_null=True).to_numpy())
+
+
+def _changed(column: _Column, series: _Series) -> Bools:
+    """The rows whose value is not that of their entity's first row, which may stand in an earlier piece."""
+    first = column.out[series.begin]
+    if column.name in series.before:
+        first = np.where(series.begin == 0, series.before[column.name], first)
+    return np.asarray(column.out != first)
 
 
 def _fill_previous(column: _Column, missing: Bools, series: _Series) -> Bools:

@@ -30,7 +30,6 @@ from cluster.runtime.stores import StoreSpec
 from lstm_core.contract import ModelContract, read_contract
 from lstm_core.errors import ModelRefused, SlotcarError
 
-TOLERANCE = 1e-5
 SEED = 0
 
 
@@ -101,7 +100,7 @@ def rescore(audit: Audit, store: Store, truth: Truth, count: int, open_rescore: 
     found: list[Rescored] = []
     try:
         with open_rescore(spec, truth.model) as again:
-            comparison = _Comparison(tally, audit, store, truth.request.output.names, spec.rows_max)
+            comparison = _Comparison(tally, audit, store, truth, spec.rows_max)
             for index, entities in drawn.items():
                 found += comparison.of_shard(shards[index], entities, again(shards[index], entities))
     except (SlotcarError, *UNREADABLE) as fault:
@@ -112,9 +111,10 @@ def rescore(audit: Audit, store: Store, truth: Truth, count: int, open_rescore: 
 class _Comparison:
     """Committed scores against others."""
 
-    def __init__(self, tally: Tally, audit: Audit, store: Store, names: Sequence[str], rows_max: int) -> None:
+    def __init__(self, tally: Tally, audit: Audit, store: Store, truth: Truth, rows_max: int) -> None:
         self._tally, self._audit, self._store = tally, audit, store
-        self._names, self._rows_max = tuple(names), rows_max
+        self._names, self._rows_max = truth.request.output.names, rows_max
+        self._tolerance = truth.contract.tolerance
 
     def of_shard(self, shard: Shard, entities: Sequence[int], again: Sequence[Scores]) -> list[Rescored]:
         """Compares the entities of one shard, given by their ordinals."""
@@ -132,7 +132,7 @@ class _Comparison:
         self._tally.count()
         if len(committed) != len(again):
             self._tally.fail(f"entity {entity} has {len(committed):,} scored rows, but {len(again):,} can be scored")
-        elif largest > TOLERANCE:
+        elif largest > self._tolerance:
             row = int(np.argmax(gap.max(axis=1)))
             self._tally.fail(
                 f"entity {entity}, row {row}: the score is {committed[row].tolist()}, but alone and unchunked it is "

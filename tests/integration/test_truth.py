@@ -15,7 +15,7 @@ from cluster.core.settings import StepSettings
 from tests.inprocess import Job, run, scores
 from tests.models import FIT, contract_of, save
 from tests.series import write_cut
-from tests.truth import TOLERANCE, columns_for, expected, table_for
+from tests.truth import columns_for, expected, table_for
 
 KINDS = (
     "lstm",
@@ -27,15 +27,27 @@ KINDS = (
     "stacked",
     "two_inputs",
 )
+# Of these one shape of step each.
+MORE_KINDS = (
+    "several_outputs",
+    "nested_functional",
+    "mixed_float16",
+    "static_numbers_and_codes_repeated",
+    "custom_cell_among_others",
+)
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A model, its input on disk, cut across files and row groups, and the truth."""
-    blob = save(FIT[request.param]())
-    contract = contract_of(blob, request.param)
+    return laid_out(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def laid_out(name: str, folder: Path) -> Any:
+    """As `case`, in `folder`."""
+    blob = save(FIT[name]())
+    contract = contract_of(blob, name)
     table = table_for(contract)
-    folder = tmp_path_factory.mktemp(request.param)
     write_cut(folder / "in", table, [100, 0, 3, table.num_rows - 103], [17, 40])
     return blob, contract, folder, table, expected(blob, table, contract)
 
@@ -56,5 +68,11 @@ def test_scores_are_the_truth_and_not_one_bit_depends_on_the_replicas(
         outputs.append(scores(output).sort_by([("entity", "ascending"), ("time", "ascending")]))
     assert outputs[0].select(["entity", "time"]).equals(table.select(["entity", "time"]))
     found = np.stack([outputs[0].column(name).to_numpy() for name in contract.score_names], axis=1)
-    np.testing.assert_allclose(found, truth, atol=TOLERANCE, rtol=0)
+    np.testing.assert_allclose(found, truth, atol=contract.tolerance, rtol=0)
     assert outputs[1].equals(outputs[0])
+
+
+@pytest.mark.parametrize("name", MORE_KINDS)
+def test_scores_of_rarer_models_are_the_truth(name: str, tmp_path: Path) -> None:
+    case = laid_out(name, tmp_path)
+    test_scores_are_the_truth_and_not_one_bit_depends_on_the_replicas(case, 3, case[1].chunk or 7, tmp_path)

@@ -303,3 +303,20 @@ def test_targets_keep_their_nulls_as_nan() -> None:
     assert np.isnan(out[1, 0])
     assert np.isnan(out[2, 1])
     assert out[[0, 2], 0].tolist() == [1, 3]
+
+
+STATIC = InputContract("rows", "numeric", 1, 3, "float32", None, static=True)
+
+
+def test_a_static_value_that_changes_within_its_entity_is_a_fault() -> None:
+    found, faults = encode(pa.array([1.0, 1.0, 2.0, 2.0, 3.0]), STATIC, starts=[0, 2])
+    assert found == [1, 1, 2, 2, 3]
+    assert faults == {4: "a is not the same in all rows of its entity, as the model has it"}
+
+
+def test_a_static_value_is_carried_from_piece_to_piece() -> None:
+    asked, known, out = encoder(STATIC), LastKnown(), np.zeros((2, 1), np.float32)
+    pieces = [pa.array([5.0, 5.0]), pa.array([5.0, 6.0])]
+    faults = [asked.encode(pa.table({"a": piece}), np.array([0]), [out], known).reasons for piece in pieces]
+    assert [list(found) for found in faults] == [[], [1]]
+    assert asked.last_known([out], 0) == {"a": 5.0}

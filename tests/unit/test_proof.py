@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_an_unfit_model_that_the_walk_would_let_pass_is_caught_by_its_scores() -
     fit = request_of(FIT["lstm"]())
     unfit = save(causal_convolution())
     with pytest.raises(ModelRefused, match="differ by"):
-        prove(ProofRequest(unfit, fit.contract, "it.keras", 16))
+        prove(ProofRequest(unfit, replace(fit.contract, fingerprint="another"), "it.keras", 16))
 
 
 def test_the_proof_tells_what_the_archive_does_not_show() -> None:

@@ -20,7 +20,7 @@ def test_packed_scores_are_those_of_each_entity_alone(name: str) -> None:
     table = table_for(contract)
     shape = StepShape(slots=3, chunk=contract.chunk or 7, jit=False)
     found = score_packed(StatefulReplica(blob, shape), arrays_of(table, contract), LENGTHS)
-    np.testing.assert_allclose(found, expected(blob, table, contract), atol=TOLERANCE, rtol=0)
+    np.testing.assert_allclose(found, expected(blob, table, contract), atol=contract.tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "gru_reset_before", "simple_rnn"])
