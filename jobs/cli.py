@@ -118,6 +118,20 @@ def verify(
 
 
 @app.command()
+def report(
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="The output.path of a run.")],
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="OUTPUT", help="Compares the scores with this run's.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Writes the run as one self-contained HTML page."""
+    from jobs import report as job
+
+    _show(job.run(output, against), as_json)
+
+
+@app.command()
 def demo(
     folder: Annotated[str, typer.Option("--folder", help="Where the demo writes its files.")] = "slotcar-demo",
     replicas: Annotated[int, typer.Option("--replicas", min=1, help="Replicas to score with.")] = 2,

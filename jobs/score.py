@@ -15,6 +15,7 @@ from cluster.runtime.run import ScoreRequest, score
 from cluster.runtime.schema import check_schema
 from jobs.config import Config
 from jobs.proving import contract_of
+from jobs.report import write_at_end
 from jobs.run_id import derive_run_id
 
 
@@ -26,8 +27,8 @@ class _Listed:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Scores what `config` asks for; returns the content of run.json."""
-    return score(request_of(config))
+    """Scores what `config` asks for; returns the content of run.json, and leaves a report beside it."""
+    return score(request_of(config), at_end=write_at_end)
 
 
 def request_of(config: Config) -> ScoreRequest:

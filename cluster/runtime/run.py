@@ -58,12 +58,20 @@ class ScoreRequest:
     model_path: str = ""  # where `model` was read, for audits
 
 
+AtEnd = Callable[[str], None]  # is told the output of a session that ends, before `_SUCCESS`; never raises
 OpenCluster = Callable[[ClusterSettings], AbstractContextManager[Cluster]]
 OpenStore = Callable[[StoreSpec], Store]
 
 
+def _nothing(output: str) -> None:
+    """What follows a session by default."""
+
+
 def score(
-    request: ScoreRequest, open_cluster: OpenCluster = ray_cluster, open_store: OpenStore = open_store
+    request: ScoreRequest,
+    open_cluster: OpenCluster = ray_cluster,
+    open_store: OpenStore = open_store,
+    at_end: AtEnd = _nothing,
 ) -> dict[str, Any]:
     """Runs `request` to its end and returns its run.json.
 
@@ -81,7 +89,7 @@ def score(
         # Asked again: while this driver waited for the lock, another may have begun or finished.
         commits.check_foreign(request.run_id, request.identity)
         record = commits.run_record() if commits.succeeded() else None
-        return record or _Run(request, commits).to_its_end(open_cluster)
+        return record or _Run(request, commits, at_end).to_its_end(open_cluster)
 
 
 def _finished(commits: Commits, request: ScoreRequest) -> dict[str, Any] | None:
@@ -124,8 +132,8 @@ def _files_translated() -> Iterator[None]:
 class _Run:
     """One session of a run."""
 
-    def __init__(self, request: ScoreRequest, commits: Commits) -> None:
-        self._request, self._commits = request, commits
+    def __init__(self, request: ScoreRequest, commits: Commits, at_end: AtEnd) -> None:
+        self._request, self._commits, self._at_end = request, commits, at_end
         self._clock = Clock()
         before = commits.run_record()
         if before is not None:
@@ -266,12 +274,14 @@ class _Run:
         bad, allowed = record["rows_quarantined"], self._request.quarantine_limit
         if record["rows_in"] and bad / record["rows_in"] > allowed:
             self._commits.write_run_record({**record, "status": "quarantine"})
+            self._at_end(self._request.output.path)
             raise TooManyBadRows(
                 f"{bad:,} of {record['rows_in']:,} rows ({bad / record['rows_in']:.2%}) are in quarantine, more than "
                 f"the {allowed:.2%} that faults.quarantine_limit allows; {self._request.output.path}/_quarantine says "
                 "which and why: mend them, or run the same command with a higher limit."
             )
         self._commits.write_run_record(record)
+        self._at_end(self._request.output.path)
         self._commits.succeed()
         return record
 
@@ -287,6 +297,8 @@ class _Run:
             if self._scheduler is not None:
                 with suppress(SlotcarError):  # the fault that ended the run is the one to tell
                     self._commits.write_run_record(self._broken_off(error))
+                    if isinstance(error, SlotcarError):  # a stop is in a hurry
+                        self._at_end(self._request.output.path)
             raise
 
     def _broken_off(self, error: BaseException) -> dict[str, Any]:

@@ -1,0 +1,65 @@
+"""`slotcar report OUTPUT`: the run as one self-contained HTML page, for a person the morning after.
+
+The page is `OUTPUT/_slotcar/report.html`, and `score` writes it by itself at the end of a session, from at most
+`ROWS_AT_END` rows of scores so that it takes seconds at most. A report that cannot be made costs the run nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from cluster.runtime.commits import REPORT
+from cluster.runtime.figures import gather
+from cluster.runtime.stores import StoreSpec, open_store
+from jobs.report_page import page
+from jobs.report_story import tell
+
+ROWS_AT_END = 5_000_000
+
+log = logging.getLogger("slotcar")
+
+
+@dataclass(frozen=True)
+class Reported:
+    """The page that was written."""
+
+    report: str  # where
+    run_id: str
+    status: str
+    against: str | None  # the run that the scores are compared with
+    bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return dict(vars(self))
+
+    def render(self) -> RenderableType:
+        """Where the page is."""
+        return Text(self.report)
+
+
+def run(output: str, against: str | None = None, *, rows_max: int | None = None) -> Reported:
+    """Writes the report of the run in `output`; its scores are compared with those of `against`.
+
+    Without `against` that is the run in the folder beside it that was finished last before it. Raises `UsageError`
+    where there is no run, `StoreFault` where the page cannot be written.
+    """
+    figures = gather(output, against=against, rows_max=rows_max)
+    content = page(figures, tell(figures.lines, figures.record["slots"])).encode()
+    store = open_store(StoreSpec(output))
+    store.write(REPORT, content)
+    record = figures.record
+    return Reported(store.path(REPORT), record["run_id"], record["status"], figures.against, len(content))
+
+
+def write_at_end(output: str) -> None:
+    """The report of a session that has ended; whatever goes wrong is said and left at that."""
+    try:
+        run(output, rows_max=ROWS_AT_END)
+    except Exception as error:  # a page is never worth a run
+        log.warning("no report was written for %s: %s: %s", output, type(error).__name__, error)
