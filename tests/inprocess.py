@@ -6,6 +6,7 @@ protocol that `run.score` asks for.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset as ds
+import pytest
 
 from cluster.core.plan import Shard
 from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
+from cluster.runtime import replica_actor
 from cluster.runtime.fleet import Answer
 from cluster.runtime.pipeline import Counters
 from cluster.runtime.replica_actor import ReplicaActor, ReplicaSpec, Sources
@@ -130,3 +133,20 @@ def run(job: Job) -> dict[str, Any]:
 def scores(output: Path) -> Any:
     """The output's rows, in file order."""
     return ds.dataset(sorted(output.glob("*.parquet"))).to_table()
+
+
+def compiled_once(patch: pytest.MonkeyPatch) -> None:
+    """Replicas of one model and one shape share the compiled step, for tests of many short runs of one replica each."""
+    patch.setattr(replica_actor, "_load", _loaded_once)
+
+
+def _loaded_once(spec: ReplicaSpec, model: bytes) -> Any:
+    key = (hashlib.sha256(model).hexdigest(), spec.step)
+    if key not in _LOADED:
+        _LOADED[key] = _LOAD(spec, model)
+    _LOADED[key][0].reset_all()
+    return _LOADED[key]
+
+
+_LOAD = replica_actor._load
+_LOADED: dict[Any, Any] = {}
