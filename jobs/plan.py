@@ -16,7 +16,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from cluster.core.inventory import FileRuns, Inventory
-from cluster.core.plan import CLUSTERED_REMEDY, Plan, choose_shard_rows, make_plan, refuse_interleaved
+from cluster.core.plan import CLUSTERED_REMEDY, Plan, choose_shard_rows, make_plan, refuse_interleaved, why_shuffle
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
 from cluster.runtime.listing import list_files
 from cluster.runtime.planning import make_inventory
@@ -87,7 +87,9 @@ def run(config: Config) -> PlanReport:
     made = make_plan(inventory, shard_rows=shard_rows)
     if settings.layout == "clustered":
         refuse_interleaved(inventory, CLUSTERED_REMEDY)
-    shuffle = settings.layout == "shuffle" or inventory.layout == "interleaved"
+    shuffle = settings.layout == "shuffle" or (
+        settings.layout == "auto" and why_shuffle(inventory, shard_rows=shard_rows) is not None
+    )
     return report(made, config.step_settings(contract), _replicas(config.cluster_settings()), shuffle=shuffle)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.inventory import KEY_PREFIX, Found, Inventory, SourceFile
+from cluster.core.inventory import KEY_PREFIX, Found, Inventory, SourceFile, describe_entity
 from cluster.core.times import Ordinals
 from cluster.errors import InputRefused
 
@@ -146,6 +146,20 @@ def make_plan(inventory: Inventory, *, shard_rows: int) -> Plan:
     )
     assert head.rows_in == head.rows_planned + head.rows_skipped + head.rows_bad
     return Plan(head, inventory, tuple(groups))
+
+
+def why_shuffle(inventory: Inventory, *, shard_rows: int) -> str | None:
+    """Why an input must be clustered before it is scored; None where it is read as it lies."""
+    if inventory.layout == "interleaved":
+        return inventory.reason
+    unsorted = np.flatnonzero(~inventory.sorted & (inventory.entity_rows > shard_rows))
+    if not len(unsorted):
+        return None
+    entity = int(unsorted[0])
+    return (
+        f"entity {describe_entity(inventory.keys, entity)} has {inventory.entity_rows[entity]:,} rows that are not in "
+        "order of time, too many to sort when they are read"
+    )
 
 
 def refuse_interleaved(inventory: Inventory, remedy: str) -> None:

@@ -95,7 +95,7 @@ class BlockReader:
         if not parts.sorted.all():
             raise InputBroken(
                 f"The entity of shard {shard.index} has {shard.rows} rows that are not in time order, too many to "
-                "sort in memory; sort the input by entity and time."
+                'sort in memory: set input.layout = "auto", and a new run clusters them first.'
             )
         rows_after = shard.rows - skip_rows
         for piece in parts.cut(self.piece_rows, skip_rows):

@@ -196,7 +196,8 @@ class _Run:
 
     def _make_plan(self, cluster: Cluster) -> PlanHead:
         settings, output = self._request.input, self._request.output
-        taken = take_inventory(settings, StoreSpec.of(output), cluster.map, self._commits.fence.check)
+        place, check = StoreSpec.of(output), self._commits.fence.check
+        taken = take_inventory(settings, place, cluster.map, check, output.rows_per_file)
         inventory, self._clock.shuffle_s = taken.inventory, taken.shuffle_s
         plan = make_plan(inventory, shard_rows=choose_shard_rows(inventory.rows_in, rows_per_file=output.rows_per_file))
         self._commits.prepare()

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW
 from cluster.core.inventory import FileRuns, Inventory, build_inventory, check_same_columns, join_bad
-from cluster.core.plan import CLUSTERED_REMEDY, refuse_interleaved
+from cluster.core.plan import CLUSTERED_REMEDY, choose_shard_rows, refuse_interleaved, why_shuffle
 from cluster.core.settings import InputSettings
 from cluster.runtime.commits import SHUFFLE
 from cluster.runtime.listing import list_files
@@ -46,8 +46,10 @@ class Taken:
     shuffle_s: float = 0.0
 
 
-def take_inventory(settings: InputSettings, place: StoreSpec, mapper: Mapper, check: Callable[[], None]) -> Taken:
-    """What the input holds; where it is interleaved, or `layout` says so, it is clustered first.
+def take_inventory(
+    settings: InputSettings, place: StoreSpec, mapper: Mapper, check: Callable[[], None], rows_per_file: int
+) -> Taken:
+    """What the input holds; where it cannot be read as it lies, or `layout` says so, it is clustered first.
 
     Raises InputRefused, InputBroken, RunFailed, StoreFault.
     """
@@ -56,9 +58,11 @@ def take_inventory(settings: InputSettings, place: StoreSpec, mapper: Mapper, ch
         inventory = make_inventory(settings, mapper, files, until_torn=settings.layout == "auto")
         if settings.layout == "clustered":
             refuse_interleaved(inventory, CLUSTERED_REMEDY)
-        if inventory.layout == "clustered":
+        shard_rows = choose_shard_rows(inventory.rows_in, rows_per_file=rows_per_file)
+        why = None if settings.layout == "clustered" else why_shuffle(inventory, shard_rows=shard_rows)
+        if why is None:
             return Taken(inventory)
-        reason = inventory.reason
+        reason = why
     begin = time.perf_counter()
     clustered = cluster_input(open_shuffle(settings, files, place, mapper), mapper, check)
     check_inventory(clustered, settings)

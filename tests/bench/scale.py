@@ -70,7 +70,7 @@ def long(count: int, folder: Path) -> dict[str, Any]:
     from tests.models import lstm, save
 
     _write_long(folder / "in", count)
-    job = Job(save(lstm()), folder / "in", folder / "out", (("rows", FEATURES[:3]),), step=StepSettings(1, 4096))
+    job = Job(save(lstm()), folder / "in", folder / "out", (("rows", FEATURES[:3]),), step=StepSettings(1, 1024))
     begin = time.perf_counter()
     record = run(job)
     assert record["rows_scored"] == count

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core import clustering
+from cluster.core import clustering, plan
 from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, row_hashes
 from cluster.core.inventory import Inventory
 from cluster.core.settings import InputSettings
@@ -229,9 +229,9 @@ def test_a_file_that_cannot_be_read_is_named_and_leaves_no_piece(tmp_path: Path)
 def test_clustered_input_is_left_as_it_is_unless_the_layout_says_otherwise(tmp_path: Path) -> None:
     write_cut(tmp_path / "in", numbered(make_series([4, 3])))
     place = StoreSpec(str(tmp_path / "out"))
-    plain = take_inventory(asked(tmp_path / "in"), place, map, nothing).inventory
+    plain = take_inventory(asked(tmp_path / "in"), place, map, nothing, 10).inventory
     assert (plain.layout, plain.sources) == ("clustered", ())
-    forced = take_inventory(asked(tmp_path / "in", layout="shuffle"), place, map, nothing).inventory
+    forced = take_inventory(asked(tmp_path / "in", layout="shuffle"), place, map, nothing, 10).inventory
     assert forced.reason == 'input.layout is "shuffle"; clustered first'
     assert [len(rows) for rows in rows_in_order(tmp_path, forced).values()] == [4, 3]
 
@@ -250,3 +250,15 @@ def test_hashes_spread_entities_evenly() -> None:
     for column in (pa.array(range(10_000)), pa.array([f"e{i}" for i in range(10_000)])):
         counts = np.bincount((row_hashes(pa.table([column], names=["x"])) % np.uint64(16)).astype(int))
         assert counts.min() > 500
+
+
+def test_a_long_entity_out_of_order_is_clustered_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "SHARD_ROWS_MIN", 8)
+    place = StoreSpec(str(tmp_path / "out"))
+    table = numbered(make_series([9, 3]))
+    write_cut(tmp_path / "in", table.take(pa.array([1, 0, *range(2, 12)])))
+    found = take_inventory(asked(tmp_path / "in"), place, map, nothing, 100).inventory
+    assert "entity='e0000' has 9 rows that are not in order of time" in found.reason
+    assert list(rows_in_order(tmp_path, found).values()) == [[*range(9)], [9, 10, 11]]
+    write_cut(tmp_path / "in", table.take(pa.array([*range(9), 10, 9, 11])))
+    assert take_inventory(asked(tmp_path / "in"), place, map, nothing, 100).inventory.sources == ()
