@@ -120,6 +120,7 @@ class Config:
             target=self._target(contract) if training else (),
             bad_entity=self.faults.bad_entity,
             ties=self.faults.ties,
+            storage=self.document.storage,
         )
 
     def output_settings(self, contract: ModelContract) -> OutputSettings:
@@ -140,6 +141,7 @@ class Config:
             rows_per_file=self.output.rows_per_file,
             compression=self.output.compression,
             overwrite=self.output.overwrite,
+            storage=self.document.storage,
         )
 
     def identity(self) -> dict[str, Any]:

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
-from jobs.config_text import nearest
+from cluster.core.places import OPTIONS, SECRETS, is_inside, is_url
+from jobs.config_text import in_words, nearest
 from jobs.sections import Document
 from lstm_core.errors import UsageError
 
 Command = Literal["score", "plan", "train"]
 Rule = Callable[[Document], str | None]
+_KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number of seconds"}
 
 
 def check_rules(document: Document, *, source: str, command: Command) -> None:
@@ -39,9 +41,31 @@ def _not_built(document: Document) -> str | None:
             return (
                 f"state.{key} is set, but carry-over is not built yet: leave it out, every run starts from zero state"
             )
-    if document.storage:
-        return "[storage] has options for remote stores, which are not built yet: leave the section out"
     return None
+
+
+def _storage_is_known(document: Document) -> str | None:
+    known = {name: kind for options in OPTIONS.values() for name, kind in options.items()}
+    for name, value in document.storage.items():
+        if name.lower() in SECRETS:
+            return (
+                f"storage.{name} holds a secret, which a configuration must not: set it in the environment, as "
+                f"{SECRETS[name.lower()]}, and leave it out here"
+            )
+        if name not in known:
+            return (
+                f"the key storage.{name} is unknown, the nearest one is storage.{nearest(name, known)}; [storage] has"
+                f" {in_words(list(known))}"
+            )
+        if not _fits(value, known[name]):
+            return f"storage.{name} must be {_KINDS[known[name]]}, not {value!r}"
+    return None
+
+
+def _fits(value: object, kind: type) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
 
 
 def _entity_apart_from_time(document: Document) -> str | None:
@@ -85,9 +109,24 @@ def _output_is_named(document: Document) -> str | None:
     return None if document.output.path else 'lacks output.path: the folder for the scores, as in path = "scores"'
 
 
+def _output_is_committable(document: Document) -> str | None:
+    if not document.output.path.startswith("hdfs://"):
+        return None
+    return (
+        f"output.path {document.output.path} is on HDFS, which slotcar reads but does not write: choose a local folder,"
+        " s3://, gs:// or abfs://"
+    )
+
+
 def _output_apart_from_input(document: Document) -> str | None:
     output = document.output.path
     for path in document.input.path:
+        if is_url(path):
+            if is_inside(output, path) or (path.endswith(".parquet") and os.path.dirname(path) == output):
+                return f"output.path {output} lies where input.path {path} is read from: choose a folder apart from it"
+            continue
+        if is_url(output):
+            continue
         inside = os.path.isdir(path) and os.path.commonpath([path, output]) == path
         beside = os.path.isfile(path) and os.path.dirname(path) == output
         if inside or beside:
@@ -144,10 +183,11 @@ def _time(text: str) -> datetime:
 
 _ALWAYS: tuple[Rule, ...] = (
     _not_built,
+    _storage_is_known,
     _entity_apart_from_time,
     _features_exist,
     _window_is_open,
     _columns_of_output,
 )
-_SCORING: tuple[Rule, ...] = (_output_is_named, _output_apart_from_input, _model_exists)
+_SCORING: tuple[Rule, ...] = (_output_is_named, _output_is_committable, _output_apart_from_input, _model_exists)
 _TRAINING: tuple[Rule, ...] = (_training_is_set, _target_apart, _something_to_train_on)

@@ -43,7 +43,7 @@ class Reported:
         return Text(self.report)
 
 
-def run(output: str, against: str | None = None, *, rows_max: int | None = None) -> Reported:
+def run(output: str | StoreSpec, against: str | None = None, *, rows_max: int | None = None) -> Reported:
     """Writes the report of the run in `output`; its scores are compared with those of `against`.
 
     Without `against` that is the run in the folder beside it that was finished last before it. Raises `UsageError`
@@ -51,15 +51,15 @@ def run(output: str, against: str | None = None, *, rows_max: int | None = None)
     """
     figures = gather(output, against=against, rows_max=rows_max)
     content = page(figures, tell(figures.lines, figures.record["slots"])).encode()
-    store = open_store(StoreSpec(output))
+    store = open_store(StoreSpec.named(output))
     store.write(REPORT, content)
     record = figures.record
     return Reported(store.path(REPORT), record["run_id"], record["status"], figures.against, len(content))
 
 
-def write_at_end(output: str) -> None:
+def write_at_end(output: StoreSpec) -> None:
     """The report of a session that has ended; whatever goes wrong is said and left at that."""
     try:
         run(output, rows_max=ROWS_AT_END)
     except Exception as error:  # a page is never worth a run
-        log.warning("no report was written for %s: %s: %s", output, type(error).__name__, error)
+        log.warning("no report was written for %s: %s: %s", output.url, type(error).__name__, error)

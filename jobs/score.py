@@ -6,24 +6,18 @@ Everything that can be refused is refused here, before Ray starts: the model, th
 from __future__ import annotations
 
 import hashlib
-import os
-from dataclasses import dataclass
 from typing import Any
 
+from cluster.core.settings import InputSettings
+from cluster.runtime.filesystems import Found, look_at
 from cluster.runtime.listing import list_files
 from cluster.runtime.run import ScoreRequest, score
 from cluster.runtime.schema import check_schema
+from cluster.runtime.source import reading
 from jobs.config import Config
 from jobs.proving import contract_of
 from jobs.report import write_at_end
 from jobs.run_id import derive_run_id
-
-
-@dataclass(frozen=True)
-class _Listed:
-    path: str
-    size_bytes: int
-    modified_ns: int
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -39,7 +33,7 @@ def request_of(config: Config) -> ScoreRequest:
     output = config.output_settings(contract)
     files = list_files(settings)
     check_schema(settings, contract, files)
-    identity = derive_run_id(config, contract.fingerprint, [_listed(path) for path in files])
+    identity = derive_run_id(config, contract.fingerprint, [_listed(path, settings) for path in files])
     run_id = config.run_id or identity
     return ScoreRequest(
         run_id=run_id,
@@ -56,6 +50,6 @@ def request_of(config: Config) -> ScoreRequest:
     )
 
 
-def _listed(path: str) -> _Listed:
-    found = os.stat(path)
-    return _Listed(path, found.st_size, found.st_mtime_ns)
+def _listed(path: str, settings: InputSettings) -> Found:
+    with reading(path):
+        return look_at(path, settings.storage)

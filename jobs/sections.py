@@ -7,12 +7,14 @@ is said. A key's description is what a user reads when the key is missing.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from datetime import date, time
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationInfo
 
+from cluster.core.places import NoPlace, is_url, normal
 from cluster.core.settings import BadEntity, Fill, Layout, Ties
 
 THE_INPUT = ""  # `features = [...]`: the name that stands for the single input of the model
@@ -48,10 +50,18 @@ def _features(value: object) -> object:
 def _resolve(value: str, info: ValidationInfo) -> str:
     if not value or "\0" in value:
         raise ValueError("must not be empty" if not value else "must not hold the character NUL")
-    if "://" in value:
-        raise ValueError(f"must be a local path, since remote stores are not built yet, but is {value!r}")
+    if is_url(value):
+        raise ValueError(f"must be a local path, but is {value!r}: copy it to this machine")
     assert info.context is not None, "sections are validated with the file's folder as context"
     return os.path.normpath(os.path.join(info.context["folder"], value))
+
+
+def _resolve_anywhere(value: str, info: ValidationInfo) -> str:
+    if not is_url(value):
+        return _resolve(value, info)
+    if re.search(r"\?\w+=", value):
+        raise NoPlace("must not hold options behind a question mark: put them into [storage]")
+    return normal(value, "/")
 
 
 def _list_of_paths(value: object) -> object:
@@ -108,7 +118,8 @@ def _training_model(value: str, info: ValidationInfo) -> str:
 Columns = Annotated[tuple[str, ...], BeforeValidator(_columns)]
 SomeColumns = Annotated[tuple[str, ...], BeforeValidator(_some_columns)]
 LocalPath = Annotated[str, AfterValidator(_resolve)]
-LocalPaths = Annotated[tuple[LocalPath, ...], BeforeValidator(_list_of_paths)]
+AnyPath = Annotated[str, AfterValidator(_resolve_anywhere)]
+AnyPaths = Annotated[tuple[AnyPath, ...], BeforeValidator(_list_of_paths)]
 Moment = Annotated[str, BeforeValidator(_moment)]
 Features = Annotated[dict[str, SomeColumns], BeforeValidator(_features)]
 Words = Annotated[str | tuple[str, ...], BeforeValidator(_words), AfterValidator(_resolve_words)]
@@ -133,7 +144,7 @@ class ModelSection(Section):
 
 
 class InputSection(Section):
-    path: LocalPaths = Field(description="the Parquet files: a file, a directory, a glob, or a list of those")
+    path: AnyPaths = Field(description="the Parquet files: a file, a directory, a glob, or a list of those")
     entity: SomeColumns = Field(description='the columns that name a series, for example entity = ["tailnum"]')
     time: SomeColumns = Field(description='the columns that order its rows, for example time = ["time_hour"]')
     features: Features = Field(description="the model's input columns: a list, or a table of input name to columns")
@@ -145,7 +156,7 @@ class InputSection(Section):
 
 
 class OutputSection(Section):
-    path: LocalPath = ""  # never empty where scores are written; `train` needs none
+    path: AnyPath = ""  # never empty where scores are written; `train` needs none
     keep: Columns = ()
     names: SomeColumns | None = None
     rows_per_file: int = Field(default=1_000_000, ge=1)

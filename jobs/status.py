@@ -67,12 +67,12 @@ class StatusReport:
 
 def run(output: str) -> StatusReport:
     """The status of the run in `output`. Raises `UsageError` where there is none."""
-    return StatusReport(read_status(open_store(StoreSpec(output))))
+    return StatusReport(read_status(open_store(StoreSpec.named(output))))
 
 
 def follow(output: str, pause: Callable[[float], None] = time.sleep) -> StatusReport:
     """Shows the progress on stderr for as long as a driver is at work, then returns what has become of the run."""
-    store = open_store(StoreSpec(output))
+    store = open_store(StoreSpec.named(output))
     with progress_line() as line:
         while (report := run(output)).found.status == "running":
             progress = read_now(store)

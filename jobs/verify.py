@@ -87,8 +87,9 @@ def run(output: str | Path, rescore_count: int = 0, open_rescore: OpenRescore = 
 
     Raises UsageError where there is no run, or no model to score with, RunFailed where its plan cannot be read.
     """
-    store = open_store(StoreSpec(str(output)))
-    truth = find_truth(store) if rescore_count else None
+    spec = StoreSpec.named(str(output))
+    store = open_store(spec)
+    truth = find_truth(store, spec) if rescore_count else None
     found = audit(store)
     checks = list(found.checks)
     rescored: tuple[Rescored, ...] = ()

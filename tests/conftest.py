@@ -1,10 +1,14 @@
-"""What every test runs under: quiet engines, no GPU, no time limit of Hypothesis's own."""
+"""What every test runs under: quiet engines, no GPU, no time limit of Hypothesis's own; and the one S3 server."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
+
+from tests.s3_server import ENVIRONMENT, S3, s3_server
 
 # Before anything imports TensorFlow or Ray, here and in the processes that tests start.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -15,3 +19,12 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray warns of
 # A slow machine is no failure; pytest-timeout ends what hangs.
 settings.register_profile("slotcar", deadline=None, print_blob=True)
 settings.load_profile("slotcar")
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """A real S3 server on loopback, one for all tests of this process, with its keys in the environment."""
+    with pytest.MonkeyPatch.context() as patch, s3_server(tmp_path_factory.mktemp("s3")) as server:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield server

@@ -11,17 +11,17 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cluster.core.commit import COMMITS, SUCCESS
 from cluster.core.plan import Shard
 from cluster.core.settings import ClusterSettings
 from cluster.runtime.fleet import Answer, Fleet
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.pipeline import Pipeline
 from cluster.runtime.ray_cluster import Cluster, RayCluster, Replicas, ray_cluster
 from cluster.runtime.replica_actor import ReplicaActor, ReplicaSpec, Sources
-from cluster.runtime.stores import StoreSpec
+from cluster.runtime.store import Store
+from cluster.runtime.stores import StoreSpec, open_store
 
 PHASES = ("planning", "reading", "stepping", "writing", "committing", "finishing")
 
@@ -66,20 +66,21 @@ class WatchedFleet(Fleet):
         return found
 
 
-class WatchedStore(LocalStore):
-    """A store that tells a trigger what the driver writes."""
+class Watching:
+    """Before a store's own methods: tells a trigger what the driver writes."""
 
     trigger: Trigger
+    list: Any
 
     def publish(self, source: str, target: str) -> None:
         if self.list(COMMITS):
             self.trigger.reached("committing")  # the record is there, the fragment not in its place yet
-        super().publish(source, target)
+        super().publish(source, target)  # type: ignore[misc]
 
     def write(self, name: str, content: bytes) -> None:
         if name == SUCCESS:
             self.trigger.reached("finishing")
-        super().write(name, content)
+        super().write(name, content)  # type: ignore[misc]
 
 
 class WatchedCluster(RayCluster):
@@ -114,10 +115,10 @@ def watched(trigger: Trigger, fleets: list[Fleet]) -> Any:
 def watched_store(trigger: Trigger) -> Any:
     """For `score(..., open_store=...)`."""
 
-    def opened(spec: StoreSpec) -> LocalStore:
-        store = WatchedStore(spec.url)
-        store.trigger = trigger
-        return store
+    def opened(spec: StoreSpec) -> Store:
+        store: Any = open_store(spec)
+        store.__class__ = type("WatchedStore", (Watching, type(store)), {"trigger": trigger})
+        return cast("Store", store)
 
     return opened
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cluster.core.places import Option
+
 Layout = Literal["auto", "clustered", "shuffle"]
 BadEntity = Literal["quarantine", "fail"]
 Ties = Literal["keep", "fail"]
@@ -39,6 +41,7 @@ class InputSettings:
     target: tuple[str, ...] = ()  # training only
     bad_entity: BadEntity = "quarantine"
     ties: Ties = "keep"
+    storage: dict[str, Option] = field(default_factory=dict)  # how remote files are reached; never a secret
 
     @property
     def feature_columns(self) -> tuple[str, ...]:
@@ -64,6 +67,7 @@ class OutputSettings:
     rows_per_file: int = 1_000_000
     compression: str = "zstd"
     overwrite: bool = False
+    storage: dict[str, Option] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

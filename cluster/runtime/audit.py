@@ -120,7 +120,7 @@ class _Audit:
         head = None
         of_shard: dict[int, list[Fragment]] = {}
         if has_plan(store):
-            head = read_plan(store, check_files=False)
+            head = read_plan(store)
             of_shard = audit_records(tallies["records"], len(head.shards), records)
             self._audit_rows(head, of_shard, read_request(store))
             self._audit_bad_rows(head, quarantined)
@@ -152,12 +152,15 @@ class _Audit:
 
     def _audit_rows(self, head: PlanHead, of_shard: dict[int, list[Fragment]], request: RequestFile | None) -> None:
         tally, store = self._tallies["input"], self._store
+        settings = request.input if request is not None else None
+        storage = settings.storage if settings else {}
         tally.count(len(head.input_files))
         try:
-            check_unchanged(head)
+            check_unchanged(head, storage)
         except InputBroken as error:
             tally.fail(str(error).rstrip("."))
-        groups = RowGroups(InputFiles.of(head, store).files, (*head.entity, *head.time), cache_bytes=CACHE_BYTES)
+        files = InputFiles.of(head, store, storage).files
+        groups = RowGroups(files, (*head.entity, *head.time), cache_bytes=CACHE_BYTES, storage=storage)
         coverage, keys = Coverage(), []
         for shard in head.shards:
             segments = read_segments(store, shard.index)
@@ -167,11 +170,10 @@ class _Audit:
             if shard.index in of_shard:
                 self._audit_shard(shard, ShardAudit(self._tallies, rows, shard.index, store), of_shard[shard.index])
         audit_entities(self._tallies["order"], keys)
-        settings = request.input if request is not None else None
         try:
             once = self._tallies["exactly once"]
             left = rows_left(once, head, coverage)
-            left = audit_origins(tally, head, store) if head.sources else left
+            left = audit_origins(tally, head, store, storage) if head.sources else left
             audit_coverage(once, head, left, read_bad(store), settings)
         except (InputBroken, *UNREADABLE) as error:
             tally.fail(str(error).rstrip("."))

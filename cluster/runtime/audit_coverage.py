@@ -78,7 +78,8 @@ def _audit_skipped(
     tally: Tally, head: PlanHead, left: Ordinals, bad: tuple[Ordinals, Ordinals], settings: InputSettings
 ) -> None:
     """Every row that is in no shard and not bad lies outside since and until. Reads whole files: gaps may be many."""
-    groups = RowGroups(tuple(file.path for file in head.input_files), (head.time[0],), cache_bytes=0)
+    files = tuple(file.path for file in head.input_files)
+    groups = RowGroups(files, (head.time[0],), cache_bytes=0, storage=settings.storage)
     for file in np.unique(left[:, 0]).tolist():
         gaps = left[slice(*np.searchsorted(left[:, 0], [file, file + 1]))]
         bad_rows = bad[1][bad[0] == file]

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from cluster.core.audit import Tally
 from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, Hashes, row_hashes
+from cluster.core.places import Options
 from cluster.core.plan import PlanHead
 from cluster.core.times import Flags, Ordinals
 from cluster.runtime.audit_rows import BATCH_ROWS, batches, select
@@ -23,11 +24,11 @@ from cluster.runtime.store import Store
 CACHE_BYTES = 64 << 20
 
 
-def audit_origins(tally: Tally, head: PlanHead, store: Store) -> Ordinals:
+def audit_origins(tally: Tally, head: PlanHead, store: Store, storage: Options) -> Ordinals:
     """The stretches (file, first row, row behind) of the input that no bucket has. Raises InputBroken, OSError."""
     seen = [np.zeros(file.rows, np.bool_) for file in head.sources]
     clustered = _sums_of_buckets(tally, head, store, seen)
-    for index, found in enumerate(_sums_of_input(head, seen)):
+    for index, found in enumerate(_sums_of_input(head, seen, storage)):
         tally.count(int(seen[index].sum()))
         if found != clustered[index]:
             tally.fail(
@@ -56,9 +57,10 @@ def _mark(tally: Tally, path: str, seen: Flags, rows: Ordinals) -> None:
     seen[rows] = True
 
 
-def _sums_of_input(head: PlanHead, seen: list[Flags]) -> Iterator[np.uint64]:
+def _sums_of_input(head: PlanHead, seen: list[Flags], storage: Options) -> Iterator[np.uint64]:
     columns = (*head.entity, *head.time)
-    groups = RowGroups(tuple(file.path for file in head.sources), columns, cache_bytes=CACHE_BYTES)
+    files = tuple(file.path for file in head.sources)
+    groups = RowGroups(files, columns, cache_bytes=CACHE_BYTES, storage=storage)
     for index, flags in enumerate(seen):
         total = np.zeros(1, np.uint64)
         for low in range(0, len(flags), BATCH_ROWS):

@@ -44,6 +44,9 @@ class Work:
     give_up: Callable[[Quarantine], Fragment]  # stages the quarantine of all its rows that are not committed
 
 
+RESUMES = "; what is committed stays, and the same command resumes the run"  # once, whoever has said so before
+
+
 class Driver:
     """Runs a plan to its end."""
 
@@ -81,7 +84,7 @@ class Driver:
             case Quarantine():
                 self._commits.commit(self._work.give_up(action))
             case Fail(cause):
-                raise RunFailed(f"{cause.rstrip('.')}; what is committed stays, and the same command resumes the run.")
+                raise RunFailed(f"{cause.rstrip('.').removesuffix(RESUMES)}{RESUMES}.")
             case Finish():
                 pass
 

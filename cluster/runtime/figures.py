@@ -95,14 +95,14 @@ class Figures:
     quarantine: tuple[Reason, ...]
 
 
-def gather(output: str, *, against: str | None = None, rows_max: int | None = None) -> Figures:
+def gather(output: str | StoreSpec, *, against: str | None = None, rows_max: int | None = None) -> Figures:
     """The figures of the run in `output`, and of the scores `against` another. Raises `UsageError` where is no run."""
-    store = open_store(StoreSpec(output))
+    store = open_store(StoreSpec.named(output))
     commits = Commits(store)
     record = commits.run_record()
     if record is None:
         raise UsageError(f"{store.root} holds no run of slotcar that has begun: expected its output.path.")
-    head = read_plan(store, check_files=False) if has_plan(store) else None
+    head = read_plan(store) if has_plan(store) else None
     request, fragments = read_request(store), tuple(commits.records())
     names = request.output.names if request else ()
     other = _other(store, against, names)
@@ -227,7 +227,7 @@ def _open(run: _Scored) -> Iterator[pq.ParquetFile]:
 
 def _other(store: Store, against: str | None, names: Sequence[str]) -> Store | None:
     if against is not None:
-        other = open_store(StoreSpec(against))
+        other = open_store(StoreSpec.named(against))
         if not other.exists(RUN):
             raise UsageError(f"{other.root} holds no run of slotcar to compare with: expected its output.path.")
         return other

@@ -1,37 +1,40 @@
 """`input.path` -> the files to read.
 
-Decides which files a path means: a file, all files below a folder, those that match a glob. As everywhere in this
-world, names that start with `_` or `.` are not part of the input. The list is sorted, and a file that two paths name
-is read once. Leaves what is inside the files alone: a file that is no Parquet is named when it is opened.
+Decides which files a path or URL means: a file, all files below a folder, those that match a glob. As everywhere in
+this world, names that start with `_` or `.` are not part of the input. The list is sorted, and a file that two paths
+name is read once. Leaves what is inside the files alone: a file that is no Parquet is named when it is opened.
 """
 
 from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterator
 
+import pyarrow.fs as pafs
+
+from cluster.core.places import Options, is_url, parse
 from cluster.core.settings import InputSettings
-from cluster.errors import InputRefused
+from cluster.errors import InputRefused, first_line
+from cluster.runtime.filesystems import remote
 
 
 def list_files(settings: InputSettings) -> list[str]:
-    """Absolute paths of the input's files, sorted. Raises InputRefused where a path names nothing."""
+    """Absolute paths and URLs of the input's files, sorted. Raises InputRefused where a path names nothing."""
     found: dict[str, str] = {}
     for path in settings.path:
-        files = [os.path.abspath(file) for file in _expand(path)]
+        files = list(_remote_files(path, settings.storage) if is_url(path) else map(os.path.abspath, _expand(path)))
         if not files:
             raise InputRefused(
                 f"input.path: {path!r} has no files in it: name a Parquet file, a folder with some, or a glob."
             )
         for file in files:
-            found.setdefault(os.path.realpath(file), file)
+            found.setdefault(file if is_url(file) else os.path.realpath(file), file)
     return sorted(found.values())
 
 
 def _expand(path: str) -> Iterator[str]:
-    if "://" in path:
-        raise InputRefused(f"input.path: {path!r} is not a local path, and remote input is not supported yet.")
     if os.path.isdir(path):
         yield from _walk(path, seen=set())
     elif os.path.exists(path):
@@ -60,3 +63,52 @@ def _walk(folder: str, *, seen: set[str]) -> Iterator[str]:
             yield from _walk(path, seen=seen)
         else:
             yield path
+
+
+def _remote_files(url: str, options: Options) -> Iterator[str]:
+    place = parse(url)
+    try:
+        filesystem = remote(place, options)
+        info = filesystem.get_file_info(place.fs_path)
+        if info.type == pafs.FileType.File:
+            yield url
+            return
+        magic = info.type == pafs.FileType.NotFound and glob.has_magic(place.key)
+        if info.type == pafs.FileType.NotFound and not magic:
+            raise InputRefused(f"input.path: there is no file or folder {url!r}.")
+        base = _before_magic(place.fs_path) if magic else place.fs_path
+        selector = pafs.FileSelector(base, recursive=True, allow_not_found=True)
+        below = [found.path for found in filesystem.get_file_info(selector) if found.type == pafs.FileType.File]
+    except OSError as error:
+        raise InputRefused(f"input.path: {url!r} cannot be listed: {first_line(error)}.") from None
+    matches = re.compile(_pattern(place.fs_path) if magic else re.escape(place.fs_path) + "/")
+    for path in below:
+        match = matches.match(path)
+        # What a pattern names counts whatever its name begins with; of what lies below it, only plain names do.
+        if match and not any(name[0] in "_." for name in path[match.end() :].split("/") if name):
+            yield place.named(path)
+
+
+def _before_magic(path: str) -> str:
+    """The folder above the first part with a wildcard."""
+    parts = path.split("/")
+    first = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    return "/".join(parts[:first])
+
+
+def _pattern(path: str) -> str:
+    """A glob as a regular expression for a file that it names, or for the folder above files."""
+    translated = []
+    for part in path.split("/"):
+        if part == "**":
+            translated.append("(?:(?![_.])[^/]+/)*")
+            continue
+        translated.append(re.sub(r"\\\*|\\\?|\\\[(.+?)\\\]", _wildcard, re.escape(part)) + "/")
+    return "".join(translated).rstrip("/") + r"(?=/|$)"
+
+
+def _wildcard(found: re.Match[str]) -> str:
+    if found[1] is None:
+        return "[^/]*" if found[0] == r"\*" else "[^/]"
+    inside = found[1].replace("\\-", "-")
+    return f"[^{inside[1:]}]" if inside[0] == "!" else f"[{inside}]"

@@ -36,6 +36,10 @@ class LocalStore:
     def root(self) -> str:
         return str(self._root)
 
+    @property
+    def manner(self) -> str:
+        return "by renames and hard links of a file system"
+
     def path(self, name: str) -> str:
         return str(self._root / name)
 

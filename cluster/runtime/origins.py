@@ -7,7 +7,7 @@ from the input, row group by row group, which is slow and right.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW
+from cluster.core.places import Options
 from cluster.core.plan import PlanHead
 from cluster.runtime.rowgroups import RowGroups
 from cluster.runtime.source import open_source
@@ -36,20 +37,21 @@ class InputFiles:
 
     files: tuple[str, ...]
     sources: tuple[str, ...] = ()
+    storage: Options = field(default_factory=dict)  # how remote ones are reached
 
     @staticmethod
-    def of(head: PlanHead, store: Store) -> InputFiles:
+    def of(head: PlanHead, store: Store, storage: Options) -> InputFiles:
         """Of a plan in a store."""
         if not head.sources:
-            return InputFiles(tuple(file.path for file in head.files))
+            return InputFiles(tuple(file.path for file in head.files), storage=storage)
         buckets = tuple(store.path(file.path) for file in head.files)
-        return InputFiles(buckets, tuple(file.path for file in head.sources))
+        return InputFiles(buckets, tuple(file.path for file in head.sources), storage)
 
     def open(self, columns: tuple[str, ...], *, cache_bytes: int) -> Rows:
         """A reader of some columns."""
-        if self.sources and not _has_all(self.files[0], columns):
+        if self.sources and not self._has_all(columns):
             return _ScatteredRows(self, columns, cache_bytes=cache_bytes)
-        return RowGroups(self.files, columns, cache_bytes=cache_bytes)
+        return RowGroups(self.files, columns, cache_bytes=cache_bytes, storage=self.storage)
 
     def locate(self, file: Ints, row: Ints) -> tuple[list[str], Ints]:
         """The input's file and the row in it, of rows of the plan's files. Raises `InputBroken`."""
@@ -57,23 +59,22 @@ class InputFiles:
             return [self.files[index] for index in file], row
         if not len(file):
             return [], row
-        places = RowGroups(self.files, (ORIGIN_FILE, ORIGIN_ROW), cache_bytes=0)
+        places = RowGroups(self.files, (ORIGIN_FILE, ORIGIN_ROW), cache_bytes=0, storage=self.storage)
         table = _gathered(places, file, row)
         paths = [self.sources[index] for index in table.column(ORIGIN_FILE).to_pylist()]
         return paths, table.column(ORIGIN_ROW).to_numpy().astype(np.int64)
 
-
-def _has_all(path: str, columns: tuple[str, ...]) -> bool:
-    with open_source(path) as parquet:
-        return set(columns) <= set(parquet.schema_arrow.names)
+    def _has_all(self, columns: tuple[str, ...]) -> bool:
+        with open_source(self.files[0], self.storage) as parquet:
+            return set(columns) <= set(parquet.schema_arrow.names)
 
 
 class _ScatteredRows:
     """Implements `Rows` for buckets whose features are gone."""
 
     def __init__(self, files: InputFiles, columns: tuple[str, ...], *, cache_bytes: int) -> None:
-        self._places = RowGroups(files.files, (ORIGIN_FILE, ORIGIN_ROW), cache_bytes=cache_bytes)
-        self._input = RowGroups(files.sources, columns, cache_bytes=cache_bytes)
+        self._places = RowGroups(files.files, (ORIGIN_FILE, ORIGIN_ROW), cache_bytes=cache_bytes, storage=files.storage)
+        self._input = RowGroups(files.sources, columns, cache_bytes=cache_bytes, storage=files.storage)
 
     def rows(self, file: int, start: int, stop: int) -> Any:
         places = self._places.rows(file, start, stop)

@@ -23,7 +23,6 @@ from cluster.runtime.commits import PLAN
 from cluster.runtime.listing import list_files
 from cluster.runtime.partitions import Partitions
 from cluster.runtime.scan import scan_file
-from cluster.runtime.source import check_unchanged
 from cluster.runtime.store import Store
 from cluster.runtime.tables import UNREADABLE, read_row_group, read_table, write_table
 
@@ -82,21 +81,15 @@ def has_plan(store: Store) -> bool:
     return store.exists(HEAD_FILE)
 
 
-def read_plan(store: Store, *, check_files: bool = True) -> PlanHead:
-    """The plan in the store, without its segments; its input files are checked to be as they were planned.
-
-    Raises RunFailed where there is no whole plan, InputBroken where a file of the input changed.
-    """
+def read_plan(store: Store) -> PlanHead:
+    """The plan in the store, without its segments. Raises RunFailed where there is no whole plan."""
     try:
-        head = _head(json.loads(store.read(HEAD_FILE)))
+        return _head(json.loads(store.read(HEAD_FILE)))
     except (StoreFault, ValueError, KeyError, TypeError) as error:
         raise RunFailed(
             f"{store.path(HEAD_FILE)} is no plan that can be read ({first_line(error)}): remove the folder "
             f"{store.path(PLAN)} and start again."
         ) from error
-    if check_files:
-        check_unchanged(head)
-    return head
 
 
 def read_segments(store: Store, shard_index: int) -> Any:

@@ -85,7 +85,7 @@ class LostShards:
         table = table.append_column("reason", pa.array([action.cause] * len(rest), pa.string()))
         table = table.append_column("rows", pa.array(left[rest], pa.int64()))
         file, row = (first.column(name).to_numpy().astype(np.int64) for name in ("file", "row_start"))
-        paths, row = InputFiles.of(self.head, self.commits.store).locate(file, row)
+        paths, row = InputFiles.of(self.head, self.commits.store, self.output.storage).locate(file, row)
         table = table.append_column("file", pa.array(paths, pa.string()))
         table = table.append_column("row", pa.array(row, pa.int64()))
         return table.append_column("time", pa.nulls(len(rest), pa.string()))

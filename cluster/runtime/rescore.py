@@ -57,9 +57,10 @@ class Truth:
     request: RequestFile
     contract: ModelContract
     model: bytes
+    store: StoreSpec  # of the output, which may have been moved since
 
 
-def find_truth(store: Store) -> Truth:
+def find_truth(store: Store, spec: StoreSpec) -> Truth:
     """The run's model, read where its request says.
 
     Raises OutputRefused where there is no run or no request, ModelRefused where the model is gone or another.
@@ -84,7 +85,7 @@ def find_truth(store: Store) -> Truth:
             f"{request.model_path} is another model now: its fingerprint is {contract.fingerprint[:12]}, the run's was "
             f"{request.model_fingerprint[:12]}; put the run's model back, or leave --rescore out."
         )
-    return Truth(request, contract, model)
+    return Truth(request, contract, model, spec)
 
 
 def rescore(audit: Audit, store: Store, truth: Truth, count: int, open_rescore: OpenRescore) -> Rescoring:
@@ -96,7 +97,8 @@ def rescore(audit: Audit, store: Store, truth: Truth, count: int, open_rescore: 
     sizes = [(shard.index, shard.entities) for shard in audit.done]
     drawn = draw_entities(sizes, extremes, count, np.random.default_rng(SEED))
     shards = {shard.index: shard for shard in audit.done}
-    spec = AuditSpec(truth.contract, truth.request.input, StoreSpec(store.root), InputFiles.of(head, store))
+    files = InputFiles.of(head, store, truth.request.input.storage)
+    spec = AuditSpec(truth.contract, truth.request.input, truth.store, files)
     found: list[Rescored] = []
     try:
         with open_rescore(spec, truth.model) as again:

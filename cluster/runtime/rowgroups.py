@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cluster.core.places import Options
 from cluster.errors import InputBroken, first_line
+from cluster.runtime.filesystems import filesystem_of
 from cluster.runtime.partitions import Partitions
 
 OPEN_FILES_MAX = 64
@@ -26,8 +28,10 @@ OPEN_FILES_MAX = 64
 class RowGroups:
     """Reads ranges of rows of the given columns."""
 
-    def __init__(self, paths: tuple[str, ...], columns: tuple[str, ...], *, cache_bytes: int) -> None:
-        self._paths = paths
+    def __init__(
+        self, paths: tuple[str, ...], columns: tuple[str, ...], *, cache_bytes: int, storage: Options | None = None
+    ) -> None:
+        self._paths, self._storage = paths, storage or {}
         self._columns = list(columns)
         self._partitions = Partitions.of(paths)
         self._cache_bytes = cache_bytes
@@ -87,7 +91,8 @@ class RowGroups:
 
     def _open(self, file: int) -> tuple[Any, Any]:
         if file not in self._files:
-            reader = pq.ParquetFile(self._paths[file])
+            filesystem, name = filesystem_of(self._paths[file], self._storage)
+            reader = pq.ParquetFile(name, filesystem=filesystem)
             sizes = [reader.metadata.row_group(i).num_rows for i in range(reader.metadata.num_row_groups)]
             self._files[file] = (reader, np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]))
             if len(self._files) > OPEN_FILES_MAX:

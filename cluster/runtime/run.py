@@ -29,6 +29,7 @@ from cluster.runtime.record import Session, closing, opening, with_plan
 from cluster.runtime.replica_actor import ReplicaSpec, Sources, row_layout
 from cluster.runtime.request_file import RequestFile, write_request
 from cluster.runtime.shuffle import cut_down, keep_buckets, take_inventory
+from cluster.runtime.source import check_unchanged
 from cluster.runtime.store import Store
 from cluster.runtime.stores import StoreSpec, open_store
 from cluster.runtime.timeline import Moment, Timeline, WatchedScheduler
@@ -58,12 +59,12 @@ class ScoreRequest:
     model_path: str = ""  # where `model` was read, for audits
 
 
-AtEnd = Callable[[str], None]  # is told the output of a session that ends, before `_SUCCESS`; never raises
+AtEnd = Callable[[StoreSpec], None]  # is told the output of a session that ends, before `_SUCCESS`; never raises
 OpenCluster = Callable[[ClusterSettings], AbstractContextManager[Cluster]]
 OpenStore = Callable[[StoreSpec], Store]
 
 
-def _nothing(output: str) -> None:
+def _nothing(output: StoreSpec) -> None:
     """What follows a session by default."""
 
 
@@ -188,10 +189,12 @@ class _Run:
         # A plan without run.json is left of a session that died before its first record, perhaps with other settings.
         there = self._commits.run_record() is not None and has_plan(store)
         self._head = head = read_plan(store) if there else self._make_plan(cluster)
+        if there:
+            check_unchanged(head, self._request.input.storage)
         self._clock.plan_s = time.perf_counter() - begin - self._clock.shuffle_s
         line.say(
             f"{self._request.run_id}: {head.entities:,} entities, {head.rows_planned:,} rows to score in "
-            f"{len(head.shards)} shards, layout {head.layout}"
+            f"{len(head.shards)} shards, layout {head.layout}; committed {store.manner}"
         )
 
     def _make_plan(self, cluster: Cluster) -> PlanHead:
@@ -222,7 +225,7 @@ class _Run:
         )
         self._scheduler = scheduler
         scheduler.timeline = self._timeline
-        replicas.begin(Sources(InputFiles.of(head, self._commits.store)))
+        replicas.begin(Sources(InputFiles.of(head, self._commits.store, self._request.input.storage)))
         shards = {shard.index: shard for shard in head.shards}
         Driver(Work(shards, self._lost_shards(head).stage), scheduler, replicas, self._commits, self._clock).run(
             lambda: self._tick(replicas.counters, line)
@@ -275,14 +278,14 @@ class _Run:
         bad, allowed = record["rows_quarantined"], self._request.quarantine_limit
         if record["rows_in"] and bad / record["rows_in"] > allowed:
             self._commits.write_run_record({**record, "status": "quarantine"})
-            self._at_end(self._request.output.path)
+            self._at_end(StoreSpec.of(self._request.output))
             raise TooManyBadRows(
                 f"{bad:,} of {record['rows_in']:,} rows ({bad / record['rows_in']:.2%}) are in quarantine, more than "
                 f"the {allowed:.2%} that faults.quarantine_limit allows; {self._request.output.path}/_quarantine says "
                 "which and why: mend them, or run the same command with a higher limit."
             )
         self._commits.write_run_record(record)
-        self._at_end(self._request.output.path)
+        self._at_end(StoreSpec.of(self._request.output))
         self._commits.succeed()
         return record
 
@@ -299,7 +302,7 @@ class _Run:
                 with suppress(SlotcarError):  # the fault that ended the run is the one to tell
                     self._commits.write_run_record(self._broken_off(error))
                     if isinstance(error, SlotcarError):  # a stop is in a hurry
-                        self._at_end(self._request.output.path)
+                        self._at_end(StoreSpec.of(self._request.output))
             raise
 
     def _broken_off(self, error: BaseException) -> dict[str, Any]:

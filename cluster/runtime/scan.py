@@ -44,10 +44,10 @@ def scan_file(
     Raises InputBroken where the file cannot be read, InputRefused where its columns do not fit.
     """
     partitions = partitions or Partitions.of([path])
-    with open_source(path) as parquet:
+    with open_source(path, settings.storage) as parquet:
         columns = check_columns(partitions.extend(parquet.schema_arrow, path), settings, path)
         _check_agreement(parquet, settings, path, partitions)
-        file = describe_source(path, parquet.metadata)
+        file = describe_source(path, parquet.metadata, settings.storage)
         finder = _Finder.start(columns, settings)
         for keys, times in key_batches(parquet, settings, path=path, partitions=partitions, batch_rows=batch_rows):
             finder.add(keys, times)
@@ -63,11 +63,11 @@ def describe_file(path: str, settings: InputSettings, partitions: Partitions) ->
 
     Raises InputBroken where the file cannot be read, InputRefused where its columns do not fit.
     """
-    with open_source(path) as parquet:
+    with open_source(path, settings.storage) as parquet:
         schema = partitions.extend(parquet.schema_arrow, path)
         columns = check_columns(schema, settings, path)
         _check_agreement(parquet, settings, path, partitions)
-        return describe_source(path, parquet.metadata), columns, schema
+        return describe_source(path, parquet.metadata, settings.storage), columns, schema
 
 
 def key_batches(

@@ -61,7 +61,7 @@ def check_schema(settings: InputSettings, contract: ModelContract, files: Sequen
     That every other file has the same columns is checked where each is opened anyway, by the scan. Raises InputRefused
     for its columns, InputBroken where the file cannot be read.
     """
-    with open_source(files[0]) as parquet:
+    with open_source(files[0], settings.storage) as parquet:
         schema = Partitions.of(files).extend(parquet.schema_arrow, files[0])
     check_columns(schema, settings, files[0])
     kinds = {wanted.name: wanted.kind for wanted in contract.inputs}

@@ -102,7 +102,7 @@ def _batches(shuffle: Shuffle, part: Part) -> Iterator[Any]:
     """The needed columns of a part, pa.Tables of the types of the whole input."""
     path = shuffle.sources[part.file].path
     names = shuffle.columns.names
-    with open_source(path) as parquet:
+    with open_source(path, shuffle.settings.storage) as parquet:
         own = [name for name in names if name in parquet.schema_arrow.names]
         groups = list(range(part.first_group, part.stop_group))
         batches = parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=groups, columns=own, use_threads=False)

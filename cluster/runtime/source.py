@@ -1,12 +1,11 @@
 """Opens the input's Parquet files and says what is broken about them.
 
-The one place that turns pyarrow's errors about an input file into a sentence. Later kinds of input (object stores,
-partition columns from folder names) belong here, before anything else sees a file. Leaves meaning to its callers.
+The one place that turns pyarrow's errors about an input file into a sentence. Where a file lies is the business of
+`filesystems`. Leaves meaning to its callers.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,8 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.core.inventory import SourceFile
+from cluster.core.places import Options
 from cluster.core.plan import PlanHead
 from cluster.errors import InputBroken, first_line
+from cluster.runtime.filesystems import filesystem_of, look_at
 
 _STREAM_BYTES = 1 << 20  # read a column chunk through a window of this size: row groups may be larger than memory
 
@@ -37,34 +38,35 @@ def reading(path: str) -> Iterator[None]:
         ) from error
 
 
-def open_source(path: str) -> Any:
+def open_source(path: str, storage: Options) -> Any:
     """The file as a pq.ParquetFile that reads in bounded memory; close it. Raises InputBroken."""
     with reading(path):
-        return pq.ParquetFile(path, buffer_size=_STREAM_BYTES, pre_buffer=False)
+        filesystem, name = filesystem_of(path, storage)
+        return pq.ParquetFile(name, filesystem=filesystem, buffer_size=_STREAM_BYTES, pre_buffer=False)
 
 
-def describe_source(path: str, footer: Any) -> SourceFile:
+def describe_source(path: str, footer: Any, storage: Options) -> SourceFile:
     """What a footer (pq.FileMetaData) and the file system tell of a file. Raises InputBroken."""
     with reading(path):
-        found = os.stat(path)
+        found = look_at(path, storage)
     groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
-    return SourceFile(path, footer.num_rows, found.st_size, found.st_mtime_ns, groups)
+    return SourceFile(path, footer.num_rows, found.size_bytes, found.modified_ns, groups)
 
 
-def check_unchanged(head: PlanHead) -> None:
+def check_unchanged(head: PlanHead, storage: Options) -> None:
     """Every file of the plan still has its size, and its rows where it was written anew. Raises InputBroken."""
     for file in head.input_files:
         with reading(file.path):
-            found = os.stat(file.path)
-        if found.st_size != file.size_bytes:
-            raise _changed(file, f"{file.size_bytes:,} bytes", f"{found.st_size:,}")
-        if found.st_mtime_ns != file.modified_ns:
-            _check_footer(file)
+            found = look_at(file.path, storage)
+        if found.size_bytes != file.size_bytes:
+            raise _changed(file, f"{file.size_bytes:,} bytes", f"{found.size_bytes:,}")
+        if found.modified_ns != file.modified_ns:
+            _check_footer(file, storage)
 
 
-def _check_footer(file: SourceFile) -> None:
-    with open_source(file.path) as parquet:
-        found = describe_source(file.path, parquet.metadata)
+def _check_footer(file: SourceFile, storage: Options) -> None:
+    with open_source(file.path, storage) as parquet:
+        found = describe_source(file.path, parquet.metadata, storage)
     if found.row_group_rows != file.row_group_rows:
         raise _changed(file, f"{file.rows:,} rows", f"{found.rows:,}, or row groups of other sizes")
 

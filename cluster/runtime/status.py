@@ -66,7 +66,7 @@ def read_status(store: Store) -> RunStatus:
         raise UsageError(
             f"{store.root} holds no run of slotcar: expected the output.path of a run that has begun; check the path."
         )
-    head = read_plan(store, check_files=False) if has_plan(store) and record else None
+    head = read_plan(store) if has_plan(store) and record else None
     records = commits.records()
     done = {fragment.shard for fragment in records if fragment.final}
     record = record or {}

@@ -60,6 +60,10 @@ class Store(Protocol):
     def root(self) -> str:
         """Where it is, for sentences to the user."""
 
+    @property
+    def manner(self) -> str:
+        """How files get their names here, for a run's log."""
+
     def path(self, name: str) -> str:
         """The full path of a name."""
 

@@ -1,18 +1,21 @@
 """Which store a place is in: the one place that decides it.
 
-A `StoreSpec` is what a driver hands to its replicas: a place and options, never a secret. Every process opens its own
-store from it.
+A path is a `LocalStore`, which finishes a file by a rename; s3://, gs:// and abfs:// are an `ObjectStore`, which
+finishes it by a copy on the server's side and a delete. A `StoreSpec` is what a driver hands to its replicas: a place
+and options, never a secret. Every process opens its own store from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
 from dataclasses import dataclass, field
-from typing import Any
 
+from cluster.core.places import NoPlace, Options, is_url, normal, parse, split_options
 from cluster.core.settings import OutputSettings
 from cluster.runtime.local_store import LocalStore
+from cluster.runtime.object_store import ObjectStore
 from cluster.runtime.store import Store
+from lstm_core.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -20,14 +23,31 @@ class StoreSpec:
     """A folder in some storage."""
 
     url: str  # an absolute path, or scheme://...
-    options: Mapping[str, Any] = field(default_factory=dict)  # of [storage]
+    options: Options = field(default_factory=dict)  # of [storage]
 
     @staticmethod
     def of(output: OutputSettings) -> StoreSpec:
         """Where a run writes."""
-        return StoreSpec(output.path)
+        return StoreSpec(output.path, output.storage)
+
+    @staticmethod
+    def named(text: str | StoreSpec) -> StoreSpec:
+        """What a user calls an output: a path, or a URL that may carry options. Raises `UsageError`."""
+        if isinstance(text, StoreSpec):
+            return text
+        try:
+            url, options = split_options(text)
+            return StoreSpec(normal(url, os.getcwd()) if is_url(url) else url, options)
+        except NoPlace as refusal:
+            raise UsageError(f"OUTPUT {refusal}.") from None
 
 
 def open_store(spec: StoreSpec) -> Store:
-    """The store that a description means."""
-    return LocalStore(spec.url)
+    """The store that a description means. Raises `StoreFault` where no client can be made for it,
+    `UsageError` where there never is one."""
+    if not is_url(spec.url):
+        return LocalStore(spec.url)
+    place = parse(spec.url)
+    if place.scheme == "hdfs":
+        raise UsageError(f"{spec.url} is on HDFS, where no output is kept: choose a local folder or an object store.")
+    return ObjectStore(place, spec.options)

@@ -250,7 +250,13 @@ class _HeldOutReader(BlockReader):
 def _reader(spec: TrainingSpec, series: Series, held_from: int | None, piece_rows: int) -> BlockReader:
     kind = BlockReader if held_from is None else _HeldOutReader
     encoder = Encoder(spec.input, spec.contract.inputs)
-    reader = kind(spec.input, encoder, InputFiles(series.files), piece_rows=piece_rows, cache_bytes=CACHE_BYTES)
+    reader = kind(
+        spec.input,
+        encoder,
+        InputFiles(series.files, storage=spec.input.storage),
+        piece_rows=piece_rows,
+        cache_bytes=CACHE_BYTES,
+    )
     if isinstance(reader, _HeldOutReader):
         assert held_from is not None, "a moment to hold out from"
         reader.time, reader.held_from = spec.input.time[0], held_from

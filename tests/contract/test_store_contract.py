@@ -13,17 +13,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.core.places import parse
 from cluster.errors import NotLanded, StoreFault
 from cluster.runtime.local_store import LocalStore
+from cluster.runtime.object_store import ObjectStore
 from cluster.runtime.store import Store
 from cluster.runtime.tables import read_row_group, read_table, write_table
+from tests.s3_server import BUCKET, S3
 from tests.sim.memory_store import MemoryStore
 
 MakeStore = Callable[[], Store]
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "s3":
+        s3: S3 = request.getfixturevalue("s3")
+        return ObjectStore(parse(f"s3://{BUCKET}/{tmp_path.name}/out"), s3.options())
     return LocalStore(str(tmp_path / "out")) if request.param == "local" else MemoryStore()
 
 

@@ -105,6 +105,10 @@ class MemoryStore:
     def root(self) -> str:
         return "memory:"
 
+    @property
+    def manner(self) -> str:
+        return "by puts in memory"
+
     def path(self, name: str) -> str:
         return f"memory:/{name}"
 

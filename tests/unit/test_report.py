@@ -14,6 +14,7 @@ import pytest
 from cluster.core.distribution import Distribution
 from cluster.runtime.commits import REPORT
 from cluster.runtime.figures import Figures, Lengths, ScoreColumn, gather
+from cluster.runtime.stores import StoreSpec
 from jobs.report import run, write_at_end
 from jobs.report_page import page
 from jobs.report_plots import number, seconds, ticks
@@ -159,7 +160,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, arguments: dict[str, str]) ->
 def test_at_the_end_of_a_run_nothing_that_goes_wrong_counts(tmp_path: Path) -> None:
     output = lay_run(tmp_path / "out", Laid())
     Path(output, "_slotcar/plan/plan.json").write_text("{")
-    write_at_end(output)
+    write_at_end(StoreSpec(output))
     assert not Path(output, REPORT).exists()
 
 

@@ -1,0 +1,79 @@
+"""Input files by their names: the one place that opens them, on this machine or in a remote store.
+
+A file is named by its absolute path or its URL, everywhere. Reading goes through pyarrow.fs, which has its own bounded
+retries; a filesystem is made once per process for a scheme, an account and options, and shared. Credentials are found
+in the environment by the libraries themselves.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pyarrow.fs as pafs
+
+from cluster.core.places import Option, Options, Place, chosen, is_url, parse
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a store tells of a file without opening it."""
+
+    path: str
+    size_bytes: int
+    modified_ns: int
+
+
+def open_file(path: str, options: Options) -> Any:
+    """A pa.NativeFile that seeks. Raises OSError."""
+    filesystem, name = filesystem_of(path, options)
+    return filesystem.open_input_file(name)
+
+
+def look_at(path: str, options: Options) -> Found:
+    """Size and age of a file. Raises OSError."""
+    filesystem, name = filesystem_of(path, options)
+    found = filesystem.get_file_info(name)
+    if found.type == pafs.FileType.NotFound:
+        raise FileNotFoundError(f"there is no file {path}")
+    return Found(path, found.size or 0, found.mtime_ns or 0)
+
+
+def filesystem_of(path: str, options: Options) -> tuple[Any, str]:
+    """The pyarrow filesystem that has a path, and how it names it. Raises OSError."""
+    if not is_url(path):
+        return _local(), path
+    place = parse(path)
+    return remote(place, options), place.fs_path
+
+
+def remote(place: Place, options: Options) -> Any:
+    """The pyarrow filesystem of a place."""
+    of = place.authority if place.scheme in ("hdfs", "abfs") else ""
+    return _remote(place.scheme, of, tuple(sorted(chosen(place.scheme, options).items())))
+
+
+@cache
+def _local() -> Any:
+    return pafs.LocalFileSystem()
+
+
+@cache
+def _remote(scheme: str, authority: str, options: tuple[tuple[str, Option], ...]) -> Any:
+    given: dict[str, Any] = dict(options)
+    if scheme == "s3":
+        return pafs.S3FileSystem(**given)
+    if scheme == "gs":
+        return pafs.GcsFileSystem(**given)
+    if scheme == "abfs":
+        account = given.pop("account_name", None) or Place(scheme, authority, "").account
+        return pafs.AzureFileSystem(
+            account or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", ""),
+            account_key=os.environ.get("AZURE_STORAGE_ACCOUNT_KEY"),
+            sas_token=os.environ.get("AZURE_STORAGE_SAS_KEY"),
+            **given,
+        )
+    host, _, port = authority.partition(":")
+    return pafs.HadoopFileSystem(host or "default", int(port or 0), **given)
