@@ -17,9 +17,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import obstore
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.lock import Claim, claim_name
@@ -126,6 +129,20 @@ def test_a_run_on_s3_has_the_scores_of_one_on_local_disk(
     assert s3.names(request_.output.path.rpartition("/")[2]) == before
     found = status.run(named(request_)).as_dict()
     assert (found["status"], found["rows_done"]) == ("done", found["rows_total"])
+
+
+def test_interleaved_input_is_clustered_on_s3_first(s3: S3, local: Job, expected: Any, tmp_path: Path) -> None:
+    table = pa.concat_tables([pq.read_table(path) for path in sorted(local.path.iterdir())])
+    for half in range(2):
+        write_cut(tmp_path / f"{half}", table.take(pa.array(np.arange(half, table.num_rows, 2))))
+        obstore.put(s3.client(), f"mixed/{half}.parquet", tmp_path / f"{half}" / "part-000.parquet")
+    request = on_s3(local, s3)
+    request = replace(request, input=replace(request.input, path=(f"s3://{BUCKET}/mixed",)))
+    assert score(request, open_cluster=in_process)["status"] == "done"
+    scored = rows(s3, request)
+    assert scored.num_rows == expected.num_rows
+    assert scored.equals(expected)
+    assert [name for name in s3.names(request.output.path.rpartition("/")[2]) if "/_slotcar/shuffle/" in name]
 
 
 def test_no_secret_is_in_anything_that_a_run_writes(s3: S3, request_: ScoreRequest, capfd: Any) -> None:

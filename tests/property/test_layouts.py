@@ -23,6 +23,7 @@ from cluster.runtime.audit_actor import AuditActor, AuditSpec, Rescore
 from cluster.runtime.local_store import LocalStore
 from cluster.runtime.rescore import find_truth, rescore
 from cluster.runtime.run import score
+from cluster.runtime.stores import StoreSpec
 from lstm_core.contract import read_contract
 from tests.inprocess import Job, compiled_once, in_process, run, scores
 from tests.models import FIT, save
@@ -195,7 +196,7 @@ def test_entities_of_a_shuffled_run_can_be_scored_again(tmp_path: Path) -> None:
     (tmp_path / "m.keras").write_bytes(MODEL)
     score(dataclasses.replace(job(tmp_path).request(), model_path=str(tmp_path / "m.keras")), open_cluster=in_process)
     store = LocalStore(str(tmp_path / "out"))
-    found = rescore(audit(store), store, find_truth(store), 4, alone)
+    found = rescore(audit(store), store, find_truth(store, StoreSpec(store.root)), 4, alone)
     assert found.check.failures == 0
     assert len(found.entities) == 4
 
