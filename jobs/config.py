@@ -32,6 +32,7 @@ from jobs.sections import (
 from lstm_core.code import CustomCode
 from lstm_core.contract import ModelContract
 from lstm_core.errors import UsageError
+from lstm_core.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,31 @@ class Config:
                 f"train.target names {len(self.train.target)} columns, but the model gives {contract.score_values}"
                 f" scores per row ({', '.join(contract.score_names)}): name one column per score."
             )
-        return self.train.target
+        return self.train.target if self.train.weight is None else (*self.train.target, self.train.weight)
+
+    def recipe(self) -> Recipe:
+        """How weights are moved."""
+        train = self.train
+        return Recipe(
+            loss=train.loss,
+            optimizer=train.optimizer,
+            learning_rate=train.learning_rate,
+            loss_weights=train.loss_weights,
+            class_weight=train.class_weight,
+            weighted=train.weight is not None,
+            reset_chunks=train.reset == "chunk",
+            callbacks=train.callbacks,
+            folder=self.folder,
+        )
+
+    def training_identity(self) -> dict[str, Any]:
+        """The settings that decide what a training learns; epochs may be added to it."""
+        chosen = self.document.model_dump(mode="json", include={"input", "train"})
+        for key in ("epochs", "restart", "callbacks"):
+            chosen["train"].pop(key)
+        chosen["model"] = self.model.model_dump(include={"slots", "chunk", "modules"})
+        chosen["input"]["vocabulary"] = read_vocabularies(self.input.vocabulary)
+        return chosen
 
 
 def load_config(

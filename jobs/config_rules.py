@@ -147,7 +147,7 @@ def _target_apart(document: Document) -> str | None:
     assert document.train, "checked before"
     keys = [("input.features", features_of(document)), ("input.entity", document.input.entity)]
     for place, names in keys:
-        for name in document.train.target:
+        for name in (*document.train.target, *([document.train.weight] if document.train.weight else [])):
             if name in names:
                 return (
                     f"train.target {name!r} is also in {place}: a model that sees its target learns to copy it,"

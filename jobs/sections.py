@@ -107,6 +107,22 @@ def _resolve_words(value: str | tuple[str, ...], info: ValidationInfo) -> str | 
     return _resolve(value, info) if isinstance(value, str) else value
 
 
+def _learning_rate(value: object) -> object:
+    if isinstance(value, dict) and isinstance(value.get("schedule"), str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ValueError(f"must be a number above 0, or a table with the name of a schedule, not {value!r}")
+    return float(value)
+
+
+def _callbacks(value: object) -> object:
+    listed = value if isinstance(value, list | tuple) else [value]
+    tables = [{"name": item} if isinstance(item, str) else item for item in listed]
+    if not all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in tables):
+        raise ValueError("must be a list of callbacks, each a name or a table with its name and arguments")
+    return tuple(tables)
+
+
 def _training_model(value: str, info: ValidationInfo) -> str:
     if value.endswith(".keras"):
         return _resolve(value, info)
@@ -191,10 +207,16 @@ class TrainSection(Section):
         description='"module:function", which returns an uncompiled Functional model, or a .keras file to go on from'
     )
     target: SomeColumns = Field(description='the columns to predict, one per score, for example target = ["delay"]')
-    loss: str = "mae"
+    loss: str | dict[str, str] = "mae"
+    loss_weights: dict[str, float] = Field(default_factory=dict)
+    weight: Annotated[str, AfterValidator(_column)] | None = None
+    class_weight: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     optimizer: str = "adam"
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: Annotated[float | dict[str, Any], BeforeValidator(_learning_rate)] = 1e-3
     epochs: int = Field(default=3, ge=1)
+    callbacks: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_callbacks)] = ()
+    reset: Literal["entity", "chunk"] = "entity"
+    restart: bool = False
     validate_since: Moment | None = None
     seed: int = Field(default=0, ge=0)
 

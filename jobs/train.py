@@ -1,14 +1,16 @@
 """`slotcar train CONFIG`: stateful training in order; writes the model to model.path.
 
-What it decides: what is refused before a row is read, which rows are held out, and that a model is written only when
-the last epoch has ended with a loss that is a number. The rows before train.validate_since are one plan, all rows
-another: what is held out cannot be trained on since it is not in the first. Everything that needs TensorFlow happens in
-the training actor.
+What it decides: what is refused before a row is read, which rows are held out, that a finished epoch is not done again,
+and that a model is written only when the last epoch has ended with a loss that is a number. The rows before
+train.validate_since are one plan, all rows another: what is held out cannot be trained on since it is not in the first.
+Everything that needs TensorFlow happens in the training actor.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 import os
 import time
@@ -34,6 +36,7 @@ from cluster.runtime.progress import progress_line
 from cluster.runtime.schema import check_schema
 from cluster.runtime.training_actor import Pass, Series, Trainer, TrainingSpec, ray_trainer
 from jobs.config import Config
+from jobs.training_record import TrainingRecord
 from lstm_core.code import CustomCode
 from lstm_core.contract import ModelContract, read_contract
 from lstm_core.errors import UsageError
@@ -51,6 +54,13 @@ class Epoch:
     loss: float  # of the rows that are trained on, as the weights moved
     validation_loss: float | None  # of the rows that are held out, with the weights at the end of the epoch
     seconds: float
+    losses: dict[str, float] = field(default_factory=dict)  # of each output, where train.loss names one for each
+
+    @property
+    def logs(self) -> dict[str, float]:
+        """The figures under Keras's names."""
+        held = {} if self.validation_loss is None else {"val_loss": self.validation_loss}
+        return {"loss": self.loss, **held, **self.losses}
 
 
 @dataclass
@@ -102,13 +112,30 @@ def run(config: Config, open_trainer: OpenTrainer = ray_trainer) -> TrainReport:
         contract = trainer.prove(read_contract(blob, name=config.train.model, code=config.code), config.model.chunk)
         spec, report = _prepare(config, contract)
         line.say(_opening(config, contract, spec))
-        trainer.begin(spec)
-        for number in range(1, config.train.epochs + 1):
+        record = TrainingRecord(config.model.path, _identity(config, contract, spec))
+        earlier = None if config.train.restart else record.read()
+        if earlier is not None:
+            report = TrainReport(**{**earlier.report, "epochs": [Epoch(**epoch) for epoch in earlier.report["epochs"]]})
+            line.say(f"{len(report.epochs)} epochs are done already: train.restart = true would begin anew")
+        trainer.begin(spec, earlier.checkpoint if earlier else None)
+        stopped = earlier is not None and earlier.stopped
+        for number in range(len(report.epochs) + 1, config.train.epochs + 1):
+            if stopped:
+                break
             _epoch(trainer, spec, number, report)
-            line.say(_said(report.epochs[-1], config.train.epochs))
+            checkpoint, stopped = trainer.end_epoch(number, report.epochs[-1].logs)
+            record.write(report.as_dict(), checkpoint, stopped=stopped)
+            line.say(_said(report.epochs[-1], config.train.epochs) + (" · stopped by a callback" if stopped else ""))
         report.model_fingerprint = _write(config, trainer.archive())
     report.seconds = time.perf_counter() - begin
     return report
+
+
+def _identity(config: Config, contract: ModelContract, spec: TrainingSpec) -> str:
+    """What a training learns from: the model that it starts with, the settings, the files as they are now."""
+    files = [(path, found.st_size, found.st_mtime_ns) for path in spec.train.files for found in [os.stat(path)]]
+    text = json.dumps([contract.fingerprint, config.training_identity(), files], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _source(config: Config) -> bytes | str:
@@ -151,9 +178,8 @@ def _prepare(config: Config, contract: ModelContract) -> tuple[TrainingSpec, Tra
         contract=contract,
         input=settings,
         step=step,
-        loss=config.train.loss,
-        optimizer=config.train.optimizer,
-        learning_rate=config.train.learning_rate,
+        recipe=config.recipe(),
+        epochs=config.train.epochs,
         train=Series.of(train),
         held_from=held_from,
         whole=None if held_from is None else Series.of(whole),
@@ -220,7 +246,7 @@ def _opening(config: Config, contract: ModelContract, spec: TrainingSpec) -> str
 
 
 def _epoch(trainer: Trainer, spec: TrainingSpec, number: int, report: TrainReport) -> None:
-    trained = trainer.train_epoch()
+    trained = trainer.train_epoch(number)
     held = trainer.validate() if spec.whole is not None else None
     _check_losses(number, trained, held)
     assert trained.loss is not None, "checked before"
@@ -231,7 +257,8 @@ def _epoch(trainer: Trainer, spec: TrainingSpec, number: int, report: TrainRepor
         if held is not None:
             report.rows_validated, report.targets_validated = held.rows - trained.rows, held.targets
     seconds = trained.seconds + (held.seconds if held else 0.0)
-    report.epochs.append(Epoch(number, trained.loss, held.loss if held else None, seconds))
+    losses = {**trained.losses, **({f"val_{name}": loss for name, loss in held.losses.items()} if held else {})}
+    report.epochs.append(Epoch(number, trained.loss, held.loss if held else None, seconds, losses))
 
 
 def _check_losses(number: int, trained: Pass, held: Pass | None) -> None:

@@ -53,6 +53,11 @@ class StepModel:
         inputs = zip(self.model.inputs, self.static, strict=False)
         return [(tuple(tensor.shape[1 if static else 2 :]), tensor.dtype) for tensor, static in inputs]
 
+    def copy_in(self) -> None:
+        """Gives the layers in their place the weights of the given model's."""
+        for original, rebuilt in self.rebuilt:
+            rebuilt.set_weights(original.get_weights())
+
     def copy_back(self) -> None:
         """Gives the layers of the given model the weights of those in their place; all others are shared anyway."""
         for original, rebuilt in self.rebuilt:

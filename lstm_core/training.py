@@ -5,16 +5,14 @@ back-propagation through time); a row without a target, padding and idle slots h
 target moves the state and no weight. Rows come packed as they come when scoring, so there is nothing to shuffle, and
 slots are reset one by one at the borders of entities.
 
-Limits: losses that compare values one by one, or the values of one output with each other. BatchNormalization is
-refused unless it is frozen: its statistics would count padding. It leaves alone: which rows stand where (`packing`),
-how often (`cluster.runtime.training_actor`), and seeds, which belong to the process.
+Limits: BatchNormalization is refused unless it is frozen: its statistics would count padding. It leaves alone: which
+rows stand where (`packing`), what a loss is (`losses`), how often (`cluster.runtime.training_actor`), and seeds, which
+belong to the process.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -22,46 +20,13 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from lstm_core.code import first_sentence
 from lstm_core.errors import ModelRefused, UsageError
+from lstm_core.losses import ClassWeights, Loss, nearest, weigh
+from lstm_core.recipe import Recipe
 from lstm_core.replica import StatefulReplica, StepShape, make_step
 
 Array = NDArray[Any]
-
-BY_VALUE = frozenset({
-    "mean_absolute_error", "mean_squared_error", "mean_absolute_percentage_error", "mean_squared_logarithmic_error",
-    "huber", "log_cosh", "poisson", "hinge", "squared_hinge", "binary_crossentropy", "binary_focal_crossentropy",
-})  # fmt: skip
-BY_OUTPUT = frozenset({
-    "categorical_crossentropy", "categorical_focal_crossentropy", "categorical_hinge", "kl_divergence",
-    "cosine_similarity",
-})  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How weights are moved; names as Keras knows them."""
-
-    loss: str
-    optimizer: str
-    learning_rate: float
-
-
-@dataclass
-class LossSum:
-    """A loss over rows: what was added up, and the weight behind it."""
-
-    total: float = 0.0
-    weight: float = 0.0
-
-    def add(self, total: float, weight: float) -> None:
-        """Adds the rows of one step."""
-        self.total += total
-        self.weight += weight
-
-    @property
-    def mean(self) -> float:
-        """The weighted mean; NaN where nothing had a weight."""
-        return self.total / self.weight if self.weight else float("nan")
 
 
 class StatefulTrainer:
@@ -71,17 +36,21 @@ class StatefulTrainer:
     into the model that was given, whose architecture is as it was.
     """
 
-    def __init__(self, model: Any, shape: StepShape, recipe: Recipe) -> None:
+    def __init__(self, model: Any, shape: StepShape, recipe: Recipe, output_names: Sequence[str] | None = None) -> None:
         """`model` is a Keras model that `contract` has accepted. Raises `UsageError` and `ModelRefused`."""
-        self._loss = Loss(recipe.loss)
-        self._optimizer = make_optimizer(recipe.optimizer, recipe.learning_rate)
+        self._recipe = recipe
+        self.optimizer = make_optimizer(recipe.optimizer, recipe.learning_rate)
         _refuse_batch_statistics(model)
         self._model = model
         self.replica = StatefulReplica(model, shape)
+        outputs = self._outputs(output_names)
+        self.loss = Loss(recipe, outputs)
+        self._class_weights = ClassWeights(recipe.class_weight, outputs)
+        self._values = sum(size for _, size in outputs)
         self._variables = self.replica.step_model.model.trainable_variables
         if not self._variables:
             raise ModelRefused("The model has no weight that may be trained: set trainable = True on some layer.")
-        self._optimizer.build(self._variables)
+        self.optimizer.build(self._variables)
         self._learn = self._compile(self._learning_step, [self._value_spec(), self._value_spec()])
         self._advance = self._compile(make_step(self.replica.step_model, shape.chunk, training=True), [])
         self.reset_all()
@@ -91,26 +60,45 @@ class StatefulTrainer:
         self.replica.reset_all()
         self._states = self.replica.states
 
-    def train_step(self, rows: Sequence[Array], targets: Array, reset: Array, lengths: Array) -> tuple[float, float]:
+    def train_step(self, rows: Sequence[Array], targets: Array, reset: Array, lengths: Array) -> tuple[Array, Array]:
         """One step with an update; arguments as in `StatefulReplica.step`, and targets (slot, step, score value).
 
-        A target that is no number has no loss. Returns the sum of the losses, before the update, and their weight.
+        A target that is no number has no loss; where the recipe is weighted, a row's weight stands behind its targets.
+        Returns the sums of the losses, before the update, and their weights, each (part of the loss,).
         """
         # What stands in an idle slot may be anything, and zero times NaN would be a gradient.
         rows = [np.where(_like(lengths > 0, array), array, 0).astype(dtype, copy=False)
                 for array, dtype in zip(rows, self.replica.row_dtypes, strict=True)]  # fmt: skip
-        known, weights = weigh(targets, lengths)
+        known, weights = self._weigh(targets, lengths)
+        weights = self._class_weights.apply(known, weights)
+        reset = self._resets(reset)
         if not weights.any():
             _, self._states = self._advance(rows, reset, lengths, self._states)
-            return 0.0, 0.0
-        total, weight, self._states = self._learn(rows, reset, lengths, self._states, known, weights)
-        return float(total), float(weight)
+            return np.zeros(len(self.loss.parts)), np.zeros(len(self.loss.parts))
+        totals, sums, self._states = self._learn(rows, reset, lengths, self._states, known, weights)
+        return totals.numpy().astype(np.float64), sums.numpy().astype(np.float64)
 
-    def score_step(self, rows: Sequence[Array], targets: Array, reset: Array, lengths: Array) -> tuple[float, float]:
+    def score_step(self, rows: Sequence[Array], targets: Array, reset: Array, lengths: Array) -> tuple[Array, Array]:
         """One step as `StatefulReplica.step` takes it, and the loss of its scores; no weight moves."""
-        scores = self.replica.step(rows, reset, lengths)
-        total, weight = self._loss.sums(scores, *weigh(targets, lengths))
-        return float(total), float(weight)
+        scores = self.replica.step(rows, self._resets(reset), lengths)
+        totals, weights = self.loss.sums(scores, *self._weigh(targets, lengths))
+        return totals.numpy().astype(np.float64), weights.numpy().astype(np.float64)
+
+    def _weigh(self, targets: Array, lengths: Array) -> tuple[Array, Array]:
+        row_weights = targets[..., self._values] if self._recipe.weighted else None
+        return weigh(targets[..., : self._values], lengths, row_weights)
+
+    def _resets(self, reset: Array) -> Array:
+        return np.ones_like(reset) if self._recipe.reset_chunks else reset
+
+    @property
+    def variables(self) -> list[Any]:
+        """All that an epoch moves: weights, seeds of dropout, the optimizer's own."""
+        return [*self.replica.step_model.model.variables, *self.optimizer.variables]
+
+    def take_back(self) -> None:
+        """Takes the weights of the given model, which somebody may have changed."""
+        self.replica.step_model.copy_in()
 
     def trained_model(self) -> Any:
         """The model that was given, with the weights of now."""
@@ -123,90 +111,57 @@ class StatefulTrainer:
         step = make_step(self.replica.step_model, self.replica.shape.chunk, training=True)
         with tf.GradientTape() as tape:
             scores, after = step(rows, reset, lengths, states)
-            total, weight = self._loss.sums(scores, *known)
+            totals, weights = self.loss.sums(scores, *known)
             penalties = self.replica.step_model.model.losses
-            wanted = tf.add_n([total / weight, *penalties])
+            wanted = tf.add_n([self.loss.mean(totals, weights), *penalties])
         gradients = tape.gradient(wanted, self._variables)
-        self._optimizer.apply(gradients, self._variables)
-        return total, weight, after
+        self.optimizer.apply(gradients, self._variables)
+        return totals, weights, after
+
+    def _outputs(self, names: Sequence[str] | None) -> list[tuple[str, int]]:
+        step_model = self.replica.step_model
+        named = zip(names or step_model.output_names, step_model.model.outputs, strict=False)
+        return [(name, tensor.shape[-1]) for name, tensor in named]
 
     def _value_spec(self) -> Any:
         shape = self.replica.shape
-        outputs = self.replica.step_model.model.outputs[: len(self.replica.step_model.output_names)]
-        return tf.TensorSpec((shape.slots, shape.chunk, sum(output.shape[-1] for output in outputs)), tf.float32)
+        return tf.TensorSpec((shape.slots, shape.chunk, self._values), tf.float32)
 
     def _compile(self, graph: Callable[..., Any], more: list[Any]) -> Any:
         signature = [*self.replica.signature(), *more]
         return tf.function(graph, input_signature=signature, jit_compile=self.replica.shape.jit, autograph=False)
 
 
-class Loss:
-    """A Keras loss as sums over rows, so that padding and unknown targets can be left out."""
-
-    def __init__(self, name: str) -> None:
-        """Raises `UsageError` for a name that is no loss, or one of a kind that is not taken here."""
-        self._by_value, self._function = _find_loss(name)
-
-    def sums(self, scores: Sequence[Any], targets: Any, weights: Any) -> tuple[Any, Any]:
-        """The sum of the weighted losses and the sum of the weights, two scalars.
-
-        scores: one (slot, step, value) per output. targets, weights: (slot, step, score value), outputs side by side.
-        """
-        if self._by_value:
-            losses = self._function(targets[..., None], tf.concat(scores, axis=-1)[..., None])
-            return tf.reduce_sum(losses * weights), tf.reduce_sum(weights)
-        sizes = [score.shape[-1] for score in scores]
-        parts = zip(scores, tf.split(targets, sizes, axis=-1), tf.split(weights, sizes, axis=-1), strict=True)
-        sums = [self._output_sums(*part) for part in parts]
-        return tf.add_n([total for total, _ in sums]), tf.add_n([weight for _, weight in sums])
-
-    def _output_sums(self, scores: Any, targets: Any, weights: Any) -> tuple[Any, Any]:
-        whole = tf.reduce_min(weights, axis=-1)  # a row counts where all its values are known
-        return tf.reduce_sum(self._function(targets, scores) * whole), tf.reduce_sum(whole)
-
-
-def weigh(targets: Array, lengths: Array) -> tuple[Array, Array]:
-    """Targets (slot, step, score value) with 0 for what is no number, and their weights: 1 where there is a loss."""
-    inside = np.arange(targets.shape[1])[None, :] < lengths[:, None]
-    known = np.isfinite(targets) & inside[..., None]
-    return np.where(known, targets, 0).astype(np.float32), known.astype(np.float32)
-
-
-def make_optimizer(name: str, learning_rate: float) -> Any:
-    """A Keras optimizer by name. Raises `UsageError`."""
+def make_optimizer(name: str, learning_rate: float | Mapping[str, Any]) -> Any:
+    """A Keras optimizer by name, with a learning rate or a schedule of it. Raises `UsageError`."""
     known = {key.lower(): kind for key, kind in vars(keras.optimizers).items() if _is_optimizer(kind)}
     kind = known.get(name.lower())
     if kind is None:
         raise UsageError(
-            f"train.optimizer {name!r} is no optimizer of Keras: the nearest one is {_nearest(name, known)!r}, of "
+            f"train.optimizer {name!r} is no optimizer of Keras: the nearest one is {nearest(name, known)!r}, of "
             f"{', '.join(sorted(known))}."
         )
-    return kind(learning_rate=learning_rate)
+    return kind(learning_rate=learning_rate if isinstance(learning_rate, float | int) else _schedule(learning_rate))
+
+
+def _schedule(given: Mapping[str, Any]) -> Any:
+    known = {key.lower(): kind for key, kind in vars(keras.optimizers.schedules).items() if isinstance(kind, type)}
+    known.pop("learningrateschedule", None)
+    name, arguments = str(given["schedule"]), {key: value for key, value in given.items() if key != "schedule"}
+    if name.lower() not in known:
+        raise UsageError(
+            f"train.learning_rate.schedule {name!r} is no schedule of Keras: the nearest one is "
+            f"{nearest(name, known)!r}, of {', '.join(sorted(known))}."
+        )
+    try:
+        return known[name.lower()](**arguments)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"train.learning_rate does not fit {name}: {first_sentence(error)}.") from None
 
 
 def _is_optimizer(kind: Any) -> bool:
     wrappers = (keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer)
     return isinstance(kind, type) and issubclass(kind, keras.optimizers.Optimizer) and kind not in wrappers
-
-
-def _find_loss(name: str) -> tuple[bool, Callable[..., Any]]:
-    try:
-        found = keras.losses.get(name)
-    except ValueError:
-        found = None
-    function = getattr(found, "fn", found)
-    plain = getattr(function, "__name__", "")
-    if plain in BY_VALUE or plain in BY_OUTPUT:
-        return plain in BY_VALUE, found.call if isinstance(found, keras.losses.Loss) else found
-    known = ["mae", "mse", "mape", "msle", *sorted(BY_VALUE | BY_OUTPUT)]
-    reason = "is a loss of Keras that does not fit one target per score" if found else "is no loss of Keras"
-    raise UsageError(
-        f"train.loss {name!r} {reason}: the nearest one that does is {_nearest(name, known)!r}, of {', '.join(known)}."
-    )
-
-
-def _nearest(name: str, known: Sequence[str] | dict[str, Any]) -> str:
-    return difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.0)[0]
 
 
 def _refuse_batch_statistics(model: Any) -> None:

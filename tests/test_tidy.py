@@ -15,7 +15,10 @@ PACKAGES = ("jobs", "lstm_core", "cluster")
 LINES_MAX = 500
 ACTORS = ("audit", "replica", "training")
 ACTOR_FILES = {f"cluster/runtime/{name}_actor.py" for name in ACTORS}  # in functions, not at the top
-KERAS_FILES = {f"lstm_core/{name}.py" for name in ("builder", "proof", "rebatch", "replica", "reference", "training")}
+KERAS_FILES = {
+    f"lstm_core/{name}.py"
+    for name in ("builder", "callbacks", "losses", "proof", "rebatch", "replica", "reference", "training")
+}
 GLOSSARY = ["run", "entity", "row", "shard", "replica", "slot", "chunk", "step", "attempt", "fragment", "commit"]
 GLOSSARY += ["carry-over", "quarantine"]
 

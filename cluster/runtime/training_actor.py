@@ -34,13 +34,17 @@ from cluster.runtime.outcomes import task_value
 from cluster.runtime.regions import Region
 from cluster.runtime.replica_actor import row_layout
 from cluster.runtime.session import connected
+from cluster.runtime.training_checkpoint import restore, save
 from lstm_core.arena import Arena
 from lstm_core.code import CustomCode
 from lstm_core.contract import ModelContract
 from lstm_core.packing import Packer
+from lstm_core.recipe import Recipe
 
 if TYPE_CHECKING:
-    from lstm_core.training import LossSum, Recipe, StatefulTrainer
+    from lstm_core.callbacks import Callbacks
+    from lstm_core.losses import LossSum
+    from lstm_core.training import StatefulTrainer
 
 Array = NDArray[Any]
 
@@ -74,9 +78,8 @@ class TrainingSpec:
     contract: ModelContract
     input: InputSettings
     step: StepSettings
-    loss: str
-    optimizer: str
-    learning_rate: float
+    recipe: Recipe
+    epochs: int
     train: Series
     held_from: int | None  # ordinal of the first time column; None where nothing is held out
     whole: Series | None  # all rows, those that are held out included
@@ -87,6 +90,7 @@ class Pass:
     """What one pass over the rows gave."""
 
     loss: float | None  # weighted mean; None where no row had a target
+    losses: dict[str, float]  # that of each part, where the recipe names several
     targets: int  # targets that had a loss
     rows: int
     steps: int
@@ -103,17 +107,20 @@ class Trainer(Protocol):
     def prove(self, contract: ModelContract, chunk: int) -> ModelContract:
         """The whole contract of the model, which is fit for chunks. Raises `ModelRefused`."""
 
-    def begin(self, spec: TrainingSpec) -> None:
-        """Compiles the steps."""
+    def begin(self, spec: TrainingSpec, checkpoint: bytes | None) -> None:
+        """Compiles the steps, and goes on from a checkpoint where there is one."""
 
-    def train_epoch(self) -> Pass:
-        """One epoch with updates."""
+    def train_epoch(self, epoch: int) -> Pass:
+        """One epoch with updates; `epoch` counts from 1."""
 
     def validate(self) -> Pass:
         """The whole series with the weights of now; the loss of the rows that are held out."""
 
+    def end_epoch(self, epoch: int, logs: dict[str, float]) -> tuple[bytes, bool]:
+        """Lets the callbacks see the epoch; a checkpoint behind it, and whether they want to stop."""
+
     def archive(self) -> bytes:
-        """The model with the weights of now."""
+        """Ends the training: the model with the weights that the callbacks leave."""
 
 
 class TrainingActor:
@@ -138,6 +145,7 @@ class TrainingActor:
         from lstm_core.builder import archive_of, build_model
         from lstm_core.rebatch import load_model
 
+        self._seed = seed
         keras.utils.set_random_seed(seed)
         if isinstance(source, bytes):
             self._model = load_model(source, name="train.model", code=code)
@@ -152,18 +160,27 @@ class TrainingActor:
 
         return prove_model(self._model, contract, name="train.model", chunk=chunk)
 
-    def begin(self, spec: TrainingSpec) -> None:
+    def begin(self, spec: TrainingSpec, checkpoint: bytes | None) -> None:
         """See `Trainer`. Raises `UsageError`."""
-        from lstm_core.replica import StepShape
-        from lstm_core.training import Recipe, StatefulTrainer
+        import keras
 
-        recipe: Recipe = Recipe(spec.loss, spec.optimizer, spec.learning_rate)
+        from lstm_core.callbacks import Callbacks
+        from lstm_core.replica import StepShape
+        from lstm_core.training import StatefulTrainer
+
         shape = StepShape(spec.step.slots, spec.step.chunk, spec.step.jit)
         self._spec = spec
-        self._trainer: StatefulTrainer = StatefulTrainer(self._model, shape, recipe)
+        keras.utils.set_random_seed(self._seed)  # whatever the proof has drawn
+        names = [output.name for output in spec.contract.outputs]
+        self._callbacks: Callbacks = Callbacks(spec.recipe.callbacks, spec.recipe.folder)
+        self._trainer: StatefulTrainer = StatefulTrainer(self._model, shape, spec.recipe, names)
+        kept = restore(checkpoint, self._trainer.variables) if checkpoint else []
+        model = self._trainer.trained_model()
+        self._callbacks.begin(model, self._trainer.optimizer, epochs=spec.epochs, kept=kept)
 
-    def train_epoch(self) -> Pass:
+    def train_epoch(self, epoch: int) -> Pass:
         """See `Trainer`. Raises `InputBroken`."""
+        self._callbacks.epoch_begin(epoch - 1)
         return self._pass(self._spec.train, None, self._trainer.train_step)
 
     def validate(self) -> Pass:
@@ -172,27 +189,41 @@ class TrainingActor:
         assert spec.whole is not None, "nothing is held out"
         return self._pass(spec.whole, spec.held_from, self._trainer.score_step)
 
+    def end_epoch(self, epoch: int, logs: dict[str, float]) -> tuple[bytes, bool]:
+        """See `Trainer`."""
+        model = self._trainer.trained_model()
+        self._callbacks.epoch_end(epoch - 1, {**logs, "learning_rate": float(self._trainer.optimizer.learning_rate)})
+        if self._callbacks:
+            self._trainer.take_back()
+        return save(self._trainer.variables, self._callbacks.state()), bool(getattr(model, "stop_training", False))
+
     def archive(self) -> bytes:
         """See `Trainer`."""
         from lstm_core.builder import archive_of
 
+        self._trainer.trained_model()
+        self._callbacks.end()
+        if self._callbacks:
+            self._trainer.take_back()
+            del self._model.optimizer  # a callback may have looked at it; a saved model has none
         return archive_of(self._trainer.trained_model(), name="The trained model")
 
     def _pass(self, series: Series, held_from: int | None, step: StepWithLoss) -> Pass:
-        from lstm_core.training import LossSum
+        from lstm_core.losses import LossSum
 
         begin = time.perf_counter()
         self._trainer.reset_all()
         rows = RowsInOrder(self._spec, series, held_from)
-        loss: LossSum = LossSum()
+        loss: LossSum = LossSum(self._trainer.loss.parts)
         for batch, targets in rows:
             loss.add(*step(batch.rows, targets, batch.step.reset, batch.step.lengths))
         mean = loss.mean if loss.weight else None
         seconds = time.perf_counter() - begin
-        return Pass(mean, int(loss.weight), rows.rows, rows.steps, rows.rows_quarantined, seconds)
+        losses = loss.means if len(loss.parts) > 1 else {}
+        return Pass(mean, losses, rows.targets, rows.rows, rows.steps, rows.rows_quarantined, seconds)
 
 
-StepWithLoss = Callable[[Sequence[Array], Array, Array, Array], tuple[float, float]]
+StepWithLoss = Callable[[Sequence[Array], Array, Array, Array], tuple[Array, Array]]
 
 
 class RowsInOrder:
@@ -201,14 +232,15 @@ class RowsInOrder:
     def __init__(self, spec: TrainingSpec, series: Series, held_from: int | None) -> None:
         step = spec.step
         piece_rows = PIECE_CHUNKS * step.chunk
-        layout = row_layout(spec.contract, target_values=spec.contract.score_values)
+        layout = row_layout(spec.contract, target_values=len(spec.input.target))
         self._arena = Arena(max(2 * series.shard_rows, 4 * piece_rows), layout)
         reader = _reader(spec, series, held_from, piece_rows)
         packer = Packer(slots=step.slots, chunk=step.chunk)
         segments = series.segments
         self._feed = Feed(reader, lambda shard: segments[shard.index], self._arena, packer, threaded=False)
         self._shards = series.shards
-        self.rows = self.steps = self.rows_quarantined = 0
+        self._values = spec.contract.score_values  # a row's weight stands behind them
+        self.rows = self.steps = self.targets = self.rows_quarantined = 0
 
     def __iter__(self) -> Iterator[tuple[Batch, Array]]:
         """Batches, and the targets (slot, step, score value) of each."""
@@ -219,7 +251,9 @@ class RowsInOrder:
             if batch is None:  # regions whose rows are all in quarantine are in the way of others
                 self._release(self._feed.drain())
                 continue
-            yield batch, self._arena.targets[batch.index]
+            targets = self._arena.targets[batch.index]
+            self.targets += int(np.isfinite(targets[..., : self._values][batch.valid]).sum())
+            yield batch, targets
             self.rows += batch.step.row_count
             self.steps += 1
             self._release(self._feed.collect(batch))
@@ -280,11 +314,14 @@ class _RayTrainer:
     def prove(self, contract: ModelContract, chunk: int) -> ModelContract:
         return self._call("prove", contract, chunk)  # type: ignore[no-any-return]  # Ray's values have no type
 
-    def begin(self, spec: TrainingSpec) -> None:
-        self._call("begin", spec)
+    def begin(self, spec: TrainingSpec, checkpoint: bytes | None) -> None:
+        self._call("begin", spec, checkpoint)
 
-    def train_epoch(self) -> Pass:
-        return self._call("train_epoch")  # type: ignore[no-any-return]  # Ray's values have no type
+    def train_epoch(self, epoch: int) -> Pass:
+        return self._call("train_epoch", epoch)  # type: ignore[no-any-return]
+
+    def end_epoch(self, epoch: int, logs: dict[str, float]) -> tuple[bytes, bool]:
+        return self._call("end_epoch", epoch, logs)  # type: ignore[no-any-return]
 
     def validate(self) -> Pass:
         return self._call("validate")  # type: ignore[no-any-return]

@@ -12,11 +12,13 @@ from keras import layers
 from numpy.typing import NDArray
 
 from lstm_core.errors import ModelRefused, UsageError
+from lstm_core.losses import BY_OUTPUT, BY_VALUE, ClassWeights, Loss, LossSum, weigh
 from lstm_core.packing import Packer, Step
 from lstm_core.rebatch import is_recurrent, save_model
+from lstm_core.recipe import Recipe
 from lstm_core.reference import Reference
 from lstm_core.replica import StatefulReplica, StepShape
-from lstm_core.training import BY_OUTPUT, BY_VALUE, Loss, Recipe, StatefulTrainer, weigh
+from lstm_core.training import StatefulTrainer
 from tests.models import FEATURES, FIT, recurrent_model
 
 Array = NDArray[Any]
@@ -57,7 +59,7 @@ def train_epoch(trainer: StatefulTrainer, features: Array, targets: Array) -> li
     for step in packed():
         index = step.gather(CHUNK)
         total, weight = trainer.train_step([features[index]], targets[index], step.reset, step.lengths)
-        losses.append(total / weight)
+        losses.append(float(total[0] / weight[0]))
     return losses
 
 
@@ -104,6 +106,104 @@ def test_loss_and_weights_of_an_epoch_are_those_of_keras_with_resets_by_hand(nam
         np.testing.assert_allclose(one, other, atol=1e-6, rtol=0)
 
 
+class ResetByHand(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """What a user of `fit` writes: the slots in which a series begins are zeroed before the batch."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        memory = self.model.get_layer("memory")
+        for state in memory.states:
+            state.assign(np.where(self.steps[batch].reset[:, None], 0, np.array(state)))
+
+
+def test_an_epoch_is_that_of_plain_fit_without_shuffling() -> None:
+    """Every slot is busy with full chunks: then the epoch's loss that `fit` says, a mean over batches, is ours."""
+    lengths = (8, 4, 12, 8, 4, 12)
+    steps = list(packed(lengths))
+    features, targets = series(sum(lengths))
+    targets = np.nan_to_num(targets)
+    assert all((step.lengths == CHUNK).all() for step in steps[:-1])
+    plain = recurrent_model(
+        layers.LSTM(4, return_sequences=True, stateful=True, name="memory"), batch=SLOTS, time=CHUNK
+    )
+    model = memory_model()
+    plain.set_weights(model.get_weights())
+    loss = keras.losses.MeanAbsoluteError(reduction="mean_with_sample_weight")
+    plain.compile(optimizer=keras.optimizers.Adam(1e-2), loss=loss, jit_compile=False)
+    index = np.concatenate([step.gather(CHUNK) for step in steps])
+    known = np.concatenate([step.valid(CHUNK) for step in steps]).astype(np.float32)
+    rows = features[index]
+    options = {"batch_size": SLOTS, "shuffle": False, "epochs": 1, "verbose": 0, "callbacks": [ResetByHand(steps)]}
+    history = plain.fit(rows, targets[index], sample_weight=known, **options)
+    trainer, sums = trainer_of(model), LossSum()
+    for step in steps:
+        index = step.gather(CHUNK)
+        sums.add(*trainer.train_step([features[index]], targets[index], step.reset, step.lengths))
+    assert sums.mean == pytest.approx(history.history["loss"][0], abs=1e-6)
+    for one, other in zip(weights_of(trainer.trained_model()), weights_of(plain), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6, rtol=0)
+
+
+def test_a_loss_per_output_is_weighted_and_each_has_its_mean() -> None:
+    outputs = [("delay", 1), ("kinds", 2)]
+    recipe = Recipe({"delay": "mae", "kinds": "categorical_crossentropy"}, loss_weights={"kinds": 0.5})
+    loss = Loss(recipe, outputs)
+    scores = [np.zeros((1, 2, 1), np.float32), np.full((1, 2, 2), 0.5, np.float32)]
+    targets = np.array([[[3.0, 1.0, 0.0], [1.0, np.nan, np.nan]]], np.float32)
+    sums = LossSum(loss.parts)
+    pair = loss.sums(scores, *weigh(targets, np.array([2], np.int32)))
+    sums.add(*(part.numpy() for part in pair))
+    assert sums.means == {"delay_loss": pytest.approx(2.0), "kinds_loss": pytest.approx(np.log(2), rel=1e-5)}
+    assert sums.mean == pytest.approx(2.0 + 0.5 * np.log(2), rel=1e-5)
+    assert float(loss.mean(*pair)) == pytest.approx(sums.mean, rel=1e-6)
+    for wrong, sentence in (({"delay": "mae"}, "lacks the model's output 'kinds'"), ({"x": "mae"}, "names 'x'")):
+        with pytest.raises(UsageError, match=sentence):
+            Loss(Recipe(wrong), outputs)
+
+
+def test_rows_and_classes_have_weights() -> None:
+    targets = np.array([[[0.0], [1.0], [1.0], [np.nan]]], np.float32)
+    full = np.array([4], np.int32)
+    known, weights = weigh(targets, full, np.array([[2.0, 1.0, np.nan, 5.0]]))
+    assert weights.ravel().tolist() == [2, 1, 0, 0]
+    assert ClassWeights({"1": 3.0}, [("score", 1)]).apply(known, weights).ravel().tolist() == [2, 3, 0, 0]
+    one_hot = np.array([[[1.0, 0.0], [0.0, 1.0]]], np.float32)
+    assert ClassWeights({"1": 3.0}, [("kinds", 2)]).apply(one_hot, np.ones_like(one_hot))[..., 0].tolist() == [[1, 3]]
+    with pytest.raises(UsageError, match="one output"):
+        ClassWeights({"1": 3.0}, [("a", 1), ("b", 1)])
+
+
+def test_a_row_weighs_what_its_weight_says() -> None:
+    """A row of weight 2 moves the weights as two rows of weight 1 would."""
+    features, targets = (array.reshape(SLOTS, CHUNK, -1) for array in series(SLOTS * CHUNK))
+    targets, full = np.nan_to_num(targets), np.full(SLOTS, CHUNK, np.int32)
+    row_weights = np.zeros((SLOTS, CHUNK, 1), np.float32)
+    row_weights[0, 1], row_weights[2, 3] = 2.0, 1.0
+    weighted = trainer_of(memory_model(), Recipe("mae", "sgd", 1e-2, weighted=True))
+    given = np.concatenate([targets, row_weights], axis=-1)
+    total, weight = weighted.train_step([features], given, np.ones(SLOTS, np.bool_), full)
+    scores = memory_model()(features).numpy()
+    gaps = np.abs(scores - targets)[..., 0]
+    assert weight.tolist() == [3.0]
+    assert total[0] == pytest.approx(2 * gaps[0, 1] + gaps[2, 3], rel=1e-5)
+
+
+@pytest.mark.parametrize("given", [{"schedule": "ExponentialDecayy", "decay_steps": 1}, {"schedule": "CosineDecay"}])
+def test_a_schedule_is_checked(given: Any) -> None:
+    with pytest.raises(UsageError, match=r"train\.learning_rate"):
+        trainer_of(memory_model(), Recipe("mae", "adam", given))
+
+
+def test_a_schedule_moves_the_learning_rate() -> None:
+    given = {"schedule": "ExponentialDecay", "initial_learning_rate": 0.1, "decay_steps": 1, "decay_rate": 0.5}
+    trainer = trainer_of(memory_model(), Recipe("mae", "sgd", given))
+    steps = len(train_epoch(trainer, *series()))
+    assert float(trainer.optimizer.learning_rate) == pytest.approx(0.1 * 0.5**steps, rel=1e-5)
+
+
 def test_what_can_be_learned_is_learned() -> None:
     features, _ = series()
     trainer = trainer_of(memory_model(), Recipe("mse", "adam", 2e-2))
@@ -125,7 +225,7 @@ def test_padding_and_idle_slots_have_no_loss_and_no_gradient() -> None:
     spoilt[1, 2:], spoilt[2] = 100.0, np.nan
     wild[1, 2:], wild[2] = 1e6, np.inf
     clean, dirty = trainer_of(memory_model()), trainer_of(memory_model())
-    assert clean.train_step([features], targets, reset, lengths) == dirty.train_step([spoilt], wild, reset, lengths)
+    assert_same(clean.train_step([features], targets, reset, lengths), dirty.train_step([spoilt], wild, reset, lengths))
     assert_same(weights_of(clean.trained_model()), weights_of(dirty.trained_model()))
 
 
@@ -135,7 +235,7 @@ def test_a_row_without_a_target_moves_the_state_and_no_weight() -> None:
     trainer = trainer_of(memory_model())
     before = weights_of(trainer.trained_model())
     full = np.full(SLOTS, CHUNK, np.int32)
-    assert trainer.train_step([features], unknown, np.ones(SLOTS, np.bool_), full) == (0.0, 0.0)
+    assert_same(trainer.train_step([features], unknown, np.ones(SLOTS, np.bool_), full), ([0.0], [0.0]))
     assert_same(weights_of(trainer.trained_model()), before)
     after, _ = trainer.train_step([features], targets, np.zeros(SLOTS, np.bool_), full)
     fresh, _ = trainer_of(memory_model()).train_step([features], targets, np.ones(SLOTS, np.bool_), full)
@@ -222,8 +322,8 @@ def test_the_validation_loss_moves_no_weight_and_leaves_the_training_state_alone
     total, weight = trainer.score_step([features], targets, reset, full)
     scores = trainer.replica.step([features], reset, full)[0].numpy()
     known = ~np.isnan(targets)
-    assert weight == known.sum()
-    assert total == pytest.approx(np.abs(scores - targets)[known].sum(), rel=1e-6)
+    assert weight.tolist() == [known.sum()]
+    assert total[0] == pytest.approx(np.abs(scores - targets)[known].sum(), rel=1e-6)
     assert_same(weights_of(trainer.trained_model()), before)
 
 
@@ -241,25 +341,27 @@ def test_several_targets_count_one_by_one() -> None:
     scores = [np.zeros((1, 2, 1), np.float32), np.zeros((1, 2, 2), np.float32)]
     targets = np.array([[[1.0, np.nan, 3.0], [np.nan, np.nan, np.nan]]], np.float32)
     known, weights = weigh(targets, np.array([2], np.int32))
-    total, weight = Loss("mae").sums(scores, known, weights)
-    assert (float(total), float(weight)) == (4.0, 2.0)
+    total, weight = Loss(Recipe("mae"), [("a", 1), ("b", 2)]).sums(scores, known, weights)
+    assert (float(total[0]), float(weight[0])) == (4.0, 2.0)
 
 
 def test_a_loss_over_an_output_counts_rows_whose_targets_are_all_known() -> None:
     scores = [np.array([[[0.5, 0.5], [0.25, 0.75]]], np.float32)]
     targets = np.array([[[1.0, 0.0], [np.nan, 1.0]]], np.float32)
-    total, weight = Loss("categorical_crossentropy").sums(scores, *weigh(targets, np.array([2], np.int32)))
-    assert float(weight) == 1.0
-    assert float(total) == pytest.approx(np.log(2), rel=1e-5)
+    total, weight = Loss(Recipe("categorical_crossentropy"), [("kinds", 2)]).sums(
+        scores, *weigh(targets, np.array([2], np.int32))
+    )
+    assert float(weight[0]) == 1.0
+    assert float(total[0]) == pytest.approx(np.log(2), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", [*sorted(BY_VALUE | BY_OUTPUT), "mae", "MeanSquaredError", "Huber"])
 def test_every_loss_that_is_listed_trains(name: str) -> None:
     scores = [np.full((2, 3, 2), 0.5, np.float32)]
     known, weights = weigh(np.ones((2, 3, 2), np.float32), np.array([3, 0], np.int32))
-    total, weight = Loss(name).sums(scores, known, weights)
-    assert np.isfinite(float(total))
-    assert float(weight) in (3.0, 6.0)
+    total, weight = Loss(Recipe(name), [("score", 2)]).sums(scores, known, weights)
+    assert np.isfinite(float(total[0]))
+    assert float(weight[0]) in (3.0, 6.0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,120 @@
+"""Keras's callbacks beside a training that Keras does not run: made by name, called at the ends of epochs, kept.
+
+What it decides: the callbacks see the model that was given, with the weights of now and the optimizer, and may stop the
+training, move the learning rate or put weights back. Events of batches are not sent: weights live in the rebuilt model,
+and to copy them at every step would cost more than the step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from typing import Any
+
+import keras
+import numpy as np
+
+from lstm_core.code import first_sentence, import_module
+from lstm_core.errors import UsageError
+from lstm_core.losses import nearest
+
+_OWN = ("_model", "_params", "monitor_op")
+_PATHS = ("filepath", "filename", "log_dir")
+_UNFIT = {
+    "BackupAndRestore": "checkpoints by epoch are kept anyway",
+    "ProgbarLogger": "the progress is shown anyway",
+    "SwapEMAWeights": "it needs batches",
+    "RemoteMonitor": "the figures of each epoch are in epochs.csv",
+    "OrbaxCheckpoint": "checkpoints by epoch are kept anyway",
+    "LambdaCallback": "name a class of your own as module:Class",
+}
+Kept = dict[str, Any]  # attribute -> a number, a text, an array or a list of arrays
+
+
+class Callbacks:
+    """The callbacks of one training."""
+
+    def __init__(self, specs: Sequence[Mapping[str, Any]], folder: str) -> None:
+        """`specs` are {"name": class, **arguments}. Raises `UsageError`."""
+        self._specs = specs
+        self._made = [_make(spec, folder) for spec in specs]
+
+    def __bool__(self) -> bool:
+        return bool(self._made)
+
+    def begin(self, model: Any, optimizer: Any, *, epochs: int, kept: Sequence[Kept]) -> None:
+        """Training begins, or goes on from what an earlier session has `kept`."""
+        model.stop_training = False
+        if self._made:
+            model.optimizer = optimizer
+        for callback, state in zip(self._made, kept or [{}] * len(self._made), strict=True):
+            logger = isinstance(callback, keras.callbacks.CSVLogger)
+            if kept and logger:
+                callback.append = True  # what the earlier session wrote stays
+            callback.set_params({"epochs": epochs, "verbose": 0, "steps": None})
+            callback.set_model(model)
+            callback.on_train_begin()
+            for name, value in state.items() if not logger else ():
+                setattr(callback, name, value)
+
+    def epoch_begin(self, epoch: int) -> None:
+        """`epoch` counts from 0, as Keras does."""
+        for callback in self._made:
+            callback.on_epoch_begin(epoch)
+
+    def epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        for callback in self._made:
+            callback.on_epoch_end(epoch, dict(logs))
+
+    def end(self) -> None:
+        for callback in self._made:
+            callback.on_train_end()
+
+    def state(self) -> list[Kept]:
+        """What each callback must be given back to go on: its plain attributes, but for its arguments.
+
+        Those it is made with again; and `EarlyStopping` turns the sign of its own at the first use.
+        """
+        return [
+            {name: value for name, value in vars(callback).items() if name not in given and _is_plain(value)}
+            for callback in self._made
+            for given in [{*signature(type(callback).__init__).parameters, *_OWN}]
+        ]
+
+
+def _make(spec: Mapping[str, Any], folder: str) -> Any:
+    name = str(spec["name"])
+    kind = _class(name, folder)
+    arguments = {key: _argument(key, value, folder) for key, value in spec.items() if key != "name"}
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError, ImportError) as error:
+        raise UsageError(f"train.callbacks: {name} cannot be made: {first_sentence(error)}.") from None
+
+
+def _argument(key: str, value: Any, folder: str) -> Any:
+    return os.path.join(folder, value) if key in _PATHS and isinstance(value, str) else value
+
+
+def _class(name: str, folder: str) -> Any:
+    if name in _UNFIT:
+        raise UsageError(f"train.callbacks: {name} is of no use here, since {_UNFIT[name]}; leave it out.")
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        found = getattr(import_module(module, [folder], setting="train.callbacks"), attribute, None)
+    else:
+        found = getattr(keras.callbacks, name, None)
+    if isinstance(found, type) and issubclass(found, keras.callbacks.Callback):
+        return found
+    known = {key.lower(): key for key in dir(keras.callbacks) if key[0].isupper() and key not in _UNFIT}
+    raise UsageError(
+        f"train.callbacks: {name!r} is no callback of Keras, nor module:Class of your own: the nearest one is "
+        f"{known[nearest(name, known)]!r}."
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(item, np.ndarray) for item in value)
+    return value is None or isinstance(value, bool | int | float | str | np.ndarray | np.generic)

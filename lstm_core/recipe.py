@@ -1,0 +1,22 @@
+"""How weights are moved, as plain values: made from a configuration, carried to whoever trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Losses, weights and the optimizer; names as Keras knows them."""
+
+    loss: str | Mapping[str, str] = "mae"  # one for all scores, or one per output
+    optimizer: str = "adam"
+    learning_rate: float | Mapping[str, Any] = 1e-3  # or {"schedule": name, **its arguments}
+    loss_weights: Mapping[str, float] = field(default_factory=dict)  # output -> weight, 1 where it has none
+    class_weight: Mapping[str, float] = field(default_factory=dict)  # class -> weight, 1 where it has none
+    weighted: bool = False  # behind the targets stands a column with the weight of each row
+    reset_chunks: bool = False  # every chunk starts from zero state: what a stateless model would learn
+    callbacks: tuple[Mapping[str, Any], ...] = ()  # {"name": class, **its arguments}
+    folder: str = ""  # relative paths in callbacks are relative to it
