@@ -131,6 +131,37 @@ def report(
     _show(job.run(output, against), as_json)
 
 
+state_app = typer.Typer(help="Looks into carry-over.", no_args_is_help=True)
+app.add_typer(state_app, name="state")
+
+
+@state_app.command()
+def show(
+    state: Annotated[str, typer.Argument(metavar="STATE", help="The folder that state.write of a run names.")],
+    entity: Annotated[
+        list[str] | None,
+        typer.Option("--entity", metavar="VALUE", help="Shows this entity; once per column of input.entity."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Says what a carry-over holds, or how one entity of it stands."""
+    from jobs import state as job
+
+    _show(job.show(state, entity or []), as_json)
+
+
+@state_app.command()
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="One night's carry-over.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="A later one.")],
+    as_json: AsJson = False,
+) -> None:
+    """Says which entities have moved from one carry-over to another."""
+    from jobs import state as job
+
+    _show(job.diff(before, after), as_json)
+
+
 @app.command()
 def demo(
     folder: Annotated[str, typer.Option("--folder", help="Where the demo writes its files.")] = "slotcar-demo",

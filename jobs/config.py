@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
+from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StateSettings, StepSettings
 from jobs.config_rules import Command, check_rules
 from jobs.config_text import apply_override, put, read_text, sentence
 from jobs.features import bind_features, check_fills, read_vocabularies
@@ -122,7 +122,11 @@ class Config:
             bad_entity=self.faults.bad_entity,
             ties=self.faults.ties,
             storage=self.document.storage,
+            late=self.document.state.late,
         )
+
+    def state_settings(self) -> StateSettings:
+        return StateSettings(**self.document.state.model_dump())
 
     def output_settings(self, contract: ModelContract) -> OutputSettings:
         """Where scores go and what they are called; UsageError where the names do not fit the model's scores."""

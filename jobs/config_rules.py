@@ -35,15 +35,6 @@ def features_of(document: Document) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for names in document.input.features.values() for name in names))
 
 
-def _not_built(document: Document) -> str | None:
-    for key in ("read", "write"):
-        if getattr(document.state, key) is not None:
-            return (
-                f"state.{key} is set, but carry-over is not built yet: leave it out, every run starts from zero state"
-            )
-    return None
-
-
 def _storage_is_known(document: Document) -> str | None:
     known = {name: kind for options in OPTIONS.values() for name, kind in options.items()}
     for name, value in document.storage.items():
@@ -134,6 +125,25 @@ def _output_apart_from_input(document: Document) -> str | None:
     return None
 
 
+def _state_apart(document: Document) -> str | None:
+    state = document.state
+    if state.read is not None and state.read == state.write:
+        return (
+            f"state.write {state.write} is also state.read: a run that fails half-way would have lost the state that "
+            "it began with, so give each night a folder of its own"
+        )
+    places = [("output.path", document.output.path), *(("input.path", path) for path in document.input.path)]
+    places += [("state.read", state.read)] if state.read else []
+    for name, place in places:
+        if state.write is not None and (_within(state.write, place) or _within(place, state.write)):
+            return f"state.write {state.write} lies within {name} {place}, or that within it: choose a folder apart"
+    return None
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
 def _model_exists(document: Document) -> str | None:
     path = document.model.path
     return None if os.path.isfile(path) else f"model.path {path} is no file: train or copy the model there first"
@@ -182,12 +192,17 @@ def _time(text: str) -> datetime:
 
 
 _ALWAYS: tuple[Rule, ...] = (
-    _not_built,
     _storage_is_known,
     _entity_apart_from_time,
     _features_exist,
     _window_is_open,
     _columns_of_output,
 )
-_SCORING: tuple[Rule, ...] = (_output_is_named, _output_is_committable, _output_apart_from_input, _model_exists)
+_SCORING: tuple[Rule, ...] = (
+    _output_is_named,
+    _output_is_committable,
+    _output_apart_from_input,
+    _state_apart,
+    _model_exists,
+)
 _TRAINING: tuple[Rule, ...] = (_training_is_set, _target_apart, _something_to_train_on)

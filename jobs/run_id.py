@@ -27,9 +27,13 @@ class ListedFile(Protocol):
     def modified_ns(self) -> int: ...
 
 
-def derive_run_id(config: Config, fingerprint: str, input_listing: Iterable[ListedFile]) -> str:
-    """ "run-" and 16 hex digits; the order of `input_listing` does not matter."""
+def derive_run_id(
+    config: Config, fingerprint: str, input_listing: Iterable[ListedFile], carried: str | None = None
+) -> str:
+    """ "run-" and 16 hex digits; the order of `input_listing` does not matter. `carried`: the digest of state.read."""
     files = sorted((file.path, file.size_bytes, file.modified_ns) for file in input_listing)
-    parts = {"model": fingerprint, "files": files, "settings": config.identity()}
+    parts: dict[str, object] = {"model": fingerprint, "files": files, "settings": config.identity()}
+    if carried is not None:
+        parts["carried"] = carried
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return f"run-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

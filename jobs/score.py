@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from cluster.core.carry import carry_schema
 from cluster.core.settings import InputSettings
+from cluster.runtime.carry_plan import CarryRequest
 from cluster.runtime.filesystems import Found, look_at
 from cluster.runtime.listing import list_files
 from cluster.runtime.run import ScoreRequest, score
@@ -32,8 +34,11 @@ def request_of(config: Config) -> ScoreRequest:
     settings = config.input_settings(contract)
     output = config.output_settings(contract)
     files = list_files(settings)
-    check_schema(settings, contract, files)
-    identity = derive_run_id(config, contract.fingerprint, [_listed(path, settings) for path in files])
+    columns = check_schema(settings, contract, files)
+    schema = carry_schema(columns, settings, contract)
+    carry = CarryRequest.of(config.state_settings(), schema, config.document.storage)
+    listed = [_listed(path, settings) for path in files]
+    identity = derive_run_id(config, contract.fingerprint, listed, carry.read_checksum if carry else None)
     run_id = config.run_id or identity
     return ScoreRequest(
         run_id=run_id,
@@ -47,6 +52,7 @@ def request_of(config: Config) -> ScoreRequest:
         cluster=config.cluster_settings(),
         quarantine_limit=config.faults.quarantine_limit,
         model_path=config.model.path,
+        carry=carry,
     )
 
 

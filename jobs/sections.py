@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationInfo
 
 from cluster.core.places import NoPlace, is_url, normal
-from cluster.core.settings import BadEntity, Fill, Layout, Ties
+from cluster.core.settings import BadEntity, Fill, Late, Layout, Missing, Ties
 
 THE_INPUT = ""  # `features = [...]`: the name that stands for the single input of the model
 
@@ -181,10 +181,10 @@ class OutputSection(Section):
 
 
 class StateSection(Section):
-    read: LocalPath | None = None
-    write: LocalPath | None = None
-    missing: Literal["reset", "fail"] = "reset"
-    late: Literal["quarantine", "drop", "fail"] = "quarantine"
+    read: AnyPath | None = None
+    write: AnyPath | None = None
+    missing: Missing = "reset"
+    late: Late = "quarantine"
 
 
 class ClusterSection(Section):

@@ -6,7 +6,6 @@ protocol that `run.score` asks for.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,16 +13,48 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset as ds
-import pytest
 
+from cluster.core.carry import carry_schema
 from cluster.core.plan import Shard
-from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
-from cluster.runtime import replica_actor
+from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StateSettings, StepSettings
+from cluster.runtime.carry_plan import CarryRequest
 from cluster.runtime.fleet import Answer
+from cluster.runtime.listing import list_files
 from cluster.runtime.pipeline import Counters
-from cluster.runtime.replica_actor import ReplicaActor, ReplicaSpec, Sources
+from cluster.runtime.replica_actor import ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
 from cluster.runtime.run import ScoreRequest, score
+from cluster.runtime.schema import check_schema
+from lstm_core.contract import ModelContract
 from tests.models import contract_of
+
+Loaded = tuple[Any, ReplicaInfo]
+_IDLE: dict[Any, list[Loaded]] = {}  # compiled models that no replica has, by what they were compiled from
+
+
+class InProcessActor(ReplicaActor):
+    """The real actor; a model that an earlier run in this process has compiled is taken over in zero state."""
+
+    @staticmethod
+    def load(spec: ReplicaSpec, model: bytes) -> Loaded:
+        idle = _IDLE.get(_compiled_from(spec, model))
+        if not idle:
+            return ReplicaActor.load(spec, model)
+        loaded = idle.pop()
+        loaded[0].reset_all()
+        return loaded
+
+    def give_back(self, model: bytes, *, idle: bool) -> None:
+        """Ends the actor, else its threads would hold its arena for the rest of the tests.
+
+        The model of one that was `idle` may serve another; a thread may still step that of one that was broken off.
+        """
+        self.close()
+        if idle and self._refusal is None:
+            _IDLE.setdefault(_compiled_from(self._spec, model), []).append((self._replica, self._info))
+
+
+def _compiled_from(spec: ReplicaSpec, model: bytes) -> Any:
+    return model, spec.step, spec.threads, spec.gpu
 
 
 class InProcessReplicas:
@@ -31,10 +62,11 @@ class InProcessReplicas:
 
     def __init__(self, spec: ReplicaSpec, model: bytes) -> None:
         self._spec, self._model = spec, model
-        self._actors: dict[int, ReplicaActor] = {}
+        self._actors: dict[int, InProcessActor] = {}
         self._unready: list[int] = []
         self._counters: dict[int, Counters] = {}
         self._turn = 0
+        self._open: set[int] = set()  # shards that are assigned and have no final fragment yet
         self.sources: Sources | None = None
 
     @property
@@ -43,13 +75,14 @@ class InProcessReplicas:
 
     def start(self, replica: int) -> None:
         if replica not in self._actors:
-            self._actors[replica] = ReplicaActor(self._spec, self._model)
+            self._actors[replica] = InProcessActor(self._spec, self._model)
             self._unready.append(replica)
 
     def begin(self, sources: Sources) -> None:
         self.sources = sources
 
     def assign(self, replica: int, shard: Shard, attempt: int, fragments: int) -> None:
+        self._open.add(shard.index)
         self._actors[replica].assign(shard, attempt, fragments)
 
     def answers(self, timeout_s: float) -> list[Answer]:
@@ -61,11 +94,12 @@ class InProcessReplicas:
         self._turn += 1
         report = self._actors[replica].poll(0.02)
         self._counters[replica] = report.counters
+        self._open -= {fragment.shard for fragment in report.fragments if fragment.final}
         return [Answer(replica, report=report)]
 
     def stop(self) -> None:
         for actor in self._actors.values():
-            actor.close()  # else its threads would hold its arena for the rest of the tests
+            actor.give_back(self._model, idle=not self._open)
         self._actors.clear()
 
 
@@ -104,6 +138,7 @@ class Job:
     input: dict[str, Any] = field(default_factory=dict)
     write: dict[str, Any] = field(default_factory=dict)
     cluster: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
     quarantine_limit: float = 0.01
     run_id: str = "test"
 
@@ -111,18 +146,29 @@ class Job:
         """The run, as `jobs.score` would ask for it."""
         contract = contract_of(self.model, "the test's model")
         columns: dict[str, Any] = {"entity": ("entity",), "time": ("time",), **self.input}
+        if "late" in self.state:
+            columns["late"] = self.state["late"]
+        settings = InputSettings(path=(str(self.path),), features=self.features, **columns)
         return ScoreRequest(
             run_id=self.run_id,
             identity=self.run_id,
             run="0test0",
             model=self.model,
             contract=contract,
-            input=InputSettings(path=(str(self.path),), features=self.features, **columns),
+            input=settings,
             step=self.step,
             output=OutputSettings(path=str(self.output), names=contract.score_names, **self.write),
             cluster=ClusterSettings(replicas=self.replicas, **self.cluster),
             quarantine_limit=self.quarantine_limit,
+            carry=self._carry(settings, contract),
         )
+
+    def _carry(self, settings: InputSettings, contract: ModelContract) -> CarryRequest | None:
+        state = StateSettings(**{name: str(value) for name, value in self.state.items()})
+        if state.read is None and state.write is None:
+            return None
+        found = check_schema(settings, contract, list_files(settings))
+        return CarryRequest.of(state, carry_schema(found, settings, contract))
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -133,20 +179,3 @@ def run(job: Job) -> dict[str, Any]:
 def scores(output: Path) -> Any:
     """The output's rows, in file order."""
     return ds.dataset(sorted(output.glob("*.parquet"))).to_table()
-
-
-def compiled_once(patch: pytest.MonkeyPatch) -> None:
-    """Replicas of one model and one shape share the compiled step, for tests of many short runs of one replica each."""
-    patch.setattr(replica_actor, "_load", _loaded_once)
-
-
-def _loaded_once(spec: ReplicaSpec, model: bytes) -> Any:
-    key = (hashlib.sha256(model).hexdigest(), spec.step)
-    if key not in _LOADED:
-        _LOADED[key] = _LOAD(spec, model)
-    _LOADED[key][0].reset_all()
-    return _LOADED[key]
-
-
-_LOAD = replica_actor._load
-_LOADED: dict[Any, Any] = {}

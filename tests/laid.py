@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cluster.core.plan import Plan, Shard, make_plan
 from cluster.core.settings import InputSettings
 from cluster.runtime.blocks import Block, BlockReader
-from cluster.runtime.encode import Encoder, LastKnown
+from cluster.runtime.encode import Encoder
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.planning import make_inventory
 from lstm_core.arena import Arena, RowLayout
@@ -57,6 +57,10 @@ class Laid:
         """The shard's part of the plan, as a replica reads it."""
         return self.plan.segments(shard.index)
 
+    def found(self, shard: Shard) -> tuple[Any, None]:
+        """As a feed asks for it: the segments, and no carry-over."""
+        return self.segments(shard), None
+
     def reader(self, *, piece_rows: int = 8, cache_bytes: int = 1 << 20) -> BlockReader:
         """A reader of one numeric input."""
         ((_, columns),) = self.settings.features
@@ -67,11 +71,12 @@ class Laid:
 
     def encoded(self, shard: Shard, *, piece_rows: int = 8) -> Iterator[tuple[Block, Array]]:
         """The blocks of a shard, each with its rows of the input, as a feed reads them."""
-        reader, last_known = self.reader(piece_rows=piece_rows), LastKnown()
+        reader, last_known = self.reader(piece_rows=piece_rows), None
         ((_, columns),) = self.settings.features
         for block in reader.blocks(shard, self.segments(shard)):
             rows = np.full((block.rows, len(columns)), -1, np.float32)
-            reader.encode(block, [rows], None, last_known if shard.streamed else None)
+            reader.encode(block, [rows], None, last_known)
+            last_known = reader.last_known([rows], np.array([block.rows - 1])) if block.rows else None
             yield block, rows
             if block.final:  # whoever reads blocks stops at the last one, which a bad row may bring early
                 return

@@ -151,7 +151,7 @@ def audit_totals(tally: Tally, head: PlanHead, records: Sequence[Fragment], run:
         "rows_in": sum(file.rows for file in head.input_files),
         "rows_scored": sum(record.rows for record in records),
         "rows_quarantined": head.rows_bad + sum(record.rows_quarantined for record in records),
-        "rows_skipped": head.rows_skipped,
+        "rows_skipped": head.rows_skipped + sum(record.rows_skipped for record in records),
         "entities_in": head.entities,
         "entities_scored": sum(record.entities for record in records),
         "entities_quarantined": sum(record.entities_quarantined for record in records),

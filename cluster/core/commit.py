@@ -4,6 +4,8 @@ Order of one fragment:
   1. its rows are staged under `_slotcar/staged/`, whole and durable;
   2. its record is written under `_slotcar/commits/`: this is the commit;
   3. the staged file is renamed into the output: this can be done again by whoever reads the record.
+What the fragment's entities leave behind, their carry-over, is a file of the same fragment in a place of its own:
+staged before the record, named by it, and published after it. So scores and states always fit each other.
 So a reader of `OUTPUT/*.parquet` sees committed fragments only, and a record never names rows that are not durable.
 Names carry run, shard and fragment number, and no attempt: the same rows get the same name whoever writes them.
 A record is written once and never replaced. So what a dead attempt has left may go as soon as its fragment has a record
@@ -45,6 +47,11 @@ class Fragment:
     quarantine_staged: str | None = None
     rows_quarantined: int = 0
     entities_quarantined: int = 0
+    rows_skipped: int = 0  # late rows that are dropped
+    carry_file: str | None = None  # name in the place that carry-over is written to; None where there is none
+    carry_staged: str | None = None  # name under STAGED there
+    carry_rows: int = 0  # entities whose carry-over it holds
+    carry_checksum: str | None = None  # sha256 of its rows
     snapshot: str | None = None  # name under SNAPSHOTS: where the next attempt goes on; None in a final fragment
     fence: int = 0  # number of the lock that its driver held
 
@@ -70,6 +77,10 @@ class Fragment:
         )
         return tuple((f"{STAGED}/{staged}", final) for staged, final in pairs if staged and final)
 
+    def carry_moves(self) -> tuple[tuple[str, str], ...]:
+        """As `moves`, below the place that carry-over is written to."""
+        return ((f"{STAGED}/{self.carry_staged}", self.carry_file),) if self.carry_staged and self.carry_file else ()
+
 
 def record_name(shard: int, index: int) -> str:
     """Path of a commit record below the output."""
@@ -81,6 +92,11 @@ def fragment_name(run: str, shard: int, index: int) -> str:
     return f"part-{shard:06d}-{index:05d}-{run}.parquet"
 
 
+def carry_name(shard: int, index: int) -> str:
+    """Name of a file of carry-over: it has no run, so that the same night gives the same files again."""
+    return f"part-{shard:06d}-{index:05d}.parquet"
+
+
 def staged_name(name: str, *, fence: int, attempt: int, given_up: bool = False) -> str:
     """Name under STAGED or SNAPSHOTS of what shall be published as `name`: no two writers ever share one.
 
@@ -90,43 +106,65 @@ def staged_name(name: str, *, fence: int, attempt: int, given_up: bool = False) 
 
 
 @dataclass(frozen=True)
+class Listing:
+    """The names that lie in one place, an output or a carry-over."""
+
+    published: Collection[str]  # files of rows, `_quarantine/...` among them
+    staged: Collection[str] = ()  # below STAGED
+    snapshots: Collection[str] = ()  # below SNAPSHOTS
+
+
+@dataclass(frozen=True)
 class Recovery:
     """What to do before a run goes on."""
 
-    publish: tuple[Fragment, ...]  # committed, but not in the output yet
-    remove: tuple[str, ...]  # files that no record names
+    publish: tuple[Fragment, ...]  # committed, but not all of it has its last name yet
+    remove: tuple[str, ...]  # files of the output that no record names
+    remove_carry: tuple[str, ...]  # files of the carry-over that no record names
     done: frozenset[int]  # shards that need nothing more
     committed: frozenset[tuple[int, int]]  # (shard, fragment) that have a record
 
 
-def recover(
-    records: Iterable[Fragment],
-    published: Collection[str],
-    staged: Collection[str],
-    snapshots: Collection[str] = (),
-) -> Recovery:
-    """Decides from the records alone; the listings only say what is left to rename or remove.
-
-    `published` are the score files in the output (and `_quarantine/...`), `staged` the names under STAGED, `snapshots`
-    those under SNAPSHOTS.
-    """
+def recover(records: Iterable[Fragment], output: Listing, carry: Listing | None = None) -> Recovery:
+    """Decides from the records alone; the listings only say what is left to rename or remove."""
     records = tuple(records)
     committed = frozenset((record.shard, record.index) for record in records)
     done = frozenset(record.shard for record in records if record.final)
-    present = set(published)
-    named = {final for record in records for _, final in record.moves()}
-    publish = tuple(record for record in records if any(final not in present for _, final in record.moves()))
-    still_needed = {source.removeprefix(f"{STAGED}/") for record in publish for source, _ in record.moves()}
-    strays = [name for name in sorted(present) if name not in named]
     newest = {record.shard: record for record in sorted(records, key=lambda record: record.index)}
-    still_needed |= {record.snapshot for record in newest.values() if record.snapshot}
-    leftovers = [f"{STAGED}/{name}" for name in sorted(staged)] + [f"{SNAPSHOTS}/{name}" for name in sorted(snapshots)]
+    snapshots = {record.snapshot for record in newest.values() if record.snapshot}
+    of_output = _sweep(output, {record: record.moves() for record in records}, (committed, done), snapshots)
+    of_carry = _sweep(carry or Listing(()), {record: record.carry_moves() for record in records}, (committed, done))
+    open_yet = set(of_output.publish) | (set(of_carry.publish) if carry is not None else set())
     return Recovery(
-        publish=publish,
-        remove=(*strays, *(path for path in leftovers if _is_nobodys(path, still_needed, committed, done))),
+        publish=tuple(record for record in records if record in open_yet),
+        remove=of_output.remove,
+        remove_carry=of_carry.remove,
         done=done,
         committed=committed,
     )
+
+
+@dataclass(frozen=True)
+class _Swept:
+    publish: tuple[Fragment, ...]
+    remove: tuple[str, ...]
+
+
+def _sweep(
+    listing: Listing,
+    moves: dict[Fragment, tuple[tuple[str, str], ...]],
+    known: tuple[Collection[tuple[int, int]], Collection[int]],
+    snapshots: Collection[str] = (),
+) -> _Swept:
+    """What is to publish and to remove in one place; `known` are the fragments and the shards that have all records."""
+    present = set(listing.published)
+    named = {final for pairs in moves.values() for _, final in pairs}
+    publish = tuple(record for record, pairs in moves.items() if any(final not in present for _, final in pairs))
+    needed = {source.removeprefix(f"{STAGED}/") for record in publish for source, _ in moves[record]} | set(snapshots)
+    strays = [name for name in sorted(present) if name not in named]
+    leftovers = [f"{STAGED}/{name}" for name in sorted(listing.staged)]
+    leftovers += [f"{SNAPSHOTS}/{name}" for name in sorted(listing.snapshots)]
+    return _Swept(publish, (*strays, *(path for path in leftovers if _is_nobodys(path, needed, *known))))
 
 
 _NUMBERS = re.compile(r"(\d{6,})-(\d{5,})[-.]")  # shard and fragment, in the name of a staged file or a snapshot

@@ -20,6 +20,7 @@ from cluster.errors import InputRefused
 
 SHARD_ROWS_MIN = 32_768  # below this, opening files and handing out work cost more than scoring
 CLUSTERED_REMEDY = 'set input.layout = "auto", and a run clusters it first'
+SHARD_STATE_BYTES = 64 << 20  # of carry-over that the entities of a shard leave, at most
 SHARDS_WANTED = 64  # enough that the last shards end close together on any usual number of replicas
 
 
@@ -121,10 +122,15 @@ def choose_shard_rows(rows: int, *, rows_per_file: int) -> int:
     return max(1, min(rows_per_file, max(SHARD_ROWS_MIN, rows // SHARDS_WANTED)))
 
 
-def make_plan(inventory: Inventory, *, shard_rows: int) -> Plan:
-    """Put every entity into one shard."""
+def choose_shard_entities(state_bytes: int) -> int:
+    """The bound of a shard where each entity leaves so many bytes of carry-over: they are in memory together."""
+    return max(1, SHARD_STATE_BYTES // max(1, state_bytes))
+
+
+def make_plan(inventory: Inventory, *, shard_rows: int, shard_entities: int | None = None) -> Plan:
+    """Put every entity into one shard, of at most `shard_entities`."""
     assert shard_rows > 0
-    groups = _cut(inventory.entity_rows, shard_rows)
+    groups = _cut(inventory.entity_rows, shard_rows, shard_entities or len(inventory.entity_rows))
     longest = np.array([inventory.entity_rows[group].max() for group in groups], np.int64)
     groups = [groups[i] for i in np.argsort(-longest, kind="stable")]
     shards = tuple(_shard(i, inventory.entity_rows[group], shard_rows) for i, group in enumerate(groups))
@@ -173,7 +179,7 @@ def _shard(index: int, entity_rows: Ordinals, shard_rows: int) -> Shard:
     return Shard(index, len(entity_rows), int(entity_rows.sum()), longest, streamed=longest > shard_rows)
 
 
-def _cut(entity_rows: Ordinals, shard_rows: int) -> list[Ordinals]:
+def _cut(entity_rows: Ordinals, shard_rows: int, shard_entities: int) -> list[Ordinals]:
     """Entities in file order -> the entities of each shard, in order of each shard's first entity."""
     long = entity_rows > shard_rows
     groups = [np.array([entity], np.int64) for entity in np.flatnonzero(long)]
@@ -182,7 +188,7 @@ def _cut(entity_rows: Ordinals, shard_rows: int) -> list[Ordinals]:
     start = 0
     while start < len(short):
         before = int(ends[start - 1]) if start else 0
-        end = int(np.searchsorted(ends, before + shard_rows, side="right"))
+        end = min(int(np.searchsorted(ends, before + shard_rows, side="right")), start + shard_entities)
         groups.append(short[start:end])
         start = end
     return sorted(groups, key=lambda group: int(group[0]))

@@ -14,6 +14,8 @@ from cluster.core.places import Option
 Layout = Literal["auto", "clustered", "shuffle"]
 BadEntity = Literal["quarantine", "fail"]
 Ties = Literal["keep", "fail"]
+Missing = Literal["reset", "fail"]
+Late = Literal["quarantine", "drop", "fail"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class InputSettings:
     bad_entity: BadEntity = "quarantine"
     ties: Ties = "keep"
     storage: dict[str, Option] = field(default_factory=dict)  # how remote files are reached; never a secret
+    late: Late = "quarantine"
 
     @property
     def feature_columns(self) -> tuple[str, ...]:
@@ -68,6 +71,16 @@ class OutputSettings:
     compression: str = "zstd"
     overwrite: bool = False
     storage: dict[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StateSettings:
+    """Where carry-over comes from and goes to, and what becomes of what does not fit it."""
+
+    read: str | None = None
+    write: str | None = None
+    missing: Missing = "reset"  # an entity without carry-over
+    late: Late = "quarantine"  # rows that are not after the carried last time
 
 
 @dataclass(frozen=True)

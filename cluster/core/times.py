@@ -51,6 +51,15 @@ def as_plain(column: Any) -> Any:
     return column if column.type == wanted else column.cast(wanted)
 
 
+def stored_type(plain: Any) -> Any:
+    """The type that a plain column comes back in from Parquet, which has no seconds, and dates in days only."""
+    if pa.types.is_timestamp(plain) and plain.unit == "s":
+        return pa.timestamp("ms", plain.tz)
+    if plain == pa.time32("s"):
+        return pa.time32("ms")
+    return pa.date32() if pa.types.is_date64(plain) else plain
+
+
 def is_key_type(column_type: Any) -> bool:
     """Whether a column may name entities: text, bytes, whole numbers, dates, times, decimals and booleans may."""
     plain = plain_type(column_type)
@@ -104,6 +113,13 @@ def compare(left: Sequence[Ordinals], right: Sequence[Ordinals]) -> tuple[Flags,
         less |= equal & (a < b)
         equal &= a == b
     return less, equal
+
+
+def compare_tables(left: Any, right: Any) -> tuple[Flags, Flags]:
+    """As `compare`, of two tables of time columns (pair, time columns) without nulls and with one schema."""
+    moments = table_ordinals(pa.concat_tables([left, right]))  # one call: a text's rank holds within one call only
+    rows = left.num_rows
+    return compare([column[:rows] for column in moments], [column[rows:] for column in moments])
 
 
 def parse_bound(text: str, column_type: Any, *, setting: str) -> int:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from cluster.core.plan import Shard
 from cluster.core.settings import ClusterSettings, InputSettings
 from cluster.runtime.blocks import BlockReader
-from cluster.runtime.encode import Encoder, LastKnown
+from cluster.runtime.encode import Encoder
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.outcomes import task_value
 from cluster.runtime.planning import read_segments
@@ -87,7 +87,7 @@ class AuditActor:
         alone = Shard(shard.index, 1, rows, rows, streamed)
         block = next(iter(self._reader.blocks(alone, segments)))
         arrays = [np.empty((block.rows, *shape), dtype) for shape, dtype in row_layout(self._spec.contract).inputs]
-        self._reader.encode(block, arrays, None, LastKnown())
+        self._reader.encode(block, arrays, None, None)
         scored = min(int(block.lengths[0]), self._spec.rows_max)
         if scored == 0:
             return np.zeros((0, self._spec.contract.score_values), np.float32)

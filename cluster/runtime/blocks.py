@@ -3,11 +3,12 @@
 What it decides: where a long entity is cut (at whole chunks), that an unsorted entity is sorted by time, and that an
 entity with a bad row ends before it, the rest being quarantined. A shard of whole entities is one block; the shard of
 one entity that is longer than a shard may be is a stream of blocks, so memory follows the piece and not the entity.
+Rows that the carry-over keeps from being scored (see `carried`) are taken out before anything is encoded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from cluster.core.plan import Shard
 from cluster.core.settings import InputSettings
 from cluster.core.times import time_order
 from cluster.errors import InputBroken
+from cluster.runtime.carried import LATE, Carried, LeftOut, broken_reason, canonical_table, left_out
 from cluster.runtime.encode import Encoder, Faults, LastKnown
 from cluster.runtime.origins import InputFiles
 
@@ -36,11 +38,15 @@ class Block:
     starts: Ints  # (series,) first row of each series
     lengths: Ints  # (series,) rows that are scored; 0 where the series is bad from its first row
     ranges: list[tuple[int, int, int]]  # (file, start, stop) that the rows were read from, in order
-    first: bool  # the shard's first block
-    rows_after: int  # rows of the shard behind this block; 0 in its last one
-    order: Ints | None = None  # (row,) where the row stood in `ranges`, when the block had to be sorted
+    rows_before: int = 0  # of a streamed entity, to be scored before this block
+    rows_after: int = 0  # of a streamed entity, behind this block; 0 in its last one
+    order: Ints | None = None  # (row,) where the row stood in `ranges`, when rows were sorted or taken out
     quarantine: Any = None  # rows that are not scored: entity columns, reason, rows, file, row, time
-    quarantined_rows: int = 0
+    late: Any = None  # lines like those of `quarantine`, which the shard's last block adds to it, or skips
+    skipped_rows: int = 0  # late ones
+    broken_at: Ints | None = None  # (series,) the row that puts the series into quarantine, -1 where none does
+    carried: Carried | None = None  # of the shard's entities
+    time_before: Any = None  # of a streamed entity that is taken up again: the time of the row before its first block
 
     @property
     def final(self) -> bool:
@@ -52,13 +58,34 @@ class Block:
         """Rows of the block, bad ones included."""
         return int(self.table.num_rows)
 
+    @property
+    def sizes(self) -> Ints:
+        """Rows of each series (series,), bad ones included."""
+        return np.diff(np.append(self.starts, self.rows))
+
+    @property
+    def quarantined_rows(self) -> int:
+        """Rows that go into quarantine with this block."""
+        return 0 if self.quarantine is None else int(pc.sum(self.quarantine.column("rows")).as_py() or 0)
+
+    @property
+    def quarantined_entities(self) -> int:
+        """Entities with a row in quarantine; one may have two lines, late rows and a bad one."""
+        if self.quarantine is None:
+            return 0
+        names = self.quarantine.column_names[: self.quarantine.schema.get_field_index("reason")]
+        return int(self.quarantine.group_by(names).aggregate([]).num_rows)
+
+    @property
+    def positions(self) -> Ints:
+        """(row,) which of its series' rows each is."""
+        return np.asarray(np.arange(self.rows) - np.repeat(self.starts, self.sizes))
+
     def scored_mask(self) -> NDArray[np.bool_] | None:
         """True where a row is scored; None where all are."""
         if int(self.lengths.sum()) == self.rows:
             return None
-        sizes = np.diff(np.append(self.starts, self.rows))
-        inside = np.arange(self.rows) - np.repeat(self.starts, sizes)
-        return np.asarray(inside < np.repeat(self.lengths, sizes))
+        return np.asarray(self.positions < np.repeat(self.lengths, self.sizes))
 
     def locate(self, rows: Ints) -> tuple[Ints, Ints]:
         """The file, and the row in it, of rows of the block."""
@@ -83,24 +110,22 @@ class BlockReader:
         columns = (*settings.entity, *settings.time, *settings.feature_columns, *settings.keep, *settings.target)
         self._groups = files.open(tuple(dict.fromkeys(columns)), cache_bytes=cache_bytes)
 
-    def blocks(self, shard: Shard, segments: Any, skip_rows: int = 0) -> Iterator[Block]:
+    def blocks(
+        self, shard: Shard, segments: Any, skip_rows: int = 0, carried: Carried | None = None
+    ) -> Iterator[Block]:
         """The shard's blocks in order, not yet encoded; `segments` is its part of the plan.
 
-        Of a streamed shard the first `skip_rows` rows are left out; other shards are read whole.
+        Of a streamed shard the first `skip_rows` rows that are to be scored are left out; others are read whole.
         """
         parts = _Segments.of(segments)
-        if not shard.streamed:
-            yield self._block(shard, parts, first=True, rows_after=0)
-            return
-        if not parts.sorted.all():
+        if shard.streamed and not parts.sorted.all():
             raise InputBroken(
                 f"The entity of shard {shard.index} has {shard.rows} rows that are not in time order, too many to "
                 'sort in memory: set input.layout = "auto", and a new run clusters them first.'
             )
-        rows_after = shard.rows - skip_rows
-        for piece in parts.cut(self.piece_rows, skip_rows):
-            first, rows_after = rows_after == shard.rows, rows_after - piece.rows
-            yield self._block(shard, piece, first=first, rows_after=rows_after)
+        yield from (
+            self._pieces(shard, parts, skip_rows, carried) if shard.streamed else [self._whole(shard, parts, carried)]
+        )
 
     def encode(self, block: Block, into: list[Array], targets: Array | None, last_known: LastKnown | None) -> None:
         """Writes the block's features into the arena's rows, and cuts each series before its first bad row."""
@@ -109,49 +134,155 @@ class BlockReader:
             self._encoder.encode_targets(block.table, targets)
         if faults.reasons:
             self._cut(block, faults)
+        if block.final and block.late is not None:
+            self._settle_late(block)
         wanted = dict.fromkeys((*self._settings.entity, *self._settings.time, *self._settings.keep))
         block.table = block.table.select(list(wanted))
 
-    def last_known(self, inputs: list[Array], row: int) -> dict[str, float]:
-        """The last known values behind an encoded row of the arena, by column filled with "previous"."""
-        return self._encoder.last_known(inputs, row)
+    def last_known(self, inputs: list[Array], rows: Ints) -> LastKnown:
+        """What is known behind encoded rows of the arena of the columns filled with "previous"."""
+        return self._encoder.last_known(inputs, rows)
 
-    def _block(self, shard: Shard, parts: _Segments, *, first: bool, rows_after: int) -> Block:
+    def carried_known(self, carried: Carried, entities: int) -> LastKnown:
+        """What the carry-over knows of them, of each of the shard's entities."""
+        return carried.last_known(entities, self._encoder.words)
+
+    def _block(self, shard: Shard, parts: _Segments) -> Block:
         ranges = parts.ranges()
         table = pa.concat_tables([self._groups.rows(*part) for part in ranges])
-        block = Block(shard, table, *parts.series(), ranges, first, rows_after)
+        block = Block(shard, table, *parts.series(), ranges)
         if not parts.sorted.all():
             _sort_by_time(block, self._settings.time)
         return block
 
+    def _whole(self, shard: Shard, parts: _Segments, carried: Carried | None) -> Block:
+        block = self._block(shard, parts)
+        block.carried = carried
+        if carried is not None and len(carried.entity):
+            self._leave_out(block, left_out(carried, block.table, block.starts), carried)
+        return block
+
+    def _pieces(self, shard: Shard, parts: _Segments, skip_rows: int, carried: Carried | None) -> Iterator[Block]:
+        """One long entity; what is late, or keeps it in quarantine, is looked for before its first row is scored."""
+        known = carried is not None and len(carried.entity) > 0
+        late, lines, stays = self._look_ahead(shard, parts, carried) if known and carried else (0, None, False)
+        rows_left = shard.rows - late
+        if stays or not rows_left:
+            yield self._unscored(shard, parts, lines, carried)
+            return
+        time_before = self._time(shard, parts, late + skip_rows - 1) if skip_rows else None
+        for piece in parts.cut(self.piece_rows, late + skip_rows):
+            block = self._block(shard, piece)
+            block.rows_before, skip_rows = skip_rows, skip_rows + piece.rows
+            block.rows_after = rows_left - skip_rows
+            block.late, block.carried = lines, carried
+            block.time_before, time_before = time_before, None
+            yield block
+
+    def _time(self, shard: Shard, parts: _Segments, row: int) -> Any:
+        """The time of one row of a long entity, as a carry-over has it."""
+        return canonical_table(self._block(shard, next(parts.cut(1, row))).table, self._settings.time)
+
+    def _look_ahead(self, shard: Shard, parts: _Segments, carried: Carried) -> tuple[int, Any, bool]:
+        """Of a long entity: its late rows, their line, and whether it stays in quarantine whatever follows."""
+        late, lines, stays = 0, None, True
+        for piece in parts.cut(self.piece_rows, 0):
+            block = self._block(shard, piece)
+            found = left_out(carried, block.table, block.starts)
+            if found.late[0] and lines is None:
+                lines = self._late_lines(block, found.late)
+            late += int(found.late[0])
+            stays = stays and bool(found.broken[0])
+            if found.late[0] < block.rows and not stays:
+                break
+        if lines is not None:
+            lines = lines.set_column(lines.schema.get_field_index("rows"), "rows", pa.array([late], pa.int64()))
+        return late, lines, stays
+
+    def _unscored(self, shard: Shard, parts: _Segments, lines: Any, carried: Carried | None) -> Block:
+        """The only block of a long entity of which no row is scored: one row that stands for them."""
+        late = int(lines.column("rows")[0].as_py()) if lines is not None else 0
+        block = self._block(shard, next(parts.cut(1, min(late, shard.rows - 1))))
+        block.late, block.carried = lines, carried
+        block.lengths[:] = 0
+        if late < shard.rows:
+            self._keep_back(block, np.zeros(1, np.int64), np.array([shard.rows - late]))
+        return block
+
+    def _leave_out(self, block: Block, found: LeftOut, carried: Carried) -> None:
+        if found.late.any():
+            block.late = self._late_lines(block, found.late)
+            kept = np.flatnonzero(block.positions >= np.repeat(found.late, block.sizes))
+            block.order = kept if block.order is None else block.order[kept]
+            block.table = block.table.take(pa.array(kept))
+            block.lengths = block.lengths - found.late
+            block.starts = np.cumsum(block.lengths) - block.lengths
+        stays = np.flatnonzero(found.broken & (block.lengths > 0))
+        if len(stays):
+            rows = block.lengths[stays]
+            block.lengths[stays] = 0
+            self._keep_back(block, stays, rows)
+
+    def _keep_back(self, block: Block, series: Ints, rows: Ints) -> None:
+        """Entities that stay in quarantine, with so many rows each."""
+        assert block.carried is not None, "nobody else knows that an entity is broken"
+        place = block.carried.place(len(block.starts))[series]
+        since = block.carried.times(block.carried.schema.broken).column(0).take(pa.array(place))
+        reasons = [broken_reason(text) for text in pc.cast(since, pa.string()).to_pylist()]
+        _add(block, self._lines(block, block.starts[series], rows, reasons))
+
+    def _late_lines(self, block: Block, late: Ints) -> Any:
+        series = np.flatnonzero(late)
+        at = block.starts[series]
+        self._refuse(
+            block, at, LATE, 'set [state] late to "quarantine" or "drop"' if self._settings.late == "fail" else None
+        )
+        return self._lines(block, at, late[series], [LATE] * len(at))
+
+    def _settle_late(self, block: Block) -> None:
+        if self._settings.late == "drop":
+            block.skipped_rows = int(pc.sum(block.late.column("rows")).as_py())
+        else:
+            _add(block, block.late)
+
     def _cut(self, block: Block, faults: Faults) -> None:
         bad = faults.rows
-        series, first = np.unique(np.searchsorted(block.starts, bad, side="right") - 1, return_index=True)
-        at = bad[first]
-        if self._settings.bad_entity == "fail":
-            paths, row = self._files.locate(*block.locate(at[:1]))
-            raise InputBroken(
-                f"{paths[0]}, row {row[0]}: {faults.reasons[int(at[0])]}; mend the row, or "
-                'set [faults] bad_entity = "quarantine".'
-            )
+        series = np.searchsorted(block.starts, bad, side="right") - 1
+        scored = bad - block.starts[series] < block.lengths[series]  # others are in quarantine already
+        series, first = np.unique(series[scored], return_index=True)
+        at = bad[scored][first]
+        if not len(at):
+            return
+        reasons = [faults.reasons[int(row)] for row in at]
+        fail = self._settings.bad_entity == "fail"
+        self._refuse(block, at, reasons[0], 'set [faults] bad_entity = "quarantine"' if fail else None)
         kept = at - block.starts[series]
-        lost = (
-            block.lengths[series] - kept + block.rows_after
-        )  # a streamed shard has one entity, so nothing else is behind
+        lost = block.lengths[series] - kept + block.rows_after  # a streamed shard has one entity: only its rows follow
         block.lengths[series] = kept
         block.rows_after = 0
-        block.quarantined_rows = int(lost.sum())
-        block.quarantine = self._quarantine(block, at, lost, [faults.reasons[int(row)] for row in at])
+        block.broken_at = np.full(len(block.starts), -1, np.int64)
+        block.broken_at[series] = at
+        _add(block, self._lines(block, at, lost, reasons))
 
-    def _quarantine(self, block: Block, at: Ints, lost: Ints, reasons: list[str]) -> Any:
+    def _refuse(self, block: Block, at: Ints, reason: str, remedy: str | None) -> None:
+        if remedy is not None:
+            paths, row = self._files.locate(*block.locate(at[:1]))
+            raise InputBroken(f"{paths[0]}, row {row[0]}: {reason}; mend the row, or {remedy}.")
+
+    def _lines(self, block: Block, at: Ints, rows: Ints, reasons: Sequence[str]) -> Any:
+        """Lines for the quarantine: the entities of the rows `at`, each with so many rows from there on."""
         paths, row = self._files.locate(*block.locate(at))
-        table = block.table.select(list(self._settings.entity)).take(at)
+        table = block.table.select(list(self._settings.entity)).take(pa.array(at))
         table = table.append_column("reason", pa.array(reasons, pa.string()))
-        table = table.append_column("rows", pa.array(lost, pa.int64()))
+        table = table.append_column("rows", pa.array(rows, pa.int64()))
         table = table.append_column("file", pa.array(paths, pa.string()))
         table = table.append_column("row", pa.array(row, pa.int64()))
-        time = block.table.column(self._settings.time[0]).take(at)
+        time = block.table.column(self._settings.time[0]).take(pa.array(at))
         return table.append_column("time", pc.cast(time, pa.string()))
+
+
+def _add(block: Block, lines: Any) -> None:
+    block.quarantine = lines if block.quarantine is None else pa.concat_tables([block.quarantine, lines])
 
 
 @dataclass(frozen=True)
@@ -205,6 +336,6 @@ class _Segments:
 def _sort_by_time(block: Block, time: tuple[str, ...]) -> None:
     """Puts the rows of each series into time order; rows of equal time stay in file order."""
     by_time = time_order(block.table.select(list(time)))
-    series = np.repeat(np.arange(len(block.starts)), np.diff(np.append(block.starts, block.rows)))
+    series = np.repeat(np.arange(len(block.starts)), block.sizes)
     block.order = by_time[np.argsort(series[by_time], kind="stable")]
     block.table = block.table.take(pa.array(block.order))

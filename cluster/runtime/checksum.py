@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.times import as_plain
+from cluster.core.times import as_plain, stored_type
 
 _NULLS, _LENGTHS, _VALUES = range(3)
 
@@ -51,16 +51,8 @@ def canonical(column: Any) -> Any:
     """A column as one array in the form that survives Parquet; raises nothing, loses nothing."""
     plain = as_plain(column)
     array = plain.combine_chunks() if isinstance(plain, pa.ChunkedArray) else plain
-    wanted = _stored_type(array.type)
+    wanted = stored_type(array.type)
     return array if array.type == wanted else array.cast(wanted)
-
-
-def _stored_type(plain: Any) -> Any:
-    if pa.types.is_timestamp(plain) and plain.unit == "s":
-        return pa.timestamp("ms", plain.tz)
-    if plain == pa.time32("s"):
-        return pa.time32("ms")
-    return pa.date32() if pa.types.is_date64(plain) else plain
 
 
 def _kind(stored: Any) -> str:
@@ -83,6 +75,8 @@ def _parts(array: Any, rows_before: int) -> Iterator[tuple[int, Any]]:
         yield _LENGTHS, np.diff(offsets).tobytes()
         if text is not None:
             yield _VALUES, text.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
+    elif pa.types.is_fixed_size_list(kind) and not array.values.null_count:
+        yield from _parts(array.flatten(), rows_before)  # all of one length: their values say everything
     elif pa.types.is_nested(kind):
         spelt = [repr(value).encode() for value in array.to_pylist()]
         yield _LENGTHS, np.array([len(value) for value in spelt], np.int64).tobytes()

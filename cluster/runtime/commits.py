@@ -8,12 +8,22 @@ removed. A record that is there already with other content was written by anothe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from cluster.core.commit import COMMITS, QUARANTINE, SNAPSHOTS, STAGED, SUCCESS, Fragment, Recovery, recover
+from cluster.core.commit import (
+    COMMITS,
+    QUARANTINE,
+    SNAPSHOTS,
+    STAGED,
+    SUCCESS,
+    Fragment,
+    Listing,
+    Recovery,
+    recover,
+)
 from cluster.errors import MayHaveLanded, NotLanded, OutputRefused, RunFailed, StoreFault
 from cluster.runtime.lock import Fence, Unfenced
 from cluster.runtime.store import Store
@@ -24,14 +34,17 @@ TIMELINE = "_slotcar/timeline"
 NOW = "_slotcar/now.json"
 REPORT = "_slotcar/report.html"
 SHUFFLE = "_slotcar/shuffle"
+OWNER = "_slotcar/run.json"  # of a carry-over: which run writes it
+CARRIES = ("part-", "kept-")  # how the files of a carry-over begin
 TRIES = 3
 
 
 class Commits:
     """The output's folder, seen as a log of committed fragments."""
 
-    def __init__(self, store: Store, fence: Fence | None = None) -> None:
-        self.store = store
+    def __init__(self, store: Store, fence: Fence | None = None, carry: Store | None = None) -> None:
+        """`carry` is the place that carry-over is written to, where it is."""
+        self.store, self.carry = store, carry
         self.fence = fence or Unfenced()
         self._snapshots: dict[int, str | None] = {}  # shard -> snapshot of its newest record
 
@@ -39,6 +52,8 @@ class Commits:
         """Makes the folders of a run."""
         for folder in (STAGED, COMMITS, SNAPSHOTS, QUARANTINE, PLAN):
             self.store.make_folder(folder)
+        if self.carry is not None:
+            self.carry.make_folder(STAGED)
 
     def commit(self, fragment: Fragment) -> None:
         """Records a staged fragment, then publishes it.
@@ -57,12 +72,15 @@ class Commits:
         Raises `NotLanded` where the record names a file that is nowhere.
         """
         for source, target in fragment.moves():
-            self._move(source, target)
+            _move(self.store, source, target)
+        for source, target in fragment.carry_moves():
+            assert self.carry is not None, f"{target} is carry-over, and there is no place for it"
+            _move(self.carry, source, target)
 
     def publish_file(self, staged: str, target: str) -> None:
         """Gives a staged file that no record names its name in the output."""
         self.fence.check()
-        self._move(staged, target)
+        _move(self.store, staged, target)
 
     def discard(self, fragment: Fragment) -> None:
         """Removes a staged fragment that is not to be committed; should that fail, recovery does it later."""
@@ -73,6 +91,9 @@ class Commits:
         for name in names:
             with suppress(StoreFault):
                 self.store.remove(name)
+        for name, _ in fragment.carry_moves() if self.carry is not None else ():
+            with suppress(StoreFault):
+                self.carry.remove(name)  # type: ignore[union-attr]  # asked above
 
     def _record(self, name: str, content: bytes) -> None:
         for tries_left in reversed(range(TRIES)):
@@ -101,12 +122,6 @@ class Commits:
             "to be the only one; this one stops, and the same command goes on from what is committed."
         )
 
-    def _move(self, source: str, target: str) -> None:
-        def moved() -> bool:
-            return self.store.exists(target) and not self.store.exists(source)
-
-        _settle(lambda: self.store.publish(source, target), moved)
-
     def _keep_snapshot(self, fragment: Fragment) -> None:
         """The snapshot before is of no use now: no attempt goes on from there."""
         before = self._snapshots.get(fragment.shard)
@@ -122,20 +137,27 @@ class Commits:
 
     def recover(self) -> Recovery:
         """Brings the output in line with its records; in the end it removes the last leftovers as well."""
-        published = [name for name in self.store.list("") if name.startswith("part-") and name.endswith(".parquet")]
+        published = _parts(self.store)
         published += [f"{QUARANTINE}/{name}" for name in self.store.list(QUARANTINE) if name.startswith("part-")]
+        here = Listing(published, self.store.list(STAGED), self.store.list(SNAPSHOTS))
+        there = None if self.carry is None else Listing(_parts(self.carry), self.carry.list(STAGED))
         records = self.records()
-        recovery = recover(records, published, self.store.list(STAGED), self.store.list(SNAPSHOTS))
+        recovery = recover(records, here, there)
         for fragment in recovery.publish:
             self.publish(fragment)
-        for name in recovery.remove:
-            self.fence.check()  # what nobody needs by an old listing, a successor may have made anew
-            self.store.remove(name)
+        self._remove(self.store, recovery.remove)
+        if self.carry is not None:
+            self._remove(self.carry, recovery.remove_carry)
         self.fence.check()  # a successor's replicas may be writing there
         for folder in ("", "_slotcar", COMMITS, PLAN, STAGED, SNAPSHOTS):
             self.store.sweep(folder)
         self._snapshots = {record.shard: record.snapshot for record in records}
         return recovery
+
+    def _remove(self, store: Store, names: Sequence[str]) -> None:
+        for name in names:
+            self.fence.check()  # what nobody needs by an old listing, a successor may have made anew
+            store.remove(name)
 
     def run_record(self) -> dict[str, Any] | None:
         """The output's run.json, or None."""
@@ -154,9 +176,45 @@ class Commits:
         """The last write of a run."""
         self._write(SUCCESS, b"")
 
-    def _write(self, name: str, content: bytes) -> None:
+    def succeed_carry(self, mark: bytes) -> None:
+        """The last write of the carry-over, before that of the run."""
+        assert self.carry is not None, "no carry-over is written"
+        self._write(SUCCESS, mark, self.carry)
+
+    def claim_carry(self, run_id: str, identity: str) -> None:
+        """Says whose the carry-over will be, before anything of it is written. Raises `OutputRefused`."""
+        if self.carry is None:
+            return
         self.fence.check()
-        _settle(lambda: self.store.write(name, content), lambda: self.store.find(name) == content)
+        mine = json.dumps({"run_id": run_id, "identity": identity}, sort_keys=True).encode()
+        with suppress(MayHaveLanded):  # read back below
+            self.carry.put_if_absent(OWNER, mine)
+        self._check_owner(run_id, identity)
+        self.carry.remove(SUCCESS)  # the output was taken away, and its run begins again
+
+    def _check_owner(self, run_id: str, identity: str) -> None:
+        """Refuses a carry-over that another run writes, or that nobody we know has written."""
+        carry = self.carry
+        assert carry is not None
+        content = carry.find(OWNER)
+        owner = json.loads(content) if content is not None else None
+        if owner is not None and (owner["run_id"], owner["identity"]) != (run_id, identity):
+            raise OutputRefused(
+                f"state.write {carry.root} is the carry-over of another run, {owner['run_id']}: expected {run_id} over "
+                "the same input, model and settings, or an empty folder; choose another state.write or set "
+                "output.overwrite = true."
+            )
+        foreign = [name for name in carry.list("") if name.endswith(".parquet")] if owner is None else []
+        if foreign:
+            raise OutputRefused(
+                f"state.write {carry.root} holds {foreign[0]}, which no run of slotcar has written: expected an empty "
+                "or a new folder; choose another state.write."
+            )
+
+    def _write(self, name: str, content: bytes, store: Store | None = None) -> None:
+        place = store or self.store
+        self.fence.check()
+        _settle(lambda: place.write(name, content), lambda: place.find(name) == content)
 
     def check_foreign(self, run_id: str, identity: str) -> None:
         """Refuses an output that belongs to another run, or to nobody that we know. Raises `OutputRefused`."""
@@ -172,6 +230,8 @@ class Commits:
                 f"{self.store.root} holds {foreign[0]}, which no run of slotcar has written: expected an empty or "
                 "a new folder; choose another output.path."
             )
+        if self.carry is not None:
+            self._check_owner(run_id, identity)
 
     def clear(self) -> None:
         """Removes what an earlier run wrote; may be broken off anywhere.
@@ -181,6 +241,8 @@ class Commits:
         """
         self.fence.check()
         self.store.remove(SUCCESS)
+        if self.carry is not None:
+            _clear_carry(self.carry)
         self.store.remove(f"{PLAN}/plan.json")  # says that the plan is whole
         for name in (NOW, REPORT):
             self.store.remove(name)
@@ -189,6 +251,27 @@ class Commits:
                 if folder or name.startswith("part-"):
                     self.store.remove(f"{folder}/{name}" if folder else name)
         self.store.remove(RUN)
+
+
+def _clear_carry(carry: Store) -> None:
+    """Removes a carry-over: the mark first, and last whose it is."""
+    carry.remove(SUCCESS)
+    for folder in (STAGED, ""):
+        for name in carry.list(folder):
+            if folder or (name.startswith(CARRIES) and name.endswith(".parquet")):
+                carry.remove(f"{folder}/{name}" if folder else name)
+    carry.remove(OWNER)
+
+
+def _parts(store: Store) -> list[str]:
+    return [name for name in store.list("") if name.startswith("part-") and name.endswith(".parquet")]
+
+
+def _move(store: Store, source: str, target: str) -> None:
+    def moved() -> bool:
+        return store.exists(target) and not store.exists(source)
+
+    _settle(lambda: store.publish(source, target), moved)
 
 
 def _settle(act: Callable[[], None], landed: Callable[[], bool]) -> None:

@@ -43,18 +43,26 @@ class Faults:
 
 @dataclass
 class LastKnown:
-    """What one piece of a series carries to the next: the last known value of each column filled with "previous", and
-    that of each static one."""
+    """The last known values of columns filled with "previous", and those of static ones, by column: (series,).
 
-    values: dict[str, float] = field(default_factory=dict)
+    They come from an earlier piece of a series, or from an earlier run, as they stand in the arena; NaN is for a value
+    that is not known.
+    """
+
+    values: dict[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class _Series:
-    """How the rows of a table fall into series, and what is known of the first one from earlier pieces."""
+    """How the rows of a table fall into series, and what is known of these from before."""
 
+    starts: Array  # (series,) first row of each
     begin: Array  # (row,) first row of the row's series
-    before: dict[str, float]  # as in `LastKnown`, for the series that goes on from an earlier piece
+    before: dict[str, Array]  # as in `LastKnown`
+
+    def of(self, rows: Bools) -> Array:
+        """The series of the rows that are True."""
+        return np.asarray(np.searchsorted(self.starts, np.flatnonzero(rows), side="right") - 1)
 
 
 @dataclass(frozen=True)
@@ -79,41 +87,38 @@ class Encoder:
         columns = dict(settings.features)
         self._inputs = [(contract, columns[contract.name]) for contract in inputs]
         self._fill = settings.fill
-        self._words = {name: pa.array(words, pa.string()) for name, words in settings.vocabulary.items()}
+        self.words = {name: pa.array(words, pa.string()) for name, words in settings.vocabulary.items()}
         self._target = settings.target
 
     def encode(self, table: Any, starts: Array, into: list[Array], last_known: LastKnown | None = None) -> Faults:
         """Writes the table's rows into `into`, one array (row, ...) per input.
 
-        `starts` are the first rows of the table's series; `last_known` says that the first of them goes on.
+        `starts` are the first rows of the table's series; `last_known` is what is known of them from before.
         """
-        faults, after = Faults(), LastKnown()
+        faults = Faults()
         begin = np.repeat(starts, np.diff(np.append(starts, table.num_rows)))
-        series = _Series(begin, last_known.values if last_known else {})
+        series = _Series(starts, begin, last_known.values if last_known else {})
         for (contract, names), out in zip(self._inputs, into, strict=True):
             for index, name in enumerate(names):
                 view = out if out.ndim == 1 else out[:, index]
-                column = _Column(name, _opened(table.column(name)), contract, view, faults)
-                self._encode_column(column, series, after)
-        if last_known is not None:  # only now: a column may feed several inputs
-            last_known.values.update(after.values)
+                self._encode_column(_Column(name, _opened(table.column(name)), contract, view, faults), series)
         return faults
 
-    def last_known(self, inputs: list[Array], row: int) -> dict[str, float]:
-        """What `LastKnown` holds behind an encoded row that is good: that row's own values."""
+    def last_known(self, inputs: list[Array], rows: Array) -> LastKnown:
+        """What is known behind encoded rows that are good: their own values."""
         known = {}
         for (contract, names), array in zip(self._inputs, inputs, strict=True):
             for index, name in enumerate(names):
                 if contract.static or (name in self._fill and self._fill[name].previous):
-                    known[name] = float(array[row] if array.ndim == 1 else array[row, index])
-        return known
+                    known[name] = np.asarray(array[rows] if array.ndim == 1 else array[rows, index], np.float64)
+        return LastKnown(known)
 
     def encode_targets(self, table: Any, into: Array) -> None:
         """Writes the target columns into `into` (row, target); a null is NaN."""
         for index, name in enumerate(self._target):
             _write_floats(_opened(table.column(name)), into[:, index])
 
-    def _encode_column(self, column: _Column, series: _Series, after: LastKnown) -> None:
+    def _encode_column(self, column: _Column, series: _Series) -> None:
         numeric = column.contract.kind == "numeric"
         missing = _write_numbers(column) if numeric else self._write_codes(column)
         fill = self._fill.get(column.name)
@@ -124,9 +129,6 @@ class Encoder:
             column.out[missing] = 0  # what stands in a bad row is never scored, but must not poison a sum
         if column.contract.static:
             column.refuse(_changed(column, series), "not the same in all rows of its entity, as the model has it")
-        carried = column.contract.static or (fill is not None and fill.previous)
-        if carried and len(column.out) and (missing is None or not missing[-1]):
-            after.values[column.name] = float(column.out[-1])
 
     def _fill_missing(self, column: _Column, missing: Bools, fill: Fill | None, series: _Series) -> Bools:
         """Fills what is missing; returns the rows where it stays so, which are bad."""
@@ -141,14 +143,14 @@ class Encoder:
         return np.zeros_like(missing)
 
     def _fill_value(self, column: _Column, fill: Fill) -> float:
-        if column.name in self._words and isinstance(fill.value, str):
-            found = pc.index_in(pa.scalar(fill.value), value_set=self._words[column.name]).as_py()
+        if column.name in self.words and isinstance(fill.value, str):
+            found = pc.index_in(pa.scalar(fill.value), value_set=self.words[column.name]).as_py()
             return 0 if found is None else found + 1
         assert fill.value is not None, f"fill of {column.name} has no value"
         return float(fill.value)
 
     def _write_codes(self, column: _Column) -> Bools | None:
-        words, out = self._words.get(column.name), column.out
+        words, out = self.words.get(column.name), column.out
         for rows, chunk in _pieces(column.values):
             if words is not None:
                 found = pc.index_in(chunk.cast(pa.string()), value_set=words)
@@ -213,7 +215,8 @@ def _changed(column: _Column, series: _Series) -> Bools:
     """The rows whose value is not that of their entity's first row, which may stand in an earlier piece."""
     first = column.out[series.begin]
     if column.name in series.before:
-        first = np.where(series.begin == 0, series.before[column.name], first)
+        known = series.before[column.name][series.of(np.ones(len(first), np.bool_))]
+        first = np.where(np.isnan(known), first, known)
     return np.asarray(column.out != first)
 
 
@@ -225,8 +228,9 @@ def _fill_previous(column: _Column, missing: Bools, series: _Series) -> Bools:
     found = missing & inside
     out[found] = out[known[found]]
     unknown = missing & ~inside
-    if column.name in series.before:
-        first = unknown & (begin == 0)
-        out[first] = series.before[column.name]
-        unknown &= ~first
+    if column.name in series.before and unknown.any():
+        values = series.before[column.name][series.of(unknown)]
+        rows = np.flatnonzero(unknown)[~np.isnan(values)]
+        out[rows] = values[~np.isnan(values)]
+        unknown[rows] = False
     return unknown

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from cluster.core.plan import Shard
 from cluster.runtime.blocks import Block, BlockReader
+from cluster.runtime.carried import Carried
 from cluster.runtime.encode import LastKnown
-from cluster.runtime.regions import Initial, Region, skip_committed
+from cluster.runtime.regions import Region, initial_of, skip_committed
 from cluster.runtime.snapshots import Snapshot
 from lstm_core.arena import Arena
 from lstm_core.packing import Packer, Step
@@ -55,6 +56,7 @@ class _Stream:
     shard: Shard
     blocks: Iterator[Block]
     free: list[int]  # starts of its regions that hold nothing
+    carried: Carried | None
     last_known: LastKnown = field(default_factory=LastKnown)
     pieces_at_hand: int = 0
     pieces_read: int = 0
@@ -77,12 +79,13 @@ class Feed:
     def __init__(
         self,
         reader: BlockReader,
-        segments: Callable[[Shard], Any],
+        segments: Callable[[Shard], tuple[Any, Carried | None]],
         arena: Arena,
         packer: Packer,
         *,
         threaded: bool = True,
     ) -> None:
+        """`segments` gives a shard's part of the plan, and with it what the carry-over knows of its entities."""
         self._reader, self._segments, self._arena, self._packer = reader, segments, arena, packer
         self._piece_rows = reader.piece_rows
         self.slots = packer.slots
@@ -163,9 +166,24 @@ class Feed:
                     regions.append(self._admitted.pop(int(number)))
             return regions
 
-    def last_known(self, row: int) -> dict[str, float]:
-        """The last known values behind a scored row of the arena."""
-        return self._reader.last_known(self._arena.inputs, row)
+    def last_known(self, rows: NDArray[np.int64]) -> LastKnown:
+        """The last known values behind scored rows of the arena."""
+        return self._reader.last_known(self._arena.inputs, rows)
+
+    def keep_states(self, batch: Batch, states: Sequence[Any]) -> None:
+        """Keeps the states of the series whose block has no row left after `batch`; `states` are those after it."""
+        step = batch.step
+        slots = np.flatnonzero(step.exhausted)
+        if not len(slots):
+            return
+        found = [np.asarray(tensor)[slots] for tensor in states]
+        numbers = step.admission[slots]
+        for number in np.unique(numbers):
+            with self._changed:
+                region = self._admitted[int(number)]
+            own = np.flatnonzero(numbers == number)
+            rows = step.start[slots[own]] + step.lengths[slots[own]] - 1
+            region.keep_states(region.series_at(rows), [values[own] for values in found])
 
     def under_way(self) -> list[Region]:
         """The regions that have rows still to score."""
@@ -215,7 +233,7 @@ class Feed:
             if region.initial is None:
                 continue
             slots = np.flatnonzero(step.reset & (step.admission == number))
-            series = np.searchsorted(region.block.starts, step.start[slots] - region.start, side="right") - 1
+            series = region.series_at(step.start[slots])
             slots, series = slots[region.initial.held[series]], series[region.initial.held[series]]
             reset[slots] = False
             if len(slots):
@@ -248,7 +266,7 @@ class Feed:
                 done = region.initial.rows_done if region.initial else np.zeros_like(block.lengths)
                 left = block.lengths > done
                 starts, lengths = (region.start + block.starts + done)[left], (block.lengths - done)[left]
-                urgent = region.initial.held[left] if region.initial else None
+                urgent = region.initial.begun[left] if region.initial else None
                 number = self._packer.admit(starts, lengths, urgent)
                 region.series_left = len(starts)
             if region.series_left:
@@ -293,13 +311,14 @@ class Feed:
 
     def _read(self, work: _Work) -> None:
         begin = time.perf_counter()
-        stream = work.stream
-        resume = self._resumes.pop(work.shard.index, None)
+        shard, stream = work.shard, work.stream
+        resume = self._resumes.pop(shard.index, None)
         if stream is None:
-            blocks = self._reader.blocks(work.shard, self._segments(work.shard), _skip_rows(work.shard, resume))
-            if work.shard.streamed:
-                stream = _Stream(work.shard, blocks, [work.start + self._piece_rows])
-                stream.last_known.values.update(resume.previous if resume else {})
+            segments, carried = self._segments(shard)
+            blocks = self._reader.blocks(shard, segments, _skip_rows(shard, resume), carried)
+            if shard.streamed:
+                stream = _Stream(shard, blocks, [work.start + self._piece_rows], carried)
+                stream.last_known = self._known_before(shard, resume, carried) or stream.last_known
         else:
             blocks = stream.blocks
         region = self._region(next(blocks), work.start, stream, resume)
@@ -317,16 +336,22 @@ class Feed:
 
     def _region(self, block: Block, start: int, stream: _Stream | None, resume: Snapshot | None) -> Region:
         region = Region(block, start, stream, piece=stream.pieces_read if stream else 0)
-        if stream is not None:
-            region.rows_before = block.shard.rows - block.rows - block.rows_after
         views = [array[region.rows] for array in self._arena.inputs]
-        self._reader.encode(block, views, self._arena.targets[region.rows], stream.last_known if stream else None)
-        if resume is not None:
-            entities = len(block.starts)
-            done = np.zeros(entities, np.int64) if stream else resume.rows_of(entities)
-            region.initial = Initial(done, *resume.states_of(entities))
+        known = stream.last_known if stream else self._known_before(block.shard, None, block.carried)
+        region.known_before = known
+        self._reader.encode(block, views, self._arena.targets[region.rows], known)
+        if stream is not None and not block.final:
+            stream.last_known = self._reader.last_known(views, np.array([block.rows - 1]))
+        if region.piece == 0:
+            region.initial = initial_of(len(block.starts), resume, block.carried, streamed=stream is not None)
         skip_committed(region, self._arena)
         return region
+
+    def _known_before(self, shard: Shard, resume: Snapshot | None, carried: Carried | None) -> LastKnown | None:
+        """The last known values before the first row: a streamed entity's own, or those of an earlier run."""
+        if resume is not None:
+            return LastKnown(resume.previous)
+        return None if carried is None else self._reader.carried_known(carried, shard.entities)
 
     def _end_if_done(self, stream: _Stream) -> None:
         stream.pieces_at_hand -= 1

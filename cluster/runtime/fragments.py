@@ -1,6 +1,7 @@
 """Fragments: scored blocks -> staged Parquet files.
 
-What it decides: the columns (entity, time, keep, scores), where a long entity's output is cut into files, the checksum
+What it decides: the columns (entity, time, keep, scores), that the carry-over of the entities that end with a fragment
+is a file of that fragment, where a long entity's output is cut into files, the checksum
 of the rows, and that nothing is reported before it is durable. Where a checkpoint cuts depends on the clock; the rows,
 their order and their scores do not. Two attempts stage under two names, of which at most one is ever committed.
 """
@@ -16,10 +17,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cluster.core.commit import QUARANTINE, STAGED, Fragment, fragment_name, staged_name
+from cluster.core.commit import QUARANTINE, STAGED, Fragment, carry_name, fragment_name, staged_name
 from cluster.core.settings import OutputSettings
 from cluster.core.times import as_plain
 from cluster.runtime.blocks import Block
+from cluster.runtime.carry_writer import CarryTarget, CarryWriter, Staged
 from cluster.runtime.checksum import RowChecksum
 from cluster.runtime.regions import Cut
 from cluster.runtime.snapshots import Snapshot, write_snapshot
@@ -52,15 +54,27 @@ class Attempt:
     fence: int = 0  # number of the driver's lock
 
 
+@dataclass(frozen=True)
+class Destination:
+    """Where and how a run's fragments are written."""
+
+    store: Store
+    settings: OutputSettings
+    time: str  # the first time column
+    run: str  # the run's short name
+    carry: CarryTarget | None = None  # where what entities leave behind is written
+
+
 class FragmentWriter:
     """Writes the cuts of one attempt of one shard, in order."""
 
-    def __init__(self, store: Store, settings: OutputSettings, time: str, run: str, attempt: Attempt) -> None:
-        self._store, self._settings = store, settings
-        self._time = time
-        self._run, self._attempt = run, attempt
+    def __init__(self, destination: Destination, attempt: Attempt) -> None:
+        self._store, self._settings = destination.store, destination.settings
+        self._time = destination.time
+        self._run, self._attempt = destination.run, attempt
         self._shard = attempt.shard
         self._open = _Open(attempt.fragments)
+        self._carry = CarryWriter(destination.carry) if destination.carry else None
 
     def write(self, cut: Cut, scores: NDArray[np.float32]) -> Fragment | None:
         """Appends a cut's rows, given the scores of its region (row, score); returns the fragment that it completes."""
@@ -69,6 +83,8 @@ class FragmentWriter:
         if table.num_rows:
             self._append(table)
             self._open.entities += _first_rows(cut)
+        if self._carry is not None:
+            self._carry.add(cut)
         if block.final and cut.snapshot is None:
             return self._close(cut)
         if cut.close or self._open.rows >= self._settings.rows_per_file:
@@ -101,6 +117,7 @@ class FragmentWriter:
             part.writer.close()
             part.file.close()
         quarantine = self._stage_quarantine(block, part.index) if final else None
+        carry = self._stage_carry(part.index)
         self._open = _Open(part.index + 1)
         name = fragment_name(self._run, self._shard, part.index)
         return Fragment(
@@ -120,7 +137,12 @@ class FragmentWriter:
             quarantine_file=name if quarantine else None,
             quarantine_staged=quarantine,
             rows_quarantined=block.quarantined_rows if final else 0,
-            entities_quarantined=block.quarantine.num_rows if quarantine else 0,
+            entities_quarantined=block.quarantined_entities if final else 0,
+            rows_skipped=block.skipped_rows if final else 0,
+            carry_file=carry.file if carry else None,
+            carry_staged=carry.staged if carry else None,
+            carry_rows=carry.rows if carry else 0,
+            carry_checksum=carry.checksum if carry else None,
         )
 
     def _write_snapshot(self, snapshot: Snapshot, index: int) -> str:
@@ -135,6 +157,10 @@ class FragmentWriter:
         write_table(self._store, f"{STAGED}/{name}", block.quarantine, self._settings.compression)
         return name
 
+    def _stage_carry(self, index: int) -> Staged | None:
+        name = carry_name(self._shard, index)
+        return self._carry.stage(name, self._with_attempt(name)) if self._carry is not None else None
+
     def _with_attempt(self, name: str) -> str:
         # Driver and attempt keep the staged files of two replicas apart; the published name has neither.
         return staged_name(name, fence=self._attempt.fence, attempt=self._attempt.number)
@@ -143,7 +169,7 @@ class FragmentWriter:
 def _first_rows(cut: Cut) -> int:
     """Entities whose first row is in the cut, and so in this fragment before any other."""
     block = cut.region.block
-    if cut.region.rows_before:
+    if block.rows_before:
         return 0
     return int(np.count_nonzero(cut.rows[block.starts[block.lengths > 0]]))
 

@@ -22,7 +22,7 @@ from cluster.core.events import Demand
 from cluster.core.plan import Shard
 from cluster.runtime.feed import Batch, Feed
 from cluster.runtime.fragments import Attempt, FragmentWriter
-from cluster.runtime.regions import Cut, Region, Seats, snapshot_of
+from cluster.runtime.regions import Cut, Ended, Region, Seats, snapshot_of
 from cluster.runtime.snapshots import Snapshot
 from lstm_core.arena import Arena
 
@@ -74,6 +74,7 @@ class Saving:
 
     make_writer: Callable[[Attempt], FragmentWriter]
     checkpoint_s: float  # most seconds of work that are in no fragment
+    carry: tuple[tuple[str, int], ...] | None = None  # layer and index of each state tensor, where states are kept
     clock: Callable[[], float] = time.monotonic
 
 
@@ -181,6 +182,8 @@ class Pipeline:
             else:
                 self._keep(batch, [np.asarray(values) for values in found])
                 self._seats.move(batch.step, states)
+                if self._saving.carry is not None:
+                    self._feed.keep_states(batch, states)
                 self._put_cuts(self._feed.collect(batch))
                 self._put_checkpoints()
         self._cuts.put(None)
@@ -198,7 +201,8 @@ class Pipeline:
             shard, done = region.block.shard.index, region.block.final
             snapshot = None if done else self._snapshot(region)
             close = not done and self._is_due(shard)
-            self._cuts.put(Cut(region, region.unwritten(self._arena), snapshot, close, last=True))
+            fresh = region.unwritten(self._arena)
+            self._cuts.put(Cut(region, fresh, snapshot, close, last=True, ended=self._ended(region)))
             if done:
                 self._saved_s.pop(shard, None)
 
@@ -207,15 +211,24 @@ class Pipeline:
         for region in self._feed.under_way():
             if self._is_due(region.block.shard.index) and region.is_ripe(self._arena):
                 snapshot = self._snapshot(region)
-                self._cuts.put(Cut(region, region.unwritten(self._arena), snapshot, close=True))
+                fresh = region.unwritten(self._arena)
+                self._cuts.put(Cut(region, fresh, snapshot, close=True, ended=self._ended(region)))
                 self._saved_s[region.block.shard.index] = self._saving.clock()
 
     def _snapshot(self, region: Region) -> Snapshot:
         snapshot = snapshot_of(region, self._arena, self._seats)
-        if region.stream is None:  # whole entities are read again from their first row
-            return snapshot
-        row = region.start + int(snapshot.rows_done[0]) - region.rows_before - 1
-        return replace(snapshot, previous=self._feed.last_known(row))
+        block = region.block
+        starts = region.start + block.starts[snapshot.entity]
+        rows = (starts + snapshot.rows_done - block.rows_before - 1)[snapshot.under_way]
+        return replace(snapshot, previous=self._feed.last_known(rows).values, tensors=self._saving.carry or ())
+
+    def _ended(self, region: Region) -> Ended | None:
+        if self._saving.carry is None:
+            return None
+        series, states = region.take_ended()
+        block = region.block
+        known = self._feed.last_known(region.start + block.starts[series] + block.lengths[series] - 1)
+        return Ended(series, states, known)
 
     def _is_due(self, shard: int) -> bool:
         now_s = self._saving.clock()

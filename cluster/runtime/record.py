@@ -88,6 +88,7 @@ def closing(
         "work_s": round(max((clock.last_commit or ready) - ready, 0.0), 3),
         "rows_scored": sum(fragment.rows for fragment in fragments),
         "rows_quarantined": head.rows_bad + sum(fragment.rows_quarantined for fragment in fragments),
+        "rows_skipped": head.rows_skipped + sum(fragment.rows_skipped for fragment in fragments),
         "entities_scored": sum(fragment.entities for fragment in fragments),
         "entities_quarantined": sum(fragment.entities_quarantined for fragment in fragments),
         "fragments": len(done),

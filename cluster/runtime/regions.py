@@ -1,7 +1,8 @@
 """Regions: blocks at their places in the arena, how far each is scored, and what of it is written.
 
-What it decides: which rows a fragment takes, and what a snapshot after those rows must hold. A region is scored row by
-row through the arena's flags; nothing here is done per step but the look-up of who sits in which slot.
+What it decides: where a shard's series begin, which rows a fragment takes, and what must be kept after those rows: a
+snapshot of the series under way, the final states of those that end. A region is scored row by row through the arena's
+flags; nothing here is done per step but the look-up of who sits in which slot, and whose state is final.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.runtime.blocks import Block
+from cluster.runtime.carried import Carried
+from cluster.runtime.encode import LastKnown
 from cluster.runtime.snapshots import Snapshot
 from lstm_core.arena import Arena
 from lstm_core.packing import Step
@@ -28,8 +31,43 @@ class Initial:
     """What the series of a region begin with, where they do not begin at zero."""
 
     rows_done: Ints  # (series,) rows that earlier attempts have committed
-    held: Bools  # (series,) True where there is a state
+    held: Bools  # (series,) True where there is a state, of an earlier attempt or an earlier run
     states: list[Array]  # per state tensor: (series, *state)
+
+    @property
+    def begun(self) -> Bools:
+        """(series,) True where an earlier attempt has begun the series."""
+        return self.rows_done > 0
+
+
+def initial_of(entities: int, resume: Snapshot | None, carried: Carried | None, *, streamed: bool) -> Initial | None:
+    """Where the entities of a shard begin: from a snapshot where there is one of them, else from the carry-over.
+
+    A streamed entity is read from its first row that is not committed, so none of what is read is done.
+    """
+    if resume is None and carried is None:
+        return None
+    done = np.zeros(entities, np.int64) if resume is None or streamed else resume.rows_of(entities)
+    if resume is None:
+        assert carried is not None
+        return Initial(done, *carried.states(entities))
+    held, states = resume.states_of(entities)
+    if carried is not None:
+        known, before = carried.states(entities)
+        begun = resume.rows_of(entities) > 0
+        for values, older in zip(states, before, strict=True):
+            values[~begun] = older[~begun]
+        held |= known & ~begun
+    return Initial(done, held, states)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Series whose last row is scored, and what an entity leaves behind it."""
+
+    series: Ints  # (ended,) rising
+    states: list[Array]  # per state tensor: (ended, *state)
+    known: LastKnown  # values (ended,)
 
 
 @dataclass
@@ -42,8 +80,10 @@ class Region:
     piece: int = 0  # number of the block within its shard
     series_left: int = 0
     initial: Initial | None = None
-    rows_before: int = 0  # rows of a streamed entity that stand before this block
+    known_before: LastKnown | None = None  # last known values before the block's first row
     written: Bools | None = None  # (row,) rows that a fragment has; None where none has
+    final_states: list[Array] | None = None  # per state tensor: (series, *state), where the block's last row is scored
+    ended: Bools | None = None  # (series,) True where `final_states` holds the state and no cut has taken it
 
     @property
     def rows(self) -> slice:
@@ -63,8 +103,31 @@ class Region:
     def _is_held_up(self, scored: Bools) -> bool:
         if self.initial is None:
             return False
-        begun_before = self.initial.held & (self.initial.rows_done < self.block.lengths)
-        return bool((begun_before & (_counts(scored, self.block) == self.initial.rows_done)).any())
+        begun_before = self.initial.begun & (self.initial.rows_done < self.block.lengths)
+        return bool((begun_before & (counts_by_series(scored, self.block) == self.initial.rows_done)).any())
+
+    def series_at(self, rows: Ints) -> Ints:
+        """The series that rows of the arena belong to."""
+        return np.asarray(np.searchsorted(self.block.starts, rows - self.start, side="right") - 1)
+
+    def keep_states(self, series: Ints, states: Sequence[Array]) -> None:
+        """Keeps the states after the last row that the block has of some series: one (len(series), *state) each."""
+        if self.final_states is None:
+            count = len(self.block.starts)
+            self.final_states = [np.zeros((count, *values.shape[1:]), np.float32) for values in states]
+            self.ended = np.zeros(count, np.bool_)
+        assert self.ended is not None
+        for kept, values in zip(self.final_states, states, strict=True):
+            kept[series] = values
+        self.ended[series] = True
+
+    def take_ended(self) -> tuple[Ints, list[Array]]:
+        """The series that have ended since this was last asked, and their states."""
+        if self.ended is None or self.final_states is None:
+            return np.zeros(0, np.int64), []
+        series = np.flatnonzero(self.ended)
+        self.ended[series] = False
+        return series, [values[series] for values in self.final_states]
 
     def unwritten(self, arena: Arena) -> Bools:
         """(row,) True where a row is scored and in no fragment yet; from now on it counts as written."""
@@ -83,6 +146,7 @@ class Cut:
     snapshot: Snapshot | None = None  # what a fragment that ends here must keep; None where the shard is done
     close: bool = False  # end the fragment here, whatever its size
     last: bool = False  # nothing of the region is left: it is released
+    ended: Ended | None = None  # the series that end with it; None where no carry-over is written
 
 
 @dataclass
@@ -113,30 +177,25 @@ class Seats:
 def snapshot_of(region: Region, arena: Arena, seats: Seats) -> Snapshot:
     """How far the region's series have come, with the state of those under way."""
     block = region.block
-    done = _rows_done(region, arena)
+    done = counts_by_series(arena.scored[region.rows], block)
     begun = np.flatnonzero(done)
     under_way = (done < block.lengths)[begun]
     if block.rows_after:  # a piece of a long entity: the entity goes on behind it
         under_way[:] = True
     held = _held_states(region, seats, begun[under_way])
-    return Snapshot(begun, done[begun] + region.rows_before, under_way, held)
+    return Snapshot(begun, done[begun] + block.rows_before, under_way, held)
 
 
-def _rows_done(region: Region, arena: Arena) -> Ints:
-    return _counts(arena.scored[region.rows], region.block)
-
-
-def _counts(flags: Bools, block: Block) -> Ints:
-    """Per series, how many of its rows are flagged."""
-    if not len(flags):
-        return np.zeros(0, np.int64)
-    return np.asarray(np.add.reduceat(flags.astype(np.int64), block.starts))
+def counts_by_series(flags: Bools, block: Block) -> Ints:
+    """Per series, how many of its rows are flagged; a series may have none, so no `reduceat`."""
+    counted = np.append(0, np.cumsum(flags, dtype=np.int64))
+    return np.asarray(counted[block.starts + block.sizes] - counted[block.starts])
 
 
 def _held_states(region: Region, seats: Seats, series: Ints) -> list[Array]:
     """States of the given series: from their slots, or as they came where they still wait for one."""
     slots = seats.within(region)
-    sitting = np.searchsorted(region.block.starts, seats.next_row[slots] - 1 - region.start, side="right") - 1
+    sitting = region.series_at(seats.next_row[slots] - 1)
     slot_of = np.full(len(region.block.starts), -1, np.int64)
     slot_of[sitting] = slots
     found, states = slot_of[series], []
@@ -153,8 +212,6 @@ def skip_committed(region: Region, arena: Arena) -> None:
     """Marks the rows that earlier attempts have committed: scored, and written."""
     flags = np.zeros(region.block.rows, np.bool_)
     if region.initial is not None:
-        sizes = np.diff(np.append(region.block.starts, region.block.rows))
-        inside = np.arange(region.block.rows) - np.repeat(region.block.starts, sizes)
-        flags = inside < np.repeat(region.initial.rows_done, sizes)
+        flags = region.block.positions < np.repeat(region.initial.rows_done, region.block.sizes)
         region.written = flags
     arena.scored[region.rows] = flags

@@ -19,13 +19,17 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from cluster.core.carry import CarrySchema
 from cluster.core.commit import Fragment, record_name
 from cluster.core.plan import Shard
 from cluster.core.settings import InputSettings, OutputSettings, StepSettings
 from cluster.runtime.blocks import BlockReader
+from cluster.runtime.carried import Carried
+from cluster.runtime.carry_plan import CarryRequest, ShardCarry
+from cluster.runtime.carry_writer import CarryTarget
 from cluster.runtime.encode import Encoder
 from cluster.runtime.feed import Feed
-from cluster.runtime.fragments import Attempt, FragmentWriter
+from cluster.runtime.fragments import Attempt, Destination, FragmentWriter
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.pipeline import Pipeline, Report, Saving
 from cluster.runtime.planning import read_segments
@@ -57,6 +61,7 @@ class ReplicaSpec:
     arena_rows: int
     piece_rows: int
     cache_bytes: int
+    carry: CarryRequest | None = None
 
 
 @dataclass(frozen=True)
@@ -92,11 +97,16 @@ class ReplicaActor:
         self._spec, self._store = spec, open_store(StoreSpec.of(spec.output))
         self._refusal: SlotcarError | None = None
         try:
-            self._replica, self._info = _load(spec, model)
+            self._replica, self._info = self.load(spec, model)
         except SlotcarError as refusal:  # raised here it would look like the death of an actor
             self._refusal = refusal
         self._pipeline: Pipeline | None = None
         self._begun = threading.Event()  # calls run in threads of their own, so a poll may come before its `begin`
+
+    @staticmethod
+    def load(spec: ReplicaSpec, model: bytes) -> tuple[StatefulReplica, ReplicaInfo]:
+        """The compiled model, in zero state. Raises `ModelRefused`."""
+        return _load(spec, model)
 
     def info(self) -> ReplicaInfo:
         """Answers once the model is compiled. Raises `ModelRefused` where Keras cannot load or rebuild it."""
@@ -108,17 +118,22 @@ class ReplicaActor:
         """Starts the pipeline, when the plan is there."""
         spec, replica = self._spec, self._replica
         arena = Arena(spec.arena_rows, row_layout(spec.contract))
+        encoder = Encoder(spec.input, spec.contract.inputs)
         reader = BlockReader(
             spec.input,
-            Encoder(spec.input, spec.contract.inputs),
+            encoder,
             sources.files,
             piece_rows=spec.piece_rows,
             cache_bytes=spec.cache_bytes,
         )
         packer = Packer(slots=spec.step.slots, chunk=spec.step.chunk)
-        segments = partial(_segments, self._store)
-        feed = Feed(reader, segments, arena, packer)
-        self._pipeline = Pipeline(feed, arena, replica, Saving(self._writer, spec.checkpoint_s))
+        carry = self._carry_schema()
+        known = ShardCarry(self._store, spec.carry, carry) if carry and spec.carry and spec.carry.read else None
+        feed = Feed(reader, partial(_found, self._store, known), arena, packer)
+        target = self._target(carry, encoder.words)
+        tensors = tuple((state.layer, state.index) for state in carry.states) if carry and target else None
+        saving = Saving(partial(self._writer, target), spec.checkpoint_s, carry=tensors)
+        self._pipeline = Pipeline(feed, arena, replica, saving)
         self._begun.set()
 
     def assign(self, shard: Shard, attempt: int, fragments: int) -> None:
@@ -146,13 +161,27 @@ class ReplicaActor:
         assert newest.snapshot is not None, f"fragment {fragments - 1} of shard {shard.index} is final"
         return read_snapshot(self._store, newest.snapshot)
 
-    def _writer(self, attempt: Attempt) -> FragmentWriter:
+    def _carry_schema(self) -> CarrySchema | None:
+        """The table of carry-over, its states in the model's order."""
+        if self._spec.carry is None:
+            return None
+        states = self._replica.step_model.states
+        return self._spec.carry.schema.ordered_as([(state.layer, state.index) for state in states])
+
+    def _target(self, schema: CarrySchema | None, words: dict[str, Any]) -> CarryTarget | None:
+        carry = self._spec.carry
+        if schema is None or carry is None or carry.write is None:
+            return None
+        return CarryTarget(open_store(carry.write), schema, words, self._spec.output.compression)
+
+    def _writer(self, carry: CarryTarget | None, attempt: Attempt) -> FragmentWriter:
         spec = self._spec
-        return FragmentWriter(self._store, spec.output, spec.input.time[0], spec.run, attempt)
+        return FragmentWriter(Destination(self._store, spec.output, spec.input.time[0], spec.run, carry), attempt)
 
 
-def _segments(store: Store, shard: Shard) -> Any:
-    return read_segments(store, shard.index)
+def _found(store: Store, known: ShardCarry | None, shard: Shard) -> tuple[Any, Carried | None]:
+    """A shard's part of the plan, and what is known of its entities."""
+    return read_segments(store, shard.index), known.of(shard) if known is not None else None
 
 
 def _load(spec: ReplicaSpec, model: bytes) -> tuple[StatefulReplica, ReplicaInfo]:

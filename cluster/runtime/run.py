@@ -13,17 +13,21 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.core.plan import PlanHead, choose_shard_rows, make_plan
+from cluster.core.plan import PlanHead, choose_shard_entities, choose_shard_rows, make_plan
 from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
 from cluster.errors import LockLost, NotLanded, OutputRefused, RunFailed, TooManyBadRows
+from cluster.runtime.carry_plan import CarryRequest, absent_counts, write_carry_plan
+from cluster.runtime.carry_table import make_mark
+from cluster.runtime.carry_writer import HandOn, hand_on_parts
 from cluster.runtime.commits import RUN, Commits
 from cluster.runtime.driver import Clock, Driver, Work
 from cluster.runtime.lock import Lock, held
+from cluster.runtime.lost_shards import LostCarry, LostShards
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.pipeline import Counters
 from cluster.runtime.planning import has_plan, read_plan, write_plan
 from cluster.runtime.progress import Progress, ProgressLine, count_stragglers, progress_line
-from cluster.runtime.quarantine import LostShards, publish_bad_rows
+from cluster.runtime.quarantine import publish_bad_rows
 from cluster.runtime.ray_cluster import Cluster, Replicas, ray_cluster
 from cluster.runtime.record import Session, closing, opening, with_plan
 from cluster.runtime.replica_actor import ReplicaSpec, Sources, row_layout
@@ -57,6 +61,7 @@ class ScoreRequest:
     cluster: ClusterSettings
     quarantine_limit: float
     model_path: str = ""  # where `model` was read, for audits
+    carry: CarryRequest | None = None
 
 
 AtEnd = Callable[[StoreSpec], None]  # is told the output of a session that ends, before `_SUCCESS`; never raises
@@ -80,16 +85,19 @@ def score(
     all is scored but `_SUCCESS` is withheld.
     """
     store = open_store(StoreSpec.of(request.output))
-    record = _finished(Commits(store), request)
+    carry = open_store(request.carry.write) if request.carry and request.carry.write else None
+    record = _finished(Commits(store, carry=carry), request)
     if record is not None:
         return record
     with _lock(store, request.run_id) as lock:
-        commits = Commits(store, lock)
+        commits = Commits(store, lock, carry)
         if request.output.overwrite and not _is_same_unfinished(commits, request):
             commits.clear()
         # Asked again: while this driver waited for the lock, another may have begun or finished.
         commits.check_foreign(request.run_id, request.identity)
         record = commits.run_record() if commits.succeeded() else None
+        if record is None:
+            commits.claim_carry(request.run_id, request.identity)
         return record or _Run(request, commits, at_end).to_its_end(open_cluster)
 
 
@@ -161,7 +169,7 @@ class _Run:
                 self._counters = self._replicas.counters
                 self._replicas.stop()
             self._cut_down_buckets(cluster)
-            return self._finish()
+            return self._finish(cluster)
 
     def _spec(self) -> ReplicaSpec:
         request, cluster = self._request, self._request.cluster
@@ -181,6 +189,7 @@ class _Run:
             arena_rows=min(fitting, max(ARENA_ROWS_MAX, 4 * piece_rows)),
             piece_rows=piece_rows,
             cache_bytes=CACHE_BYTES,
+            carry=request.carry,
         )
 
     def _plan(self, cluster: Cluster, line: ProgressLine) -> None:
@@ -202,8 +211,15 @@ class _Run:
         place, check = StoreSpec.of(output), self._commits.fence.check
         taken = take_inventory(settings, place, cluster.map, check, output.rows_per_file)
         inventory, self._clock.shuffle_s = taken.inventory, taken.shuffle_s
-        plan = make_plan(inventory, shard_rows=choose_shard_rows(inventory.rows_in, rows_per_file=output.rows_per_file))
+        carry = self._request.carry
+        plan = make_plan(
+            inventory,
+            shard_rows=choose_shard_rows(inventory.rows_in, rows_per_file=output.rows_per_file),
+            shard_entities=choose_shard_entities(carry.schema.state_bytes) if carry else None,
+        )
         self._commits.prepare()
+        if carry is not None and carry.read is not None:
+            write_carry_plan(self._commits.store, plan, carry)
         write_plan(self._commits.store, plan)
         keep_buckets(self._commits.store, inventory)
         return plan.head
@@ -237,7 +253,9 @@ class _Run:
         self._timeline.tick(moment)
 
     def _lost_shards(self, head: PlanHead) -> LostShards:
-        return LostShards(self._commits, head, self._request.run, self._request.output)
+        request = self._request
+        carry = LostCarry(request.input, request.carry) if request.carry is not None else None
+        return LostShards(self._commits, head, request.run, request.output, carry)
 
     def _progress(self, counters: list[Counters]) -> Progress:
         head, scheduler = self._head, self._scheduler
@@ -269,7 +287,7 @@ class _Run:
             names = [file.path for file in head.files]
             cut_down(StoreSpec.of(request.output), names, request.input, cluster.map)
 
-    def _finish(self) -> dict[str, Any]:
+    def _finish(self, cluster: Cluster) -> dict[str, Any]:
         head = self._head
         assert head is not None
         publish_bad_rows(self._commits, head, self._request.run, self._request.output)
@@ -284,10 +302,27 @@ class _Run:
                 f"the {allowed:.2%} that faults.quarantine_limit allows; {self._request.output.path}/_quarantine says "
                 "which and why: mend them, or run the same command with a higher limit."
             )
+        self._finish_carry(cluster)
         self._commits.write_run_record(record)
         self._at_end(StoreSpec.of(self._request.output))
         self._commits.succeed()
         return record
+
+    def _finish_carry(self, cluster: Cluster) -> None:
+        """Hands on what tonight's input did not name, and marks the carry-over as whole."""
+        carry, store = self._request.carry, self._commits.store
+        if carry is None or carry.write is None:
+            return
+        kept: list[tuple[str, int, str]] = []
+        if carry.read is not None:
+            task = HandOn(StoreSpec.of(self._request.output), carry, self._request.output.compression)
+            kept = list(cluster.map(task, hand_on_parts(carry.schema, absent_counts(store, len(carry.files)))))
+        parts = [
+            (record.carry_file, record.carry_rows, record.carry_checksum or "")
+            for record in self._commits.records()
+            if record.carry_file
+        ]
+        self._commits.succeed_carry(make_mark(carry.schema, [*parts, *kept]))
 
     @contextmanager
     def _recorded(self) -> Iterator[None]:

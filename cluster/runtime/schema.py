@@ -55,20 +55,21 @@ def check_columns(schema: Any, settings: InputSettings, path: str) -> Any:
     return _plain_schema(schema, settings)
 
 
-def check_schema(settings: InputSettings, contract: ModelContract, files: Sequence[str]) -> None:
-    """Check the first file against the configuration and the model, before anything is started.
+def check_schema(settings: InputSettings, contract: ModelContract, files: Sequence[str]) -> Any:
+    """Check the first file against the configuration and the model, before anything is started; returns its columns.
 
     That every other file has the same columns is checked where each is opened anyway, by the scan. Raises InputRefused
     for its columns, InputBroken where the file cannot be read.
     """
     with open_source(files[0], settings.storage) as parquet:
         schema = Partitions.of(files).extend(parquet.schema_arrow, files[0])
-    check_columns(schema, settings, files[0])
+    columns = check_columns(schema, settings, files[0])
     kinds = {wanted.name: wanted.kind for wanted in contract.inputs}
-    for name, columns in settings.features:
+    for name, wanted_columns in settings.features:
         if kinds.get(name) == "categorical":
-            for column in columns:
+            for column in wanted_columns:
                 _check_codes(schema.field(column), settings, name, files[0])
+    return columns
 
 
 def _plain_schema(schema: Any, settings: InputSettings) -> Any:

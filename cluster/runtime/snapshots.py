@@ -23,7 +23,8 @@ from cluster.runtime.tables import UNREADABLE, read_table, write_table
 
 Array = NDArray[Any]
 Ints = NDArray[np.int64]
-_PREVIOUS = b"slotcar.previous"
+_PREVIOUS = "previous__"
+_STATES = b"slotcar.states"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Snapshot:
     rows_done: Ints  # (entity,)
     under_way: NDArray[np.bool_]  # (entity,) False where the entity is finished
     states: list[Array]  # per state tensor: (entities under way, *state), in their order
-    previous: dict[str, float] = field(default_factory=dict)  # a streamed entity's last known values, by column
+    previous: dict[str, Array] = field(default_factory=dict)  # last known values (entities under way,), by column
+    tensors: tuple[tuple[str, int], ...] = ()  # layer and index of each state tensor; where carry-over is written only
 
     def rows_of(self, entities: int) -> Ints:
         """Rows done of each of the shard's entities, 0 where it has not begun."""
@@ -60,8 +62,12 @@ def write_snapshot(store: Store, name: str, snapshot: Snapshot) -> None:
     columns["under_way"] = pa.array(snapshot.under_way)
     for index, values in enumerate(snapshot.states):
         columns[f"state_{index}"] = _as_lists(values, snapshot.under_way)
+    for column, values in snapshot.previous.items():
+        spread = np.full(len(snapshot.entity), np.nan)
+        spread[snapshot.under_way] = values
+        columns[f"{_PREVIOUS}{column}"] = pa.array(spread)
     shapes = [values.shape[1:] for values in snapshot.states]
-    table = pa.table(columns).replace_schema_metadata({_PREVIOUS: json.dumps([snapshot.previous, shapes])})
+    table = pa.table(columns).replace_schema_metadata({_STATES: json.dumps([shapes, snapshot.tensors])})
     write_table(store, f"{SNAPSHOTS}/{name}", table)
 
 
@@ -69,7 +75,7 @@ def read_snapshot(store: Store, name: str) -> Snapshot:
     """Reads a snapshot back. Raises `RunFailed`."""
     try:
         table = read_table(store, f"{SNAPSHOTS}/{name}")
-        previous, shapes = json.loads(table.schema.metadata[_PREVIOUS])
+        shapes, tensors = json.loads(table.schema.metadata[_STATES])
     except (*UNREADABLE, KeyError) as error:
         raise RunFailed(
             f"The snapshot {store.path(f'{SNAPSHOTS}/{name}')} cannot be read; remove the output and start the run "
@@ -77,8 +83,15 @@ def read_snapshot(store: Store, name: str) -> Snapshot:
         ) from error
     under_way = table.column("under_way").to_numpy(zero_copy_only=False)
     states = [_as_array(table.column(f"state_{index}"), shape) for index, shape in enumerate(shapes)]
+    names = [name for name in table.column_names if name.startswith(_PREVIOUS)]
+    previous = {name.removeprefix(_PREVIOUS): table.column(name).to_numpy()[under_way] for name in names}
     return Snapshot(
-        table.column("entity").to_numpy(), table.column("rows_done").to_numpy(), under_way, states, dict(previous)
+        entity=table.column("entity").to_numpy(),
+        rows_done=table.column("rows_done").to_numpy(),
+        under_way=under_way,
+        states=states,
+        previous=previous,
+        tensors=tuple((layer, index) for layer, index in tensors),
     )
 
 

@@ -46,7 +46,7 @@ class RunStatus:
     started_at: str | None
     finished_at: str | None
     rows_total: int | None  # to score: all but skipped rows and those without a key
-    rows_done: int  # of these, scored or in quarantine
+    rows_done: int  # of these, scored, in quarantine, or dropped because they were late
     rows_quarantined: int  # with those without a key
     entities_total: int | None
     entities_done: int  # of shards that are done
@@ -77,7 +77,7 @@ def read_status(store: Store) -> RunStatus:
         error=record.get("error"),
         started_at=record.get("started_at") or (holder.since if holder else None),
         finished_at=record.get("finished_at"),
-        rows_done=sum(fragment.rows + fragment.rows_quarantined for fragment in records),
+        rows_done=sum(record.rows + record.rows_quarantined + record.rows_skipped for record in records),
         rows_quarantined=sum(fragment.rows_quarantined for fragment in records) + (head.rows_bad if head else 0),
         entities_done=sum(shard.entities for shard in head.shards if shard.index in done) if head else 0,
         shards_done=len(done),

@@ -237,7 +237,7 @@ class RowsInOrder:
         reader = _reader(spec, series, held_from, piece_rows)
         packer = Packer(slots=step.slots, chunk=step.chunk)
         segments = series.segments
-        self._feed = Feed(reader, lambda shard: segments[shard.index], self._arena, packer, threaded=False)
+        self._feed = Feed(reader, lambda shard: (segments[shard.index], None), self._arena, packer, threaded=False)
         self._shards = series.shards
         self._values = spec.contract.score_values  # a row's weight stands behind them
         self.rows = self.steps = self.targets = self.rows_quarantined = 0

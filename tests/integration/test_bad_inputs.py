@@ -23,7 +23,7 @@ from cluster.errors import InputBroken, InputRefused, RunFailed
 from cluster.runtime.audit import audit
 from cluster.runtime.local_store import LocalStore
 from lstm_core.errors import SlotcarError
-from tests.inprocess import Job, compiled_once, run
+from tests.inprocess import Job, run
 from tests.models import FIT, save
 from tests.series import make_series, replace, with_nulls, with_ties, with_time_type, write_cut
 
@@ -174,11 +174,6 @@ CASES = (
     Case("a row out of order", with_times({0: FAR})),
     Case("a bad row out of order", both(with_times({0: FAR}), nulls("f0", 0)), {0: (f"f0 is {DEAD}", 1)}),
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled_once(monkeypatch)
 
 
 def job(folder: Path, **settings: Any) -> Job:

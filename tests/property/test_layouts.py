@@ -25,7 +25,7 @@ from cluster.runtime.rescore import find_truth, rescore
 from cluster.runtime.run import score
 from cluster.runtime.stores import StoreSpec
 from lstm_core.contract import read_contract
-from tests.inprocess import Job, compiled_once, in_process, run, scores
+from tests.inprocess import Job, in_process, run, scores
 from tests.models import FIT, save
 from tests.series import make_series, replace, write_cut
 from tests.truth import TOLERANCE, columns_for, expected
@@ -129,7 +129,6 @@ def part(folder: Path, table: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def _cramped(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled_once(monkeypatch)
     for module, name, value in (
         (clustering, "PIECE_BYTES", 4000),
         (clustering, "BUCKET_BYTES", 3000),

@@ -55,7 +55,13 @@ def test_a_shard_is_the_same_wherever_files_and_row_groups_are_cut(tmp_path: Pat
     assert rows_of(laid) == list(range(25))
     assert block.starts.tolist() == [0, 5, 6, 15, 18]
     assert block.lengths.tolist() == LENGTHS
-    assert (block.first, block.final, block.rows, block.scored_mask(), block.quarantine) == (True, True, 25, None, None)
+    assert (block.rows_before, block.final, block.rows, block.scored_mask(), block.quarantine) == (
+        0,
+        True,
+        25,
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -194,7 +200,8 @@ def test_a_long_entity_comes_in_pieces_of_equal_size(tmp_path: Path, piece_rows:
     blocks = blocks_of(laid, piece_rows=piece_rows)
     assert rows_of(laid, piece_rows=piece_rows) == list(range(45))
     assert {block.rows for block in blocks[:-1]} <= {piece_rows}
-    assert [block.first for block in blocks] == [True] + [False] * (len(blocks) - 1)
+    sizes = [block.rows for block in blocks]
+    assert [block.rows_before for block in blocks] == [sum(sizes[:number]) for number in range(len(sizes))]
     assert [block.final for block in blocks] == [False] * (len(blocks) - 1) + [True]
     assert [block.rows_after for block in blocks] == [max(0, 45 - piece_rows * (i + 1)) for i in range(len(blocks))]
     assert [value for block in blocks for value in located(laid, block)] == list(range(45))

@@ -159,6 +159,7 @@ def in_pieces(column: Any, sizes: Sequence[int], **settings: Any) -> tuple[list[
         bad += [
             len(found) + row for row in wanted.encode(pa.table({"a": piece}), np.array([0]), [out], last_known).rows
         ]
+        last_known = wanted.last_known([out], np.array([size - 1]))
         found += out.ravel().tolist()
     return found, bad
 
@@ -175,19 +176,26 @@ def test_previous_remembers_a_piece_that_has_no_gap() -> None:
 
 
 def test_previous_remembers_nothing_of_a_column_filled_by_value() -> None:
-    last_known = LastKnown()
-    out = np.zeros((2, 1), np.float32)
-    encoder(numeric(), fill={"a": Fill(value=3.0)}).encode(pa.table({"a": [1, None]}), np.array([0]), [out], last_known)
-    assert last_known.values == {}
+    wanted, out = encoder(numeric(), fill={"a": Fill(value=3.0)}), np.zeros((2, 1), np.float32)
+    wanted.encode(pa.table({"a": [1, None]}), np.array([0]), [out])
+    assert wanted.last_known([out], np.array([1])).values == {}
+
+
+def test_each_series_goes_on_from_what_is_known_of_it() -> None:
+    column, before = pa.array([None, 1, None, None, None, 2]), LastKnown({"a": np.array([5, np.nan, 7])})
+    out = np.zeros((6, 1), np.float32)
+    found = encoder(numeric(), fill=PREVIOUS).encode(pa.table({"a": column}), np.array([0, 2, 4]), [out], before)
+    assert out.ravel().tolist() == [5, 1, 0, 0, 7, 2]
+    assert sorted(found.reasons) == [2, 3]
 
 
 def test_a_column_of_two_inputs_goes_on_alike_in_both() -> None:
     both = encoder(numeric(name="one"), numeric(name="two"), features=(("one", ("a",)), ("two", ("a",))), fill=PREVIOUS)
-    last_known = LastKnown({"a": 5.0})
+    last_known = LastKnown({"a": np.array([5.0])})
     one, two = np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32)
     both.encode(pa.table({"a": pa.array([None, 7.0])}), np.array([0]), [one, two], last_known)
     assert one.tolist() == two.tolist() == [[5], [7]]
-    assert last_known.values == {"a": 7}
+    assert both.last_known([one, two], np.array([1])).values == {"a": np.array([7])}
 
 
 # ---- codes
@@ -315,8 +323,8 @@ def test_a_static_value_that_changes_within_its_entity_is_a_fault() -> None:
 
 
 def test_a_static_value_is_carried_from_piece_to_piece() -> None:
-    asked, known, out = encoder(STATIC), LastKnown(), np.zeros((2, 1), np.float32)
-    pieces = [pa.array([5.0, 5.0]), pa.array([5.0, 6.0])]
-    faults = [asked.encode(pa.table({"a": piece}), np.array([0]), [out], known).reasons for piece in pieces]
-    assert [list(found) for found in faults] == [[], [1]]
-    assert asked.last_known([out], 0) == {"a": 5.0}
+    asked, out = encoder(STATIC), np.zeros((2, 1), np.float32)
+    assert not asked.encode(pa.table({"a": pa.array([5.0, 5.0])}), np.array([0]), [out]).reasons
+    known = asked.last_known([out], np.array([1]))
+    assert known.values == {"a": np.array([5.0])}
+    assert list(asked.encode(pa.table({"a": pa.array([5.0, 6.0])}), np.array([0]), [out], known).reasons) == [1]

@@ -38,7 +38,7 @@ def feed_of(
     arena = make_arena(capacity)
     reader = laid.reader(piece_rows=PIECE_ROWS)
     packer = Packer(slots=slots, chunk=chunk)
-    return Feed(reader, laid.segments, arena, packer, threaded=threaded), arena
+    return Feed(reader, laid.found, arena, packer, threaded=threaded), arena
 
 
 def batches(feed: Feed, shards: Sequence[Shard]) -> Iterator[Batch]:

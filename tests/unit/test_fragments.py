@@ -15,7 +15,7 @@ from cluster.core.commit import STAGED, Fragment
 from cluster.core.settings import OutputSettings
 from cluster.runtime.blocks import Block
 from cluster.runtime.checksum import RowChecksum
-from cluster.runtime.fragments import Attempt, FragmentWriter
+from cluster.runtime.fragments import Attempt, Destination, FragmentWriter
 from cluster.runtime.local_store import LocalStore
 from cluster.runtime.regions import Cut, Region
 from cluster.runtime.snapshots import Snapshot
@@ -34,7 +34,7 @@ def writer_of(
     folder: Path, names: tuple[str, ...] = ("score",), attempt: Attempt | None = None, **settings: Any
 ) -> FragmentWriter:
     store, output = LocalStore(str(folder)), OutputSettings(str(folder), names, **settings)
-    return FragmentWriter(store, output, "time", "run", attempt or Attempt(3, 1))
+    return FragmentWriter(Destination(store, output, "time", "run"), attempt or Attempt(3, 1))
 
 
 def write(writer: FragmentWriter, blocks: Sequence[Block], values: int = 1) -> list[Fragment]:
@@ -43,7 +43,7 @@ def write(writer: FragmentWriter, blocks: Sequence[Block], values: int = 1) -> l
     for block in blocks:
         mask = block.scored_mask()
         rows = np.ones(block.rows, np.bool_) if mask is None else mask
-        region = Region(block, 0, rows_before=row)
+        region = Region(block, 0)
         scores = np.arange(row, row + block.rows, dtype=np.float32)[:, None] + 1000 * np.arange(
             values, dtype=np.float32
         )

@@ -16,7 +16,7 @@ from cluster.core.commit import STAGED, Fragment
 from cluster.core.settings import OutputSettings
 from cluster.errors import InputBroken, NotLanded
 from cluster.runtime.feed import Feed
-from cluster.runtime.fragments import Attempt, FragmentWriter
+from cluster.runtime.fragments import Attempt, Destination, FragmentWriter
 from cluster.runtime.local_store import LocalStore
 from cluster.runtime.pipeline import Counters, Pipeline, Saving, Stepper
 from cluster.runtime.snapshots import Snapshot, read_snapshot
@@ -48,12 +48,12 @@ class Job:
     def start(self) -> Pipeline:
         arena = make_arena(self.capacity)
         packer = Packer(slots=self.slots, chunk=self.chunk)
-        feed = Feed(self.laid.reader(piece_rows=PIECE_ROWS), self.laid.segments, arena, packer)
+        feed = Feed(self.laid.reader(piece_rows=PIECE_ROWS), self.laid.found, arena, packer)
         return Pipeline(feed, arena, self.make_model(self.slots), Saving(self.writer, self.checkpoint_s))
 
     def writer(self, attempt: Attempt) -> FragmentWriter:
         settings = OutputSettings(str(self.output), ("score",), rows_per_file=self.rows_per_file)
-        return FragmentWriter(LocalStore(str(self.output)), settings, "time", "run", attempt)
+        return FragmentWriter(Destination(LocalStore(str(self.output)), settings, "time", "run"), attempt)
 
     def run(self, committed: Sequence[Fragment] = ()) -> list[Fragment]:
         """Every fragment behind those `committed`, in the order of shards; raises what a stage raised."""

@@ -1,0 +1,191 @@
+"""Carry-over as data: the table of states that one run leaves for the next.
+
+Decides its columns, what makes a table the right one, and which of its rows belong to which entity of tonight. There is
+one row per entity: its keys, the time of its last scored row, how many rows were ever scored, the time of its first bad
+row where it is broken, the last known values of what is filled with "previous", and its state, a fixed-size list per
+tensor. Further time columns, which break ties, have columns of their own. Leaves files and models alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.core.inventory import describe_entity
+from cluster.core.ledger import number_entities
+from cluster.core.settings import InputSettings
+from cluster.core.times import Ordinals, stored_type
+from cluster.errors import InputRefused
+from lstm_core.contract import ModelContract
+
+LAST, BROKEN, SEEN = "last_time", "broken_since", "rows_seen"
+PREVIOUS, STATE = "previous__", "state__"
+METADATA = b"slotcar.carry_over"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StateColumn:
+    """One state tensor of one recurrent layer."""
+
+    layer: str  # path of the layer
+    index: int  # position among the layer's states, flattened
+    shape: tuple[int, ...]  # without the slot axis
+
+    @property
+    def name(self) -> str:
+        """The column that holds it."""
+        return f"{STATE}{self.layer}__{self.index}"
+
+
+@dataclass(frozen=True)
+class CarrySchema:
+    """What a table of carry-over holds."""
+
+    fingerprint: str  # of the model
+    entity: tuple[str, ...]
+    time: tuple[str, ...]
+    previous: tuple[str, ...]  # feature columns that are filled with "previous", or the same in all rows of an entity
+    states: tuple[StateColumn, ...]
+    arrow: Any  # pa.Schema, with `fingerprint` in its metadata
+
+    @property
+    def last(self) -> tuple[str, ...]:
+        """The columns of the last scored row's time, one per time column."""
+        return time_columns(LAST, self.time)
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The columns of the first bad row's time."""
+        return time_columns(BROKEN, self.time)
+
+    @property
+    def keys_and_times(self) -> list[str]:
+        """Every column but the states and the last known values."""
+        return [*self.entity, *self.last, SEEN, *self.broken]
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of one entity's state."""
+        return 4 * sum(prod(state.shape) for state in self.states)
+
+    def ordered_as(self, states: Sequence[tuple[str, int]]) -> CarrySchema:
+        """The same with its states in the order in which a model hands them out, given by (layer, index)."""
+        known = {(state.layer, state.index): state for state in self.states}
+        assert known.keys() == set(states), f"the model has the states {states}, the table {sorted(known)}"
+        return replace(self, states=tuple(known[place] for place in states))
+
+
+def time_columns(prefix: str, time: Sequence[str]) -> tuple[str, ...]:
+    """The columns that hold one moment: `prefix` for the first time column, `prefix__name` for the others."""
+    return (prefix, *(f"{prefix}__{name}" for name in time[1:]))
+
+
+def carry_schema(columns: Any, settings: InputSettings, contract: ModelContract) -> CarrySchema:
+    """The table that a run writes; `columns` are the input's columns (pa.Schema) in plain types."""
+    static = {name for spec in contract.inputs if spec.static for name in dict(settings.features)[spec.name]}
+    previous = tuple(name for name in settings.feature_columns if name in static or _is_previous(settings, name))
+    states = tuple(_states(contract))
+    moments = [stored_type(columns.field(name).type) for name in settings.time]
+    fields = [
+        *(pa.field(name, stored_type(columns.field(name).type)) for name in settings.entity),
+        *map(pa.field, time_columns(LAST, settings.time), moments),
+        pa.field(SEEN, pa.int64()),
+        *map(pa.field, time_columns(BROKEN, settings.time), moments),
+        *(pa.field(PREVIOUS + name, _previous_type(name, settings, contract)) for name in previous),
+        *(pa.field(state.name, pa.list_(pa.float32(), prod(state.shape))) for state in states),
+    ]
+    metadata = {METADATA: json.dumps({"format": _FORMAT, "model_fingerprint": contract.fingerprint}, sort_keys=True)}
+    schema = pa.schema(fields, metadata)
+    return CarrySchema(contract.fingerprint, settings.entity, settings.time, previous, states, schema)
+
+
+def _is_previous(settings: InputSettings, column: str) -> bool:
+    return column in settings.fill and settings.fill[column].previous
+
+
+def _states(contract: ModelContract) -> Iterator[StateColumn]:
+    for layer in contract.recurrent:
+        for index, shape in enumerate(layer.state_shapes):
+            yield StateColumn(layer.name, index, tuple(shape))
+
+
+def _previous_type(column: str, settings: InputSettings, contract: ModelContract) -> Any:
+    """A word as itself, since codes change with the vocabulary; a code as int32, a number as float32."""
+    if column in settings.vocabulary:
+        return pa.large_string()
+    uses = {name for name, columns in settings.features if column in columns}
+    codes = any(spec.kind == "categorical" for spec in contract.inputs if spec.name in uses)
+    return pa.int32() if codes else pa.float32()
+
+
+def read_schema(found: Any) -> CarrySchema | None:
+    """The table that a file's schema (pa.Schema) tells of itself, its states flat; None where it tells none."""
+    told = json.loads((found.metadata or {}).get(METADATA, b"{}"))
+    if told.get("format") != _FORMAT:
+        return None
+    first = found.names.index(LAST)
+    more = tuple(name.removeprefix(f"{LAST}__") for name in found.names if name.startswith(f"{LAST}__"))
+    states = []
+    for field in found:
+        if field.name.startswith(STATE):
+            layer, _, index = field.name.removeprefix(STATE).rpartition("__")
+            states.append(StateColumn(layer, int(index), (field.type.list_size,)))
+    return CarrySchema(
+        fingerprint=told["model_fingerprint"],
+        entity=tuple(found.names[:first]),
+        time=("time", *more),
+        previous=tuple(name.removeprefix(PREVIOUS) for name in found.names if name.startswith(PREVIOUS)),
+        states=tuple(states),
+        arrow=found,
+    )
+
+
+def difference(wanted: CarrySchema, found: Any) -> str | None:
+    """How the schema of a file (pa.Schema) differs from the table that the run needs, in words; None where it fits."""
+    told = json.loads((found.metadata or {}).get(METADATA, b"{}"))
+    if told.get("format") != _FORMAT:
+        return "it was not written by slotcar score with state.write"
+    if told["model_fingerprint"] != wanted.fingerprint:
+        return (
+            f"it is of the model {told['model_fingerprint'][:12]}, and tonight's is {wanted.fingerprint[:12]}: "
+            "another architecture or other weights"
+        )
+    for field in wanted.arrow:
+        if field.name not in found.names:
+            return f"it has no column {field.name!r}, which tonight's settings ask for"
+        if found.field(field.name).type != field.type:
+            return f"its column {field.name!r} is {found.field(field.name).type}, and tonight's is {field.type}"
+    return None
+
+
+def match(keys: Any, carried: Any) -> Ordinals:
+    """For each entity of tonight (entity,) its row in the carry-over, -1 where it has none.
+
+    `keys` and `carried` are pa.Tables of entity columns with one schema. Raises InputRefused where the carry-over has
+    an entity twice.
+    """
+    numbers = number_entities(carried, pa.concat_tables([carried, keys]))
+    own = numbers[: carried.num_rows]
+    twice = np.flatnonzero(own != np.arange(carried.num_rows))
+    if len(twice):
+        raise InputRefused(
+            f"state.read has the entity {describe_entity(carried, int(twice[0]))} twice: expected one row per entity; "
+            "give a carry-over that slotcar score has written, unchanged."
+        )
+    return numbers[carried.num_rows :]
+
+
+def absent_rows(matched: Ordinals, rows: int) -> Ordinals:
+    """The stretches (stretch, 2) from start to stop of a table's `rows` rows that `matched` (entity,) does not name."""
+    here = np.zeros(rows + 2, np.int8)
+    here[1:-1] = 1
+    here[matched[matched >= 0] + 1] = 0
+    borders = np.flatnonzero(np.diff(here))
+    return np.asarray(borders.reshape(-1, 2), np.int64)

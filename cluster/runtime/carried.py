@@ -1,0 +1,161 @@
+"""What an earlier run has left of a shard's entities, and which of the shard's rows it leaves out.
+
+What it decides: that a row which is not after the carried last time is *late*, and that an entity in quarantine stays
+there until the row that put it there is in the input again. Both are known before a feature is looked at, so that a
+block holds only rows that may be scored. Everything is one expression over all entities of the shard; rows are compared
+only of the few that are late or broken. Where the table lies is the business of `carry_table`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from cluster.core.carry import PREVIOUS, SEEN, CarrySchema
+from cluster.core.times import compare_tables
+from cluster.runtime.checksum import canonical
+from cluster.runtime.encode import LastKnown
+
+Array = NDArray[Any]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+LATE = "the row is not after the last one that an earlier run has scored"
+
+
+@dataclass(frozen=True)
+class Carried:
+    """The carry-over of one shard: a row for each of its entities that an earlier run has known."""
+
+    schema: CarrySchema
+    entity: Ints  # (known,) ordinals in the shard, rising
+    rows: Any  # pa.Table (known, column) of `schema.arrow`
+
+    def place(self, entities: int) -> Ints:
+        """For each of the shard's entities (entity,) its row here, -1 where it has none."""
+        place = np.full(entities, -1, np.int64)
+        place[self.entity] = np.arange(len(self.entity))
+        return place
+
+    def states(self, entities: int) -> tuple[Bools, list[Array]]:
+        """(entity,) True where there is a state, and the states (entity, *state), zero elsewhere."""
+        held, spread = np.zeros(entities, np.bool_), []
+        held[self.entity] = self.seen > 0
+        for state in self.schema.states:
+            values = np.zeros((entities, *state.shape), np.float32)
+            values[self.entity] = _as_array(self.rows.column(state.name), state.shape)
+            spread.append(values)
+        return held, spread
+
+    @property
+    def seen(self) -> Ints:
+        """Rows ever scored (known,)."""
+        return np.asarray(self.rows.column(SEEN).to_numpy(), np.int64)
+
+    def last_known(self, entities: int, words: dict[str, Any]) -> LastKnown:
+        """The last known values as the arena holds them; `words` are the vocabularies (pa.Array) by column."""
+        values = {}
+        for name in self.schema.previous:
+            spread = np.full(entities, np.nan)
+            spread[self.entity] = as_known(self.rows.column(PREVIOUS + name), words.get(name))
+            values[name] = spread
+        return LastKnown(values)
+
+    def times(self, names: tuple[str, ...]) -> Any:
+        """The columns of one moment (known, time columns), under the input's own names."""
+        return self.rows.select(list(names)).rename_columns(list(self.schema.time))
+
+
+def as_known(column: Any, words: Any) -> Array:
+    """A column of last known values as the arena holds them: words as their codes, unknown values as NaN."""
+    if words is None:
+        return np.asarray(column.cast(pa.float64()).to_numpy())
+    codes = pc.add(pc.fill_null(pc.index_in(column.cast(pa.string()), value_set=words), -1), 1)
+    return np.where(column.is_valid().to_numpy(), codes.to_numpy(), np.nan)
+
+
+def as_column(values: Array, words: Any, kind: Any) -> Any:
+    """The other way: values (series,) as the arena holds them -> the column; the code 0 is the empty word."""
+    missing = np.isnan(values)
+    if words is None:
+        return pa.array(np.where(missing, 0, values), mask=missing).cast(kind)
+    spelt = pa.concat_arrays([pa.array([""], kind), words.cast(kind)])
+    return spelt.take(pa.array(np.where(missing, 0, values).astype(np.int64), mask=missing))
+
+
+def _as_array(column: Any, shape: tuple[int, ...]) -> Array:
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    flat = np.asarray(whole.flatten().to_numpy(zero_copy_only=False), np.float32)
+    return flat.reshape(len(whole), *shape)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Rows of a shard that its carry-over keeps from being scored."""
+
+    late: Ints  # (series,) leading rows that are late
+    broken: Bools  # (series,) all rows behind them stay in quarantine
+
+
+def left_out(carried: Carried, times: Any, starts: Ints) -> LeftOut:
+    """What is left out of whole series, in order of time: `times` (row, time columns), `starts` (series,)."""
+    times = canonical_table(times, carried.schema.time)
+    sizes = np.diff(np.append(starts, times.num_rows))
+    place = carried.place(len(starts))
+    late = _late(carried, times, starts, sizes, place)
+    return LeftOut(late, _broken(carried, times, (starts + late, sizes - late), place))
+
+
+def _late(carried: Carried, times: Any, starts: Ints, sizes: Ints, place: Ints) -> Ints:
+    late = np.zeros(len(starts), np.int64)
+    last = carried.times(carried.schema.last)
+    known = np.flatnonzero((place >= 0) & (sizes > 0))
+    known = known[last.column(0).is_valid().to_numpy()[place[known]]]
+    first = times.take(pa.array(starts[known]))
+    behind = known[~_is_after(first, last.take(pa.array(place[known])))]
+    if len(behind):
+        rows, series = _rows_of(starts[behind], sizes[behind])
+        after = _is_after(times.take(pa.array(rows)), last.take(pa.array(place[behind][series])))
+        late[behind] = np.bincount(series[~after], minlength=len(behind))
+    return late
+
+
+def _is_after(left: Any, right: Any) -> Bools:
+    less, equal = compare_tables(left, right)
+    return np.asarray(~less & ~equal)
+
+
+def _broken(carried: Carried, times: Any, rest: tuple[Ints, Ints], place: Ints) -> Bools:
+    """Which series stay in quarantine: broken, and the row that broke them is not among the rest of their rows."""
+    starts, sizes = rest
+    since = carried.times(carried.schema.broken)
+    known = np.flatnonzero(place >= 0)
+    broken = known[since.column(0).is_valid().to_numpy()[place[known]]]
+    stays = np.zeros(len(starts), np.bool_)
+    stays[broken] = True
+    rows, series = _rows_of(starts[broken], sizes[broken])
+    _, again = compare_tables(times.take(pa.array(rows)), since.take(pa.array(place[broken][series])))
+    stays[broken[series[again]]] = False
+    return stays
+
+
+def _rows_of(starts: Ints, sizes: Ints) -> tuple[Ints, Ints]:
+    """The rows of stretches one after the other (row,), and the number of each one's stretch."""
+    series = np.repeat(np.arange(len(starts)), sizes)
+    inside = np.arange(len(series)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return starts[series] + inside, series
+
+
+def canonical_table(table: Any, names: tuple[str, ...]) -> Any:
+    """Some columns in the form that survives Parquet, as a carry-over has them."""
+    return pa.table([canonical(table.column(name)) for name in names], names=list(names))
+
+
+def broken_reason(since: Any) -> str:
+    """Why an entity stays in quarantine; `since` is the time of its first bad row."""
+    return f"the entity is in quarantine since {since}, and the input does not hold that row again"

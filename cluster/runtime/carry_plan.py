@@ -1,0 +1,145 @@
+"""The plan's part about carry-over: where each of tonight's entities has its row, and which rows nobody wants tonight.
+
+Decides what a run is asked for, as far as carry-over goes, and how the plan's part lies in a store: `carry.parquet` has
+one row group per shard with the places of its known entities, `absent.parquet` one per file of the table with the
+stretches that are handed on. Both are written before the plan's head, so a plan that is there has them whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cluster.core.carry import CarrySchema, absent_rows, match
+from cluster.core.inventory import describe_entity
+from cluster.core.plan import Plan, Shard
+from cluster.core.settings import Missing, StateSettings
+from cluster.errors import InputRefused, RunFailed, first_line
+from cluster.runtime.carried import Carried, canonical_table
+from cluster.runtime.carry_table import CarryFile, CarryReader, open_table, read_keys, read_mark
+from cluster.runtime.commits import PLAN
+from cluster.runtime.store import Store
+from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.tables import UNREADABLE, read_row_group, read_table
+
+Ints = NDArray[np.int64]
+
+CARRY_FILE, ABSENT_FILE = f"{PLAN}/carry.parquet", f"{PLAN}/absent.parquet"
+CACHE_BYTES = 64 << 20
+_PLACES = pa.schema([("entity", pa.int64()), ("file", pa.int32()), ("row", pa.int64())])
+_STRETCHES = pa.schema([("file", pa.int32()), ("start", pa.int64()), ("stop", pa.int64())])
+
+
+@dataclass(frozen=True)
+class CarryRequest:
+    """What a run reads and writes of carry-over, found and checked before anything is started."""
+
+    schema: CarrySchema
+    missing: Missing
+    read: StoreSpec | None = None
+    write: StoreSpec | None = None
+    files: tuple[CarryFile, ...] = ()  # of the table that is read
+    read_checksum: str | None = None  # of what it holds
+
+    @staticmethod
+    def of(
+        settings: StateSettings, schema: CarrySchema, options: Mapping[str, Any] | None = None
+    ) -> CarryRequest | None:
+        """The request, None where no carry-over is asked for; `options` are those of the storage.
+
+        Raises InputRefused where what is to be read is no whole table of this schema.
+        """
+        if settings.read is None and settings.write is None:
+            return None
+        read, write = (
+            None if path is None else StoreSpec(path, options or {}) for path in (settings.read, settings.write)
+        )
+        if read is None:
+            return CarryRequest(schema, settings.missing, write=write)
+        store = open_store(read)
+        files, mark = open_table(store, schema), read_mark(store)
+        return CarryRequest(schema, settings.missing, read, write, files, mark["checksum"])
+
+
+def find_known(keys: Any, carry: CarryRequest) -> Ints:
+    """For each of tonight's entities (entity,) its row in the table that is read, counted over all files, or -1.
+
+    Raises InputRefused and InputBroken.
+    """
+    assert carry.read is not None, "nothing is read"
+    store = open_store(carry.read)
+    keys = canonical_table(keys, carry.schema.entity)
+    rows = match(keys, read_keys(store, carry.schema, carry.files))
+    unknown = np.flatnonzero(rows < 0)
+    if carry.missing == "fail" and len(unknown):
+        raise InputRefused(
+            f"{len(unknown):,} of {len(rows):,} entities have no carry-over in state.read {store.root}, the first "
+            f'is {describe_entity(keys, int(unknown[0]))}: expected all of them; set [state] missing = "reset" to let '
+            "new entities start from zero state."
+        )
+    return rows
+
+
+def write_carry_plan(store: Store, plan: Plan, carry: CarryRequest) -> None:
+    """Finds tonight's entities in the table and writes where. Raises InputRefused, InputBroken and StoreFault."""
+    rows = find_known(plan.inventory.keys, carry)
+    ends = np.cumsum([0, *(file.rows for file in carry.files)])
+    with store.open_output(CARRY_FILE) as file, pq.ParquetWriter(file, _PLACES, compression="zstd") as writer:
+        for entities in plan.shard_entities:
+            writer.write_table(_places(rows[entities], ends), row_group_size=max(1, len(entities)))
+    with store.open_output(ABSENT_FILE) as file, pq.ParquetWriter(file, _STRETCHES, compression="zstd") as writer:
+        found = np.sort(rows[rows >= 0])
+        borders = np.searchsorted(found, ends)
+        for number, known in enumerate(carry.files):
+            here = found[borders[number] : borders[number + 1]] - ends[number]
+            start, stop = absent_rows(here, known.rows).T
+            table = pa.table([np.full(len(start), number, np.int32), start, stop], schema=_STRETCHES)
+            writer.write_table(table, row_group_size=max(1, len(start)))
+
+
+def _places(rows: Ints, ends: Ints) -> Any:
+    known = np.flatnonzero(rows >= 0)
+    file = np.searchsorted(ends, rows[known], side="right") - 1
+    return pa.table([known, file.astype(np.int32), rows[known] - ends[file]], schema=_PLACES)
+
+
+def absent_counts(store: Store, files: int) -> list[int]:
+    """Absent entities of each file of the table. Raises RunFailed."""
+    try:
+        table = read_table(store, ABSENT_FILE)
+    except UNREADABLE as error:
+        raise _unreadable(store, ABSENT_FILE, error) from error
+    rows = table.column("stop").to_numpy() - table.column("start").to_numpy()
+    return [int(count) for count in np.bincount(table.column("file").to_numpy(), rows, minlength=files)]
+
+
+class ShardCarry:
+    """What the table knows of each shard."""
+
+    def __init__(self, plan: Store, carry: CarryRequest, schema: CarrySchema) -> None:
+        """`schema` has the states in the order in which the model hands them out."""
+        assert carry.read is not None, "nothing is read"
+        self._plan, self._schema = plan, schema
+        self._reader = CarryReader(open_store(carry.read), carry.files, schema, cache_bytes=CACHE_BYTES)
+
+    def of(self, shard: Shard) -> Carried:
+        """The rows of a shard's entities. Raises InputBroken and RunFailed."""
+        try:
+            places = read_row_group(self._plan, CARRY_FILE, shard.index)
+        except UNREADABLE as error:
+            raise _unreadable(self._plan, CARRY_FILE, error) from error
+        entity, file, row = (places.column(name).to_numpy() for name in _PLACES.names)
+        return Carried(self._schema, entity, self._reader.take(file.astype(np.int64), row))
+
+
+def _unreadable(store: Store, name: str, error: BaseException) -> RunFailed:
+    return RunFailed(
+        f"{store.path(name)} cannot be read ({first_line(error)}): remove the folder {store.path(PLAN)} and run the "
+        "same command again."
+    )

@@ -1,0 +1,210 @@
+"""What entities leave behind: rows of carry-over for the series that end with a cut.
+
+What it decides: that a row says how the entity stands after its last scored row, wherever that was: in the block that
+ends it, in an earlier piece of a long entity, or in an earlier run. An entity of which tonight nothing was scored, and
+nothing went wrong, keeps its row unchanged. One expression per column over all series that end together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cluster.core.carry import PREVIOUS, SEEN, CarrySchema
+from cluster.runtime.blocks import Block
+from cluster.runtime.carried import Carried, as_column, canonical_table
+from cluster.runtime.encode import LastKnown
+from cluster.runtime.regions import Cut, Region
+from cluster.runtime.snapshots import Snapshot
+
+Array = NDArray[Any]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How some entities stand after their last scored row, all of them in one order."""
+
+    times: Any  # pa.Table (entity, time columns); null where no row was ever scored
+    seen: Ints  # (entity,) rows ever scored
+    states: list[Array]  # per state tensor: (entity, *state)
+    known: LastKnown  # (entity,)
+
+
+class CarryRows:
+    """The rows of one attempt of one shard, taken cut by cut."""
+
+    def __init__(self, schema: CarrySchema, words: dict[str, Any]) -> None:
+        self._schema = schema  # its states in the model's order
+        self._words = words
+        self._tail: Standing | None = None  # of a streamed entity, after the newest piece
+
+    def of(self, cut: Cut) -> Any:
+        """The rows (pa.Table) of the series that end with a cut, in their order; none is there twice."""
+        return self._of_stream(cut) if cut.region.stream is not None else self._of_whole(cut)
+
+    def of_lost(self, block: Block, snapshot: Snapshot | None) -> Any:
+        """The rows of all series of a shard that is given up, but those that have ended before `snapshot`.
+
+        `block` is the shard's, or of a streamed one the first that is not scored.
+        """
+        count = len(block.starts)
+        done, ended, under_way = np.zeros(count, np.int64), np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+        if snapshot is not None:
+            done = snapshot.rows_of(count) - block.rows_before
+            ended[snapshot.entity[~snapshot.under_way]] = True
+            under_way[snapshot.entity[snapshot.under_way]] = True
+        lost, stays = np.flatnonzero(~ended & (block.lengths > done)), np.flatnonzero(~ended & (block.lengths == 0))
+        standing = self._lost_standing(block, snapshot, lost, (done, under_way))
+        at = pa.array(block.starts[lost] + done[lost])
+        broken = canonical_table(block.table.select(list(self._schema.time)).take(at), self._schema.time)
+        rows = self.table(_keys(block, lost, self._schema), standing, broken)
+        if not len(stays):
+            return rows
+        return pa.concat_tables([rows, self._kept(block, stays)]).take(
+            pa.array(np.argsort(np.append(lost, stays), kind="stable"))
+        )
+
+    def _lost_standing(
+        self, block: Block, snapshot: Snapshot | None, lost: Ints, known: tuple[Ints, Bools]
+    ) -> Standing:
+        """How series stood after their last scored row: as the snapshot says, or as before tonight."""
+        before, (done, under_way) = self.before(block.carried, lost, len(block.starts)), known
+        if snapshot is None:
+            return before
+        begun = np.flatnonzero(under_way[lost])  # among the lost ones
+        place = np.searchsorted(snapshot.entity[snapshot.under_way], lost[begun])
+        for values, kept in zip(before.states, snapshot.states, strict=True):
+            values[begun] = kept[place]
+        for name, values in before.known.values.items():
+            values[begun] = snapshot.previous[name][place]
+        last = block.time_before
+        if last is None:
+            rows = pa.array(np.maximum(block.starts[lost] + done[lost] - 1, 0))
+            last = canonical_table(block.table.select(list(self._schema.time)).take(rows), self._schema.time)
+        both = pa.concat_tables([before.times, last])
+        times = both.take(pa.array(np.where(under_way[lost], len(lost), 0) + np.arange(len(lost))))
+        seen = before.seen + np.where(under_way[lost], done[lost] + block.rows_before, 0)
+        return Standing(times, seen, before.states, before.known)
+
+    def _of_stream(self, cut: Cut) -> Any:
+        region, block = cut.region, cut.region.block
+        assert cut.ended is not None, "a cut without what has ended"
+        if self._tail is None and block.rows_before:
+            self._tail = _tail_of_resume(region)
+        if len(cut.ended.series):
+            self._tail = self._scored(cut, cut.ended.series)
+        if not (cut.last and block.final):
+            return self._schema.arrow.empty_table()
+        one = np.zeros(1, np.int64)
+        if self._tail is None:
+            return self._unscored(region, one)
+        return self.table(_keys(block, one, self._schema), self._tail, _broken(block, one, self._schema))
+
+    def _of_whole(self, cut: Cut) -> Any:
+        region, block = cut.region, cut.region.block
+        assert cut.ended is not None, "a cut without what has ended"
+        scored = cut.ended.series
+        parts = [
+            self.table(
+                _keys(block, scored, self._schema), self._scored(cut, scored), _broken(block, scored, self._schema)
+            )
+        ]
+        unscored = np.flatnonzero(block.lengths == 0) if cut.last and block.final else np.zeros(0, np.int64)
+        if not len(unscored):
+            return parts[0]
+        parts.append(self._unscored(region, unscored))
+        return pa.concat_tables(parts).take(pa.array(np.argsort(np.append(scored, unscored), kind="stable")))
+
+    def _scored(self, cut: Cut, series: Ints) -> Standing:
+        """Series that have a scored row in this block."""
+        block, ended = cut.region.block, cut.ended
+        assert ended is not None
+        assert np.array_equal(series, ended.series), "a state for each of them"
+        last = pa.array(block.starts[series] + block.lengths[series] - 1)
+        times = canonical_table(block.table.select(list(self._schema.time)).take(last), self._schema.time)
+        seen = _seen_before(block)[series] + block.rows_before + block.lengths[series]
+        return Standing(times, seen, ended.states, ended.known)
+
+    def _unscored(self, region: Region, series: Ints) -> Any:
+        """Series of which nothing is scored tonight, in their order: those that break now, and those that stay."""
+        block = region.block
+        breaks = np.flatnonzero(_broken_at(block)[series] >= 0)
+        stays = np.flatnonzero(_broken_at(block)[series] < 0)
+        broken = series[breaks]
+        standing = self.before(block.carried, broken, len(block.starts))
+        rows = self.table(_keys(block, broken, self._schema), standing, _broken(block, broken, self._schema))
+        if not len(stays):
+            return rows
+        order = np.argsort(np.append(breaks, stays), kind="stable")
+        return pa.concat_tables([rows, self._kept(block, series[stays])]).take(pa.array(order))
+
+    def _kept(self, block: Block, series: Ints) -> Any:
+        """The carried rows of series, unchanged."""
+        assert block.carried is not None, "an entity that was never known is scored, or breaks"
+        place = block.carried.place(len(block.starts))[series]
+        return block.carried.rows.select(self._schema.arrow.names).take(pa.array(place)).cast(self._schema.arrow)
+
+    def before(self, carried: Carried | None, series: Ints, entities: int) -> Standing:
+        """How some of a shard's entities stood before tonight: as carried over, or at zero."""
+        schema = self._schema
+        if carried is None:
+            nobody = np.zeros(0, np.int64)
+            carried = Carried(schema, nobody, schema.arrow.empty_table())
+        place, seen = carried.place(entities)[series], np.zeros(entities, np.int64)
+        seen[carried.entity] = carried.seen
+        times = carried.times(schema.last).take(pa.array(np.maximum(place, 0), mask=place < 0))
+        states = [values[series] for values in carried.states(entities)[1]]
+        known = carried.last_known(entities, self._words)
+        return Standing(times, seen[series], states, LastKnown({name: v[series] for name, v in known.values.items()}))
+
+    def table(self, keys: Any, standing: Standing, broken: Any) -> Any:
+        """Rows of carry-over from their parts, all (entity, ...); `broken` are times, null where all is well."""
+        schema = self._schema
+        columns = dict(zip(schema.entity, keys.columns, strict=True))
+        columns |= dict(zip(schema.last, standing.times.columns, strict=True)) | {SEEN: pa.array(standing.seen)}
+        columns |= dict(zip(schema.broken, broken.columns, strict=True))
+        for name in schema.previous:
+            kind = schema.arrow.field(PREVIOUS + name).type
+            columns[PREVIOUS + name] = as_column(standing.known.values[name], self._words.get(name), kind)
+        for state, values in zip(schema.states, standing.states, strict=True):
+            flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1))
+            columns[state.name] = pa.FixedSizeListArray.from_arrays(flat, schema.arrow.field(state.name).type.list_size)
+        return pa.table([columns[name] for name in schema.arrow.names], schema=schema.arrow)
+
+
+def _tail_of_resume(region: Region) -> Standing:
+    """A long entity whose rows before this block were scored by an earlier attempt."""
+    assert region.initial is not None, "rows before the block, and no state of them"
+    assert region.known_before is not None
+    block = region.block
+    seen = _seen_before(block) + block.rows_before
+    return Standing(block.time_before, seen, region.initial.states, region.known_before)
+
+
+def _seen_before(block: Block) -> Ints:
+    """Rows (series,) that earlier runs have scored."""
+    seen = np.zeros(len(block.starts), np.int64)
+    if block.carried is not None:
+        seen[block.carried.entity] = block.carried.seen
+    return seen
+
+
+def _keys(block: Block, series: Ints, schema: CarrySchema) -> Any:
+    return canonical_table(block.table.select(list(schema.entity)).take(pa.array(block.starts[series])), schema.entity)
+
+
+def _broken_at(block: Block) -> Ints:
+    return block.broken_at if block.broken_at is not None else np.full(len(block.starts), -1, np.int64)
+
+
+def _broken(block: Block, series: Ints, schema: CarrySchema) -> Any:
+    """The times (series, time columns) of the rows that put them into quarantine; null where none did."""
+    at = _broken_at(block)[series]
+    rows = pa.array(np.maximum(at, 0), mask=at < 0)
+    return canonical_table(block.table.select(list(schema.time)).take(rows), schema.time)

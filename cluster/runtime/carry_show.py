@@ -1,0 +1,215 @@
+"""Looks into tables of carry-over: what one holds, how single entities stand, and which have moved between two.
+
+It decides that an entity has moved where any column of its row differs, states included; tables are compared row group
+by row group, so memory follows neither of them. It writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cluster.core.carry import BROKEN, LAST, SEEN, CarrySchema, match, read_schema
+from cluster.core.inventory import describe_entity
+from cluster.errors import InputRefused, first_line
+from cluster.runtime.carry_table import (
+    CarryFile,
+    CarryReader,
+    groups_of,
+    open_table,
+    read_columns,
+    read_keys,
+    read_mark,
+)
+from cluster.runtime.store import Store
+from cluster.runtime.tables import UNREADABLE
+
+CACHE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a table holds."""
+
+    model_fingerprint: str
+    entities: int
+    files: int
+    rows_seen: int
+    broken: int  # entities that are in quarantine
+    earliest: str | None  # of the last times
+    latest: str | None
+    states: dict[str, int]  # column -> values
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two tables, by entity; the lists hold the first ones of each kind."""
+
+    entities: tuple[int, int]
+    moved: int
+    same: int
+    gone: int  # in the first one only
+    new: int  # in the second one only
+    broke: int  # in quarantine in the second one, and not in the first
+    mended: int
+    names: dict[str, list[str]]  # kind -> entities
+
+
+@dataclass(frozen=True)
+class OpenTable:
+    """A table to look into."""
+
+    store: Store
+    schema: CarrySchema
+    files: tuple[CarryFile, ...]
+
+    @staticmethod
+    def of(store: Store) -> OpenTable:
+        """The table in a store. Raises InputRefused where there is none, or only half of one."""
+        read_mark(store, setting="The carry-over")
+        names = [name for name in store.list("") if name.endswith(".parquet")]
+        schema = _schema(store, names[0]) if names else None
+        if schema is None:
+            raise InputRefused(f"{store.root} holds no carry-over: give the state.write of a finished run.")
+        return OpenTable(store, schema, open_table(store, schema, setting="The carry-over"))
+
+    def column(self, name: str) -> Any:
+        """One column of all files (pa.ChunkedArray)."""
+        return pa.concat_tables([read_columns(self.store, file, [name]) for file in self.files]).column(0)
+
+    def keys(self) -> Any:
+        """The keys of all entities (pa.Table)."""
+        return read_keys(self.store, self.schema, self.files)
+
+    def places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The file and the row in it of every entity."""
+        rows = [file.rows for file in self.files]
+        return np.repeat(np.arange(len(rows)), rows), np.concatenate([np.arange(count) for count in rows])
+
+    def reader(self) -> CarryReader:
+        """Rows by their places."""
+        return CarryReader(self.store, self.files, self.schema, cache_bytes=CACHE_BYTES)
+
+
+def _schema(store: Store, name: str) -> CarrySchema | None:
+    try:
+        with store.open_input(name) as file, pq.ParquetFile(file) as parquet:
+            return read_schema(parquet.schema_arrow)
+    except UNREADABLE as error:
+        raise InputRefused(f"{store.path(name)} cannot be read ({first_line(error)}): put the file back.") from error
+
+
+def summarize(table: OpenTable) -> Summary:
+    """What a table holds."""
+    last, broken = table.column(LAST), table.column(BROKEN)
+    bounds = pc.min_max(last)
+    return Summary(
+        model_fingerprint=table.schema.fingerprint,
+        entities=len(last),
+        files=len(table.files),
+        rows_seen=int(pc.sum(table.column(SEEN)).as_py() or 0),
+        broken=len(broken) - broken.null_count,
+        earliest=_text(bounds["min"]),
+        latest=_text(bounds["max"]),
+        states={state.name: state.shape[0] for state in table.schema.states},
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value.as_py() is None else str(value.as_py())
+
+
+def find_entities(table: OpenTable, values: Sequence[str]) -> Any:
+    """The rows (pa.Table) of the entity whose columns have these values, as text. Raises InputRefused."""
+    entity = table.schema.entity
+    if len(values) != len(entity):
+        raise InputRefused(
+            f"An entity is named by {len(entity)} columns ({', '.join(entity)}), but {len(values)} values are given: "
+            "repeat --entity once per column."
+        )
+    keys = table.keys()
+    wanted = np.ones(keys.num_rows, np.bool_)
+    for column, value in zip(keys.columns, values, strict=True):
+        wanted &= pc.fill_null(pc.equal(pc.cast(column, pa.string()), value), False).to_numpy()
+    found = np.flatnonzero(wanted)
+    if not len(found):
+        raise InputRefused(f"{table.store.root} has no entity {', '.join(values)} among {keys.num_rows:,}.")
+    file, row = table.places()
+    return table.reader().take(file[found], row[found])
+
+
+def compare(before: OpenTable, after: OpenTable, names_max: int) -> Difference:
+    """Which entities differ. Raises InputRefused where the two tables cannot be compared."""
+    ours, theirs = before.keys(), after.keys()
+    if not before.schema.arrow.equals(after.schema.arrow):
+        raise InputRefused(
+            f"{before.store.root} and {after.store.root} are of different models or settings: their columns are not "
+            "the same, so their states cannot be compared."
+        )
+    place = match(ours, theirs)
+    tally = _Tally(names_max)
+    begin = 0
+    for left, right, known in _pairs(before, after, place):
+        rows = ours.slice(begin, len(known))
+        begin += len(known)
+        tally.note("gone", rows.filter(pa.array(~known)))
+        mine = rows.filter(pa.array(known))
+        moved = _differs(left, right)
+        tally.note("moved", mine.filter(pa.array(moved)))
+        was, is_now = (table.column(BROKEN).is_valid().to_numpy() for table in (left, right))
+        tally.note("broke", mine.filter(pa.array(~was & is_now)))
+        tally.note("mended", mine.filter(pa.array(was & ~is_now)))
+    new = np.ones(theirs.num_rows, np.bool_)
+    new[place[place >= 0]] = False
+    tally.note("new", theirs.filter(pa.array(new)))
+    counts = tally.counts
+    same = ours.num_rows - counts["gone"] - counts["moved"]
+    return Difference((ours.num_rows, theirs.num_rows), same=same, names=tally.names, **counts)
+
+
+def _pairs(before: OpenTable, after: OpenTable, place: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """For each row group of the first table: its rows that both have, those of the second one, and which these are."""
+    file, row = after.places()
+    reader, begin = after.reader(), 0
+    for name in before.files:
+        for table in groups_of(before.store, name):
+            own = place[begin : begin + table.num_rows]
+            begin += table.num_rows
+            known = own >= 0
+            right = reader.take(file[own[known]], row[own[known]])
+            yield table.select(right.column_names).filter(pa.array(known)), right, known
+
+
+def _differs(left: Any, right: Any) -> NDArray[np.bool_]:
+    differs = np.zeros(left.num_rows, np.bool_)
+    for ours, theirs in zip(left.columns, right.columns, strict=True):
+        if pa.types.is_fixed_size_list(ours.type):
+            pair = [column.combine_chunks().flatten().to_numpy(zero_copy_only=False) for column in (ours, theirs)]
+            size = ours.type.list_size
+            differs |= (pair[0].view(np.int32) != pair[1].view(np.int32)).reshape(-1, size).any(axis=1)
+        else:
+            same = pc.if_else(pc.is_null(ours), pc.is_null(theirs), pc.fill_null(pc.equal(ours, theirs), False))
+            differs |= ~same.to_numpy()
+    return differs
+
+
+class _Tally:
+    """Counts of each kind of difference, with the first entities of it."""
+
+    def __init__(self, names_max: int) -> None:
+        self._names_max = names_max
+        self.counts = dict.fromkeys(("moved", "gone", "new", "broke", "mended"), 0)
+        self.names: dict[str, list[str]] = {kind: [] for kind in self.counts}
+
+    def note(self, kind: str, keys: Any) -> None:
+        """Entities (pa.Table) of a kind."""
+        self.counts[kind] += keys.num_rows
+        room = min(keys.num_rows, self._names_max - len(self.names[kind]))
+        self.names[kind] += [describe_entity(keys, row) for row in range(room)]

@@ -1,0 +1,190 @@
+"""A table of carry-over on storage: whole and the right one, or refused; its keys, and the rows of single entities.
+
+What it decides: that a table counts from `_SUCCESS` on, which holds its digest, and how its row groups are cut, so that
+a reader that wants some entities decodes little else. `CarryReader` keeps the last row groups that it has decoded, as
+neighbouring shards want the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cluster.core.carry import CarrySchema, difference
+from cluster.core.commit import SUCCESS
+from cluster.errors import InputBroken, InputRefused, StoreFault, first_line
+from cluster.runtime.store import Store
+from cluster.runtime.tables import UNREADABLE
+
+Ints = NDArray[np.int64]
+
+GROUP_BYTES = 8 << 20  # of states in a row group: what a reader must decode to have one of them
+OPEN_FILES_MAX = 64
+
+
+@dataclass(frozen=True)
+class CarryFile:
+    """One file of a table."""
+
+    name: str
+    group_rows: tuple[int, ...]  # rows of each row group
+
+    @property
+    def rows(self) -> int:
+        """Its entities."""
+        return sum(self.group_rows)
+
+
+def group_rows_max(schema: CarrySchema) -> int:
+    """Rows of a row group, at most."""
+    return max(256, GROUP_BYTES // max(1, schema.state_bytes))
+
+
+def read_mark(store: Store, *, setting: str = "state.read") -> dict[str, Any]:
+    """What `_SUCCESS` says of a table. Raises InputRefused where there is none, whose `setting` is named."""
+    try:
+        content = store.find(SUCCESS)
+    except StoreFault as fault:
+        raise InputRefused(f"{setting} {store.root} cannot be read: {first_line(fault)}.") from fault
+    if content is None:
+        there = [name for name in store.list("") if name.endswith(".parquet")]
+        found = f"{len(there)} Parquet files without {SUCCESS}: its run has not ended" if there else "no carry-over"
+        raise InputRefused(
+            f"{setting} {store.root}: expected the state.write of a finished run, found {found}; finish that run, or "
+            "leave the key out to start from zero state."
+        )
+    try:
+        return dict(json.loads(content))
+    except ValueError:
+        raise InputRefused(
+            f"{setting} {store.root} has a {SUCCESS} that slotcar score has not written: give the state.write of a "
+            "finished run."
+        ) from None
+
+
+def make_mark(schema: CarrySchema, files: Iterable[tuple[str, int, str]]) -> bytes:
+    """The content of `_SUCCESS` for files given as (name, rows, checksum)."""
+    files = sorted(files)
+    digest = hashlib.sha256(json.dumps([[name, checksum] for name, _, checksum in files]).encode()).hexdigest()
+    entities = sum(rows for _, rows, _ in files)
+    mark = {"entities": entities, "files": len(files), "checksum": digest, "model_fingerprint": schema.fingerprint}
+    return json.dumps(mark, indent=1, sort_keys=True).encode()
+
+
+def open_table(store: Store, schema: CarrySchema, *, setting: str = "state.read") -> tuple[CarryFile, ...]:
+    """The files of a whole table, each of the columns that `schema` asks for. Raises InputRefused."""
+    mark = read_mark(store, setting=setting)
+    files = []
+    for name in (name for name in store.list("") if name.endswith(".parquet")):
+        try:
+            with store.open_input(name) as file, pq.ParquetFile(file) as parquet:
+                found, footer = parquet.schema_arrow, parquet.metadata
+        except UNREADABLE as error:
+            raise InputRefused(
+                f"{setting}: {store.path(name)} cannot be read ({first_line(error)}): put the file back."
+            ) from error
+        differs = difference(schema, found)
+        if differs:
+            raise InputRefused(
+                f"{setting} {store.root} is not the carry-over that this run needs: {differs}; give the carry-over "
+                "that fits, or leave the key out to start from zero state."
+            )
+        files.append(CarryFile(name, tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))))
+    if len(files) != mark.get("files") or sum(file.rows for file in files) != mark.get("entities"):
+        raise InputRefused(
+            f"{setting} {store.root} holds {sum(file.rows for file in files):,} entities in {len(files)} files, but "
+            f"its {SUCCESS} says {mark.get('entities'):,} in {mark.get('files')}: put back what is missing."
+        )
+    return tuple(files)
+
+
+def read_keys(store: Store, schema: CarrySchema, files: Sequence[CarryFile]) -> Any:
+    """The keys of all entities (pa.Table), file after file. Raises InputBroken."""
+    keys = pa.schema([schema.arrow.field(name) for name in schema.entity])
+    parts = [read_columns(store, file, list(schema.entity)) for file in files]
+    return pa.concat_tables([keys.empty_table(), *(part.replace_schema_metadata() for part in parts)])
+
+
+def read_columns(store: Store, file: CarryFile, columns: list[str]) -> Any:
+    """Some columns of a file (pa.Table). Raises InputBroken."""
+    with reading(store, file.name), store.open_input(file.name) as source, pq.ParquetFile(source) as parquet:
+        return parquet.read(columns=columns, use_threads=False).select(columns)
+
+
+def groups_of(store: Store, file: CarryFile) -> Iterator[Any]:
+    """A file's row groups (pa.Table), one after the other. Raises InputBroken."""
+    with reading(store, file.name), store.open_input(file.name) as source, pq.ParquetFile(source) as parquet:
+        for index in range(parquet.num_row_groups):
+            yield parquet.read_row_group(index, use_threads=False)
+
+
+@contextmanager
+def reading(store: Store, name: str) -> Iterator[None]:
+    """Whatever goes wrong while a file of a table is read is raised as InputBroken with its name."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise InputBroken(
+            f"{store.path(name)} cannot be read ({first_line(error)}): put the carry-over back as it was, and run the "
+            "same command again."
+        ) from error
+
+
+class CarryReader:
+    """Rows of a table by their places."""
+
+    def __init__(self, store: Store, files: Sequence[CarryFile], schema: CarrySchema, *, cache_bytes: int) -> None:
+        self._store, self._files, self._schema = store, files, schema
+        self._cache_bytes = cache_bytes
+        self._borders = [np.concatenate([[0], np.cumsum(file.group_rows, dtype=np.int64)]) for file in files]
+        self._open: OrderedDict[int, Any] = OrderedDict()  # file -> reader
+        self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
+
+    def take(self, file: Ints, row: Ints) -> Any:
+        """The rows (pa.Table) at the given places, in their order. Raises InputBroken."""
+        if not len(file):
+            return self._schema.arrow.empty_table()
+        order = np.lexsort((row, file))
+        parts = [
+            part for number in np.unique(file) for part in self._of_file(int(number), row[order][file[order] == number])
+        ]
+        table = pa.concat_tables(parts)
+        return table if (order[1:] > order[:-1]).all() else table.take(pa.array(np.argsort(order)))
+
+    def _of_file(self, file: int, rows: Ints) -> Iterator[Any]:
+        """Rising rows of one file, a part for each row group that holds some."""
+        group = np.searchsorted(self._borders[file], rows, side="right") - 1
+        for number in np.unique(group):
+            own = rows[group == number] - self._borders[file][number]
+            table = self._group(file, int(number))
+            together = len(own) == own[-1] - own[0] + 1
+            yield table.slice(int(own[0]), len(own)) if together else table.take(pa.array(own))
+
+    def _group(self, file: int, group: int) -> Any:
+        key = (file, group)
+        if key not in self._groups:
+            with reading(self._store, self._files[file].name):
+                table = self._reader(file).read_row_group(group, columns=self._schema.arrow.names, use_threads=False)
+            self._groups[key] = table.select(self._schema.arrow.names).cast(self._schema.arrow)
+            while len(self._groups) > 1 and sum(table.nbytes for table in self._groups.values()) > self._cache_bytes:
+                self._groups.popitem(last=False)
+        self._groups.move_to_end(key)
+        return self._groups[key]
+
+    def _reader(self, file: int) -> Any:
+        if file not in self._open:
+            self._open[file] = pq.ParquetFile(self._store.open_input(self._files[file].name))
+            if len(self._open) > OPEN_FILES_MAX:
+                self._open.popitem(last=False)[1].close(force=True)
+        self._open.move_to_end(file)
+        return self._open[file]

@@ -1,0 +1,142 @@
+"""Shards that nobody can score: given up by the driver, entity by entity.
+
+What it decides: that all rows of the shard which no fragment has go into quarantine with the cause, and that an entity
+leaves behind how it stood after its last scored row, broken since the row after that. Only keys and times are read:
+what killed the replicas lies, as far as one can know, in the features or in the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cluster.core.actions import Quarantine
+from cluster.core.commit import QUARANTINE, STAGED, Fragment, carry_name, fragment_name, staged_name
+from cluster.core.plan import PlanHead, entity_keys
+from cluster.core.settings import InputSettings, OutputSettings
+from cluster.runtime.blocks import BlockReader
+from cluster.runtime.carry_plan import CarryRequest, ShardCarry
+from cluster.runtime.carry_rows import CarryRows
+from cluster.runtime.carry_writer import CarryTarget, Staged, stage_rows
+from cluster.runtime.commits import Commits
+from cluster.runtime.encode import Encoder
+from cluster.runtime.origins import InputFiles
+from cluster.runtime.planning import read_segments
+from cluster.runtime.snapshots import Snapshot, read_snapshot
+from cluster.runtime.tables import write_table
+
+EMPTY_CHECKSUM = hashlib.sha256().hexdigest()
+PIECE_ROWS = 1024  # of a long entity: only the row that comes next is looked at
+CACHE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class LostShards:
+    """Puts a shard that nobody can score into quarantine."""
+
+    commits: Commits
+    head: PlanHead
+    run: str
+    output: OutputSettings
+    carry: LostCarry | None = None
+
+    def stage(self, action: Quarantine) -> Fragment:
+        """The shard's final fragment: no scores, and all its rows that no earlier fragment has."""
+        segments, snapshot = read_segments(self.commits.store, action.shard), self._snapshot(action)
+        lost = self._lost(action, segments, snapshot)
+        name = fragment_name(self.run, action.shard, action.fragments)
+        staged = self._marked(f"{QUARANTINE}-{name}", action)
+        write_table(self.commits.store, f"{STAGED}/{staged}", lost, self.output.compression)
+        carry = self._stage_carry(action, segments, snapshot)
+        return Fragment(
+            shard=action.shard,
+            index=action.fragments,
+            attempt=action.attempt,
+            final=True,
+            file=None,
+            staged=None,
+            rows=0,
+            entities=0,
+            checksum=EMPTY_CHECKSUM,
+            time_min=None,
+            time_max=None,
+            quarantine_file=name,
+            quarantine_staged=staged,
+            rows_quarantined=int(lost.column("rows").to_numpy().sum()),
+            entities_quarantined=lost.num_rows,
+            carry_file=carry.file if carry else None,
+            carry_staged=carry.staged if carry else None,
+            carry_rows=carry.rows if carry else 0,
+            carry_checksum=carry.checksum if carry else None,
+        )
+
+    def _marked(self, name: str, action: Quarantine) -> str:
+        return staged_name(name, fence=self.commits.fence.number, attempt=action.attempt, given_up=True)
+
+    def _lost(self, action: Quarantine, segments: Any, snapshot: Snapshot | None) -> Any:
+        entity = segments.column("entity").to_numpy()
+        begin = np.flatnonzero(np.append(True, entity[1:] != entity[:-1]))
+        count = segments.column("row_count").to_numpy()
+        left = np.add.reduceat(count, begin) - _rows_done(snapshot, len(begin))
+        rest = np.flatnonzero(left)
+        first = segments.take(pa.array(begin[rest]))
+        table = entity_keys(first)
+        table = table.append_column("reason", pa.array([action.cause] * len(rest), pa.string()))
+        table = table.append_column("rows", pa.array(left[rest], pa.int64()))
+        file, row = (first.column(name).to_numpy().astype(np.int64) for name in ("file", "row_start"))
+        paths, row = InputFiles.of(self.head, self.commits.store, self.output.storage).locate(file, row)
+        table = table.append_column("file", pa.array(paths, pa.string()))
+        table = table.append_column("row", pa.array(row, pa.int64()))
+        return table.append_column("time", pa.nulls(len(rest), pa.string()))
+
+    def _snapshot(self, action: Quarantine) -> Snapshot | None:
+        if not action.fragments:
+            return None
+        records = {(record.shard, record.index): record for record in self.commits.records()}
+        snapshot = records[action.shard, action.fragments - 1].snapshot
+        assert snapshot is not None, "a shard that is done is not given up"
+        return read_snapshot(self.commits.store, snapshot)
+
+    def _stage_carry(self, action: Quarantine, segments: Any, snapshot: Snapshot | None) -> Staged | None:
+        if self.carry is None or self.commits.carry is None:
+            return None
+        rows = self.carry.rows(self.commits, self.head, action.shard, segments, snapshot)
+        name = carry_name(action.shard, action.fragments)
+        target = self.carry.target(self.commits, self.output.compression)
+        return stage_rows(target, [rows], name, self._marked(name, action)) if rows.num_rows else None
+
+
+@dataclass(frozen=True)
+class LostCarry:
+    """What the entities of a lost shard leave behind."""
+
+    input: InputSettings
+    request: CarryRequest
+
+    def target(self, commits: Commits, compression: str) -> CarryTarget:
+        """Where it is written."""
+        assert commits.carry is not None, "no carry-over is written"
+        return CarryTarget(commits.carry, self.request.schema, Encoder(self.input, ()).words, compression)
+
+    def rows(self, commits: Commits, head: PlanHead, shard: int, segments: Any, snapshot: Snapshot | None) -> Any:
+        """The rows of carry-over (pa.Table) of all entities that have not ended in an earlier fragment."""
+        keys_only = replace(self.input, features=(), fill={}, keep=(), target=(), late="quarantine")
+        files = InputFiles.of(head, commits.store, self.input.storage)
+        reader = BlockReader(keys_only, Encoder(keys_only, ()), files, piece_rows=PIECE_ROWS, cache_bytes=CACHE_BYTES)
+        known, schema = None, self.request.schema
+        if snapshot is not None:
+            schema = schema.ordered_as(snapshot.tensors)
+        if self.request.read is not None:
+            known = ShardCarry(commits.store, self.request, schema).of(head.shards[shard])
+        done = _rows_done(snapshot, 1) if head.shards[shard].streamed else np.zeros(1, np.int64)
+        block = next(iter(reader.blocks(head.shards[shard], segments, int(done[0]), known)))
+        return CarryRows(schema, Encoder(self.input, ()).words).of_lost(block, snapshot)
+
+
+def _rows_done(snapshot: Snapshot | None, entities: int) -> NDArray[np.int64]:
+    return np.zeros(entities, np.int64) if snapshot is None else snapshot.rows_of(entities)

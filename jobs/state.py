@@ -1,0 +1,109 @@
+"""`slotcar state show STATE` and `slotcar state diff A B`: what carry-over holds, and which entities have moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from cluster.core.carry import PREVIOUS
+from cluster.runtime.carry_show import Difference, OpenTable, Summary, compare, find_entities, summarize
+from cluster.runtime.stores import StoreSpec, open_store
+
+VALUES_SHOWN = 6  # of a state
+NAMES_SHOWN = 20
+
+MEANINGS = {
+    "moved": "have another row now",
+    "gone": "are in the first one only",
+    "new": "are in the second one only",
+    "broke": "went into quarantine",
+    "mended": "came out of quarantine",
+}
+
+
+@dataclass(frozen=True)
+class ShownState:
+    """A table's summary, or single entities of it."""
+
+    path: str
+    summary: Summary
+    entities: Any  # pa.Table; None where none was asked for
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary, and the entities with all their values, for JSON."""
+        found = {"state": self.path, **asdict(self.summary)}
+        if self.entities is not None:
+            found["entity"] = self.entities.to_pylist()
+        return found
+
+    def render(self) -> RenderableType:
+        """Tables for a terminal; of a state the first values and its length."""
+        return self._summary() if self.entities is None else Group(*map(self._entity, range(self.entities.num_rows)))
+
+    def _summary(self) -> Table:
+        found = self.summary
+        table = Table(title=f"{self.path}: carry-over", title_justify="left", show_header=False)
+        table.add_row("entities", f"{found.entities:,} in {found.files:,} files")
+        table.add_row("rows seen", f"{found.rows_seen:,}")
+        table.add_row("last times", f"{found.earliest} to {found.latest}")
+        table.add_row("in quarantine", f"{found.broken:,}")
+        table.add_row("model", found.model_fingerprint)
+        for name, values in found.states.items():
+            table.add_row(name, f"{values:,} values")
+        return table
+
+    def _entity(self, row: int) -> Table:
+        table = Table(show_header=False)
+        for name in self.entities.column_names:
+            value = self.entities.column(name)[row]
+            shown = _state(value) if pa.types.is_fixed_size_list(value.type) else str(value.as_py())
+            table.add_row(name.replace(PREVIOUS, "previous ") if name.startswith(PREVIOUS) else name, shown)
+        return table
+
+
+@dataclass(frozen=True)
+class StateDifference:
+    """Two tables, compared."""
+
+    before: str
+    after: str
+    found: Difference
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts and the first entities of each kind, for JSON."""
+        return {"before": self.before, "after": self.after, **asdict(self.found)}
+
+    def render(self) -> RenderableType:
+        """The counts and the first entities of each kind, for a terminal."""
+        found = self.found
+        title = f"{found.entities[0]:,} entities in {self.before}, {found.entities[1]:,} in {self.after}"
+        table = Table("entities", "that", "the first of them", title=title, title_justify="left")
+        table.add_row(f"{found.same:,}", "are as they were", "")
+        for kind, meaning in MEANINGS.items():
+            table.add_row(f"{getattr(found, kind):,}", meaning, "; ".join(found.names[kind][:3]))
+        return table
+
+
+def _state(value: Any) -> str:
+    values = np.asarray(value.values.to_numpy(zero_copy_only=False))
+    first = " ".join(f"{number:.4g}" for number in values[:VALUES_SHOWN])
+    more = " ..." if len(values) > VALUES_SHOWN else ""
+    return f"[{first}{more}], {len(values):,} values, norm {float(np.linalg.norm(values)):.4g}"
+
+
+def show(path: str, entity: Sequence[str] = ()) -> ShownState:
+    """What a table holds, and one entity of it by the values of its columns. Raises `UsageError`."""
+    table = OpenTable.of(open_store(StoreSpec(path)))
+    return ShownState(path, summarize(table), find_entities(table, entity) if entity else None)
+
+
+def diff(before: str, after: str) -> StateDifference:
+    """Which entities have moved between two tables. Raises `UsageError`."""
+    first, second = (OpenTable.of(open_store(StoreSpec(path))) for path in (before, after))
+    return StateDifference(before, after, compare(first, second, NAMES_SHOWN))
