@@ -41,6 +41,10 @@ class InputBroken(RunFailed):
     """A file of the input could not be read, or changed while the run went on."""
 
 
+class InputDamaged(InputBroken):
+    """A file of the input is there, but not what Parquet says: some of its bytes are wrong."""
+
+
 class TooManyBadRows(SlotcarError):
     """Scored, but more rows in quarantine than allowed."""
 

@@ -51,6 +51,11 @@ class Cuts:
     buckets: int
 
 
+def place_of(origin_row: Ordinals) -> Ordinals:
+    """The row of the input's file: a row that could not be read but for its keys is marked by its complement."""
+    return np.where(origin_row < 0, ~origin_row, origin_row).astype(np.int64)
+
+
 def row_bytes(columns: Any) -> int:
     """About how many bytes a row of these columns (pa.Schema) takes in memory."""
     return sum(_value_bytes(field.type) for field in columns)

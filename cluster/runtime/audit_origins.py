@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.core.audit import Tally
-from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, Hashes, row_hashes
+from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, Hashes, place_of, row_hashes
 from cluster.core.places import Options
 from cluster.core.plan import PlanHead
 from cluster.core.times import Flags, Ordinals
@@ -43,7 +43,7 @@ def _sums_of_buckets(tally: Tally, head: PlanHead, store: Store, seen: list[Flag
     columns = (*head.entity, *head.time)
     for bucket in head.files:
         for batch in batches(store, bucket.path, (*columns, ORIGIN_FILE, ORIGIN_ROW)):
-            source, row = (batch.column(name).to_numpy().astype(np.int64) for name in (ORIGIN_FILE, ORIGIN_ROW))
+            source, row = batch.column(ORIGIN_FILE).to_numpy(), place_of(batch.column(ORIGIN_ROW).to_numpy())
             np.add.at(sums, source, row_hashes(select(batch, columns)) * (row.astype(np.uint64) + np.uint64(1)))
             for index in np.unique(source).tolist():
                 _mark(tally, head.sources[index].path, seen[index], row[source == index])

@@ -24,6 +24,7 @@ from cluster.errors import InputBroken
 from cluster.runtime.carried import LATE, Carried, LeftOut, broken_reason, canonical_table, left_out
 from cluster.runtime.encode import Encoder, Faults, LastKnown
 from cluster.runtime.origins import InputFiles
+from cluster.runtime.salvage import DAMAGED, Salvage, lost_rows
 
 Ints = NDArray[np.int64]
 Array = NDArray[Any]
@@ -47,6 +48,7 @@ class Block:
     broken_at: Ints | None = None  # (series,) the row that puts the series into quarantine, -1 where none does
     carried: Carried | None = None  # of the shard's entities
     time_before: Any = None  # of a streamed entity that is taken up again: the time of the row before its first block
+    lost: Ints | None = None  # where rows stood in `ranges` that could not be read but for their keys
 
     @property
     def final(self) -> bool:
@@ -87,6 +89,12 @@ class Block:
             return None
         return np.asarray(self.positions < np.repeat(self.lengths, self.sizes))
 
+    def lost_now(self) -> Ints:
+        """The rows of the block that could not be read."""
+        if self.lost is None:
+            return np.zeros(0, np.int64)
+        return self.lost if self.order is None else np.flatnonzero(np.isin(self.order, self.lost))
+
     def locate(self, rows: Ints) -> tuple[Ints, Ints]:
         """The file, and the row in it, of rows of the block."""
         if self.order is not None:
@@ -108,7 +116,7 @@ class BlockReader:
         self._files = files
         self.piece_rows = piece_rows  # of a streamed shard's blocks but the last
         columns = (*settings.entity, *settings.time, *settings.feature_columns, *settings.keep, *settings.target)
-        self._groups = files.open(tuple(dict.fromkeys(columns)), cache_bytes=cache_bytes)
+        self._groups = Salvage(files, tuple(dict.fromkeys(columns)), settings, cache_bytes)
 
     def blocks(
         self, shard: Shard, segments: Any, skip_rows: int = 0, carried: Carried | None = None
@@ -132,6 +140,7 @@ class BlockReader:
         faults = self._encoder.encode(block.table, block.starts, into, last_known)
         if targets is not None and targets.shape[1]:
             self._encoder.encode_targets(block.table, targets)
+        faults.reasons.update(dict.fromkeys(block.lost_now().tolist(), DAMAGED))
         if faults.reasons:
             self._cut(block, faults)
         if block.final and block.late is not None:
@@ -149,8 +158,9 @@ class BlockReader:
 
     def _block(self, shard: Shard, parts: _Segments) -> Block:
         ranges = parts.ranges()
-        table = pa.concat_tables([self._groups.rows(*part) for part in ranges])
-        block = Block(shard, table, *parts.series(), ranges)
+        found = [self._groups.rows(*part) for part in ranges]
+        table = pa.concat_tables([part.table for part in found])
+        block = Block(shard, table, *parts.series(), ranges, lost=lost_rows(found))
         if not parts.sorted.all():
             _sort_by_time(block, self._settings.time)
         return block

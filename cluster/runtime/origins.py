@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW
+from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, place_of
 from cluster.core.places import Options
 from cluster.core.plan import PlanHead
 from cluster.runtime.rowgroups import RowGroups
@@ -62,7 +62,7 @@ class InputFiles:
         places = RowGroups(self.files, (ORIGIN_FILE, ORIGIN_ROW), cache_bytes=0, storage=self.storage)
         table = _gathered(places, file, row)
         paths = [self.sources[index] for index in table.column(ORIGIN_FILE).to_pylist()]
-        return paths, table.column(ORIGIN_ROW).to_numpy().astype(np.int64)
+        return paths, place_of(table.column(ORIGIN_ROW).to_numpy())
 
     def _has_all(self, columns: tuple[str, ...]) -> bool:
         with open_source(self.files[0], self.storage) as parquet:
@@ -70,17 +70,22 @@ class InputFiles:
 
 
 class _ScatteredRows:
-    """Implements `Rows` for buckets whose features are gone."""
+    """Implements `Rows` for buckets whose features are gone; rows that could not be read are null."""
 
     def __init__(self, files: InputFiles, columns: tuple[str, ...], *, cache_bytes: int) -> None:
+        own = tuple(name for name in columns if name != ORIGIN_ROW)
         self._places = RowGroups(files.files, (ORIGIN_FILE, ORIGIN_ROW), cache_bytes=cache_bytes, storage=files.storage)
-        self._input = RowGroups(files.sources, columns, cache_bytes=cache_bytes, storage=files.storage)
+        self._input = RowGroups(files.sources, own, cache_bytes=cache_bytes, storage=files.storage)
+        self._wants_place = ORIGIN_ROW in columns
 
     def rows(self, file: int, start: int, stop: int) -> Any:
         places = self._places.rows(file, start, stop)
-        source = places.column(ORIGIN_FILE).to_numpy().astype(np.int64)
-        row = places.column(ORIGIN_ROW).to_numpy().astype(np.int64)
-        return _gathered(self._input, source, row)
+        source, row = (places.column(name).to_numpy().astype(np.int64) for name in (ORIGIN_FILE, ORIGIN_ROW))
+        whole = row >= 0
+        nothing = self._input.schema.empty_table()
+        table = _gathered(self._input, source[whole], row[whole]) if whole.any() else nothing
+        table = table.take(pa.array(np.cumsum(whole) - 1, mask=~whole))
+        return table.append_column(ORIGIN_ROW, places.column(ORIGIN_ROW)) if self._wants_place else table
 
 
 def _gathered(groups: RowGroups, file: Ints, row: Ints) -> Any:

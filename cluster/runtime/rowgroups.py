@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cluster.core.places import Options
-from cluster.errors import InputBroken, first_line
+from cluster.errors import InputBroken, InputDamaged, first_line
 from cluster.runtime.filesystems import filesystem_of
 from cluster.runtime.partitions import Partitions
+from cluster.runtime.source import is_damage
 
 OPEN_FILES_MAX = 64
 
@@ -49,10 +50,29 @@ class RowGroups:
         try:
             yield
         except (OSError, pa.ArrowException) as error:
-            raise InputBroken(
-                f"{self._paths[file]} cannot be read at rows {start} to {stop}: {first_line(error)}; "
-                "mend or remove the file and run the same command again."
-            ) from None
+            kind = InputDamaged if is_damage(error) else InputBroken
+            raise kind(self._sentence(file, start, stop, first_line(error))) from None
+
+    def _sentence(self, file: int, start: int, stop: int, why: str) -> str:
+        return (
+            f"{self._paths[file]} cannot be read at rows {start} to {stop}: {why}; "
+            "mend or remove the file and run the same command again."
+        )
+
+    def borders(self, file: int) -> NDArray[np.int64]:
+        """The first row of each row group of a file, and behind them its rows. Raises `InputBroken`."""
+        with self._named(file, 0, 0):
+            return np.asarray(self._open(file)[1])
+
+    @property
+    def schema(self) -> Any:
+        """The pa.Schema of every table."""
+        if self._schema is None:
+            with self._named(0, 0, 0):
+                reader, _ = self._open(0)
+                wanted = self._partitions.extend(reader.schema_arrow, self._paths[0])
+            self._schema = opened_schema(pa.schema([wanted.field(name) for name in self._columns]))
+        return self._schema
 
     def scattered(self, file: int, rows: NDArray[np.int64]) -> list[Any]:
         """Some rows of a file, given ascending, as tables that follow each other. Raises `InputBroken`."""
@@ -68,9 +88,8 @@ class RowGroups:
     def _rows(self, file: int, start: int, stop: int) -> Any:
         _, borders = self._open(file)
         if stop > borders[-1]:
-            raise OSError(
-                f"expected at least {stop} rows, found {borders[-1]}: the file has changed since it was planned"
-            )
+            why = f"expected at least {stop} rows, found {borders[-1]}: the file has changed since it was planned"
+            raise InputBroken(self._sentence(file, start, stop, why))
         first, last = np.searchsorted(borders, [start, stop - 1], side="right") - 1
         parts = []
         for group in range(first, last + 1):
@@ -82,12 +101,8 @@ class RowGroups:
 
     def _alike(self, table: Any) -> Any:
         """The table with the types of the first file: a column may be text in one file and large text in another."""
-        if self._schema is None:
-            reader, _ = self._open(0)
-            wanted = self._partitions.extend(reader.schema_arrow, self._paths[0])
-            self._schema = opened_schema(pa.schema([wanted.field(name) for name in self._columns]))
         table = table.select(self._columns)
-        return table if table.schema.equals(self._schema) else table.cast(self._schema)
+        return table if table.schema.equals(self.schema) else table.cast(self.schema)
 
     def _open(self, file: int) -> tuple[Any, Any]:
         if file not in self._files:

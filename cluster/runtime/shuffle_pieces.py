@@ -1,7 +1,8 @@
 """One piece of interleaved input -> a file whose row groups each hold rows of one bucket.
 
 Decides how much of a piece is in memory at once: about `ROUND_BYTES`, sorted by bucket and written, whatever the size
-of the input's row groups. Rows keep the input's order within a bucket. Bad and skipped rows stop here, counted.
+of the input's row groups. Rows keep the input's order within a bucket. Bad and skipped rows stop here, counted. Rows
+whose data pages are damaged come with their keys and a mark, see `salvage`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import pyarrow as pa
 
 from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, Part, row_hashes
 from cluster.core.times import as_plain
+from cluster.errors import InputBroken
 from cluster.runtime.judging import Judge
+from cluster.runtime.salvage import with_nulls
 from cluster.runtime.shuffle_files import PieceMeta, Shuffle, write_meta, writing
-from cluster.runtime.source import open_source, reading
+from cluster.runtime.source import is_damage, open_source, reading
 from cluster.runtime.tables import write_table
 
 ROUND_BYTES = 48 << 20
@@ -61,13 +64,13 @@ class _Piece:
         """Takes consecutive row groups of a file."""
         settings, row = self.shuffle.settings, part.first_row
         judge = Judge.of(_plain(self.shuffle.columns.empty_table()).schema, settings)
-        for table in _batches(self.shuffle, part):
+        for table, lost in _batches(self.shuffle, part):
             keys, times = _plain(table.select(list(settings.entity))), _plain(table.select(list(settings.time)))
             verdict = judge.judge(keys, times, row)
             self.skipped += verdict.skipped
             if verdict.bad is not None:
                 self.bad.append(self._placed(verdict.bad, part.file))
-            self._add(_with_origin(table, part.file, row), verdict.good)
+            self._add(_with_origin(table, part.file, row, lost=lost), verdict.good)
             row += table.num_rows
 
     def flush(self) -> None:
@@ -98,27 +101,46 @@ class _Piece:
         return bad.add_column(bad.num_columns - 1, "file", path)
 
 
-def _batches(shuffle: Shuffle, part: Part) -> Iterator[Any]:
-    """The needed columns of a part, pa.Tables of the types of the whole input."""
-    path = shuffle.sources[part.file].path
-    names = shuffle.columns.names
-    with open_source(path, shuffle.settings.storage) as parquet:
-        own = [name for name in names if name in parquet.schema_arrow.names]
-        groups = list(range(part.first_group, part.stop_group))
-        batches = parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=groups, columns=own, use_threads=False)
-        while True:
-            with reading(path):
-                batch = next(batches, None)
-                if batch is None:
-                    return
-                table = pa.table(shuffle.partitions.complete(batch, path, names)).select(names)
-                table = table if table.schema.equals(shuffle.columns) else table.cast(shuffle.columns)
-            yield table
+def _batches(shuffle: Shuffle, part: Part) -> Iterator[tuple[Any, bool]]:
+    """The needed columns of a part, pa.Tables of the types of the whole input; True where only the keys are left."""
+    path, settings = shuffle.sources[part.file].path, shuffle.settings
+    with open_source(path, settings.storage) as parquet:
+        for group in range(part.first_group, part.stop_group):
+            rows = 0
+            try:
+                for table in _of_group(shuffle, parquet, path, (group, shuffle.columns)):
+                    yield table, False
+                    rows += table.num_rows
+            except InputBroken as broken:
+                if settings.bad_entity == "fail" or not is_damage(broken.__cause__):
+                    raise
+                names = dict.fromkeys((*settings.entity, *settings.time))
+                keys = pa.schema([shuffle.columns.field(name) for name in names])
+                for table in _of_group(shuffle, parquet, path, (group, keys)):
+                    left = table.slice(min(rows, table.num_rows))
+                    rows -= table.num_rows - left.num_rows
+                    yield with_nulls(left, shuffle.columns), True
 
 
-def _with_origin(table: Any, file: int, row: int) -> Any:
+def _of_group(shuffle: Shuffle, parquet: Any, path: str, wanted: tuple[int, Any]) -> Iterator[Any]:
+    """Some columns (pa.Schema) of one row group, a batch at a time. Raises `InputBroken`."""
+    group, schema = wanted
+    own = [name for name in schema.names if name in parquet.schema_arrow.names]
+    batches = parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=own, use_threads=False)
+    while True:
+        with reading(path):
+            batch = next(batches, None)
+            if batch is None:
+                return
+            table = pa.table(shuffle.partitions.complete(batch, path, schema.names)).select(schema.names)
+            table = table if table.schema.equals(schema) else table.cast(schema)
+        yield table
+
+
+def _with_origin(table: Any, file: int, row: int, *, lost: bool) -> Any:
     table = table.append_column(ORIGIN_FILE, pa.repeat(pa.scalar(file, pa.int32()), table.num_rows))
-    return table.append_column(ORIGIN_ROW, pa.array(np.arange(row, row + table.num_rows), pa.int64()))
+    rows = np.arange(row, row + table.num_rows)
+    return table.append_column(ORIGIN_ROW, pa.array(~rows if lost else rows, pa.int64()))
 
 
 def _plain(table: Any) -> Any:

@@ -38,6 +38,17 @@ def reading(path: str) -> Iterator[None]:
         ) from error
 
 
+def is_damage(error: BaseException | None) -> bool:
+    """Whether a fault of reading lies in the file's bytes, and not in the way to them.
+
+    pyarrow raises OSError for both: without a number of the system, and naming no service, it is about the bytes.
+    """
+    if isinstance(error, pa.ArrowInvalid):
+        return True
+    service = any(word in str(error) for word in ("AWS Error", "HTTP", "curl", "Azure", "GCS", "timed out"))
+    return isinstance(error, OSError) and error.errno is None and not service
+
+
 def open_source(path: str, storage: Options) -> Any:
     """The file as a pq.ParquetFile that reads in bounded memory; close it. Raises InputBroken."""
     with reading(path):

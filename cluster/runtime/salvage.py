@@ -1,0 +1,90 @@
+"""Rows of files some of whose data pages are damaged: the keys where the features cannot be read.
+
+What it decides: which rows are lost with a damaged page (those of its row group), and that they come with their keys
+and times, which planning could read, with nulls for all else, and with a reason, so that their entities are scored up
+to there and are in quarantine from there on. A file that is gone, changed or out of reach is no damage: it ends the
+run. In buckets the pre-pass has marked such rows by their place, below zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.core.clustering import ORIGIN_ROW
+from cluster.core.settings import InputSettings
+from cluster.errors import InputDamaged
+from cluster.runtime.origins import InputFiles
+from cluster.runtime.rowgroups import RowGroups
+
+DAMAGED = "the row cannot be read: its file is damaged there"
+
+
+@dataclass(frozen=True)
+class Salvaged:
+    """Some rows, and which of them are lost."""
+
+    table: Any  # pa.Table
+    lost: Any  # bool (row,); None where none is
+
+
+class Salvage:
+    """Reads rows of a plan's files; implements no more than `BlockReader` needs."""
+
+    def __init__(self, files: InputFiles, columns: tuple[str, ...], settings: InputSettings, cache_bytes: int) -> None:
+        self._marked = bool(files.sources)
+        self._files, self._settings = files, settings
+        self._columns = columns
+        self._rows = files.open((*columns, ORIGIN_ROW) if self._marked else columns, cache_bytes=cache_bytes)
+
+    def rows(self, file: int, start: int, stop: int) -> Salvaged:
+        """The rows start..stop of a file. Raises `InputBroken`, `InputDamaged` where damage is to end the run."""
+        try:
+            table = self._rows.rows(file, start, stop)
+        except InputDamaged:
+            if self._settings.bad_entity == "fail" or not isinstance(self._rows, RowGroups):
+                raise
+            return self._by_groups(self._rows, file, start, stop)
+        if not self._marked:
+            return Salvaged(table, None)
+        lost = table.column(ORIGIN_ROW).to_numpy() < 0
+        return Salvaged(table.select(list(self._columns)), lost if lost.any() else None)
+
+    def _by_groups(self, groups: RowGroups, file: int, start: int, stop: int) -> Salvaged:
+        borders = groups.borders(file)
+        cuts = np.unique(np.clip(borders, start, stop))
+        parts, lost = [], []
+        for low, high in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
+            try:
+                parts.append(groups.rows(file, low, high))
+                lost.append(np.zeros(high - low, np.bool_))
+            except InputDamaged:
+                parts.append(with_nulls(self._keys(file, low, high), groups.schema))
+                lost.append(np.ones(high - low, np.bool_))
+        return Salvaged(pa.concat_tables(parts), np.concatenate(lost))
+
+    def _keys(self, file: int, start: int, stop: int) -> Any:
+        """Entities and times, which the plan was made from; where these are damaged now, that ends the run."""
+        names = tuple(dict.fromkeys((*self._settings.entity, *self._settings.time)))
+        return self._files.open(names, cache_bytes=0).rows(file, start, stop)
+
+
+def with_nulls(keys: Any, schema: Any) -> Any:
+    """The table with all columns of a schema, those that it lacks as nulls."""
+    columns = [
+        keys.column(field.name).cast(field.type) if field.name in keys.column_names else pa.nulls(len(keys), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def lost_rows(found: Sequence[Salvaged]) -> Any:
+    """Where the lost rows (row,) stand when tables follow each other; None where none is."""
+    if all(part.lost is None for part in found):
+        return None
+    flags = [np.zeros(part.table.num_rows, np.bool_) if part.lost is None else part.lost for part in found]
+    return np.flatnonzero(np.concatenate(flags))
