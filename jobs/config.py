@@ -123,6 +123,7 @@ class Config:
             ties=self.faults.ties,
             storage=self.document.storage,
             late=self.document.state.late,
+            version=self.input.version,
         )
 
     def state_settings(self) -> StateSettings:

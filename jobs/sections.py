@@ -167,6 +167,7 @@ class InputSection(Section):
     since: Moment | None = None
     until: Moment | None = None
     layout: Layout = "auto"
+    version: int | None = Field(default=None, ge=0)
     fill: dict[str, Annotated[Fill, BeforeValidator(_fill)]] = Field(default_factory=dict)
     vocabulary: dict[str, Words] = Field(default_factory=dict)
 

@@ -45,6 +45,7 @@ class InputSettings:
     ties: Ties = "keep"
     storage: dict[str, Option] = field(default_factory=dict)  # how remote files are reached; never a secret
     late: Late = "quarantine"
+    version: int | None = None  # of a Delta Lake or Iceberg table
 
     @property
     def feature_columns(self) -> tuple[str, ...]:

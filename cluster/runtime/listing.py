@@ -1,8 +1,9 @@
 """`input.path` -> the files to read.
 
-Decides which files a path or URL means: a file, all files below a folder, those that match a glob. As everywhere in
-this world, names that start with `_` or `.` are not part of the input. The list is sorted, and a file that two paths
-name is read once. Leaves what is inside the files alone: a file that is no Parquet is named when it is opened.
+Decides which files a path or URL means: a file, all files below a folder, those that match a glob, those of a table.
+As everywhere in this world, names that start with `_` or `.` are not part of the input. The list is sorted, and a file
+that two paths name is read once. A table below a folder is refused: its folder has files that are no longer part of it.
+Leaves what is inside the files alone: a file that is no Parquet is named when it is opened.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from cluster.core.places import Options, is_url, parse
 from cluster.core.settings import InputSettings
 from cluster.errors import InputRefused, first_line
 from cluster.runtime.filesystems import remote
+from cluster.runtime.table_formats import DELTA_LOG, table_files
 
 
 def list_files(settings: InputSettings) -> list[str]:
     """Absolute paths and URLs of the input's files, sorted. Raises InputRefused where a path names nothing."""
     found: dict[str, str] = {}
     for path in settings.path:
-        files = list(_remote_files(path, settings.storage) if is_url(path) else map(os.path.abspath, _expand(path)))
+        files = _files(path, settings)
         if not files:
             raise InputRefused(
                 f"input.path: {path!r} has no files in it: name a Parquet file, a folder with some, or a glob."
@@ -32,6 +34,16 @@ def list_files(settings: InputSettings) -> list[str]:
         for file in files:
             found.setdefault(file if is_url(file) else os.path.realpath(file), file)
     return sorted(found.values())
+
+
+def _files(path: str, settings: InputSettings) -> list[str]:
+    try:
+        of_table = table_files(path, settings)
+    except OSError as error:
+        raise InputRefused(f"input.path: {path!r} cannot be looked at: {first_line(error)}.") from None
+    if of_table is not None:
+        return of_table
+    return list(_remote_files(path, settings.storage) if is_url(path) else map(os.path.abspath, _expand(path)))
 
 
 def _expand(path: str) -> Iterator[str]:
@@ -55,6 +67,7 @@ def _walk(folder: str, *, seen: set[str]) -> Iterator[str]:
     if real in seen:
         return
     seen.add(real)
+    _refuse_table(folder if os.path.isdir(os.path.join(folder, DELTA_LOG)) else None)
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if entry.name[0] not in "_.")
     for name in names:
@@ -63,6 +76,14 @@ def _walk(folder: str, *, seen: set[str]) -> Iterator[str]:
             yield from _walk(path, seen=seen)
         else:
             yield path
+
+
+def _refuse_table(folder: str | None) -> None:
+    if folder is not None:
+        raise InputRefused(
+            f"input.path: there is a Delta table in {folder}, some of whose files may be no part of it any more: name "
+            "the table itself."
+        )
 
 
 def _remote_files(url: str, options: Options) -> Iterator[str]:
@@ -82,6 +103,7 @@ def _remote_files(url: str, options: Options) -> Iterator[str]:
     except OSError as error:
         raise InputRefused(f"input.path: {url!r} cannot be listed: {first_line(error)}.") from None
     matches = re.compile(_pattern(place.fs_path) if magic else re.escape(place.fs_path) + "/")
+    _refuse_table(next((path.partition(f"/{DELTA_LOG}/")[0] for path in below if f"/{DELTA_LOG}/" in path), None))
     for path in below:
         match = matches.match(path)
         # What a pattern names counts whatever its name begins with; of what lies below it, only plain names do.
