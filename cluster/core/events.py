@@ -47,6 +47,23 @@ class ReplicaLost:
 
     replica: int
     cause: str
+    with_node: bool = False  # its node has left, which says nothing of the shards that it had
+
+
+@dataclass(frozen=True)
+class ReplicaLeaving:
+    """A replica's node is about to leave: what it has staged until then counts."""
+
+    replica: int
+    cause: str
+
+
+@dataclass(frozen=True)
+class ClusterChanged:
+    """Nodes have come or gone."""
+
+    room: int  # replicas that the cluster can hold now
+    wanted: int  # replicas that the run is to have
 
 
 @dataclass(frozen=True)
@@ -57,4 +74,4 @@ class ShardBroken:
     cause: str
 
 
-Event = ReplicaReady | ReplicaReported | FragmentStaged | ReplicaLost | ShardBroken
+Event = ReplicaReady | ReplicaReported | FragmentStaged | ReplicaLost | ReplicaLeaving | ClusterChanged | ShardBroken

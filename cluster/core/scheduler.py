@@ -7,6 +7,11 @@ slots without an entity or fewer than `LEAD` shards ahead. Beyond its share of t
 with the fewest rows gets more, so that the one that starts first does not take what the others could do, and no very
 long entity keeps slots idle that could step it beside another.
 
+The cluster may be smaller than what was asked for, grow and shrink. Shares are reckoned with the replicas that step and
+those that have room to come, so that nobody waits for one that cannot be placed. A replica whose node is about to leave
+gets nothing more, and its successor starts at once. A node that leaves says little about the shards it had:
+`LEAVES_PER_DEATH` such losses weigh as much as one death.
+
 It knows no clock, no file and no Ray; its memory follows shards and replicas, never entities.
 """
 
@@ -18,15 +23,27 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from cluster.core.actions import Action, Assign, Commit, Discard, Fail, Finish, Quarantine, StartReplica
-from cluster.core.events import Demand, Event, FragmentStaged, ReplicaLost, ReplicaReady, ReplicaReported, ShardBroken
+from cluster.core.events import (
+    ClusterChanged,
+    Demand,
+    Event,
+    FragmentStaged,
+    ReplicaLeaving,
+    ReplicaLost,
+    ReplicaReady,
+    ReplicaReported,
+    ShardBroken,
+)
 from cluster.core.plan import Shard
 
 LEAD = 2
+LEAVES_PER_DEATH = 5
 
 
 @dataclass
 class _Replica:
     ready: bool = False
+    leaving: bool = False  # its node is about to go
     demand: Demand = field(default_factory=lambda: Demand(0, LEAD, 0))
     shards: set[int] = field(default_factory=set)  # its leases
     rows: int = 0  # rows of its leases
@@ -46,6 +63,7 @@ class Scheduler:
     ) -> None:
         self._shards = {shard.index: shard for shard in shards}
         self._target = replicas
+        self._room: int | None = None  # replicas that the cluster can hold; None while nobody has said
         self._max_attempts = max_attempts
         self._done = set(done)
         self._fragments = Counter(shard for shard, _ in committed)  # shard -> fragments committed, without a gap
@@ -54,6 +72,7 @@ class Scheduler:
         self._rows_left = sum(self._shards[index].rows for index in self._queue)
         self._leases: dict[int, int] = {}  # shard -> replica
         self.attempts: dict[int, int] = {}  # shard -> number of its newest attempt
+        self._losses: Counter[int] = Counter()  # shard -> what it has cost: a death LEAVES_PER_DEATH, a leave 1
         self._replicas: dict[int, _Replica] = {}
         self._replica_count = 0
         self._start_deaths = 0
@@ -76,8 +95,13 @@ class Scheduler:
                 return self._feed(replica, demand)
             case FragmentStaged():
                 return self._staged(event)
-            case ReplicaLost(replica, cause):
-                return self._lost(replica, cause)
+            case ReplicaLost():
+                return self._lost(event)
+            case ReplicaLeaving(replica, _):
+                return self._leaving(replica)
+            case ClusterChanged(room, wanted):
+                self._room, self._target = room, max(wanted, 1)
+                return self._fill_up()
             case ShardBroken(_, cause):
                 return self._fail(cause)
 
@@ -95,6 +119,11 @@ class Scheduler:
         """Replicas that can step."""
         return sum(replica.ready for replica in self._replicas.values())
 
+    @property
+    def replicas_wanted(self) -> int:
+        """Replicas that the run is to have."""
+        return self._target
+
     def check(self) -> None:
         """Asserts the invariants; tests call it after every transition."""
         queued, leased = set(self._queue), set(self._leases)
@@ -106,6 +135,7 @@ class Scheduler:
             assert index in self._replicas[number].shards, f"shard {index} is leased to a replica that has it not"
         for replica in self._replicas.values():
             assert replica.rows == sum(self._shards[index].rows for index in replica.shards), "rows do not add up"
+        assert self.finished or len(self._staying()) >= self._target, "a replica is missing and none was started"
         assert self._rows_left == sum(self._shards[index].rows for index in queued | leased), "rows left do not add up"
 
     def _start_replica(self) -> StartReplica:
@@ -114,11 +144,26 @@ class Scheduler:
         self._replicas[number] = _Replica()
         return StartReplica(number)
 
+    def _fill_up(self) -> list[Action]:
+        """Starts what is missing; the runtime places it when there is room."""
+        return [self._start_replica() for _ in range(self._target - len(self._staying()))]
+
+    def _staying(self) -> list[_Replica]:
+        return [replica for replica in self._replicas.values() if not replica.leaving]
+
+    def _leaving(self, number: int) -> list[Action]:
+        replica = self._replicas.get(number)
+        if replica is not None:
+            replica.leaving = True
+        return self._fill_up()
+
     def _feed(self, number: int, demand: Demand) -> list[Action]:
         replica = self._replicas.get(number)
         if replica is None:
             return []
         replica.ready = True
+        if replica.leaving:
+            return []
         unfed, ahead, room = demand.unfed_slots, demand.shards_ahead, demand.rows_free
         actions: list[Action] = []
         while self._queue and (unfed > 0 or ahead < LEAD):
@@ -132,8 +177,15 @@ class Scheduler:
 
     def _is_fair(self, number: int, shard: Shard) -> bool:
         rows = self._replicas[number].rows
-        share = -(-self._rows_left // max(self._target, 1))
-        return rows + shard.rows <= share or rows <= min(replica.rows for replica in self._replicas.values())
+        loads = self._loads()
+        return rows + shard.rows <= -(-self._rows_left // len(loads)) or rows <= min(loads)
+
+    def _loads(self) -> list[int]:
+        """Rows of every replica that steps, and none for each one that has room to come."""
+        staying = self._staying()
+        stepping = [replica.rows for replica in staying if replica.ready]
+        coming = len(staying) if self._room is None else min(self._room, len(staying))
+        return stepping + [0] * (coming - len(stepping))
 
     def _lease(self, number: int, index: int) -> Assign:
         replica = self._replicas[number]
@@ -157,6 +209,7 @@ class Scheduler:
             f"fragment {fragment.index} of shard {fragment.shard} comes before {committed}"
         )
         self._fragments[fragment.shard] += 1
+        self._start_deaths = 0  # whatever kills replicas at their start, it does not kill all
         actions: list[Action] = [Commit(fragment)]
         if fragment.final:
             self._release(fragment.shard)
@@ -175,29 +228,32 @@ class Scheduler:
         replica.shards.remove(index)
         replica.rows -= self._shards[index].rows
 
-    def _lost(self, number: int, cause: str) -> list[Action]:
-        replica = self._replicas.pop(number, None)
+    def _lost(self, event: ReplicaLost) -> list[Action]:
+        replica = self._replicas.pop(event.replica, None)
         if replica is None:
             return []
         self.replica_deaths += 1
         actions: list[Action] = []
         for index in sorted(replica.shards):
             del self._leases[index]
-            if self.attempts[index] < self._max_attempts:
+            self._losses[index] += 1 if event.with_node else LEAVES_PER_DEATH
+            if self._losses[index] < self._max_attempts * LEAVES_PER_DEATH:
                 heapq.heappush(self._queue, index)
             else:
-                actions += self._give_up(index, cause)
+                actions += self._give_up(index, event.cause)
         if self.finished:
             return actions
-        if not replica.ready:
+        if not replica.ready and not event.with_node:
             self._start_deaths += 1
         if self._start_deaths >= self._max_attempts * self._target:
-            return self._fail(f"{self._start_deaths} replicas died before their first step, the last one of: {cause}")
-        return [*actions, self._start_replica()]
+            return self._fail(
+                f"{self._start_deaths} replicas died before their first step, the last one of: {event.cause}"
+            )
+        return actions + self._fill_up()
 
     def _give_up(self, index: int, cause: str) -> list[Action]:
         """A shard that has cost `max_attempts` replicas must not cost the others theirs."""
-        why = f"the shard lost {self._max_attempts} replicas, the last one to: {cause}"
+        why = f"the shard lost {self.attempts[index]} replicas, the last one to: {cause}"
         return [Quarantine(index, self.attempts[index], self._fragments[index], why), *self._settle(index)]
 
     def _fail(self, cause: str) -> list[Action]:

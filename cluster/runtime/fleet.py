@@ -6,18 +6,22 @@ scheduler's business.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 
-from cluster.core.events import Event
+from cluster.core.events import ClusterChanged, Event, ReplicaLeaving
 from cluster.core.plan import Shard
 from cluster.core.settings import ClusterSettings
 from cluster.runtime.outcomes import outcome
 from cluster.runtime.pipeline import Counters, Report
 from cluster.runtime.replica_actor import ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
+from cluster.runtime.session import Nodes, look_at_nodes
 
+NOBODY = -1  # in place of a replica, where the whole cluster is meant
+LOOK_S = 5.0  # between two looks at the cluster's nodes
 POLL_S = 1.0  # how long a replica with nothing to say may keep a call
 
 
@@ -36,7 +40,7 @@ class Answer:
     replica: int
     ready: ReplicaInfo | None = None
     report: Report | None = None
-    failure: Event | None = None
+    failure: Event | None = None  # or what becomes of its node, or, of no replica, of the cluster
 
 
 class Fleet:
@@ -51,6 +55,9 @@ class Fleet:
         self._members: dict[int, _Member] = {}
         self._sources: Sources | None = None
         self._gone: list[Counters] = []
+        self._looked_s = 0.0
+        self._nodes: Nodes | None = None
+        self._warned: set[int] = set()
         self.infos: list[ReplicaInfo] = []
 
     def start(self, replica: int) -> None:
@@ -77,11 +84,29 @@ class Fleet:
 
     def answers(self, timeout_s: float) -> list[Answer]:
         """The answers that have come, waiting for the first of them."""
+        notices = self._look() if time.monotonic() - self._looked_s >= LOOK_S else []
+        if notices:
+            return notices
         calls = {member.call: number for number, member in self._members.items() if member.call is not None}
         done, _ = ray.wait(list(calls), num_returns=1, timeout=timeout_s)
         if done:
             done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0)
         return [self._answer(calls[ref], ref) for ref in done]
+
+    def _look(self) -> list[Answer]:
+        """What has become of the cluster since the last look."""
+        self._looked_s = time.monotonic()
+        nodes, before = look_at_nodes(self._settings), self._nodes
+        self._nodes = nodes
+        answers = []
+        if before is None or (nodes.room, nodes.wanted) != (before.room, before.wanted):
+            answers.append(Answer(NOBODY, failure=ClusterChanged(nodes.room, nodes.wanted)))
+        for number, member in self._members.items():
+            if member.info is not None and member.info.node_id in nodes.draining and number not in self._warned:
+                self._warned.add(number)
+                cause = f"node {member.info.node} is being drained"
+                answers.append(Answer(number, failure=ReplicaLeaving(number, cause)))
+        return answers
 
     def stop(self) -> None:
         """Ends every replica."""

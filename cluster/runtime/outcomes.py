@@ -35,7 +35,14 @@ def outcome(ref: Any, replica: int) -> tuple[Any, Event | None]:
         rex.OutOfMemoryError,
         rex.ObjectLostError,
     ) as error:
-        return None, ReplicaLost(replica, first_line(error))
+        return None, ReplicaLost(replica, first_line(error), with_node=_left(error))
+
+
+def _left(error: BaseException) -> bool:
+    """True where a replica went with its node. Of most of Ray's deaths only the text says whether it was the node's."""
+    if isinstance(error, rex.NodeDiedError) or getattr(error, "preempted", False):
+        return True
+    return isinstance(error, rex.RayActorError) and "node has died" in str(error)
 
 
 def task_value(ref: Any, remedy: str = "the same command resumes the run") -> Any:

@@ -271,7 +271,7 @@ class _Run:
             shards_done=len(done),
             shards_total=len(head.shards),
             replicas=scheduler.replicas_ready,
-            replicas_wanted=self._replica_count,
+            replicas_wanted=scheduler.replicas_wanted,
             slots=slots,
             slot_steps=slots * sum(counter.steps for counter in counters),
             slot_steps_busy=sum(counter.busy_slots for counter in counters),

@@ -10,8 +10,9 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import ray
 
@@ -70,6 +71,31 @@ def _connect(settings: ClusterSettings) -> None:
 def cluster_resources() -> dict[str, float]:
     """What the cluster has in all, by resource name."""
     return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """What the cluster's nodes amount to for a run."""
+
+    room: int  # replicas that fit, whoever else uses the nodes
+    wanted: int  # as asked for, else as many as fit
+    draining: frozenset[str]  # ids of nodes that have been told to leave
+
+
+def look_at_nodes(settings: ClusterSettings) -> Nodes:
+    """The cluster as it is now; nodes that are about to leave have no room."""
+    # Ray has the warning of a spot node, and of a node that an autoscaler takes away, in its private state only.
+    draining = frozenset(ray._private.state.state.get_draining_nodes())
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in draining]  # type: ignore[no-untyped-call]
+    room = sum(fitting(node["Resources"], settings) for node in nodes)
+    return Nodes(room, settings.replicas or max(room, 1), draining)
+
+
+def fitting(resources: Mapping[str, float], settings: ClusterSettings) -> int:
+    """Replicas that fit on a node, or in a cluster, of these resources."""
+    needs = {"CPU": settings.cpus_per_replica, "GPU": settings.gpus_per_replica}
+    counts = [int(resources.get(name, 0) / need + 1e-9) for name, need in needs.items() if need]
+    return min(counts, default=settings.replicas or 1)
 
 
 def embedded_cpus(settings: ClusterSettings) -> int:

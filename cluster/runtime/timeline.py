@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cluster.core.actions import Action, Assign, Commit, Discard, Fail, Finish, Quarantine, StartReplica
-from cluster.core.events import Event, ReplicaLost, ReplicaReady
+from cluster.core.events import ClusterChanged, Event, ReplicaLeaving, ReplicaLost, ReplicaReady
 from cluster.core.scheduler import Scheduler
 from cluster.errors import LockLost, StoreFault
 from cluster.runtime.commits import NOW, TIMELINE, Commits
@@ -65,6 +65,13 @@ class Timeline:
         match event:
             case ReplicaReady(replica, _):
                 self._tell(logging.INFO, "ready", "replica {replica} can step", replica=replica)
+            case ReplicaLeaving(replica, cause):
+                self._tell(
+                    logging.WARNING, "leaving", "replica {replica} leaves: {cause}", replica=replica, cause=cause
+                )
+            case ClusterChanged(room, wanted):
+                text = "the cluster has room for {room} replicas, {wanted} are wanted"
+                self._tell(logging.INFO, "cluster", text, room=room, wanted=wanted)
             case ReplicaLost(replica, cause):
                 self._tell(logging.WARNING, "lost", "replica {replica} is lost: {cause}", replica=replica, cause=cause)
         for action in actions:

@@ -14,12 +14,21 @@ from hypothesis import strategies as st
 
 from cluster.core.actions import Action, Assign, Commit, Discard, Finish, Quarantine, StartReplica
 from cluster.core.commit import Fragment
-from cluster.core.events import Demand, Event, FragmentStaged, ReplicaLost, ReplicaReady, ReplicaReported
+from cluster.core.events import (
+    ClusterChanged,
+    Demand,
+    Event,
+    FragmentStaged,
+    ReplicaLeaving,
+    ReplicaLost,
+    ReplicaReady,
+    ReplicaReported,
+)
 from cluster.core.plan import Shard
 from cluster.core.scheduler import Scheduler
 
 SIZES = st.lists(st.integers(1, 50), min_size=1, max_size=12)
-SCRIPT = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1000)), max_size=60)
+SCRIPT = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 1000)), max_size=60)
 CALM = [(kind, number) for number in range(400) for kind in (0, 3, 6)]
 
 
@@ -50,6 +59,7 @@ class World:
         self.attempts: dict[int, int] = {}
         self.committed: dict[int, list[Fragment]] = {shard.index: [] for shard in self.shards}
         self.given_up: set[int] = set()
+        self.leaving: set[int] = set()
         self.said: list[FragmentStaged] = []  # to be said again
         self.finished = 0
         self.act(self.scheduler.start())
@@ -70,15 +80,20 @@ class World:
         self.play(CALM)
 
     def event(self, kind: int, number: int) -> Event | None:
-        """0-2 demand, 3-6 progress, 7 a death, 8-9 an old answer once more."""
-        if kind >= 8:
+        """0-2 demand, 3-6 progress, 7 a death, 8-9 an old answer once more, 10 a warning, 11 nodes come and go."""
+        if kind == 11:
+            return ClusterChanged(room=number % 6, wanted=number % 5)
+        if kind in (8, 9):
             return self.said[number % len(self.said)] if self.said else None
         if not self.replicas:
             return None
         name = sorted(self.replicas)[number % len(self.replicas)]
+        if kind == 10:
+            self.leaving.add(name)
+            return ReplicaLeaving(name, "drained")
         if kind == 7:
             self.said += [self.staged(name, lease) for lease in self.replicas.pop(name).leases]  # still on their way
-            return ReplicaLost(name, "killed")
+            return ReplicaLost(name, "killed", with_node=number % 2 == 0)
         return self.demand(name, number) if kind < 3 else self.progress(name, number)
 
     def demand(self, name: int, number: int) -> Event:
@@ -112,6 +127,7 @@ class World:
                     self.replicas[replica] = Pretended()
                 case Assign(replica, shard, attempt, fragments):
                     assert self.replicas[replica].ready, "a shard for a replica that cannot step"
+                    assert replica not in self.leaving, "a shard for a replica that is about to go"
                     assert attempt > self.attempts.get(shard, 0), "an attempt's number does not grow"
                     assert fragments == len(self.committed[shard])
                     self.attempts[shard] = attempt

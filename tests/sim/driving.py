@@ -57,6 +57,7 @@ class Driving:
         world = self.world
         world.note(f"{self.name} starts")
         world.each_second(world.options.storm.kill / max(1, len(world.drivers)), self.kill)
+        world.each_second(world.options.storm.resize, self.replicas.resize)
         try:
             return self._session()
         except Crash as crash:

@@ -35,6 +35,8 @@ class Storm:
     death: float = 0.0  # per step: a replica dies
     start_death: float = 0.0  # per start
     parted: float = 0.0  # per step: a replica is taken for dead and works on
+    leave: float = 0.0  # per step: a replica's node is about to leave, and does so within half a minute
+    resize: float = 0.0  # per second: nodes come or go
     straggler: float = 0.0  # per replica: steps take 8 times as long
     twice: float = 0.0  # per answer: it comes a second time
     delay_s: float = 0.1  # most time that an answer takes
@@ -101,4 +103,6 @@ def _storm(rng: random.Random) -> Storm:
         fail_at=rng.randrange(120) if rng.random() < 0.3 else None,
         pause_at=rng.randrange(60) if rng.random() < 0.2 else None,
         disk=maybe(0.2, 0.005, 0.03),
+        leave=maybe(0.3, 0.02, 0.1),
+        resize=maybe(0.3, 0.05, 0.3),
     )

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster.core.commit import QUARANTINE, SNAPSHOTS, STAGED, Fragment, fragment_name, record_name, staged_name
-from cluster.core.events import Demand, ReplicaLost
+from cluster.core.events import ClusterChanged, Demand, ReplicaLeaving, ReplicaLost
 from cluster.core.plan import Shard
 from cluster.errors import StoreFault
-from cluster.runtime.fleet import Answer
+from cluster.runtime.fleet import NOBODY, Answer
 from cluster.runtime.pipeline import Counters, Report
 from cluster.runtime.replica_actor import ReplicaInfo, Sources
 from lstm_core.packing import Packer
@@ -145,16 +145,22 @@ class SimReplica:
             self.rng.uniform(0.0, 0.2), lambda: self._guarded(lambda: self._take(shard, attempt, fragments))
         )
 
-    def die(self, cause: str) -> None:
+    def die(self, cause: str, *, with_node: bool = False) -> None:
         """The end of its node, or of itself."""
         if self.alive:
             self.alive = False
             self.world.note(f"replica {self.writer} dies: {cause}")
             self.world.lose(self.writer)
-            self.kernel.after(self.rng.uniform(0.0, 1.0), lambda: self._mourned(cause))
+            self.kernel.after(self.rng.uniform(0.0, 1.0), lambda: self._mourned(cause, with_node=with_node))
 
-    def _mourned(self, cause: str) -> None:
-        self.driving.replicas.answered(Answer(self.number, failure=ReplicaLost(self.number, cause)))
+    def _mourned(self, cause: str, *, with_node: bool = False) -> None:
+        self.driving.replicas.answered(Answer(self.number, failure=ReplicaLost(self.number, cause, with_node)))
+
+    def _be_warned(self) -> None:
+        """Its node is about to leave."""
+        self.world.meet("a node is about to leave")
+        self.driving.replicas.answered(Answer(self.number, failure=ReplicaLeaving(self.number, "drained")))
+        self.kernel.after(self.rng.uniform(0.0, 30.0), lambda: self.die("its node has left", with_node=True))
 
     # ---- its own life
 
@@ -212,6 +218,8 @@ class SimReplica:
             return self.die("it died in a step")
         if self.world.chance(self.storm.parted):
             self._part()
+        if self.world.chance(self.storm.leave):
+            self._be_warned()
         step = self.packer.next_step()
         if step is None:
             return None
@@ -354,6 +362,12 @@ class SimReplicas:
         if not self._stopped:
             self._answers.append(answer)
             self._driving.hear()
+
+    def resize(self) -> None:
+        """Nodes come or go, and the driver sees it."""
+        rng, replicas = self._driving.world.rng, self._driving.world.options.sizes.replicas
+        changed = ClusterChanged(room=rng.randint(0, replicas + 1), wanted=rng.randint(1, replicas + 1))
+        self.answered(Answer(NOBODY, failure=changed))
 
     def stop(self) -> None:
         """The driver ends them, and looks no more."""

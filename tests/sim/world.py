@@ -101,7 +101,7 @@ class World:
         self.disk = WatchedDisk()
         self.checker = OutputChecker(self.disk.files, self.series.truth, self._entities)
         self.disk.checker = self.checker
-        self.leases = LeaseChecker(self.options.sizes.max_attempts)
+        self.leases = LeaseChecker(self.options.sizes.max_attempts, leaves=self.options.storm.leave > 0)
         self.trace = 0
         self.lines: list[str] | None = None  # every note, where somebody wants to read them
         self.met: dict[str, int] = {}

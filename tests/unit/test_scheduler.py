@@ -8,9 +8,18 @@ import pytest
 
 from cluster.core.actions import Action, Assign, Commit, Discard, Fail, Finish, Quarantine, StartReplica
 from cluster.core.commit import Fragment
-from cluster.core.events import Demand, FragmentStaged, ReplicaLost, ReplicaReady, ReplicaReported, ShardBroken
+from cluster.core.events import (
+    ClusterChanged,
+    Demand,
+    FragmentStaged,
+    ReplicaLeaving,
+    ReplicaLost,
+    ReplicaReady,
+    ReplicaReported,
+    ShardBroken,
+)
 from cluster.core.plan import Shard
-from cluster.core.scheduler import LEAD, Scheduler
+from cluster.core.scheduler import LEAD, LEAVES_PER_DEATH, Scheduler
 
 NOTHING = Demand(unfed_slots=0, shards_ahead=LEAD, rows_free=10**9)
 HUNGRY = Demand(unfed_slots=10**6, shards_ahead=0, rows_free=10**9)
@@ -242,3 +251,72 @@ def test_replicas_that_die_before_their_first_step_end_the_run() -> None:
     outcomes = [scheduler.handle(ReplicaLost(number, "no memory")) for number in range(4)]
     assert [type(actions[0]) for actions in outcomes] == [StartReplica, StartReplica, StartReplica, Fail]
     assert outcomes[-1] == [Fail("4 replicas died before their first step, the last one of: no memory")]
+
+
+# ---- clusters that grow and shrink
+
+
+def test_nobody_waits_for_replicas_that_have_no_room() -> None:
+    scheduler = started([10] * 30, replicas=3)
+    assert scheduler.handle(ClusterChanged(room=1, wanted=3)) == []
+    assert len(assigned(scheduler.handle(ReplicaReady(0, HUNGRY)))) == 30
+
+
+def test_those_that_have_room_to_come_keep_their_share() -> None:
+    scheduler = started([10] * 30, replicas=3)
+    scheduler.handle(ClusterChanged(room=2, wanted=3))
+    assert len(assigned(scheduler.handle(ReplicaReady(0, HUNGRY)))) == 15
+
+
+def test_nodes_that_arrive_bring_replicas_and_take_their_share() -> None:
+    scheduler = started([10] * 30)
+    scheduler.handle(ReplicaReady(0, Demand(0, LEAD - 1, 0)))
+    assert scheduler.handle(ClusterChanged(room=3, wanted=3)) == [StartReplica(1), StartReplica(2)]
+    assert scheduler.replicas_wanted == 3
+    assert len(assigned(scheduler.handle(ReplicaReady(1, HUNGRY)))) == 10
+    assert scheduler.handle(ClusterChanged(room=3, wanted=3)) == []
+
+
+def test_what_is_no_longer_wanted_is_not_started_again() -> None:
+    scheduler = started([10] * 30, replicas=3)
+    assert scheduler.handle(ClusterChanged(room=1, wanted=1)) == []
+    assert scheduler.handle(ReplicaLost(1, "gone", with_node=True)) == []
+    assert scheduler.handle(ReplicaLost(2, "gone", with_node=True)) == []
+    assert scheduler.handle(ReplicaLost(0, "gone", with_node=True)) == [StartReplica(3)]
+
+
+def test_a_replica_that_is_about_to_go_gets_nothing_more_and_is_replaced_at_once() -> None:
+    scheduler = started([9, 8, 7])
+    assert assigned(scheduler.handle(ReplicaReady(0, Demand(0, LEAD - 1, 0)))) == [0]
+    assert scheduler.handle(ReplicaLeaving(0, "drained")) == [StartReplica(1)]
+    assert scheduler.handle(ReplicaLeaving(0, "drained")) == []
+    assert scheduler.handle(ReplicaReported(0, HUNGRY)) == []
+    done = staged(0)
+    assert scheduler.handle(FragmentStaged(0, done)) == [Commit(done)]
+    assert scheduler.handle(ReplicaLost(0, "gone", with_node=True)) == []
+    assert assigned(scheduler.handle(ReplicaReady(1, HUNGRY))) == [1, 2]
+
+
+def test_leaves_weigh_less_than_deaths_and_are_not_free() -> None:
+    scheduler = started([9], max_attempts=1)
+    for number in range(LEAVES_PER_DEATH - 1):
+        scheduler.handle(ReplicaReady(number, HUNGRY))
+        assert scheduler.handle(ReplicaLost(number, "gone", with_node=True)) == [StartReplica(number + 1)]
+    scheduler.handle(ReplicaReady(LEAVES_PER_DEATH - 1, HUNGRY))
+    actions = scheduler.handle(ReplicaLost(LEAVES_PER_DEATH - 1, "gone", with_node=True))
+    assert [type(action) for action in actions] == [Quarantine, Finish]
+
+
+def test_nodes_that_leave_before_the_first_step_do_not_end_the_run() -> None:
+    scheduler = started([9], max_attempts=1)
+    for number in range(9):
+        assert scheduler.handle(ReplicaLost(number, "gone", with_node=True)) == [StartReplica(number + 1)]
+
+
+def test_deaths_before_the_first_step_are_forgotten_while_others_get_on() -> None:
+    scheduler = started([9, 8, 7], replicas=2, max_attempts=2)
+    scheduler.handle(ReplicaReady(0, HUNGRY))
+    for number in range(1, 4):
+        scheduler.handle(ReplicaLost(number, "no memory"))
+    scheduler.handle(FragmentStaged(0, staged(0)))
+    assert scheduler.handle(ReplicaLost(4, "no memory")) == [StartReplica(5)]
