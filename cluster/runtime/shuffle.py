@@ -5,6 +5,11 @@ the second sorts each bucket by entity and time. What it decides: which tasks th
 is removed when. A finished piece or bucket is known by its name, so a broken pre-pass goes on where it stopped.
 Memory is that of one task for each CPU, whatever the input's size. The plan is then made of the buckets like of any
 clustered input; every row knows its place in the input, for quarantine and audit.
+
+Why pyarrow in tasks: 3 million rows of a text, a timestamp and eight float32 took 1.8 times a plain copy of them on
+the same two cores, one sort by DuckDB 2.1 times, Ray Data's shuffle by hash, which leaves the time unsorted, 5.7 times
+(`python -m tests.bench.shuffle`, beside other work). DuckDB is as quick on 10 million, but its sort is one task that
+begins anew when it dies, and does not keep the input's order among equal times.
 """
 
 from __future__ import annotations
