@@ -66,9 +66,7 @@ class CarryRows:
         rows = self.table(_keys(block, lost, self._schema), standing, broken)
         if not len(stays):
             return rows
-        return pa.concat_tables([rows, self._kept(block, stays)]).take(
-            pa.array(np.argsort(np.append(lost, stays), kind="stable"))
-        )
+        return _merged((lost, rows), (stays, self._kept(block, stays)))
 
     def _lost_standing(
         self, block: Block, snapshot: Snapshot | None, lost: Ints, known: tuple[Ints, Bools]
@@ -110,16 +108,14 @@ class CarryRows:
         region, block = cut.region, cut.region.block
         assert cut.ended is not None, "a cut without what has ended"
         scored = cut.ended.series
-        parts = [
-            self.table(
-                _keys(block, scored, self._schema), self._scored(cut, scored), _broken(block, scored, self._schema)
-            )
-        ]
+        rows = self._schema.arrow.empty_table()
+        if len(scored):
+            standing, broken = self._scored(cut, scored), _broken(block, scored, self._schema)
+            rows = self.table(_keys(block, scored, self._schema), standing, broken)
         unscored = np.flatnonzero(block.lengths == 0) if cut.last and block.final else np.zeros(0, np.int64)
         if not len(unscored):
-            return parts[0]
-        parts.append(self._unscored(region, unscored))
-        return pa.concat_tables(parts).take(pa.array(np.argsort(np.append(scored, unscored), kind="stable")))
+            return rows
+        return _merged((scored, rows), (unscored, self._unscored(region, unscored)))
 
     def _scored(self, cut: Cut, series: Ints) -> Standing:
         """Series that have a scored row in this block."""
@@ -141,8 +137,7 @@ class CarryRows:
         rows = self.table(_keys(block, broken, self._schema), standing, _broken(block, broken, self._schema))
         if not len(stays):
             return rows
-        order = np.argsort(np.append(breaks, stays), kind="stable")
-        return pa.concat_tables([rows, self._kept(block, series[stays])]).take(pa.array(order))
+        return _merged((breaks, rows), (stays, self._kept(block, series[stays])))
 
     def _kept(self, block: Block, series: Ints) -> Any:
         """The carried rows of series, unchanged."""
@@ -176,6 +171,12 @@ class CarryRows:
             flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1))
             columns[state.name] = pa.FixedSizeListArray.from_arrays(flat, schema.arrow.field(state.name).type.list_size)
         return pa.table([columns[name] for name in schema.arrow.names], schema=schema.arrow)
+
+
+def _merged(first: tuple[Ints, Any], second: tuple[Ints, Any]) -> Any:
+    """Two tables as one, in the order of the series that belong to their rows."""
+    order = np.argsort(np.append(first[0], second[0]), kind="stable")
+    return pa.concat_tables([first[1], second[1]]).take(pa.array(order))
 
 
 def _tail_of_resume(region: Region) -> Standing:

@@ -186,29 +186,33 @@ class Commits:
         if self.carry is None:
             return
         self.fence.check()
-        mine = json.dumps({"run_id": run_id, "identity": identity}, sort_keys=True).encode()
+        mine = json.dumps({"run_id": run_id, "identity": identity, "output": self.store.root}, sort_keys=True)
         with suppress(MayHaveLanded):  # read back below
-            self.carry.put_if_absent(OWNER, mine)
-        self._check_owner(run_id, identity)
-        self.carry.remove(SUCCESS)  # the output was taken away, and its run begins again
+            self.carry.put_if_absent(OWNER, mine.encode())
+        self.check_carry(run_id, identity)
+        self.carry.remove(SUCCESS)  # where the output was taken away, its run begins again
 
-    def _check_owner(self, run_id: str, identity: str) -> None:
-        """Refuses a carry-over that another run writes, or that nobody we know has written."""
-        carry = self.carry
-        assert carry is not None
-        content = carry.find(OWNER)
+    def check_carry(self, run_id: str, identity: str, *, overwrite: bool = False) -> None:
+        """Refuses a carry-over that another run writes, or that nobody we know has written. Raises `OutputRefused`.
+
+        With `overwrite` that of an earlier run into the same output may go, with its scores.
+        """
+        if self.carry is None:
+            return
+        root, content = self.carry.root, self.carry.find(OWNER)
         owner = json.loads(content) if content is not None else None
-        if owner is not None and (owner["run_id"], owner["identity"]) != (run_id, identity):
+        same = owner is not None and (owner["run_id"], owner["identity"]) == (run_id, identity)
+        if owner is not None and not same and not (overwrite and owner["output"] == self.store.root):
             raise OutputRefused(
-                f"state.write {carry.root} is the carry-over of another run, {owner['run_id']}: expected {run_id} over "
-                "the same input, model and settings, or an empty folder; choose another state.write or set "
-                "output.overwrite = true."
+                f"state.write {root} is the carry-over of another run, {owner['run_id']} into {owner['output']}: "
+                f"expected {run_id} over the same input, model and settings, or an empty folder; choose another "
+                "state.write."
             )
-        foreign = [name for name in carry.list("") if name.endswith(".parquet")] if owner is None else []
+        foreign = [name for name in self.carry.list("") if name.endswith(".parquet")] if owner is None else []
         if foreign:
             raise OutputRefused(
-                f"state.write {carry.root} holds {foreign[0]}, which no run of slotcar has written: expected an empty "
-                "or a new folder; choose another state.write."
+                f"state.write {root} holds {foreign[0]}, which no run of slotcar has written: expected an empty or a new "
+                "folder; choose another state.write."
             )
 
     def _write(self, name: str, content: bytes, store: Store | None = None) -> None:
@@ -230,8 +234,6 @@ class Commits:
                 f"{self.store.root} holds {foreign[0]}, which no run of slotcar has written: expected an empty or "
                 "a new folder; choose another output.path."
             )
-        if self.carry is not None:
-            self._check_owner(run_id, identity)
 
     def clear(self) -> None:
         """Removes what an earlier run wrote; may be broken off anywhere.

@@ -103,10 +103,11 @@ def score(
 
 def _finished(commits: Commits, request: ScoreRequest) -> dict[str, Any] | None:
     """The record of a run with which nothing is left to do; refuses what is not ours, and touches nothing."""
-    record = commits.run_record()
-    if record is None or not request.output.overwrite:
+    record, overwrite = commits.run_record(), request.output.overwrite
+    commits.check_carry(request.run_id, request.identity, overwrite=overwrite)
+    if record is None or not overwrite:
         commits.check_foreign(request.run_id, request.identity)
-    return record if commits.succeeded() and not request.output.overwrite else None
+    return record if commits.succeeded() and not overwrite else None
 
 
 def _is_same_unfinished(commits: Commits, request: ScoreRequest) -> bool:
