@@ -90,6 +90,20 @@ def train(config: ConfigPath, set_: Overrides = None, address: Address = None, a
 
 
 @app.command()
+def export(
+    config: ConfigPath,
+    to: Annotated[str | None, typer.Option("--to", help="The folder; by default MODEL.savedmodel.")] = None,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Writes the rebuilt step, its state explicit, as a TensorFlow SavedModel."""
+    checked = load_config(config, set_ or [], None, command="score")
+    from jobs import export as job
+
+    _show(job.run(checked, to), as_json)
+
+
+@app.command()
 def status(
     output: Annotated[str, typer.Argument(metavar="OUTPUT", help="The output.path of a run.")],
     follow: Annotated[bool, typer.Option("--follow", help="Shows the progress until the run ends.")] = False,

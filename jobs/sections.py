@@ -110,8 +110,8 @@ def _resolve_words(value: str | tuple[str, ...], info: ValidationInfo) -> str | 
 def _learning_rate(value: object) -> object:
     if isinstance(value, dict) and isinstance(value.get("schedule"), str):
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ValueError(f"must be a number above 0, or a table with the name of a schedule, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= sys.float_info.max:
+        raise ValueError(f"must be a number that is more than 0, or a table with its schedule, not {value!r:.60}")
     return float(value)
 
 

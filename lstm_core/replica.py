@@ -119,7 +119,7 @@ class StatefulReplica:
         return tf.function(run, input_signature=self.signature(), jit_compile=self.shape.jit, autograph=False)
 
 
-def make_step(step_model: StepModel, chunk: int, *, training: bool = False) -> Any:
+def make_step(step_model: StepModel, chunk: Any, *, training: bool = False) -> Any:
     """The step as a plain function (rows, reset, lengths, states) -> (scores, states), to be compiled by the caller.
 
     An idle slot gets one dummy valid row, since cuDNN refuses a batch with a fully masked row; its state is put back.

@@ -17,7 +17,7 @@ ACTORS = ("audit", "replica", "training")
 ACTOR_FILES = {f"cluster/runtime/{name}_actor.py" for name in ACTORS}  # in functions, not at the top
 KERAS_FILES = {
     f"lstm_core/{name}.py"
-    for name in ("builder", "callbacks", "losses", "proof", "rebatch", "replica", "reference", "training")
+    for name in ("builder", "callbacks", "export", "losses", "proof", "rebatch", "replica", "reference", "training")
 }
 GLOSSARY = ["run", "entity", "row", "shard", "replica", "slot", "chunk", "step", "attempt", "fragment", "commit"]
 GLOSSARY += ["carry-over", "quarantine"]

@@ -1,0 +1,31 @@
+"""`slotcar export CONFIG`: the rebuilt step as a TensorFlow SavedModel, to serve entities with their carried state."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from jobs.config import Config
+from jobs.proving import contract_of
+from lstm_core.errors import UsageError
+
+
+def run(config: Config, folder: str | None = None) -> dict[str, Any]:
+    """Exports the model of `config` into `folder`, by default MODEL.savedmodel; returns what was written.
+
+    Raises UsageError where something stands there already, ModelRefused as `score` does.
+    """
+    model = config.model_bytes()
+    folder = os.path.abspath(folder or f"{config.model.path.removesuffix('.keras')}.savedmodel")
+    if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
+        raise UsageError(f"{folder} exists already: move it away, or name another folder with --to.")
+    contract = contract_of(config, model)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from lstm_core.export import export_step
+    from lstm_core.rebatch import load_model
+    from lstm_core.replica import configure_devices
+
+    configure_devices(threads=1, gpu=False)
+    loaded = load_model(model, name=config.model.path, code=contract.code)
+    chunk = config.step_settings(contract).chunk
+    return {"folder": folder, **export_step(loaded, contract, chunk=chunk, folder=folder)}

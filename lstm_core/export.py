@@ -1,0 +1,100 @@
+"""Export: the rebuilt step as a TensorFlow SavedModel with its state explicit, to serve single entities online.
+
+What it decides: the signature. Rows come by the names of the model's inputs, then `reset`, `lengths` and one tensor per
+state, named as its carry-over column; scores go out by the names of the outputs, and the states under the same names as
+they came in. The number of entities is open, and so is the number of rows unless a layer needs to know it.
+
+Keras is not needed to serve it. `assets.extra/slotcar.json` says of which model it is and what stands where.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from lstm_core.contract import ModelContract
+from lstm_core.rebatch import StateTensor, StepModel, build_step_model
+from lstm_core.replica import make_step
+
+FIXED_LENGTH = (keras.layers.TimeDistributed, keras.layers.RepeatVector)  # an unknown length is wrong for these
+FACTS = os.path.join("assets.extra", "slotcar.json")
+
+
+def export_step(model: Any, contract: ModelContract, *, chunk: int, folder: str) -> dict[str, Any]:
+    """Writes the step of a proved model into `folder`; returns what slotcar.json says.
+
+    `chunk` is the number of rows of a call where the model or a layer fixes it.
+    """
+    step_model = build_step_model(model)
+    fixed = contract.chunk or (chunk if any(isinstance(one, FIXED_LENGTH) for one in model._flatten_layers()) else None)
+    module = tf.Module()
+    module.kept = [variable.value for variable in step_model.model.variables]  # what the saved graph reads
+    specs = _specs(step_model, fixed)
+    serve = tf.function(_serving(step_model, contract, fixed), autograph=False).get_concrete_function(**specs)
+    tf.saved_model.save(module, folder, signatures={"serving_default": serve})
+    facts = _facts(step_model, contract, fixed)
+    os.makedirs(os.path.dirname(os.path.join(folder, FACTS)), exist_ok=True)
+    with open(os.path.join(folder, FACTS), "w", encoding="utf-8") as file:
+        json.dump(facts, file, indent=1)
+    return facts
+
+
+def plain(name: str) -> str:
+    """A name as the signature has it: letters, digits and underscores."""
+    return re.sub(r"\W", "_", name)
+
+
+def column(state: StateTensor) -> str:
+    """The carry-over column of a state tensor."""
+    return f"state__{state.layer}__{state.index}"
+
+
+def _argument(state: StateTensor) -> str:
+    return plain(column(state))
+
+
+def _specs(step_model: StepModel, chunk: int | None) -> dict[str, Any]:
+    shapes = zip(step_model.input_names, step_model.row_shapes(), step_model.static, strict=True)
+    specs = {
+        plain(name): tf.TensorSpec((None, *(() if static else (chunk,)), *shape), dtype, name=plain(name))
+        for name, (shape, dtype), static in shapes
+    }
+    specs["reset"] = tf.TensorSpec((None,), tf.bool, name="reset")
+    specs["lengths"] = tf.TensorSpec((None,), tf.int32, name="lengths")
+    for state in step_model.states:
+        specs[_argument(state)] = tf.TensorSpec((None, *state.shape), tf.float32, name=_argument(state))
+    return specs
+
+
+def _serving(step_model: StepModel, contract: ModelContract, chunk: int | None) -> Any:
+    names = [_argument(state) for state in step_model.states]
+    timed = step_model.static.index(False)
+
+    def serve(**given: Any) -> dict[str, Any]:
+        rows = [given[plain(name)] for name in step_model.input_names]
+        length = chunk or tf.shape(rows[timed])[1]
+        packed = [row[:, None] if static else row for row, static in zip(rows, step_model.static, strict=True)]
+        step = make_step(step_model, length)
+        scores, states = step(packed, given["reset"], given["lengths"], [given[name] for name in names])
+        outputs = [plain(output.name) for output in contract.outputs]
+        return {**dict(zip(outputs, scores, strict=True)), **dict(zip(names, states, strict=True))}
+
+    return serve
+
+
+def _facts(step_model: StepModel, contract: ModelContract, chunk: int | None) -> dict[str, Any]:
+    return {
+        "model_fingerprint": contract.fingerprint,
+        "rows_per_call": chunk,  # None: any number
+        "inputs": {
+            plain(spec.name): {"columns": spec.columns, "kind": spec.kind, "static": spec.static}
+            for spec in contract.inputs
+        },
+        "outputs": {plain(output.name): list(output.names) for output in contract.outputs},
+        "states": {_argument(state): column(state) for state in step_model.states},
+    }

@@ -1,0 +1,88 @@
+"""The exported step: one entity, from a given state, with the scores of the batch run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cluster.core.settings import StepSettings
+from jobs import export
+from jobs.config import load_config
+from lstm_core.errors import UsageError
+from tests.inprocess import Job, run, scores
+from tests.models import CODE, FIT, contract_of, save
+from tests.series import write_cut
+from tests.truth import arrays_of, columns_for, table_for
+
+LENGTHS = (23, 9)
+CONFIG = """
+[model]
+path = "model.keras"
+chunk = 4
+modules = ["tests.custom_layers"]
+[input]
+path = "in"
+entity = ["entity"]
+time = ["time"]
+features = ["f0", "f1", "f2"]
+[output]
+path = "out"
+"""
+
+
+def configured(folder: Path, name: str) -> Any:
+    (folder / "model.keras").write_bytes(save(FIT[name]()))
+    (folder / "job.toml").write_text(CONFIG)
+    return load_config(str(folder / "job.toml"))
+
+
+@pytest.mark.parametrize("name", ["nested_functional", "static_numbers", "time_distributed"])
+def test_an_entity_is_served_from_its_state_as_the_batch_run_scored_it(name: str, tmp_path: Path) -> None:
+    config = configured(tmp_path, name)
+    model = config.model_bytes()
+    contract = contract_of(model)
+    table = table_for(contract, LENGTHS)
+    write_cut(tmp_path / "in", table)
+    run(Job(model, tmp_path / "in", tmp_path / "out", columns_for(contract), step=StepSettings(slots=2, chunk=4)))
+    kept = scores(tmp_path / "out").sort_by([("entity", "ascending"), ("time", "ascending")])
+    batch = np.stack([kept.column(score).to_numpy() for score in contract.score_names], axis=1)[: LENGTHS[0]]
+
+    found = export.run(config)
+    serve = tf.saved_model.load(found["folder"]).signatures["serving_default"]
+    arrays = [array[: LENGTHS[0]] for array in arrays_of(table, contract)]
+    state = {name: np.zeros(serve.structured_input_signature[1][name].shape[1:]) for name in found["states"]}
+    served = []
+    for start, stop in ((0, 4), (4, 7), (7, 11), (11, 12), (12, 16), (16, 20), (20, 23)):
+        width = found["rows_per_call"] or stop - start
+        given = {
+            spec.name: tf.constant(array[:1] if spec.static else padded(array[start:stop], width)[None])
+            for spec, array in zip(contract.inputs, arrays, strict=True)
+        }
+        given |= {name: tf.constant(value[None], tf.float32) for name, value in state.items()}
+        out = serve(reset=tf.constant([False]), lengths=tf.constant([stop - start]), **given)
+        served.append(np.concatenate([out[one.name].numpy()[0, : stop - start] for one in contract.outputs], axis=-1))
+        state = {name: out[name].numpy()[0] for name in state}
+    np.testing.assert_allclose(np.concatenate(served), batch, atol=1e-6, rtol=0)
+
+
+def padded(rows: Any, width: int) -> Any:
+    return np.concatenate([rows, np.zeros((width - len(rows), *rows.shape[1:]), rows.dtype)])
+
+
+def test_an_export_says_what_it_is_and_overwrites_nothing(tmp_path: Path) -> None:
+    config = configured(tmp_path, "nested_twice")
+    found = export.run(config, str(tmp_path / "step"))
+    facts = json.loads((tmp_path / "step/assets.extra/slotcar.json").read_text())
+    assert facts["states"] == {
+        f"state__inner_innermost_memory__{index}": f"state__inner/innermost/memory__{index}" for index in (0, 1)
+    }
+    assert facts["model_fingerprint"] == contract_of(config.model_bytes()).fingerprint
+    assert found["rows_per_call"] is None
+    with pytest.raises(UsageError, match="exists already"):
+        export.run(config, str(tmp_path / "step"))
+    assert CODE.modules == config.model.modules
