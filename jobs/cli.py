@@ -72,12 +72,15 @@ def inspect(
     module: Annotated[
         list[str] | None, typer.Option("--module", help="A module that registers custom layers. Repeatable.")
     ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", help="Says too whether the input of this configuration needs the state.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Says what a model asks and gives, and proves whether it is fit for scoring in chunks."""
     from jobs import inspect as job
 
-    _show(job.run(model, tuple(module or ())), as_json)
+    _show(job.run(model, tuple(module or ()), config), as_json)
 
 
 @app.command()

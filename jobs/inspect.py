@@ -6,6 +6,7 @@ A model that is unfit for scoring in chunks is refused by `lstm_core.contract` o
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from jobs.config import Config, load_config
+from jobs.plan import take_inventory
 from jobs.proving import Prove, prove_apart
 from lstm_core.code import CustomCode
 from lstm_core.contract import InputContract, ModelContract, RecurrentContract, read_contract
@@ -29,6 +32,7 @@ class Inspection:
 
     model: str  # the path as given
     contract: ModelContract
+    notes: tuple[str, ...] = ()  # what is worth knowing, a sentence each
 
     def as_dict(self) -> dict[str, Any]:
         """The contract as plain values, for JSON; sizes in bytes, cost in floating point operations."""
@@ -37,13 +41,15 @@ class Inspection:
             "model": self.model,
             "fit": True,
             **asdict(contract),
+            "kernels": {layer.name: _kernels(layer) for layer in contract.recurrent},
+            "notes": list(self.notes),
             "score_names": list(contract.score_names),
             "state_bytes_per_slot": contract.state_bytes,
         }
 
     def render(self) -> RenderableType:
         """The contract as tables for a terminal."""
-        return Group(self._head(), self._inputs(), self._outputs(), self._recurrent())
+        return Group(self._head(), self._inputs(), self._outputs(), self._recurrent(), *self.notes)
 
     def _head(self) -> Table:
         contract = self.contract
@@ -70,23 +76,83 @@ class Inspection:
         return table
 
     def _recurrent(self) -> Table:
-        table = _table("stateful layer", "kind", "state shapes per slot", "saved as")
+        table = _table("stateful layer", "kind", "state shapes per slot", "saved as", "kernel on a CPU", "on a GPU")
         for item in self.contract.recurrent:
-            table.add_row(item.name, item.kind, _states(item), "stateful" if item.stateful else "stateless")
+            saved, kernels = "stateful" if item.stateful else "stateless", _kernels(item)
+            table.add_row(item.name, item.kind, _states(item), saved, kernels["cpu"], kernels["gpu"])
         return table
 
 
-def run(path: str | Path, modules: tuple[str, ...] = (), prove: Prove = prove_apart) -> Inspection:
-    """The contract of the model at `path`, proved. Raises UsageError without a file, ModelRefused where it is unfit."""
+def run(
+    path: str | Path, modules: tuple[str, ...] = (), config: str | None = None, prove: Prove = prove_apart
+) -> Inspection:
+    """The contract of the model at `path`, proved, and with a configuration whether its input is worth the state.
+
+    Raises UsageError without a file, ModelRefused where the model is unfit.
+    """
     try:
         blob = Path(path).read_bytes()
     except OSError as fault:
         raise UsageError(
             f"Model '{path}' cannot be read ({fault.strerror}): expected a .keras file; check the path."
         ) from fault
-    folders = (os.path.dirname(os.path.abspath(path)), os.getcwd()) if modules else ()
-    contract = read_contract(blob, name=str(path), code=CustomCode(modules, folders))
-    return Inspection(str(path), prove(ProofRequest(blob, contract, str(path), PROOF_CHUNK)))
+    asked = _config(config, path) if config else None
+    if asked is not None and not modules:
+        code = asked.code
+    else:
+        code = CustomCode(modules, (os.path.dirname(os.path.abspath(path)), os.getcwd()) if modules else ())
+    contract = read_contract(blob, name=str(path), code=code)
+    chunk = asked.step_settings(contract).chunk if asked else PROOF_CHUNK
+    proved = prove(ProofRequest(blob, contract, str(path), chunk))
+    worth = [_worth(asked, proved)] if asked else []
+    return Inspection(str(path), proved, (*_pitfalls(proved), *worth))
+
+
+def _config(path: str, model: str | Path) -> Config:
+    return load_config(path, [f"model.path={json.dumps(os.path.abspath(model))}"], command="plan")
+
+
+def _kernels(layer: RecurrentContract) -> dict[str, str]:
+    """What runs a layer: XLA compiles the whole step; cuDNN's own kernels are for steps that it does not compile."""
+    gpu = f"XLA; no cuDNN, since {layer.without_cudnn}" if layer.without_cudnn else "XLA; cuDNN with model.jit = false"
+    return {"cpu": "XLA; plain with model.jit = false", "gpu": gpu}
+
+
+def _pitfalls(contract: ModelContract) -> tuple[str, ...]:
+    """What goes wrong with stateful models elsewhere, where this model shows it, and why it does not here."""
+    notes = []
+    stateful = [layer.name for layer in contract.recurrent if layer.stateful]
+    if contract.batch is not None:
+        notes.append(
+            f"The model fixes a batch of {contract.batch}: another number of slots at inference than in training is"
+            " harmless, since state is kept outside of the model and no weight depends on the batch."
+        )
+    elif stateful:
+        notes.append(
+            f"Layer '{stateful[0]}' is stateful with an open batch, for which Keras has no state to keep: here the"
+            " batch is model.slots, fixed for the run."
+        )
+    if stateful:
+        notes.append(
+            f"Layer '{stateful[0]}' is saved as stateful: Keras would carry its state from one series into the next"
+            " until reset_state() is called; here a slot is reset where an entity begins."
+        )
+    return tuple(notes)
+
+
+def _worth(config: Config, contract: ModelContract) -> str:
+    """Whether carrying state from chunk to chunk matters for this input."""
+    rows = take_inventory(config.input_settings(contract), contract).entity_rows
+    chunk = config.step_settings(contract).chunk
+    longer = int((rows > chunk).sum())
+    carried = config.document.state.read is not None or config.document.state.write is not None
+    of = f"{longer:,} of {len(rows):,} entities are longer than a chunk of {chunk} rows"
+    if longer or carried:
+        return f"{of}{', and carry-over is used' if carried else ''}: their scores need the carried state."
+    return (
+        f"{of} and no carry-over is used: no state is ever carried, and a stateless model on whole series would be"
+        " simpler and as good."
+    )
 
 
 def _table(*columns: str) -> Table:

@@ -82,7 +82,7 @@ def run(config: Config) -> PlanReport:
     contract = contract_of(config, config.model_bytes())
     settings = config.input_settings(contract)
     rows_per_file = config.output_settings(contract).rows_per_file
-    inventory = _take_inventory(settings, contract)
+    inventory = take_inventory(settings, contract)
     shard_rows = choose_shard_rows(inventory.rows_in, rows_per_file=rows_per_file)
     made = make_plan(inventory, shard_rows=shard_rows)
     if settings.layout == "clustered":
@@ -121,7 +121,7 @@ def report(plan: Plan, step: StepSettings, replicas: int, *, shuffle: bool) -> P
     )
 
 
-def _take_inventory(settings: InputSettings, contract: ModelContract) -> Inventory:
+def take_inventory(settings: InputSettings, contract: ModelContract) -> Inventory:
     files = list_files(settings)
     check_schema(settings, contract, files)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:

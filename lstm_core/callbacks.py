@@ -8,7 +8,7 @@ and to copy them at every step would cost more than the step.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from lstm_core.code import first_sentence, import_module
-from lstm_core.errors import UsageError
+from lstm_core.errors import SlotcarError, UsageError
 from lstm_core.losses import nearest
 
 _OWN = ("_model", "_params", "monitor_op")
@@ -54,22 +54,22 @@ class Callbacks:
                 callback.append = True  # what the earlier session wrote stays
             callback.set_params({"epochs": epochs, "verbose": 0, "steps": None})
             callback.set_model(model)
-            callback.on_train_begin()
+            _tell(callback.on_train_begin)
             for name, value in state.items() if not logger else ():
                 setattr(callback, name, value)
 
     def epoch_begin(self, epoch: int) -> None:
         """`epoch` counts from 0, as Keras does."""
         for callback in self._made:
-            callback.on_epoch_begin(epoch)
+            _tell(callback.on_epoch_begin, epoch)
 
     def epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         for callback in self._made:
-            callback.on_epoch_end(epoch, dict(logs))
+            _tell(callback.on_epoch_end, epoch, dict(logs))
 
     def end(self) -> None:
         for callback in self._made:
-            callback.on_train_end()
+            _tell(callback.on_train_end)
 
     def state(self) -> list[Kept]:
         """What each callback must be given back to go on: its plain attributes, but for its arguments.
@@ -81,6 +81,17 @@ class Callbacks:
             for callback in self._made
             for given in [{*signature(type(callback).__init__).parameters, *_OWN}]
         ]
+
+
+def _tell(event: Callable[..., Any], *what: Any) -> None:
+    try:
+        event(*what)
+    except Exception as error:  # a callback may do anything
+        name = type(getattr(event, "__self__", event)).__name__
+        raise SlotcarError(
+            f"train.callbacks: {name} raised {first_sentence(error)}; mend that, or leave it out: the same command goes"
+            " on behind the last epoch that was kept."
+        ) from error
 
 
 def _make(spec: Mapping[str, Any], folder: str) -> Any:

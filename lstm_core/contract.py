@@ -64,6 +64,7 @@ class RecurrentContract:
     kind: str  # "LSTM", "GRU", "SimpleRNN" or "RNN"
     state_shapes: tuple[tuple[int, ...], ...]  # per slot, flattened in the order of Keras's `layer.states`
     stateful: bool  # as saved; scoring makes every layer stateful
+    without_cudnn: str = ""  # why cuDNN has no kernel for it; "" where it has
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,10 @@ def _recurrent(trace: Trace) -> tuple[RecurrentContract, ...]:
     if not trace.recurrent and not trace.unproved:
         trace.refuse(NO_STATE)
     found = [trace.recurrent[place] for place in sorted(trace.recurrent)]
-    return tuple(RecurrentContract(layer.name, layer.kind, layer.state_shapes, layer.stateful) for layer in found)
+    return tuple(
+        RecurrentContract(layer.name, layer.kind, layer.state_shapes, layer.stateful, layer.without_cudnn)
+        for layer in found
+    )
 
 
 def _chunk(trace: Trace) -> int | None:

@@ -84,9 +84,14 @@ def complete(contract: ModelContract, step_model: StepModel, name: str) -> Model
     for state in step_model.states:
         shapes.setdefault(state.layer, []).append(state.shape)
     kinds = {path: (type(layer).__name__, bool(layer.stateful)) for path, layer in step_model.recurrent}
-    named = [layer.name for layer in contract.recurrent]
+    named = {layer.name: layer.without_cudnn for layer in contract.recurrent}
     order = [*named, *(path for path in shapes if path not in named)]
-    recurrent = tuple(RecurrentContract(path, kinds[path][0], tuple(shapes[path]), kinds[path][1]) for path in order)
+    recurrent = tuple(
+        RecurrentContract(
+            path, kinds[path][0], tuple(shapes[path]), kinds[path][1], named.get(path, "it is custom code")
+        )
+        for path in order
+    )
     scores = step_model.model.outputs[: len(contract.outputs)]
     outputs = tuple(
         replace(output, values=int(tensor.shape[-1])) for output, tensor in zip(contract.outputs, scores, strict=True)

@@ -14,6 +14,13 @@ from lstm_core.tracing import Call, Recurrence, Tensor
 
 _GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
 _STATES = {"LSTM": 2, "GRU": 1, "SimpleRNN": 1}  # LSTM: hidden, then cell
+_CUDNN = {
+    "activation": "tanh",
+    "recurrent_activation": "sigmoid",
+    "use_bias": True,
+    "unroll": False,
+    "recurrent_dropout": 0.0,
+}
 KINDS = frozenset({*_GATES, "RNN"})
 
 
@@ -79,7 +86,20 @@ def check_initial_state(call: Call) -> None:
 def _record(call: Call, states: tuple[tuple[int, ...], ...]) -> None:
     stateful, before = bool(call.config.get("stateful")), call.trace.recurrent.get(call.place)
     states = (*before.state_shapes, *states) if before else states
-    call.trace.recurrent[call.place] = Recurrence(call.name, call.kind, states, stateful)
+    call.trace.recurrent[call.place] = Recurrence(call.name, call.kind, states, stateful, _without_cudnn(call))
+
+
+def _without_cudnn(call: Call) -> str:
+    """Why cuDNN cannot run the layer (Keras asks the same); "" where it can."""
+    if call.kind not in ("LSTM", "GRU"):
+        return f"cuDNN has kernels for LSTM and GRU, not for {call.kind}"
+    for key, wanted in _CUDNN.items():
+        found = call.config.get(key, wanted)
+        if found != wanted:
+            return f"{key} is {found!r}, and cuDNN has {wanted!r} only"
+    if call.kind == "GRU" and not call.config.get("reset_after"):
+        return "reset_after is False, and cuDNN resets after the product only"
+    return ""
 
 
 def _cells(call: Call) -> list[tuple[str, int]] | None:

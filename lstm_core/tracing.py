@@ -69,6 +69,7 @@ class Recurrence:
     kind: str
     state_shapes: tuple[tuple[int, ...], ...]
     stateful: bool
+    without_cudnn: str  # why cuDNN has no kernel for it; "" where it has
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from jobs import inspect
 from lstm_core.errors import ModelRefused, UsageError
 from lstm_core.proof import prove
 from tests import models
+from tests.series import make_series, write_cut
 from tests.unfit_models import bidirectional
 
 
@@ -33,7 +35,11 @@ def test_inspect_gives_the_contract_as_plain_values(tmp_path: Path) -> None:
     assert [item["name"] for item in found["inputs"]] == ["numeric", "carrier"]
     assert found["outputs"] == [{"name": "score", "values": 1}]
     assert found["score_names"] == ["score"]
-    assert found["recurrent"] == [{"name": "memory", "kind": "LSTM", "state_shapes": [[4], [4]], "stateful": False}]
+    [layer] = found["recurrent"]
+    assert layer["state_shapes"] == [[4], [4]]
+    assert (layer["name"], layer["kind"], layer["stateful"]) == ("memory", "LSTM", False)
+    assert "cuDNN with" in found["kernels"]["memory"]["gpu"]
+    assert found["notes"] == []
     assert found["state_bytes_per_slot"] == 32
     assert found["flop_per_row"] > 0
     assert len(found["fingerprint"]) == 64
@@ -66,3 +72,49 @@ def test_inspect_says_that_there_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read") as fault:
         run(tmp_path / "missing.keras")
     assert fault.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("gru_reset_before", "reset_after is False"),
+        ("lstm_other_activations", "activation is 'relu'"),
+        ("unrolled", "unroll is True"),
+        ("rnn_of_stacked_cells", "not for RNN"),
+        ("custom_recurrent_layer", "custom code"),
+    ],
+)
+def test_inspect_says_why_cudnn_would_not_run_a_layer(name: str, reason: str) -> None:
+    [layer] = models.contract_of(models.save(models.FIT[name]())).recurrent
+    assert reason in layer.without_cudnn
+
+
+def test_the_pitfalls_of_stateful_models_are_named_with_why_they_do_no_harm(tmp_path: Path) -> None:
+    fixed = run(written(tmp_path, models.save(models.stateful_lstm()))).notes
+    assert "fixes a batch of 4" in fixed[0]
+    assert "reset where an entity begins" in fixed[1]
+    [opened, _] = inspect._pitfalls(replace(models.contract_of(models.save(models.stateful_lstm())), batch=None))
+    assert "open batch" in opened
+
+
+CONFIG = """
+[model]
+path = "another.keras"
+chunk = 6
+[input]
+path = "in"
+entity = ["entity"]
+time = ["time"]
+features = ["f0", "f1", "f2"]
+[output]
+path = "out"
+"""
+
+
+def test_inspect_says_whether_an_input_needs_the_state(tmp_path: Path) -> None:
+    path = written(tmp_path, models.save(models.lstm()))
+    (tmp_path / "job.toml").write_text(CONFIG)
+    for lengths, words in (([5, 7, 30], "2 of 3 entities are longer"), ([5, 6], "a stateless model")):
+        write_cut(tmp_path / "in", make_series(lengths))
+        [note] = inspect.run(path, config=str(tmp_path / "job.toml"), prove=prove).notes
+        assert words in note

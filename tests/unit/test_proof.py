@@ -87,12 +87,12 @@ def test_a_model_is_proved_in_a_process_of_its_own() -> None:
 def test_inspect_proves_a_model_with_custom_code(tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
     path.write_bytes(save(FIT["custom_cell"]()))
-    found = run(path, CODE.modules, prove)
+    found = run(path, CODE.modules, prove=prove)
     assert found.contract.recurrent[0].state_shapes == ((5,),)
     build, _ = DISPROVED["custom_layer_that_mixes_time_and_says_nothing"]
     path.write_bytes(save(build()))
     with pytest.raises(ModelRefused, match="'mixes'"):
-        run(path, CODE.modules, prove)
+        run(path, CODE.modules, prove=prove)
 
 
 def test_asking_for_a_proof_imports_no_keras() -> None:
