@@ -29,11 +29,12 @@ from tests.series import (
     with_key_type,
     with_nulls,
     with_ties,
+    with_time_type,
     write_cut,
 )
-from tests.unit.test_scan import KEY_TYPES
+from tests.unit.test_scan import KEY_TYPES, TIME_TYPES
 
-KEY_KINDS = [*KEY_TYPES, pa.bool_(), pa.decimal128(12, 2)]
+KEY_KINDS = [*KEY_TYPES, pa.bool_(), pa.decimal128(12, 2), pa.uuid()]
 
 
 @pytest.fixture
@@ -138,12 +139,32 @@ def test_keys_of_every_type_are_clustered(tmp_path: Path, key_type: Any) -> None
     table = shuffled(numbered(make_series([9, 8])))
     if pa.types.is_boolean(key_type) or pa.types.is_decimal(key_type):
         table = replace(table, "entity", with_key_type(table, pa.int32()).column("entity").cast(key_type))
+    elif key_type == pa.uuid():
+        table = replace(table, "entity", with_key_type(table, pa.binary(16)).column("entity").cast(key_type))
     else:
         table = with_key_type(table, key_type)
     write_cut(tmp_path / "in", table, [9, 8], [4])
     inventory = take(tmp_path)
     assert sorted(inventory.entity_rows.tolist()) == [8, 9]
     assert sum(len(rows) for rows in rows_in_order(tmp_path, inventory).values()) == 17
+
+
+@pytest.mark.usefixtures("cramped")
+@pytest.mark.parametrize("time_type", [*TIME_TYPES, pa.date32(), pa.timestamp("ns", "+05:30")], ids=str)
+def test_times_of_every_type_are_put_in_order(tmp_path: Path, time_type: Any) -> None:
+    table = with_time_type(numbered(shuffled(make_series([70, 8]))), time_type)
+    write_cut(tmp_path / "in", table, [40, 38], [9])
+    assert rows_in_order(tmp_path, take(tmp_path)) == wanted(table)
+
+
+@pytest.mark.usefixtures("cramped")
+def test_further_columns_break_ties_by_their_own_order(tmp_path: Path) -> None:
+    table = with_ties(numbered(make_series([60])), range(1, 60))
+    letters = pa.array([f"{number * 7 % 60:02d}" for number in range(60)])
+    write_cut(tmp_path / "in", table.append_column("leg", letters), [30, 30], [7])
+    (rows,) = rows_in_order(tmp_path, take(tmp_path, time=("time", "leg"))).values()
+    keys = [(table.column("time")[row].as_py(), letters[row].as_py()) for row in rows]
+    assert keys == sorted(keys)
 
 
 @pytest.mark.usefixtures("cramped")
