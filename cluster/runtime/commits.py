@@ -211,8 +211,8 @@ class Commits:
         foreign = [name for name in self.carry.list("") if name.endswith(".parquet")] if owner is None else []
         if foreign:
             raise OutputRefused(
-                f"state.write {root} holds {foreign[0]}, which no run of slotcar has written: expected an empty or a new "
-                "folder; choose another state.write."
+                f"state.write {root} holds {foreign[0]}, which no run of slotcar has written: expected an empty or a "
+                "new folder; choose another state.write."
             )
 
     def _write(self, name: str, content: bytes, store: Store | None = None) -> None:

@@ -27,7 +27,7 @@ from cluster.runtime.stores import StoreSpec
 from lstm_core.contract import read_contract
 from tests.inprocess import Job, in_process, run, scores
 from tests.models import FIT, save
-from tests.series import make_series, replace, write_cut
+from tests.series import make_series, replace, with_nulls, write_cut
 from tests.truth import TOLERANCE, columns_for, expected
 
 LENGTHS = (40, 1, 7, 25, 3, 60, 12, 30)
@@ -209,3 +209,34 @@ def test_the_audit_sees_an_input_that_is_no_longer_what_was_clustered(tmp_path: 
     pq.write_table(take(table, np.append(np.arange(1, table.num_rows), 0)), path, **plain)
     failed = {check.name: check.first for check in audit(LocalStore(str(tmp_path / "out"))).checks if check.failures}
     assert "are not those that its rows had when the input was clustered" in str(failed["input"])
+
+
+def night(number: int) -> Any:
+    """Rows of one night; from the second on the first entity brings a late row, and a row of another is bad."""
+    table = make_series((6, 5, 3), seed=number)
+    days = np.where((np.arange(14) == 0) & (number > 0), 0, number)
+    times = pc.add(table.column("time").cast(pa.int64()), pa.array(days * 86_400_000_000))
+    table = replace(table, "time", times.cast(pa.timestamp("us")))
+    return with_nulls(table, "f1", [8]) if number == 1 else table
+
+
+def test_nights_carry_over_alike_when_they_are_clustered_first(tmp_path: Path) -> None:
+    found: dict[str, list[Any]] = {}
+    for layout in ("auto", "shuffle"):
+        for number in range(3):
+            folder = tmp_path / f"night{number}"
+            if not folder.exists():
+                write_cut(folder / "in", night(number), [9, 5], [4])
+            state = {"write": tmp_path / f"{layout}{number}"} | (
+                {"read": tmp_path / f"{layout}{number - 1}"} if number else {}
+            )
+            asked = dataclasses.replace(job(folder), output=folder / layout, state=state, quarantine_limit=1.0)
+            record = run(dataclasses.replace(asked, input={"layout": layout}))
+            lines = [pq.read_table(path, partitioning=None) for path in (folder / layout / "_quarantine").glob("*")]
+            bad = sorted(str(row) for table in lines for row in table.to_pylist())
+            states = pa.concat_tables([pq.read_table(path) for path in sorted(state["write"].glob("*.parquet"))])
+            counts = [record[f"rows_{name}"] for name in ("in", "scored", "quarantined", "skipped")]
+            rows = scores(folder / layout).sort_by([("entity", "ascending"), ("time", "ascending")])
+            found.setdefault(layout, []).append((counts, bad, rows.to_pylist(), states.sort_by("entity").to_pylist()))
+    assert found["auto"] == found["shuffle"]
+    assert [counts for counts, *_ in found["auto"]] == [[14, 14, 0, 0], [14, 10, 4, 0], [14, 8, 6, 0]]
