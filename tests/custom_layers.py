@@ -136,3 +136,21 @@ class Placed(layers.Layer):  # type: ignore[misc]
 def centred(values: Any) -> Any:
     """Unfit: an activation that mixes rows along time."""
     return values - ops.mean(values, axis=1, keepdims=True)
+
+
+@registered
+class SummingCell(layers.Layer):  # type: ignore[misc]
+    """Fit: several states, each of them all inputs plus all of itself; the output is their sum."""
+
+    def __init__(self, width: int, copies: int = 1, **options: Any) -> None:
+        super().__init__(**options)
+        self.width, self.copies = width, copies
+        self.state_size, self.output_size = [width] * copies, width
+
+    def call(self, row: Any, states: Any, training: bool = False) -> Any:
+        seen = ops.sum(row, axis=-1, keepdims=True)
+        after = [ops.broadcast_to(seen + ops.sum(state, axis=-1, keepdims=True), ops.shape(state)) for state in states]
+        return sum(after[1:], after[0]), after
+
+    def get_config(self) -> Any:
+        return {**super().get_config(), "width": self.width, "copies": self.copies}
