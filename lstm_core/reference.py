@@ -1,4 +1,4 @@
-"""The truth: one entity alone, unchunked, from zero state.
+"""The truth: one entity alone, unchunked, from zero state, or from the state that an earlier run has left.
 
 Audits and tests compare every other path with this one, so it shares nothing with the step: the model is cloned by
 Keras itself, stateless, and called on the whole series at once.
@@ -19,6 +19,7 @@ from lstm_core.inputs import input_shapes, static_inputs
 from lstm_core.rebatch import as_functional, is_recurrent, load_model
 
 Array = NDArray[Any]
+States = dict[tuple[str, int], Array]  # by the path of a layer and the index of its state tensor
 
 
 class Reference:
@@ -46,11 +47,13 @@ class Reference:
             partial(self._run, copy), input_signature=[signature] if open_time else None, autograph=False
         )
         self._dtypes = [spec.dtype.as_numpy_dtype for spec in signature]
+        self._call_from = tf.function(partial(self._run_from, copy), autograph=False)
 
-    def score(self, rows: Sequence[Array]) -> list[Array]:
+    def score(self, rows: Sequence[Array], states: States | None = None) -> list[Array]:
         """Scores of one entity: rows (step, feature) or (step,) per input -> (step, score) per output.
 
-        Of a static input the first row counts.
+        Of a static input the first row counts. With `states` the entity goes on from there instead of zero: one array
+        (*state) per state tensor, by the path of its layer and its index.
         """
         for layer in self._repeats:  # what an entity has once is repeated over the whole series
             layer.n = len(rows[self._static.index(False)])
@@ -58,10 +61,34 @@ class Reference:
             np.asarray(array[:1] if static else array[None], dtype)
             for array, static, dtype in zip(map(np.asarray, rows), self._static, self._dtypes, strict=True)
         ]
-        return [output.numpy()[0] for output in self._call([tf.constant(array) for array in arrays])]
+        tensors = [tf.constant(array) for array in arrays]
+        if states is None:
+            return [output.numpy()[0] for output in self._call(tensors)]
+        given = {f"{layer} {index}": tf.constant(values[None], tf.float32) for (layer, index), values in states.items()}
+        return [output.numpy()[0] for output in self._call_from(tensors, given)]
 
     def _run(self, model: Any, rows: list[Any]) -> list[Any]:
         return list(keras.tree.flatten(model(keras.tree.pack_sequence_as(self._structure, rows), training=False)))
+
+    def _run_from(self, model: Any, rows: list[Any], states: dict[str, Any]) -> list[Any]:
+        """As `_run`, each recurrent layer being told where it begins; a layer that is applied again has more states."""
+        taken: dict[str, int] = {}
+
+        def through(model: Any, tensors: Any, path: str) -> Any:
+            def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+                if is_recurrent(layer):
+                    place = path + layer.name
+                    first, before = taken.get(place, 0), layer.get_initial_state(1)
+                    taken[place] = first + len(keras.tree.flatten(before))
+                    wanted = [states[f"{place} {index}"] for index in range(first, taken[place])]
+                    kwargs["initial_state"] = keras.tree.pack_sequence_as(before, wanted)
+                elif isinstance(layer, keras.Model):
+                    return through(layer, args[0], f"{path}{layer.name}/")
+                return layer(*args, **kwargs)
+
+            return as_functional(model)._run_through_graph(tensors, operation_fn=lambda layer: layer, call_fn=call)
+
+        return list(keras.tree.flatten(through(model, keras.tree.pack_sequence_as(self._structure, rows), "")))
 
 
 def _stateless(model: Any) -> Any:

@@ -26,6 +26,7 @@ MEANINGS = {
     "order": "an entity's rows stand in time order, in one shard, in consecutive fragments",
     "exactly once": "each row of the input is scored, in quarantine or skipped, and none is twice",
     "totals": "the figures of plan, records and run.json agree",
+    "carry-over": "every entity's state is kept once, with the rows that were scored, or handed on",
     "scores": "entities scored again, alone and unchunked, have the same scores",
     "finished": "every shard is committed, and _SUCCESS says so",
 }

@@ -41,6 +41,8 @@ class Ledger:
 
     def __init__(self, entity_rows: Ordinals) -> None:
         self.entity_rows = entity_rows  # (entity,) as planned
+        self.late = np.zeros_like(entity_rows)  # (entity,) leading rows that are not scored
+        self.skipped = np.zeros_like(entity_rows)  # (entity,) of these, those that are not in quarantine either
         self.scored = np.zeros_like(entity_rows)  # (entity,)
         self.quarantined = np.zeros_like(entity_rows)  # (entity,)
         self._fragment = np.full(len(entity_rows), -1, np.int64)  # (entity,) the last one that has rows of it
@@ -54,7 +56,7 @@ class Ledger:
         order = np.argsort(entity, kind="stable")
         position = np.empty(len(entity), np.int64)
         position[order] = np.arange(len(entity)) - np.repeat(np.cumsum(count) - count, count)
-        position += self.scored[entity]
+        position += self.late[entity] + self.scored[entity]
         here = np.flatnonzero(count)
         before = self._fragment[here]
         self.scored += count
@@ -64,7 +66,7 @@ class Ledger:
     @property
     def left(self) -> Ordinals:
         """Rows (entity,) that are neither scored nor in quarantine; negative where there are too many."""
-        return self.entity_rows - self.scored - self.quarantined
+        return self.entity_rows - self.scored - self.quarantined - self.skipped
 
 
 class TimeOrder:

@@ -83,6 +83,11 @@ class StateSettings:
     missing: Missing = "reset"  # an entity without carry-over
     late: Late = "quarantine"  # rows that are not after the carried last time
 
+    @property
+    def used(self) -> bool:
+        """True where a run reads or writes carry-over."""
+        return self.read is not None or self.write is not None
+
 
 @dataclass(frozen=True)
 class ClusterSettings:

@@ -28,9 +28,10 @@ from cluster.core.commit import COMMITS, QUARANTINE, STAGED, SUCCESS, Fragment
 from cluster.core.ledger import Coverage
 from cluster.core.plan import PlanHead, Shard
 from cluster.errors import InputBroken, OutputRefused, RunFailed, StoreFault, first_line
+from cluster.runtime.audit_carry import CarryAudit
 from cluster.runtime.audit_coverage import audit_coverage, audit_entities, rows_left
 from cluster.runtime.audit_origins import audit_origins
-from cluster.runtime.audit_rows import ShardRows, rows_in_file
+from cluster.runtime.audit_rows import ShardRows, rows_in_file, shard_keys
 from cluster.runtime.audit_shard import UNREADABLE, ShardAudit
 from cluster.runtime.commits import RUN
 from cluster.runtime.origins import InputFiles
@@ -161,15 +162,18 @@ class _Audit:
             tally.fail(str(error).rstrip("."))
         files = InputFiles.of(head, store, storage).files
         groups = RowGroups(files, (*head.entity, *head.time), cache_bytes=CACHE_BYTES, storage=storage)
-        coverage, keys = Coverage(), []
+        coverage = Coverage()
+        keys = [shard_keys(read_segments(store, shard.index)) for shard in head.shards]
+        carry = CarryAudit(self._tallies["carry-over"], request, keys) if request and request.state.used else None
         for shard in head.shards:
-            segments = read_segments(store, shard.index)
-            rows = ShardRows(groups, head, shard, segments)
+            rows = ShardRows(groups, head, shard, read_segments(store, shard.index))
             coverage.add(rows.file, rows.start, rows.count)
-            keys.append(rows.keys)
             if shard.index in of_shard:
-                self._audit_shard(shard, ShardAudit(self._tallies, rows, shard.index, store), of_shard[shard.index])
+                audit = ShardAudit(self._tallies, rows, shard.index, store)
+                self._audit_shard(shard, audit, of_shard[shard.index], carry)
         audit_entities(self._tallies["order"], keys)
+        if carry is not None and self._run.get("status") == "done":
+            carry.close()
         try:
             once = self._tallies["exactly once"]
             left = rows_left(once, head, coverage)
@@ -178,7 +182,9 @@ class _Audit:
         except (InputBroken, *UNREADABLE) as error:
             tally.fail(str(error).rstrip("."))
 
-    def _audit_shard(self, shard: Shard, audit: ShardAudit, records: list[Fragment]) -> None:
+    def _audit_shard(self, shard: Shard, audit: ShardAudit, records: list[Fragment], carry: CarryAudit | None) -> None:
+        if carry is not None:
+            audit.expect_late(carry)
         for record in records:
             if record.file is not None:
                 audit.fragment(record, locate(self._store, self._run, record.file, record.staged))
@@ -187,6 +193,8 @@ class _Audit:
                 audit.quarantine(record, locate(self._store, self._run, name, record.quarantine_staged))
         done = records[-1].final
         audit.close(done=done, entities_recorded=sum(record.entities for record in records))
+        if carry is not None:
+            carry.shard(shard.index, audit.ledger, records)
         if done:
             self._done.append(shard)
             self._remember(shard.index, audit.ledger.scored)

@@ -1,4 +1,4 @@
-"""The audit's actor: scores single entities again, alone, unchunked and from zero state.
+"""The audit's actor: scores single entities again, alone and unchunked, from zero state or the one carried over.
 
 What it decides: that TensorFlow is imported here and not in the process that audits, and that of an entity with more
 than `ROWS_MAX` rows only the first are scored: no score looks ahead, so they are the same. It reads and encodes rows as
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from cluster.core.plan import Shard
 from cluster.core.settings import ClusterSettings, InputSettings
 from cluster.runtime.blocks import BlockReader
+from cluster.runtime.carried import Carried
+from cluster.runtime.carry_plan import CarryRequest, ShardCarry
 from cluster.runtime.encode import Encoder
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.outcomes import task_value
@@ -48,6 +50,7 @@ class AuditSpec:
     input: InputSettings
     store: StoreSpec  # of the output
     files: InputFiles
+    carry: CarryRequest | None = None
     rows_max: int = ROWS_MAX
 
 
@@ -68,8 +71,15 @@ class AuditActor:
 
     def rescore(self, shard: Shard, entities: Sequence[int]) -> list[Scores]:
         """Scores of entities of a shard, given by their ordinals; raises ModelRefused, InputBroken or RunFailed."""
-        reference, segments = self._load(), read_segments(open_store(self._spec.store), shard.index)
-        return [self._score(reference, shard, _of_entity(segments, entity)) for entity in entities]
+        store = open_store(self._spec.store)
+        reference, segments = self._load(), read_segments(store, shard.index)
+        carry = self._spec.carry
+        known = ShardCarry(store, carry, carry.schema).of(shard) if carry is not None else None
+        found = []
+        for entity in entities:
+            alone = known.alone(entity) if known is not None else None
+            found.append(self._score(reference, shard, _of_entity(segments, entity), alone))
+        return found
 
     def _load(self) -> Reference:
         if self._reference is None:  # not in the constructor, where a refusal would look like the actor's death
@@ -80,19 +90,25 @@ class AuditActor:
             self._reference = Reference(load_model(self._model, name="the run's model", code=self._spec.contract.code))
         return self._reference
 
-    def _score(self, reference: Reference, shard: Shard, segments: Any) -> Scores:
+    def _score(self, reference: Reference, shard: Shard, segments: Any, known: Carried | None) -> Scores:
         rows = int(pc.sum(segments.column("row_count")).as_py())
         # As a streamed shard it is read up to `rows_max`; one that must be sorted is small and read whole.
         streamed = rows > self._spec.rows_max and bool(pc.all(segments.column("sorted")).as_py())
         alone = Shard(shard.index, 1, rows, rows, streamed)
-        block = next(iter(self._reader.blocks(alone, segments)))
+        block = next(iter(self._reader.blocks(alone, segments, 0, known)))
         arrays = [np.empty((block.rows, *shape), dtype) for shape, dtype in row_layout(self._spec.contract).inputs]
-        self._reader.encode(block, arrays, None, None)
+        self._reader.encode(block, arrays, None, self._reader.carried_known(known, 1) if known is not None else None)
         scored = min(int(block.lengths[0]), self._spec.rows_max)
         if scored == 0:
             return np.zeros((0, self._spec.contract.score_values), np.float32)
-        outputs = reference.score([array[:scored] for array in arrays])
+        outputs = reference.score([array[:scored] for array in arrays], _states(known) if known is not None else None)
         return np.concatenate(outputs, axis=-1).astype(np.float32)
+
+
+def _states(known: Carried) -> dict[tuple[str, int], NDArray[np.float32]]:
+    """The state that the only entity goes on from, zero where it has none."""
+    _, states = known.states(1)
+    return {(column.layer, column.index): values[0] for column, values in zip(known.schema.states, states, strict=True)}
 
 
 def _of_entity(segments: Any, entity: int) -> Any:

@@ -21,6 +21,7 @@ from cluster.core.ledger import Ledger, TimeOrder, number_entities
 from cluster.core.times import Ordinals, as_plain
 from cluster.errors import InputBroken, first_line
 from cluster.runtime import tables
+from cluster.runtime.audit_carry import CarryAudit
 from cluster.runtime.audit_rows import ShardRows, batches, differing, select
 from cluster.runtime.checksum import RowChecksum
 from cluster.runtime.store import Store
@@ -67,6 +68,16 @@ class ShardAudit:
         self._input_is_broken = False
         self.ledger = Ledger(rows.entity_rows)
 
+    def expect_late(self, carry: CarryAudit) -> None:
+        """Before the first fragment: each entity's late rows, which no fragment has."""
+        try:
+            late = carry.late(self._shard, self._rows)
+        except InputBroken as error:
+            self._input_is_broken = True
+            return self._tallies["input"].fail(str(error).rstrip("."))
+        self.ledger.late, self.ledger.skipped = late, carry.skipped(late)
+        return None
+
     def fragment(self, record: Fragment, place: str | None) -> None:
         """A fragment's file, None where there is none: whole, as recorded, and its rows those of the input."""
         tally, found = self._tallies["fragments"], _Found()
@@ -96,7 +107,9 @@ class ShardAudit:
             rows = table.column("rows").to_numpy().astype(np.int64)
         except UNREADABLE as error:
             return tally.fail(f"_quarantine/{name} cannot be read: {first_line(error)}")
-        here, recorded = (int(rows.sum()), table.num_rows), (record.rows_quarantined, record.entities_quarantined)
+        # An entity may have two lines: late rows, and a bad one.
+        entities = len(np.unique(entity[entity >= 0])) + int((entity < 0).sum())
+        here, recorded = (int(rows.sum()), entities), (record.rows_quarantined, record.entities_quarantined)
         if here != recorded:
             tally.fail(
                 f"_quarantine/{name} holds {here[0]:,} rows of {here[1]:,} entities, but {record.record_name} names "
@@ -114,7 +127,8 @@ class ShardAudit:
             entity = int(wrong[0])
             tally.fail(
                 f"entity {self._name(entity)} has {ledger.entity_rows[entity]:,} rows in the input, but "
-                f"{ledger.scored[entity]:,} in scores and {ledger.quarantined[entity]:,} in quarantine",
+                f"{ledger.scored[entity]:,} in scores, {ledger.quarantined[entity]:,} in quarantine and "
+                f"{ledger.skipped[entity]:,} skipped",
                 int(np.abs(ledger.left[wrong]).sum()),
             )
         found = int(np.count_nonzero(ledger.scored))

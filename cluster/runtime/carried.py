@@ -36,6 +36,11 @@ class Carried:
     entity: Ints  # (known,) ordinals in the shard, rising
     rows: Any  # pa.Table (known, column) of `schema.arrow`
 
+    def alone(self, entity: int) -> Carried:
+        """What is known of one entity, as of the only one of its shard."""
+        here = np.flatnonzero(self.entity == entity)
+        return Carried(self.schema, np.zeros(len(here), np.int64), self.rows.take(pa.array(here)))
+
     def place(self, entities: int) -> Ints:
         """For each of the shard's entities (entity,) its row here, -1 where it has none."""
         place = np.full(entities, -1, np.int64)

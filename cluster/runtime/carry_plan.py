@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cluster.core.carry import CarrySchema, absent_rows, match
 from cluster.core.inventory import describe_entity
 from cluster.core.plan import Plan, Shard
-from cluster.core.settings import Missing, StateSettings
+from cluster.core.settings import StateSettings
 from cluster.errors import InputRefused, RunFailed, first_line
 from cluster.runtime.carried import Carried, canonical_table
 from cluster.runtime.carry_table import CarryFile, CarryReader, open_table, read_keys, read_mark
@@ -41,7 +41,7 @@ class CarryRequest:
     """What a run reads and writes of carry-over, found and checked before anything is started."""
 
     schema: CarrySchema
-    missing: Missing
+    settings: StateSettings
     read: StoreSpec | None = None
     write: StoreSpec | None = None
     files: tuple[CarryFile, ...] = ()  # of the table that is read
@@ -61,10 +61,10 @@ class CarryRequest:
             None if path is None else StoreSpec(path, options or {}) for path in (settings.read, settings.write)
         )
         if read is None:
-            return CarryRequest(schema, settings.missing, write=write)
+            return CarryRequest(schema, settings, write=write)
         store = open_store(read)
         files, mark = open_table(store, schema), read_mark(store)
-        return CarryRequest(schema, settings.missing, read, write, files, mark["checksum"])
+        return CarryRequest(schema, settings, read, write, files, mark["checksum"])
 
 
 def find_known(keys: Any, carry: CarryRequest) -> Ints:
@@ -77,7 +77,7 @@ def find_known(keys: Any, carry: CarryRequest) -> Ints:
     keys = canonical_table(keys, carry.schema.entity)
     rows = match(keys, read_keys(store, carry.schema, carry.files))
     unknown = np.flatnonzero(rows < 0)
-    if carry.missing == "fail" and len(unknown):
+    if carry.settings.missing == "fail" and len(unknown):
         raise InputRefused(
             f"{len(unknown):,} of {len(rows):,} entities have no carry-over in state.read {store.root}, the first "
             f'is {describe_entity(keys, int(unknown[0]))}: expected all of them; set [state] missing = "reset" to let '

@@ -72,12 +72,12 @@ def read_mark(store: Store, *, setting: str = "state.read") -> dict[str, Any]:
         ) from None
 
 
-def make_mark(schema: CarrySchema, files: Iterable[tuple[str, int, str]]) -> bytes:
-    """The content of `_SUCCESS` for files given as (name, rows, checksum)."""
+def make_mark(fingerprint: str, files: Iterable[tuple[str, int, str]]) -> bytes:
+    """The content of `_SUCCESS`, for the model's fingerprint and files given as (name, rows, checksum)."""
     files = sorted(files)
     digest = hashlib.sha256(json.dumps([[name, checksum] for name, _, checksum in files]).encode()).hexdigest()
     entities = sum(rows for _, rows, _ in files)
-    mark = {"entities": entities, "files": len(files), "checksum": digest, "model_fingerprint": schema.fingerprint}
+    mark = {"entities": entities, "files": len(files), "checksum": digest, "model_fingerprint": fingerprint}
     return json.dumps(mark, indent=1, sort_keys=True).encode()
 
 

@@ -7,10 +7,10 @@ its fingerprint. A file of another version reads as far as its keys are known he
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cluster.core.settings import Fill, InputSettings, OutputSettings, StepSettings
+from cluster.core.settings import Fill, InputSettings, OutputSettings, StateSettings, StepSettings
 from cluster.errors import RunFailed
 from cluster.runtime.store import Store
 from lstm_core.code import NO_CODE, CustomCode
@@ -33,6 +33,7 @@ class RequestFile:
     step: StepSettings
     output: OutputSettings
     code: CustomCode = NO_CODE
+    state: StateSettings = field(default_factory=StateSettings)
 
     @staticmethod
     def of(request: ScoreRequest) -> RequestFile:
@@ -46,6 +47,7 @@ class RequestFile:
             step=request.step,
             output=request.output,
             code=request.contract.code,
+            state=request.carry.settings if request.carry else StateSettings(),
         )
 
 
@@ -64,9 +66,11 @@ def read_request(store: Store) -> RequestFile | None:
         settings = {name: _tuples(stored.pop(name)) for name in ("input", "step", "output")}
         fills = {name: Fill(**fill) for name, fill in settings["input"].pop("fill").items()}
         code = CustomCode(**_tuples(stored.pop("code", {})))
+        state = StateSettings(**stored.pop("state", {}))
         return RequestFile(
             **stored,
             code=code,
+            state=state,
             input=InputSettings(**settings["input"], fill=fills),
             step=StepSettings(**settings["step"]),
             output=OutputSettings(**settings["output"]),

@@ -7,13 +7,14 @@ may be off. Where the model is, and what it was, comes from the run's own reques
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cluster.core.audit import Check, Tally
+from cluster.core.carry import carry_schema
 from cluster.core.inventory import describe_entity
 from cluster.core.ledger import draw_entities, number_entities
 from cluster.core.plan import Shard
@@ -22,9 +23,12 @@ from cluster.runtime.audit import Audit, locate, read_run
 from cluster.runtime.audit_actor import AuditSpec, OpenRescore, Scores
 from cluster.runtime.audit_rows import batches, select, shard_keys
 from cluster.runtime.audit_shard import UNREADABLE
+from cluster.runtime.carry_plan import CarryRequest
+from cluster.runtime.listing import list_files
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.planning import read_segments
 from cluster.runtime.request_file import RequestFile, read_request
+from cluster.runtime.schema import check_schema
 from cluster.runtime.store import Store
 from cluster.runtime.stores import StoreSpec
 from lstm_core.contract import ModelContract, read_contract
@@ -98,9 +102,9 @@ def rescore(audit: Audit, store: Store, truth: Truth, count: int, open_rescore: 
     drawn = draw_entities(sizes, extremes, count, np.random.default_rng(SEED))
     shards = {shard.index: shard for shard in audit.done}
     files = InputFiles.of(head, store, truth.request.input.storage)
-    spec = AuditSpec(truth.contract, truth.request.input, truth.store, files)
     found: list[Rescored] = []
     try:
+        spec = AuditSpec(truth.contract, truth.request.input, truth.store, files, _carried(truth))
         with open_rescore(spec, truth.model) as again:
             comparison = _Comparison(tally, audit, store, truth, spec.rows_max)
             for index, entities in drawn.items():
@@ -108,6 +112,16 @@ def rescore(audit: Audit, store: Store, truth: Truth, count: int, open_rescore: 
     except (SlotcarError, *UNREADABLE) as fault:
         tally.fail(str(fault).rstrip("."))
     return Rescoring(tuple(found), tally.close())
+
+
+def _carried(truth: Truth) -> CarryRequest | None:
+    """What the run has read of carry-over; entities begin there. Raises `UsageError`."""
+    request = truth.request
+    if request.state.read is None:
+        return None
+    columns = check_schema(request.input, truth.contract, list_files(request.input))
+    schema = carry_schema(columns, request.input, truth.contract)
+    return CarryRequest.of(replace(request.state, write=None), schema, request.output.storage)
 
 
 class _Comparison:

@@ -323,7 +323,7 @@ class _Run:
             for record in self._commits.records()
             if record.carry_file
         ]
-        self._commits.succeed_carry(make_mark(carry.schema, [*parts, *kept]))
+        self._commits.succeed_carry(make_mark(carry.schema.fingerprint, [*parts, *kept]))
 
     @contextmanager
     def _recorded(self) -> Iterator[None]:

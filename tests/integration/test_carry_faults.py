@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ import pytest
 
 from cluster.core.settings import Fill, StepSettings
 from cluster.errors import InputRefused, OutputRefused, RunFailed
+from cluster.runtime.audit_actor import AuditActor, AuditSpec, Rescore
+from cluster.runtime.run import score
 from jobs import state as state_job
-from tests.inprocess import Job, run, scores
+from jobs import verify
+from tests.inprocess import Job, in_process, run, scores
 from tests.models import FIT, contract_of, save
 from tests.series import make_series, with_nulls, write_cut
 from tests.truth import columns_for
@@ -361,6 +365,63 @@ def test_the_same_night_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in files[0] if path.is_file()] == [
         path.read_bytes() for path in files[1] if path.is_file()
     ]
+
+
+# ---- the audit
+
+
+@contextmanager
+def rescoring_here(spec: AuditSpec, model: bytes) -> Iterator[Rescore]:
+    yield AuditActor(spec, model).rescore
+
+
+def of_kinds(folder: Path, **changes: Any) -> Path:
+    """A night with late rows, a broken entity that stays so, a new one, one that is absent, and last known values."""
+    table = series()
+    early, rest = split(table, [8, 4, 12, 4, 0])
+    fill = {"fill": {"f1": Fill(previous=True)}}
+    blob_path = folder / "model.keras"
+    blob_path.write_bytes(MODEL)
+    run(job(folder, "a", with_nulls(early, "f0", [12 + 4]), input=fill))
+    again = table.take(pa.array([*rows_of(table, 0, [3, 7]), *rows_of(table, 3, [1])]))
+    first = np.flatnonzero(rest.column("entity").to_numpy(zero_copy_only=False) == "e0001")[0]
+    night = tidy(with_nulls(rest, "f1", [int(first)]), again)
+    work = job(folder, "b", night, "a", input=fill, **changes)
+    score(replace(work.request(), model_path=str(blob_path)), open_cluster=in_process)
+    return work.output
+
+
+@pytest.mark.parametrize("late", ["quarantine", "drop"])
+def test_the_audit_of_a_night_holds_and_scores_again_from_what_was_carried(tmp_path: Path, late: str) -> None:
+    found = verify.run(of_kinds(tmp_path, state={"late": late}), 5, rescoring_here)
+    verify.expect_holds(found)
+    assert len(found.rescored) == 5
+    assert {check.name: check.counted for check in found.checks}["carry-over"] > 4
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda folder: (folder / "state-b" / "_SUCCESS").write_text("{}"), "not the digest"),
+        (lambda folder: next((folder / "state-b").glob("part-*")).unlink(), "cannot be read"),
+        (lambda folder: shutil.rmtree(folder / "state-a"), "cannot be read again"),
+        (lambda folder: _say_seen(folder / "state-b", 99), "does not hold the rows that"),
+    ],
+    ids=["mark", "part", "read", "seen"],
+)
+def test_the_audit_sees_what_is_wrong_with_carry_over(tmp_path: Path, spoil: Any, says: str) -> None:
+    output = of_kinds(tmp_path)
+    spoil(tmp_path)
+    found = {check.name: check for check in verify.run(output).checks}
+    assert not found["carry-over"].holds
+    assert says in (found["carry-over"].first or "")
+
+
+def _say_seen(folder: Path, rows: int) -> None:
+    path = next(folder.glob("part-*"))
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("rows_seen")
+    pq.write_table(table.set_column(place, "rows_seen", pa.array([rows] * table.num_rows)), path)
 
 
 # ---- looking in

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.core.settings import Fill, StepSettings
+from jobs import verify
 from lstm_core.contract import read_contract
 from tests.inprocess import Job, run, scores
 from tests.models import FIT, save
@@ -116,6 +117,8 @@ def test_not_a_bit_differs_where_nights_are_cut_at_whole_chunks(tmp_path: Path) 
     run(replace(job, state={"write": tmp_path / "whole"}))
     assert all_nights(tmp_path).equals(tidy(scores(job.output)))
     assert last_state(tmp_path).equals(pq.read_table(tmp_path / "whole").sort_by("entity"))
+    for night in (0, 7, 29):
+        verify.expect_holds(verify.run(tmp_path / "nights" / f"{night:02d}"))
 
 
 def test_values_filled_with_the_previous_one_go_on_from_night_to_night(tmp_path: Path) -> None:
