@@ -47,19 +47,24 @@ class Step:
         """Slots that carry an entity in this step."""
         return int(np.count_nonzero(self.lengths))
 
-    def gather(self, chunk: int) -> Ints:
-        """Arena rows to read, shape (slot, chunk).
+    @property
+    def extent(self) -> tuple[int, int]:
+        """The first slots and timesteps, as few as hold every row of the step."""
+        return int(np.flatnonzero(self.lengths)[-1]) + 1, int(self.lengths.max())
+
+    def gather(self, chunk: int, width: int | None = None) -> Ints:
+        """Arena rows to read, shape (slot, chunk), of the first `width` slots or of all.
 
         Padding repeats the slot's last valid row, and an idle slot row 0, so that what stands behind a series is always
         a row that exists; it is dropped by length, never by value.
         """
-        last = np.maximum(self.lengths, 1) - 1
+        last = np.maximum(self.lengths[:width], 1) - 1
         inside = np.minimum(np.arange(chunk, dtype=np.int64)[None, :], last[:, None])
-        return np.asarray(np.maximum(self.start, 0)[:, None] + inside)
+        return np.asarray(np.maximum(self.start[:width], 0)[:, None] + inside)
 
-    def valid(self, chunk: int) -> Bools:
+    def valid(self, chunk: int, width: int | None = None) -> Bools:
         """True where a row is real, shape (slot, chunk)."""
-        return np.asarray(np.arange(chunk)[None, :] < self.lengths[:, None])
+        return np.asarray(np.arange(chunk)[None, :] < self.lengths[:width, None])
 
 
 class Packer:

@@ -1,8 +1,11 @@
-"""One replica: a model on fixed batch slots, stepped by one compiled function with one signature.
+"""One replica: a model on fixed batch slots, stepped by a compiled function of one signature per size.
 
-What it decides: the compilation, the reset of single slots inside the step, and that an idle slot can neither fail the
-batch nor lose its state. Limits: every step has exactly `slots` rows of exactly `chunk` timesteps, since another size
-may change the last bits of a score.
+What it decides: the kernel and its compilation, the reset of single slots inside the step, and that an idle slot can
+neither fail the batch nor lose its state. The kernel is a function of model, device and settings, never of a timing:
+`scan` where XLA compiles Keras's own layers for a CPU, else the layers on the whole chunk, which is what cuDNN wants.
+
+Limits: a step gives the bits that `slots` rows of `chunk` timesteps give. A scanned step may run on fewer slots and
+timesteps, where these hold all its rows and the bits were found to be the same (see `sizes`).
 
 It leaves alone: which rows stand where (`packing`), and where they come from.
 """
@@ -18,6 +21,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from lstm_core.rebatch import StepModel, build_step_model, load_model
+from lstm_core.scan import can_scan, make_scan
+from lstm_core.sizes import Size, Sizes
 
 Array = NDArray[Any]
 
@@ -56,20 +61,35 @@ class StatefulReplica:
         self.step_model: StepModel = build_step_model(model)
         self.row_dtypes = tuple(np.dtype(spec.dtype.as_numpy_dtype) for spec in self._row_specs())
         self._states: list[Any] = []
+        self.scans = shape.jit and not tf.config.get_visible_devices("GPU") and can_scan(self.step_model)
+        self.sizes = Sizes((shape.slots, shape.chunk), self._compile_size)
         self._function = self._compile()
         self.reset_all()
 
     def step(self, rows: Sequence[Array], reset: Array, lengths: Array) -> list[Any]:
-        """One model call on all slots.
+        """One model call, on all slots or, where `fit` allowed it, on the first ones.
 
         rows: one array per model input, (slot, step, feature) or (slot, step); cast to `row_dtypes` where they differ.
         Of a static input the chunk's first row counts.
         reset: bool (slot,); the slot starts from zero state. lengths: int32 (slot,); valid rows, 0 for an idle slot.
-        Returns one tensor per model output, (slot, step, score); what stands behind a slot's length has no meaning.
+        Returns one tensor per model output, (slot, step, score), as many slots and timesteps as `rows` has; what stands
+        behind a slot's length has no meaning.
         """
         cast = [array.astype(dtype, copy=False) for array, dtype in zip(rows, self.row_dtypes, strict=True)]
-        scores, self._states = self._function(cast, reset, lengths, self._states)
+        size = cast[0].shape[:2]
+        function = self._function if size == self.sizes.whole else self.sizes.get(size)
+        scores, self._states = function(cast, reset[: size[0]], lengths[: size[0]], self._states)
         return list(scores)
+
+    def fit(self, width: int, steps: int) -> Size:
+        """The size (slots, timesteps) to bring rows in, where the first `width` slots have at most `steps` rows."""
+        return self.sizes.fit(width, steps) if self.scans else self.sizes.whole
+
+    def prepare(self, width: int, steps: int) -> None:
+        """Compiles the size that steps on the first `width` slots with at most `steps` rows will have."""
+        if self.scans:
+            width, steps = min(max(width, 1), self.shape.slots), min(max(steps, 1), self.shape.chunk)
+            self.sizes.prepare(self.sizes.smallest(width, steps))
 
     @property
     def states(self) -> list[Any]:
@@ -104,19 +124,54 @@ class StatefulReplica:
         self.step(rows, np.zeros(slots, np.bool_), np.zeros(slots, np.int32))
         self.reset_all()
 
-    def signature(self) -> list[Any]:
+    def signature(self, size: Size | None = None) -> list[Any]:
         """The TensorSpecs of a step, for whoever compiles one of its own: rows, reset, lengths, states."""
-        slots = self.shape.slots
+        slots, (width, _) = self.shape.slots, size or self.sizes.whole
         states = [tf.TensorSpec((slots, *state.shape), tf.float32) for state in self.step_model.states]
-        return [self._row_specs(), tf.TensorSpec((slots,), tf.bool), tf.TensorSpec((slots,), tf.int32), states]
+        return [self._row_specs(size), tf.TensorSpec((width,), tf.bool), tf.TensorSpec((width,), tf.int32), states]
 
-    def _row_specs(self) -> list[Any]:
-        lead = (self.shape.slots, self.shape.chunk)
+    def _row_specs(self, size: Size | None = None) -> list[Any]:
+        lead = size or (self.shape.slots, self.shape.chunk)
         return [tf.TensorSpec((*lead, *shape), dtype) for shape, dtype in self.step_model.row_shapes()]
 
-    def _compile(self) -> Any:
-        run = make_step(self.step_model, self.shape.chunk)
-        return tf.function(run, input_signature=self.signature(), jit_compile=self.shape.jit, autograph=False)
+    def _compile(self, size: Size | None = None) -> Any:
+        width, steps = size or self.sizes.whole
+        scan = self.scans
+        run = make_scan(self.step_model, width=width, steps=steps) if scan else make_step(self.step_model, steps)
+        return tf.function(run, input_signature=self.signature(size), jit_compile=self.shape.jit, autograph=False)
+
+    def _compile_size(self, size: Size) -> Any | None:
+        """The step of a smaller size, or None where its bits are not those of the full step."""
+        smaller = self._compile(size)
+        return smaller if has_same_bits(smaller, self._function, self.signature(size), self.signature()) else None
+
+
+def has_same_bits(smaller: Any, full: Any, specs: list[Any], full_specs: list[Any]) -> bool:
+    """Whether a smaller step gives the bits of the full one, on random rows in the slots and timesteps that it has.
+
+    Where an engine computes in another order at another size, nearly every number shows it.
+    """
+    width, steps = specs[0][0].shape[:2]
+    generator = np.random.default_rng(0)
+    drawn = [_random(generator, spec) for spec in full_specs[0]]
+    states = [generator.standard_normal(spec.shape, np.float32) for spec in full_specs[3]]
+    lengths = generator.integers(0, steps + 1, full_specs[2].shape, np.int32)
+    lengths[0], lengths[width:] = steps, 0
+    reset = (generator.random(lengths.shape) < 0.25) & (lengths > 0)
+    found, after = smaller([array[:width, :steps] for array in drawn], reset[:width], lengths[:width], states)
+    truth, after_full = full(drawn, reset, lengths, states)
+    valid = np.arange(steps) < lengths[:width, None]
+    scores = zip(found, truth, strict=True)
+    same = all(np.array_equal(a.numpy()[valid], b.numpy()[:width, :steps][valid], equal_nan=True) for a, b in scores)
+    pairs = zip(after, after_full, strict=True)
+    return same and all(np.array_equal(a.numpy()[:width], b.numpy()[:width], equal_nan=True) for a, b in pairs)
+
+
+def _random(generator: np.random.Generator, spec: Any) -> Array:
+    dtype = spec.dtype.as_numpy_dtype
+    if spec.dtype.is_floating:
+        return np.asarray(generator.standard_normal(spec.shape, np.float32), dtype)
+    return np.zeros(spec.shape, dtype)  # a code that every model knows
 
 
 def make_step(step_model: StepModel, chunk: Any, *, training: bool = False) -> Any:

@@ -19,7 +19,7 @@ from cluster.core.settings import ClusterSettings
 from cluster.runtime.fleet import Answer, Fleet
 from cluster.runtime.pipeline import Pipeline
 from cluster.runtime.ray_cluster import Cluster, RayCluster, Replicas, ray_cluster
-from cluster.runtime.replica_actor import ReplicaActor, ReplicaSpec, Sources
+from cluster.runtime.replica_actor import ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
 from cluster.runtime.store import Store
 from cluster.runtime.stores import StoreSpec, open_store
 
@@ -133,13 +133,14 @@ class DyingActor(ReplicaActor):
         super().__init__(spec, model)
         self._die_in("planning")
 
-    def begin(self, sources: Sources) -> None:
-        super().begin(sources)
+    def begin(self, sources: Sources) -> ReplicaInfo:
+        info = super().begin(sources)
         pipeline = self._pipeline
         assert pipeline is not None, "begun"
         feed: Any = pipeline._feed
         feed._reader.encode = self._dying("reading", feed._reader.encode)
         self._patch(pipeline)
+        return info
 
     def _patch(self, pipeline: Pipeline) -> None:
         replica: Any = pipeline._model

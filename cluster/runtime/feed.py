@@ -30,6 +30,7 @@ from lstm_core.arena import Arena
 from lstm_core.packing import Packer, Step
 
 Array = NDArray[Any]
+Fit = Callable[[int, int], tuple[int, int]]  # slots and timesteps that rows need -> those that they are brought in
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Batch:
     """The rows of one step."""
 
     step: Step
-    rows: list[Array]  # per model input: (slot, step, feature) or (slot, step)
+    rows: list[Array]  # per model input: (slot, step, feature) or (slot, step), of as many slots as `fit` said
     index: NDArray[np.int64]  # (slot, step) arena rows
     valid: NDArray[np.bool_]  # (slot, step)
     restores: tuple[Restore, ...] = ()
@@ -87,6 +88,7 @@ class Feed:
     ) -> None:
         """`segments` gives a shard's part of the plan, and with it what the carry-over knows of its entities."""
         self._reader, self._segments, self._arena, self._packer = reader, segments, arena, packer
+        self.fit: Fit = lambda width, steps: (packer.slots, packer.chunk)  # a model may know smaller ones
         self._piece_rows = reader.piece_rows
         self.slots = packer.slots
         self._inbox: deque[Shard] = deque()
@@ -148,8 +150,9 @@ class Feed:
                 return None
             step, restores = self._restored(planned)
         begin = time.perf_counter()
-        index = step.gather(self._packer.chunk)
-        batch = Batch(step, self._arena.gather(index), index, step.valid(self._packer.chunk), restores)
+        width, steps = self.fit(*step.extent)
+        index = step.gather(steps, width)
+        batch = Batch(step, self._arena.gather(index), index, step.valid(steps, width), restores)
         self.pack_s += time.perf_counter() - begin
         return batch
 

@@ -91,7 +91,7 @@ class Fleet:
         done, _ = ray.wait(list(calls), num_returns=1, timeout=timeout_s)
         if done:
             done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0)
-        return [self._answer(calls[ref], ref) for ref in done]
+        return [answer for ref in done if (answer := self._answer(calls[ref], ref))]
 
     def _look(self) -> list[Answer]:
         """What has become of the cluster since the last look."""
@@ -119,16 +119,18 @@ class Fleet:
         """What every replica has done, the dead ones included."""
         return self._gone + [member.counters for member in self._members.values() if member.counters]
 
-    def _answer(self, number: int, ref: Any) -> Answer:
+    def _answer(self, number: int, ref: Any) -> Answer | None:
         member = self._members[number]
         value, failure = outcome(ref, number)
         if failure is not None:
             self._bury(number)
             return Answer(number, failure=failure)
-        if isinstance(value, ReplicaInfo):
+        if isinstance(value, ReplicaInfo) and member.info is None:  # it has the model; what the plan adds comes now
             member.info = value
+            member.call = member.actor.begin.remote(self._sources)
+            return None
+        if isinstance(value, ReplicaInfo):
             self.infos.append(value)
-            member.actor.begin.remote(self._sources)
             self._ask(member)
             return Answer(number, ready=value)
         member.counters = value.counters

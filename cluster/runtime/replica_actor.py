@@ -69,6 +69,7 @@ class Sources:
     """What the plan adds."""
 
     files: InputFiles
+    extent: tuple[int, int] | None = None  # slots and timesteps that the steps of a replica need; None: all of them
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,11 @@ class ReplicaActor:
             raise self._refusal
         return self._info
 
-    def begin(self, sources: Sources) -> None:
-        """Starts the pipeline, when the plan is there."""
+    def begin(self, sources: Sources) -> ReplicaInfo:
+        """Starts the pipeline, when the plan is there; answers when the first shard can be stepped."""
         spec, replica = self._spec, self._replica
+        if sources.extent is not None:
+            replica.prepare(*sources.extent)
         arena = Arena(spec.arena_rows, row_layout(spec.contract))
         encoder = Encoder(spec.input, spec.contract.inputs)
         reader = BlockReader(
@@ -130,11 +133,13 @@ class ReplicaActor:
         carry = self._carry_schema()
         known = ShardCarry(self._store, spec.carry, carry) if carry and spec.carry and spec.carry.read else None
         feed = Feed(reader, partial(_found, self._store, known), arena, packer)
+        feed.fit = replica.fit
         target = self._target(carry, encoder.words)
         tensors = tuple((state.layer, state.index) for state in carry.states) if carry and target else None
         saving = Saving(partial(self._writer, target), spec.checkpoint_s, carry=tensors)
         self._pipeline = Pipeline(feed, arena, replica, saving)
         self._begun.set()
+        return self._info
 
     def assign(self, shard: Shard, attempt: int, fragments: int) -> None:
         """Adds a shard to the work, of which `fragments` fragments are committed already."""

@@ -242,7 +242,9 @@ class _Run:
         )
         self._scheduler = scheduler
         scheduler.timeline = self._timeline
-        replicas.begin(Sources(InputFiles.of(head, self._commits.store, self._request.input.storage)))
+        files = InputFiles.of(head, self._commits.store, self._request.input.storage)
+        # Where entities are few or short, each replica's steps will be smaller from the first to the last.
+        replicas.begin(Sources(files, (-(-head.entities // self._replica_count), head.longest_rows)))
         shards = {shard.index: shard for shard in head.shards}
         Driver(Work(shards, self._lost_shards(head).stage), scheduler, replicas, self._commits, self._clock).run(
             lambda: self._tick(replicas.counters, line)

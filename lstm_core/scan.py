@@ -1,0 +1,124 @@
+"""The step as a scan: the whole model on one timestep of all slots, again and again, inside one compiled loop.
+
+What it decides: which models are scanned, and that a loop runs only as far as the longest slot of the step. Keras runs
+each recurrent layer over the chunk before the next layer begins, in a loop of its own with a mask; here each timestep
+goes through all layers while its numbers are still in the cache, the state of a slot without a row there is put back,
+and nothing is computed behind the last row of the step. The operations on a row, and so the bits of its score, are the
+same however long the loop is.
+
+Limits: Keras's own layers only, since custom code may look at more than one timestep of a chunk, and none that names
+their number. It leaves alone cuDNN, which wants the chunk whole: on a GPU the step is `replica.make_step`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import tensorflow as tf
+from keras import tree
+
+from lstm_core.rebatch import StepModel, is_recurrent
+
+Step = Callable[[list[Any], Any, Any, list[Any]], tuple[list[Any], list[Any]]]
+
+
+def can_scan(step_model: StepModel) -> bool:
+    """True where every layer is Keras's own, and none insists on a chunk of its length, as RepeatVector does."""
+    outputs = step_model.model.outputs[: len(step_model.output_names)]
+    if any(output.shape[1] is not None for output in outputs):  # not one score per row
+        return False
+    layers = step_model.model._flatten_layers(include_self=False)
+    if not all(_is_own(type(layer)) and _is_own(getattr(layer, "activation", None) or tf.identity) for layer in layers):
+        return False
+    rows = [tf.TensorSpec((2, *shape), dtype) for shape, dtype in step_model.row_shapes()]
+    states = [tf.TensorSpec((2, *state.shape), tf.float32) for state in step_model.states]
+    try:
+        tf.function(partial(_timestep, step_model), autograph=False).get_concrete_function(rows, states)
+    except (ValueError, tf.errors.InvalidArgumentError):  # shapes that do not fit each other
+        return False
+    return True
+
+
+def make_scan(step_model: StepModel, *, width: int, steps: int) -> Step:
+    """The step of the first `width` slots as a plain function, to be compiled by the caller.
+
+    rows: per input (width, steps, *row shape). reset, lengths: (width,), no length above `steps`. states: of all slots.
+    Returns the scores (width, steps, value), without meaning behind a slot's length, and the states of all slots.
+    """
+    outputs = step_model.model.outputs[: len(step_model.output_names)]
+
+    def step(rows: list[Any], reset: Any, lengths: Any, states: list[Any]) -> tuple[list[Any], list[Any]]:
+        before = [_reset(reset, state[:width]) for state in states]
+        by_time = [_swapped(array) for array in rows]
+
+        def rows_at(time: Any) -> list[Any]:
+            # Of an input that is one value per entity the first row of the step counts.
+            return [array[0 if fixed else time] for array, fixed in zip(by_time, step_model.static, strict=True)]
+
+        def one(time: Any, states: list[Any], scores: list[Any]) -> tuple[Any, list[Any], list[Any]]:
+            found, after = _timestep(step_model, rows_at(time), states)
+            live = time < lengths
+            kept = [tf.where(_per_slot(live, new), new, old) for new, old in zip(after, states, strict=True)]
+            return time + 1, kept, [array.write(time, score) for array, score in zip(scores, found, strict=True)]
+
+        scores = [tf.TensorArray(tf.float32, steps, element_shape=(width, *out.shape[2:])) for out in outputs]
+        longest = tf.reduce_max(lengths)
+        _, after, scores = tf.while_loop(
+            lambda time, *_: time < longest, one, (0, before, scores), maximum_iterations=steps
+        )
+        whole = [tf.concat([new, old[width:]], axis=0) for new, old in zip(after, states, strict=True)]
+        return [_swapped(array.stack()) for array in scores], whole
+
+    return step
+
+
+def _is_own(code: Any) -> bool:
+    return str(code.__module__).startswith(("keras.", "tensorflow."))
+
+
+def _timestep(step_model: StepModel, rows: list[Any], states: list[Any]) -> tuple[list[Any], list[Any]]:
+    """The model on one row of each slot: scores (slot, value) and states, both float32."""
+    given = [row if static else row[:, None] for row, static in zip(rows, step_model.static, strict=True)]
+    valid = tf.ones((rows[0].shape[0], 1), tf.bool)
+    # `valid` and the states are inputs like any other; nothing of the model is called but its layers, one by one.
+    found = step_model.model._run_through_graph([*given, valid, *states], operation_fn=_as_it_is, call_fn=_call)
+    flat = [tf.cast(tensor, tf.float32) for tensor in tree.flatten(found)]
+    count = len(step_model.output_names)
+    return [score[:, 0] for score in flat[:count]], flat[count:]
+
+
+def _as_it_is(layer: Any) -> Any:
+    return layer
+
+
+def _call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    if is_recurrent(layer):
+        return _call_cell(layer.cell, args[0][:, 0], kwargs["initial_state"])
+    return partial(layer, training=False)(*args, **kwargs) if _can_train(layer) else layer(*args, **kwargs)
+
+
+def _call_cell(cell: Any, row: Any, states: Any) -> list[Any]:
+    """What the layer would return for one row of each slot: its output along time, then its states."""
+    cast = tree.map_structure(lambda state: tf.cast(state, cell.compute_dtype), list(states))
+    output, after = cell(row, cast, training=False) if _can_train(cell) else cell(row, cast)
+    return [output[:, None], *tree.flatten(after)]
+
+
+def _can_train(layer: Any) -> bool:
+    return bool(getattr(layer, "_call_has_training_arg", False))
+
+
+def _reset(reset: Any, state: Any) -> Any:
+    # `where`, not a product: a NaN left in a slot would survive a multiplication by zero.
+    return tf.where(_per_slot(reset, state), tf.zeros_like(state), state)
+
+
+def _per_slot(flags: Any, state: Any) -> Any:
+    return tf.reshape(flags, (-1, *([1] * (len(state.shape) - 1))))
+
+
+def _swapped(array: Any) -> Any:
+    """(slot, step, ...) as (step, slot, ...), and back."""
+    return tf.transpose(array, (1, 0, *range(2, len(array.shape))))
