@@ -148,6 +148,7 @@ class Config:
             compression=self.output.compression,
             overwrite=self.output.overwrite,
             storage=self.document.storage,
+            delta=self.output.delta,
         )
 
     def identity(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from cluster.core.carry import carry_schema
 from cluster.core.settings import InputSettings
 from cluster.runtime.carry_plan import CarryRequest
+from cluster.runtime.delta_output import check_delta
 from cluster.runtime.filesystems import Found, look_at
 from cluster.runtime.listing import list_files
 from cluster.runtime.run import ScoreRequest, score
@@ -33,6 +34,7 @@ def request_of(config: Config) -> ScoreRequest:
     contract = contract_of(config, model)
     settings = config.input_settings(contract)
     output = config.output_settings(contract)
+    check_delta(output)
     files = list_files(settings)
     columns = check_schema(settings, contract, files)
     schema = carry_schema(columns, settings, contract)

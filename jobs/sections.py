@@ -179,6 +179,7 @@ class OutputSection(Section):
     rows_per_file: int = Field(default=1_000_000, ge=1)
     compression: Compression = "zstd"
     overwrite: bool = False
+    delta: AnyPath | None = None
 
 
 class StateSection(Section):

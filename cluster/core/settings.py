@@ -72,6 +72,7 @@ class OutputSettings:
     compression: str = "zstd"
     overwrite: bool = False
     storage: dict[str, Option] = field(default_factory=dict)
+    delta: str | None = None  # a Delta table that the scores are appended to
 
 
 @dataclass(frozen=True)

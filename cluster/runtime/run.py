@@ -20,6 +20,7 @@ from cluster.runtime.carry_plan import CarryRequest, absent_counts, write_carry_
 from cluster.runtime.carry_table import make_mark
 from cluster.runtime.carry_writer import HandOn, hand_on_parts
 from cluster.runtime.commits import RUN, Commits
+from cluster.runtime.delta_output import append_to_delta
 from cluster.runtime.driver import Clock, Driver, Work
 from cluster.runtime.lock import Lock, held
 from cluster.runtime.lost_shards import LostCarry, LostShards
@@ -306,6 +307,7 @@ class _Run:
                 "which and why: mend them, or run the same command with a higher limit."
             )
         self._finish_carry(cluster)
+        append_to_delta(self._commits, self._request.output, self._request.run, self._request.run_id)
         self._commits.write_run_record(record)
         self._at_end(StoreSpec.of(self._request.output))
         self._commits.succeed()
