@@ -2,9 +2,9 @@
 
 What it decides: the kernel and its compilation, the reset of single slots inside the step, and that an idle slot can
 neither fail the batch nor lose its state. The kernel is a function of model, device and settings, never of a timing:
-`scan` where XLA compiles Keras's own layers for a CPU, else the layers on the whole chunk, which is what cuDNN wants.
+`loop` where XLA compiles Keras's own layers for a CPU, else the layers on the whole chunk, which is what cuDNN wants.
 
-Limits: a step gives the bits that `slots` rows of `chunk` timesteps give. A scanned step may run on fewer slots and
+Limits: a step gives the bits that `slots` rows of `chunk` timesteps give. A looped step may run on fewer slots and
 timesteps, where these hold all its rows and the bits were found to be the same (see `sizes`).
 
 It leaves alone: which rows stand where (`packing`), and where they come from.
@@ -20,8 +20,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from lstm_core.loop import can_loop, make_loop
 from lstm_core.rebatch import StepModel, build_step_model, load_model
-from lstm_core.scan import can_scan, make_scan
 from lstm_core.sizes import Size, Sizes
 
 Array = NDArray[Any]
@@ -61,7 +61,7 @@ class StatefulReplica:
         self.step_model: StepModel = build_step_model(model)
         self.row_dtypes = tuple(np.dtype(spec.dtype.as_numpy_dtype) for spec in self._row_specs())
         self._states: list[Any] = []
-        self.scans = shape.jit and not tf.config.get_visible_devices("GPU") and can_scan(self.step_model)
+        self.loops = shape.jit and not tf.config.get_visible_devices("GPU") and can_loop(self.step_model)
         self.sizes = Sizes((shape.slots, shape.chunk), self._compile_size)
         self._function = self._compile()
         self.reset_all()
@@ -83,11 +83,11 @@ class StatefulReplica:
 
     def fit(self, width: int, steps: int) -> Size:
         """The size (slots, timesteps) to bring rows in, where the first `width` slots have at most `steps` rows."""
-        return self.sizes.fit(width, steps) if self.scans else self.sizes.whole
+        return self.sizes.fit(width, steps) if self.loops else self.sizes.whole
 
     def prepare(self, width: int, steps: int) -> None:
         """Compiles the size that steps on the first `width` slots with at most `steps` rows will have."""
-        if self.scans:
+        if self.loops:
             width, steps = min(max(width, 1), self.shape.slots), min(max(steps, 1), self.shape.chunk)
             self.sizes.prepare(self.sizes.smallest(width, steps))
 
@@ -136,8 +136,8 @@ class StatefulReplica:
 
     def _compile(self, size: Size | None = None) -> Any:
         width, steps = size or self.sizes.whole
-        scan = self.scans
-        run = make_scan(self.step_model, width=width, steps=steps) if scan else make_step(self.step_model, steps)
+        loop = self.loops
+        run = make_loop(self.step_model, width=width, steps=steps) if loop else make_step(self.step_model, steps)
         return tf.function(run, input_signature=self.signature(size), jit_compile=self.shape.jit, autograph=False)
 
     def _compile_size(self, size: Size) -> Any | None:

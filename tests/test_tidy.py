@@ -15,7 +15,18 @@ PACKAGES = ("jobs", "lstm_core", "cluster")
 LINES_MAX = 500
 ACTORS = ("audit", "replica", "training")
 ACTOR_FILES = {f"cluster/runtime/{name}_actor.py" for name in ACTORS}  # in functions, not at the top
-KERAS_NAMES = ("builder", "callbacks", "export", "losses", "proof", "rebatch", "replica", "reference", "scan", "training")
+KERAS_NAMES = (
+    "builder",
+    "callbacks",
+    "export",
+    "loop",
+    "losses",
+    "proof",
+    "rebatch",
+    "replica",
+    "reference",
+    "training",
+)
 KERAS_FILES = {f"lstm_core/{name}.py" for name in KERAS_NAMES}
 GLOSSARY = ["run", "entity", "row", "shard", "replica", "slot", "chunk", "step", "attempt", "fragment", "commit"]
 GLOSSARY += ["carry-over", "quarantine"]

@@ -1,6 +1,6 @@
-"""The step as a scan: the whole model on one timestep of all slots, again and again, inside one compiled loop.
+"""The step as one loop: the whole model on one timestep of all slots, again and again, inside one compiled loop.
 
-What it decides: which models are scanned, and that a loop runs only as far as the longest slot of the step. Keras runs
+What it decides: which models are looped, and that a loop runs only as far as the longest slot of the step. Keras runs
 each recurrent layer over the chunk before the next layer begins, in a loop of its own with a mask; here each timestep
 goes through all layers while its numbers are still in the cache, the state of a slot without a row there is put back,
 and nothing is computed behind the last row of the step. The operations on a row, and so the bits of its score, are the
@@ -24,7 +24,7 @@ from lstm_core.rebatch import StepModel, is_recurrent
 Step = Callable[[list[Any], Any, Any, list[Any]], tuple[list[Any], list[Any]]]
 
 
-def can_scan(step_model: StepModel) -> bool:
+def can_loop(step_model: StepModel) -> bool:
     """True where every layer is Keras's own, and none insists on a chunk of its length, as RepeatVector does."""
     outputs = step_model.model.outputs[: len(step_model.output_names)]
     if any(output.shape[1] is not None for output in outputs):  # not one score per row
@@ -41,7 +41,7 @@ def can_scan(step_model: StepModel) -> bool:
     return True
 
 
-def make_scan(step_model: StepModel, *, width: int, steps: int) -> Step:
+def make_loop(step_model: StepModel, *, width: int, steps: int) -> Step:
     """The step of the first `width` slots as a plain function, to be compiled by the caller.
 
     rows: per input (width, steps, *row shape). reset, lengths: (width,), no length above `steps`. states: of all slots.

@@ -1,0 +1,134 @@
+"""The looped step: the numbers of Keras's own loop, for every model; and sizes that keep every bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from lstm_core.loop import can_loop, make_loop
+from lstm_core.rebatch import StepModel, build_step_model
+from lstm_core.replica import StatefulReplica, StepShape, has_same_bits, make_step
+from tests.models import FIT, contract_of, recurrent_model, save
+from tests.stepping import score_packed
+from tests.truth import LENGTHS, arrays_of, expected, table_for
+
+WIDTH, STEPS = 5, 4
+WHOLE = {"static_numbers_and_codes_repeated"}  # RepeatVector names the length of the chunk
+
+
+def _drawn(step_model: StepModel) -> tuple[Any, ...]:
+    """Rows, resets, lengths (an idle slot among them) and states of one step."""
+    generator = np.random.default_rng(1)
+    shapes = [((WIDTH, STEPS, *shape), tf.as_dtype(dtype)) for shape, dtype in step_model.row_shapes()]
+    rows: list[Any] = []
+    for shape, dtype in shapes:
+        drawn = generator.normal(size=shape) if dtype.is_floating else generator.integers(0, 5, shape)
+        rows.append(tf.constant(drawn, dtype))
+    rows = [tf.repeat(row[:, :1], STEPS, axis=1) if f else row for row, f in zip(rows, step_model.static, strict=True)]
+    states = [tf.constant(generator.normal(size=(WIDTH, *s.shape)), tf.float32) for s in step_model.states]
+    return rows, tf.constant([True, False, False, True, False]), tf.constant([STEPS, 0, 2, 1, 3]), states
+
+
+@pytest.mark.parametrize("name", sorted(FIT))
+def test_a_loop_gives_what_the_layers_give_on_the_whole_chunk(name: str) -> None:
+    step_model = build_step_model(FIT[name]())
+    assert can_loop(step_model) == (name not in WHOLE and not name.startswith("custom_"))
+    if not can_loop(step_model):
+        return
+    rows, reset, lengths, states = _drawn(step_model)
+    truth, after_truth = make_step(step_model, STEPS)(rows, reset, lengths, states)
+    found, after = make_loop(step_model, width=WIDTH, steps=STEPS)(rows, reset, lengths, states)
+    valid = np.arange(STEPS) < lengths.numpy()[:, None]
+    for one, other in zip(found, truth, strict=True):
+        np.testing.assert_allclose(one.numpy()[valid], other.numpy()[valid], atol=2e-6, rtol=0)
+    for one, other in zip(after, after_truth, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=2e-6, rtol=0)
+
+
+def test_compiled_packed_scores_are_those_of_each_entity_alone() -> None:
+    blob = save(FIT["stacked"]())
+    contract = contract_of(blob, "stacked")
+    table = table_for(contract)
+    replica = StatefulReplica(blob, StepShape(slots=16, chunk=8))
+    assert replica.loops
+    found = score_packed(replica, arrays_of(table, contract), LENGTHS)
+    np.testing.assert_allclose(found, expected(blob, table, contract), atol=contract.tolerance, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def replica() -> StatefulReplica:
+    """A replica whose sizes pass: of 64 units, as in the benchmark."""
+    made = StatefulReplica(recurrent_model(layers.LSTM(64, return_sequences=True)), StepShape(slots=64, chunk=32))
+    for width, steps in ((8, 32), (64, 8), (9, 3)):
+        made.prepare(width, steps)
+    return made
+
+
+def test_sizes_are_taken_that_keep_the_bits(replica: StatefulReplica) -> None:
+    assert replica.sizes.compiled == [(8, 32), (16, 8), (64, 8)]
+
+
+@pytest.mark.parametrize("size", [(8, 32), (16, 8), (64, 8)])
+def test_a_smaller_step_has_the_bits_of_the_full_one(replica: StatefulReplica, size: tuple[int, int]) -> None:
+    width, steps = size
+    generator = np.random.default_rng(2)
+    lengths = np.where(np.arange(64) < width, generator.integers(0, steps + 1, 64), 0).astype(np.int32)
+    lengths[width - 1] = steps
+    outcomes = []
+    for rows_width, rows_steps in (replica.sizes.whole, replica.fit(width, steps)):
+        replica.reset_all()
+        series, scores = np.random.default_rng(3), []
+        for _ in range(3):  # what stands in a slot after a step goes into the next one
+            rows = series.standard_normal((64, 32, 3), np.float32)
+            found = replica.step([rows[:rows_width, :rows_steps]], np.zeros(64, np.bool_), lengths)[0].numpy()
+            scores.append(found[:width, :steps][np.arange(steps) < lengths[:width, None]])
+        outcomes.append([*scores, *(state.numpy() for state in replica.states)])
+    for one, other in zip(*outcomes, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_lies_outside_a_smaller_step_keeps_its_state(replica: StatefulReplica) -> None:
+    states = [np.random.default_rng(4).standard_normal((64, 64), np.float32) for _ in range(2)]
+    replica.set_slot_state(np.arange(64), states)
+    lengths = np.where(np.arange(64) < 3, 5, 0).astype(np.int32)
+    replica.step([np.ones((8, 32, 3), np.float32)], np.ones(64, np.bool_), lengths)
+    for before, after in zip(states, replica.states, strict=True):
+        np.testing.assert_array_equal(after.numpy()[3:], np.where(np.arange(64) < 8, 0, 1)[3:, None] * before[3:])
+
+
+def test_a_size_with_other_bits_is_noticed(replica: StatefulReplica) -> None:
+    specs = replica.signature((8, 32))
+    step = replica.sizes.get((8, 32))
+
+    def spoilt(*arguments: Any) -> Any:
+        scores, states = step(*arguments)
+        return [tf.math.nextafter(scores[0], np.float32(9))], states
+
+    assert has_same_bits(step, replica._function, specs, replica.signature())
+    assert not has_same_bits(spoilt, replica._function, specs, replica.signature())
+
+
+@keras.saving.register_keras_serializable("tests")
+class Twice(layers.Layer):
+    """Custom code."""
+
+    def call(self, rows: Any) -> Any:
+        return 2 * rows
+
+
+def test_custom_code_is_not_looped() -> None:
+    rows = keras.Input((None, 3))
+    hidden = layers.LSTM(4, return_sequences=True)(Twice()(rows))
+    assert not can_loop(build_step_model(keras.Model(rows, layers.Dense(1)(hidden))))
+
+
+def test_without_xla_every_step_is_whole() -> None:
+    replica = StatefulReplica(FIT["lstm"](), StepShape(slots=16, chunk=8, jit=False))
+    replica.prepare(8, 8)
+    assert not replica.loops
+    assert replica.fit(1, 1) == (16, 8)
