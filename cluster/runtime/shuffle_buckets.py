@@ -7,7 +7,7 @@ Equal times keep the order of the input: rows come in it, sorts are stable, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -31,14 +31,11 @@ def write_bucket(index: int, shuffle: Shuffle) -> None:
     store = shuffle.store()
     if store.exists(shuffle.bucket(index)):
         return
-    runs = _runs(index, shuffle, store)
-    first = next(runs, None)
-    second = next(runs, None) if first is not None else None
-    if second is None:
-        _write(store, shuffle.bucket(index), shuffle, [] if first is None else [first])
+    whole = _whole(index, shuffle, store)
+    if whole is not None:
+        _write(store, shuffle.bucket(index), shuffle, [whole])
         return
-    names = _spill(index, shuffle, store, _chained(first, second, runs))
-    del first, second
+    names = _spill(index, shuffle, store, _runs(index, shuffle, store))
     with ExitStack() as stack:
         heads = [_Head(stack.enter_context(opened(store, name)), _batch_rows(shuffle, len(names))) for name in names]
         _write(store, shuffle.bucket(index), shuffle, _merged(heads, shuffle.settings))
@@ -46,10 +43,15 @@ def write_bucket(index: int, shuffle: Shuffle) -> None:
         store.remove(name)
 
 
-def _chained(first: Any, second: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield second
-    yield from rest
+def _whole(bucket: int, shuffle: Shuffle, store: Store) -> Any:
+    """The bucket's rows, sorted, in one pa.Table; None where they are more than `SORT_BYTES`."""
+    waiting, waiting_bytes = [shuffle.schema.empty_table()], 0
+    for table in _groups(bucket, shuffle, store):
+        waiting_bytes += table.nbytes
+        if waiting_bytes > SORT_BYTES:
+            return None  # they are read again: seldom, and cheaper than holding them beside the runs
+        waiting.append(table)
+    return _sorted(waiting, shuffle.settings)
 
 
 def _runs(bucket: int, shuffle: Shuffle, store: Store) -> Iterator[Any]:
@@ -59,7 +61,7 @@ def _runs(bucket: int, shuffle: Shuffle, store: Store) -> Iterator[Any]:
     for table in _groups(bucket, shuffle, store):
         if waiting and waiting_bytes + table.nbytes > SORT_BYTES:
             yield _sorted(waiting, shuffle.settings)
-            waiting, waiting_bytes = [], 0
+            waiting_bytes = 0
         waiting.append(table)
         waiting_bytes += table.nbytes
     if waiting:
@@ -73,8 +75,10 @@ def _groups(bucket: int, shuffle: Shuffle, store: Store) -> Iterator[Any]:
                 yield parquet.read_row_group(group, use_threads=False)
 
 
-def _sorted(tables: Sequence[Any], settings: InputSettings) -> Any:
+def _sorted(tables: list[Any], settings: InputSettings) -> Any:
+    """The tables' rows in order; the list is emptied, so that they are not held beside their copies."""
     table = pa.concat_tables(tables).combine_chunks()
+    tables.clear()
     return table.take(pa.array(sorted_order(_columns(table, settings))))
 
 
@@ -94,6 +98,7 @@ def _spill(bucket: int, shuffle: Shuffle, store: Store, tables: Iterator[Any]) -
         names.append(shuffle.run(bucket, len(names)))
         with writing(store, names[-1], shuffle.schema) as writer:
             writer.write_table(table, row_group_size=GROUP_ROWS)
+        del table  # before the next run is read
     return names
 
 
