@@ -30,7 +30,7 @@ from cluster.core.settings import ClusterSettings, StepSettings
 from cluster.errors import LockLost, OutputRefused, StoreFault
 from cluster.runtime.commits import Commits
 from cluster.runtime.fleet import Fleet
-from cluster.runtime.lock import this_process
+from cluster.runtime.lock import take, this_process
 from cluster.runtime.run import ScoreRequest, score
 from cluster.runtime.session import connected
 from cluster.runtime.stores import StoreSpec, open_store
@@ -45,6 +45,7 @@ from tests.models import FIT, save
 from tests.s3_server import ACCESS, BUCKET, S3, SECRET, Fault
 from tests.series import make_series, with_nulls, write_cut
 from tests.truth import columns_for
+from tests.unit.test_lock import Hands
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -208,6 +209,19 @@ def test_of_two_drivers_on_s3_one_is_refused(s3: S3, request_: ScoreRequest, exp
     assert score(request_, open_cluster=interrupted_by(second))["status"] == "done"
     assert [f"process {os.getpid()} on" in sentence for sentence in said] == [True]
     assert rows(s3, request_).equals(expected)
+
+
+def test_a_lock_on_s3_whose_holder_stands_still_is_taken_over(s3: S3, request_: ScoreRequest) -> None:
+    store = open_store(StoreSpec.of(request_.output))
+    first = take(store, replace(this_process("first"), machine="another"), Hands())
+    first.check()
+    second = take(store, this_process("second"), Hands())
+    assert second.number == first.number + 1
+    second.check()
+    with pytest.raises(LockLost, match="taken over by another driver"):
+        first.check()
+    second.release()
+    assert take(store, this_process("third"), Hands()).number == second.number + 1
 
 
 def test_a_driver_on_s3_that_was_overtaken_stops(s3: S3, request_: ScoreRequest, expected: Any) -> None:
