@@ -32,7 +32,7 @@ from tests.series import (
     with_time_type,
     write_cut,
 )
-from tests.unit.test_file_scan import KEY_TYPES, TIME_TYPES
+from tests.unit.test_scan import KEY_TYPES, TIME_TYPES
 
 KEY_KINDS = [*KEY_TYPES, pa.bool_(), pa.decimal128(12, 2), pa.uuid()]
 
