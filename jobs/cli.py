@@ -180,6 +180,32 @@ def diff(
 
 
 @app.command()
+def submit(  # noqa: PLR0913  # the options of a command are its parameters
+    config: ConfigPath,
+    set_: Overrides = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="The cluster's dashboard, as in http://head:8265.")
+    ] = None,
+    runtime_env: Annotated[
+        str | None, typer.Option("--runtime-env", metavar="FILE", help="Ray's runtime environment, as TOML.")
+    ] = None,
+    entrypoint_cpus: Annotated[
+        float, typer.Option("--entrypoint-cpus", min=0, help="CPUs of the driver; above 0 it may leave the head.")
+    ] = 0.0,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Waits for the run's end, with its log.")] = True,
+    as_json: AsJson = False,
+) -> int:
+    """Hands the run to a Ray cluster, or joins it there; waits, and ends with the run's own code."""
+    checked = load_config(config, set_ or [], command="score")
+    from jobs import submit as job
+
+    terms = job.Terms(job.read_runtime_env(runtime_env), entrypoint_cpus, wait)
+    done = job.run(checked, job.open_server(address, checked), terms)
+    _show(done, as_json)
+    return done.exit_code or EXIT_DONE
+
+
+@app.command()
 def demo(
     folder: Annotated[str, typer.Option("--folder", help="Where the demo writes its files.")] = "slotcar-demo",
     replicas: Annotated[int, typer.Option("--replicas", min=1, help="Replicas to score with.")] = 2,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Config:
     source: str  # the file, as the user named it, or what stands for it in sentences
     folder: str  # where it lies
     document: Document
+    raw: Mapping[str, Any] = field(default_factory=dict)  # as written, with its overrides
 
     @property
     def run_id(self) -> str | None:
@@ -213,7 +214,7 @@ def load_config(
     folder = os.path.dirname(os.path.abspath(path)) if isinstance(source, str) else os.getcwd()
     document = validated({"model": {}, "input": {}} | raw, source=path, folder=folder)
     check_rules(document, source=path, command=command)
-    return Config(source=path, folder=folder, document=document)
+    return Config(source=path, folder=folder, document=document, raw=raw)
 
 
 def validated(raw: dict[str, Any], *, source: str, folder: str) -> Document:

@@ -24,6 +24,8 @@ from cluster.runtime.pipeline import Counters
 from cluster.runtime.replica_actor import ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
 from cluster.runtime.run import ScoreRequest, score
 from cluster.runtime.schema import check_schema
+from cluster.runtime.stores import StoreSpec
+from cluster.runtime.timeline import Moment
 from lstm_core.contract import ModelContract
 from tests.models import contract_of
 
@@ -108,6 +110,12 @@ class InProcessCluster:
 
     def __init__(self, settings: ClusterSettings) -> None:
         self._settings = settings
+
+    def metrics(self, run_id: str) -> Callable[[Moment], None]:
+        return lambda moment: None
+
+    def check(self, output: StoreSpec) -> None:
+        """This process lacks nothing."""
 
     def replica_count(self) -> int:
         return self._settings.replicas or 1

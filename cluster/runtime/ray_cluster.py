@@ -13,9 +13,13 @@ from cluster.core.plan import Shard
 from cluster.core.settings import ClusterSettings
 from cluster.runtime.cluster_map import map_on_cluster
 from cluster.runtime.fleet import Answer, Fleet
+from cluster.runtime.metrics import Metrics
 from cluster.runtime.pipeline import Counters
+from cluster.runtime.preflight import check_nodes, check_room
 from cluster.runtime.replica_actor import ReplicaSpec, Sources
 from cluster.runtime.session import connected, replica_count
+from cluster.runtime.stores import StoreSpec
+from cluster.runtime.timeline import Moment
 
 SCAN_IN_DRIVER_FILES_MAX = 3  # starting a worker process takes longer than reading the keys of a few files
 
@@ -46,6 +50,9 @@ class Replicas(Protocol):
 class Cluster(Protocol):
     """A place for a run."""
 
+    def check(self, output: StoreSpec) -> None:
+        """Raises ClusterRefused for what the cluster lacks, before any work."""
+
     def replica_count(self) -> int:
         """Replicas to start."""
 
@@ -55,12 +62,20 @@ class Cluster(Protocol):
     def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
         """Like the builtin, in order."""
 
+    def metrics(self, run_id: str) -> Callable[[Moment], None]:
+        """Where the figures of a run go, told every few seconds."""
+
 
 class RayCluster:
     """A connected Ray cluster."""
 
     def __init__(self, settings: ClusterSettings) -> None:
         self._settings = settings
+
+    def check(self, output: StoreSpec) -> None:
+        check_room(self._settings)
+        if self._settings.address:  # the nodes of an embedded one are this machine, with this installation
+            check_nodes(output)
 
     def replica_count(self) -> int:
         return replica_count(self._settings)
@@ -70,6 +85,9 @@ class RayCluster:
 
     def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
         return map(function, items) if len(items) <= SCAN_IN_DRIVER_FILES_MAX else map_on_cluster(function, items)
+
+    def metrics(self, run_id: str) -> Callable[[Moment], None]:
+        return Metrics(run_id).show
 
 
 @contextmanager

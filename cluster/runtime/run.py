@@ -160,7 +160,9 @@ class _Run:
     def to_its_end(self, open_cluster: OpenCluster) -> dict[str, Any]:
         """Plans, scores and finishes; returns run.json."""
         with progress_line() as line, open_cluster(self._request.cluster) as cluster, self._recorded():
+            cluster.check(StoreSpec.of(self._request.output))
             self._replica_count = cluster.replica_count()
+            self._timeline.watcher = cluster.metrics(self._request.run_id)
             self._replicas = cluster.replicas(self._spec(), self._request.model)
             try:
                 for number in range(self._replica_count):

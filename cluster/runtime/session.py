@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -86,9 +87,20 @@ def look_at_nodes(settings: ClusterSettings) -> Nodes:
     """The cluster as it is now; nodes that are about to leave have no room."""
     # Ray has the warning of a spot node, and of a node that an autoscaler takes away, in its private state only.
     draining = frozenset(ray._private.state.state.get_draining_nodes())
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in draining]  # type: ignore[no-untyped-call]
+    nodes = [node for node in alive_nodes() if node["NodeID"] not in draining]
     room = sum(fitting(node["Resources"], settings) for node in nodes)
     return Nodes(room, settings.replicas or max(room, 1), draining)
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    """Ray's own view of the nodes that are there."""
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+
+
+def growth() -> Mapping[str, float] | None:
+    """The most that the cluster's autoscaler may come to, by resource; None where there is no autoscaler."""
+    most: Mapping[str, float] | None = ray._private.state.state.get_max_resources_from_cluster_config()
+    return most
 
 
 def fitting(resources: Mapping[str, float], settings: ClusterSettings) -> int:

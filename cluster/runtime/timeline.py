@@ -51,6 +51,7 @@ class Timeline:
         self._commits, self._run_id, self._clock = commits, run_id, clock
         self._began = self._batch_began = self._now_said = clock()
         self._sample_due = 0.0
+        self.watcher: Callable[[Moment], None] = lambda moment: None  # told every NOW_S and at the end
         self._lines: list[str] = []
         self._batch_index = 0
         self._silent = False  # once a write has failed
@@ -85,6 +86,7 @@ class Timeline:
             self._sample(moment)
         if now - self._now_said >= NOW_S:
             self._now_said = now
+            self.watcher(moment)
             self._write(NOW, json.dumps(asdict(moment.progress)))
         if now - self._batch_began >= BATCH_S:
             self.flush()
@@ -92,6 +94,7 @@ class Timeline:
     def end(self, status: str, moment: Moment) -> None:
         """The last lines of the session."""
         self._sample(moment)
+        self.watcher(moment)
         self.add("end", status=status)
         self.flush()
 

@@ -15,7 +15,7 @@ from jobs.signals import Stopped, as_stopped
 from lstm_core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE, SlotcarError
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("score", "plan", "inspect", "train", "status", "verify", "report", "demo")
+COMMANDS = ("score", "plan", "inspect", "train", "status", "verify", "report", "submit", "demo")
 
 
 def _slotcar(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -55,6 +55,7 @@ def test_help_names_every_command_and_imports_no_engine() -> None:
         ("verify", "jobs", "--rescore", "2"),
         ("verify", "jobs", "--rescore", "-1"),
         ("report", "jobs"),
+        ("submit", "none.toml"),
         ("demo", "--replicas", "0"),
         ("status", "none"),
         ("status", "jobs"),

@@ -1,0 +1,59 @@
+"""A real cluster of several nodes on this machine, with its job API: for tests that kill nodes and add others."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+from ray.cluster_utils import Cluster
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = {
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # a job says `python`
+    "PYTHONPATH": str(ROOT),
+    "RAY_worker_niceness": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_metrics_report_interval_ms": "500",
+    "RAY_health_check_period_ms": "500",  # a dead node is missed sooner
+    "RAY_health_check_failure_threshold": "4",
+}
+
+
+@contextmanager
+def running(workers: int) -> Iterator[Cluster]:
+    """A head without CPUs, which is where jobs' drivers run, and workers with one each."""
+    kept = {name: os.environ.get(name) for name in ENVIRONMENT}
+    os.environ.update(ENVIRONMENT)
+    # Free ports everywhere: with a fixed one the job agent of a second cluster on the machine is silently missing.
+    head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": 0, "dashboard_agent_listen_port": 0}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for _ in range(workers):
+            cluster.add_node(num_cpus=1)
+        yield cluster
+    finally:
+        cluster.shutdown()
+        for name, value in kept.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def dashboard(cluster: Any) -> str:
+    """The address of the job API."""
+    return f"http://{cluster.head_node.webui_url}"
+
+
+def scraped(cluster: Any) -> str:
+    """What Prometheus would read from every node."""
+    nodes = [cluster.head_node, *cluster.worker_nodes]
+    return "".join(
+        requests.get(f"http://{node.node_ip_address}:{node.metrics_export_port}/metrics", timeout=30).text
+        for node in nodes
+    )
