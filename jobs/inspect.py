@@ -167,6 +167,8 @@ def _fixed(size: int | None, meaning: str) -> str:
 
 
 def _shape(item: InputContract) -> str:
+    if item.static:
+        return f"(slot, {item.columns}), one per entity"
     return "(slot, step)" if item.rank == 2 else f"(slot, step, {item.columns})"
 
 

@@ -1,9 +1,10 @@
 """The training actor: one Ray actor that trains one model, epoch by epoch, on rows that it reads itself.
 
 What it decides: that TensorFlow is imported here and nowhere else, that the process computes the same bits for the same
-seed, and that rows come through the feed that scoring uses, read in the thread that steps: the batches are a function
-of the plan. An epoch trains on the rows before `held_from`, then scores all rows in order with the weights it ended
-with, and takes the validation loss over the rows from there on, whose state the earlier rows left.
+seed, and that rows come through the feed that scoring uses, read without a race and made ahead of the step in one other
+thread: the batches are a function of the plan. An epoch trains on the rows before `held_from`, then scores all rows in
+order with the weights it ended with, and takes the validation loss over the rows from there on, whose state the earlier
+rows left.
 
 It leaves alone: the plan, the configuration and the file that the model is written to.
 """
@@ -31,6 +32,7 @@ from cluster.runtime.encode import Encoder, LastKnown
 from cluster.runtime.feed import Batch, Feed
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.outcomes import task_value
+from cluster.runtime.prefetch import prefetched
 from cluster.runtime.regions import Region
 from cluster.runtime.replica_actor import row_layout
 from cluster.runtime.session import connected
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 CACHE_BYTES = 128 << 20
+BATCHES_AHEAD = 2
 PIECE_CHUNKS = 512  # chunks of a long entity that are read at once
 REMEDY = "start the training again"
 _SEGMENT_COLUMNS = ["entity", "file", "row_start", "row_count", "sorted"]
@@ -215,7 +218,7 @@ class TrainingActor:
         self._trainer.reset_all()
         rows = RowsInOrder(self._spec, series, held_from)
         loss: LossSum = LossSum(self._trainer.loss.parts)
-        for batch, targets in rows:
+        for batch, targets in prefetched(rows, BATCHES_AHEAD):
             loss.add(*step(batch.rows, targets, batch.step.reset, batch.step.lengths))
         mean = loss.mean if loss.weight else None
         seconds = time.perf_counter() - begin
