@@ -17,6 +17,7 @@ from typing import Any
 
 from jobs import inspect as inspect_job
 from jobs import plan as plan_job
+from jobs import report as report_job
 from jobs import score as score_job
 from jobs import status as status_job
 from jobs import train as train_job
@@ -25,6 +26,7 @@ from jobs.config import Config, load_config
 from jobs.config_rules import Command
 from jobs.inspect import Inspection
 from jobs.plan import PlanReport
+from jobs.report import Reported
 from jobs.status import StatusReport
 from jobs.train import TrainReport
 from jobs.verify import Verification
@@ -87,6 +89,11 @@ def status(output: str | os.PathLike[str]) -> StatusReport:
 def verify(output: str | os.PathLike[str], *, rescore: int = 0) -> Verification:
     """Audits the run in `output`; the verdict is in `holds`."""
     return verify_job.run(os.fspath(output), rescore)
+
+
+def report(output: str | os.PathLike[str], *, against: str | None = None) -> Reported:
+    """Writes the run in `output` as one HTML page, and says where."""
+    return report_job.run(os.fspath(output), against)
 
 
 def _checked(config: Source, overrides: Sequence[str], address: str | None, command: Command) -> Config:

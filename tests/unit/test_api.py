@@ -10,6 +10,7 @@ import pytest
 from jobs import api
 from jobs.config import load_config
 from lstm_core.errors import UsageError
+from tests.reporting import Laid, lay_run
 
 KEYS: dict[str, Any] = {
     "model": {"path": "model.keras"},
@@ -55,3 +56,9 @@ def test_a_summary_has_figures_for_a_schedulers_metadata() -> None:
     record = {"rows_in": 3, "wall_s": 1.5, "status": "done", "stage_s": {"read": 1.0}, "finished_at": None}
     summary = api.RunSummary("out", "night", "done", 3, 3, 0, 0, 1, 1.5, record)
     assert summary.figures == {"rows_in": 3, "wall_s": 1.5, "status": "done"}
+
+
+def test_a_report_is_made_from_python_as_well(tmp_path: Path) -> None:
+    made = api.report(lay_run(tmp_path / "out", Laid()))
+    assert (made.run_id, made.against) == ("night", None)
+    assert Path(made.report).is_file()

@@ -110,3 +110,23 @@ def test_errors_are_told_by_their_first_line_and_by_their_name_where_they_say_no
     assert first_line(ValueError("one.\ntwo")) == "one"
     assert first_line(ValueError()) == "ValueError"
     assert describe(MemoryError()) == "A replica met MemoryError: MemoryError."
+
+
+NODE_DIED = "The actor died unexpectedly.\nThe actor died because its node has died. Node Id: ab"
+
+
+@pytest.mark.parametrize(
+    ("error", "with_node"),
+    [
+        (rex.RayActorError(), False),
+        (rex.OutOfMemoryError("killed by the kernel"), False),
+        (rex.NodeDiedError("the node is gone"), True),
+        (rex.RayActorError(error_msg=NODE_DIED), True),
+        (rex.RayActorError(preempted=True), True),
+    ],
+)
+def test_a_replica_that_went_with_its_node_is_told_apart(raises: Raise, error: BaseException, with_node: bool) -> None:
+    raises(error)
+    _, event = outcome("ref", 3)
+    assert isinstance(event, ReplicaLost)
+    assert event.with_node is with_node
