@@ -1,10 +1,13 @@
-"""The kill grid's cells and its job: shared by the modules that strike."""
+"""The kill grid's cells and its job, a second night with carry-over in and out: shared by the modules that strike."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.settings import StepSettings
@@ -18,6 +21,7 @@ from tests.series import make_series, write_cut
 from tests.truth import columns_for
 
 LENGTHS = [200 + 31 * i for i in range(40)] + [9000]  # the last one is longer than a shard
+STEP = StepSettings(slots=8, chunk=8)
 ROOT = Path(__file__).parents[1]
 
 
@@ -27,25 +31,34 @@ def grid(quick: str) -> Any:
 
 
 def undisturbed(folder: Path) -> Any:
-    """A job, and the rows that an undisturbed run leaves."""
+    """A second night's job, and the rows and states that an undisturbed run of it leaves."""
     blob = save(FIT["lstm"]())
     table = make_series(LENGTHS)
-    write_cut(folder / "in", table, [table.num_rows // 5] * 4 + [table.num_rows - table.num_rows // 5 * 4], [3000])
+    position = np.concatenate([np.arange(length) for length in LENGTHS])
+    early = position < np.repeat(np.array(LENGTHS) // 10, LENGTHS)
     features = columns_for(read_contract(blob, name="lstm"))
-    step = StepSettings(slots=8, chunk=8)
-    job = Job(blob, folder / "in", folder / "alone", features, step=step, write={"rows_per_file": 4000})
+    first = Job(blob, folder / "first", folder / "before", features, step=STEP, state={"write": folder / "state"})
+    for name, mine in (("first", table.filter(pa.array(early))), ("in", table.filter(pa.array(~early)))):
+        size = mine.num_rows // 5
+        write_cut(folder / name, mine, [size] * 4 + [mine.num_rows - size * 4], [3000])
+    run(first)
+    write, state = {"rows_per_file": 4000}, {"read": folder / "state", "write": folder / "alone-state"}
+    job = Job(blob, folder / "in", folder / "alone", features, step=STEP, write=write, state=state)
     run(job)
     return job, tidy(folder / "alone")
 
 
-def tidy(output: Path) -> Any:
-    """The audited output's rows, in one order."""
+def tidy(output: Path) -> tuple[Any, Any]:
+    """The audited output's rows and the carry-over beside it, each in one order."""
     expect_holds(verify.run(output))
-    return scores(output).sort_by([("entity", "ascending"), ("time", "ascending")])
+    files = sorted(output.with_name(f"{output.name}-state").glob("*.parquet"))
+    states = pa.concat_tables([pq.read_table(path) for path in files])
+    return scores(output).sort_by([("entity", "ascending"), ("time", "ascending")]), states.sort_by("entity")
 
 
 def request_in(case: Any, output: Path, address: str = "") -> Any:
     job = case[0]
-    fields = {"features": job.features, "step": job.step, "write": job.write}
+    state = {**job.state, "write": output.with_name(f"{output.name}-state")}
+    fields = {"features": job.features, "step": job.step, "write": job.write, "state": state}
     cluster = {"checkpoint_s": 0.05, "address": address}
     return Job(job.model, job.path, output, replicas=2, cluster=cluster, **fields).request()

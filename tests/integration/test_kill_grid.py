@@ -58,7 +58,7 @@ def test_killed_replica_during(phase: str, case: Any, embedded: None, tmp_path: 
         )
     assert mark.exists()
     assert record["replica_deaths"] == (0 if phase == "finishing" else 1)
-    assert tidy(output).equals(case[1])
+    assert tidy(output) == case[1]
 
 
 @pytest.mark.parametrize("phase", grid(quick="committing"))
@@ -73,6 +73,6 @@ def test_killed_driver_during(phase: str, case: Any, tmp_path: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in output.glob("*.parquet")}
     ended = subprocess.run([*command[:-1], "none"], cwd=ROOT, capture_output=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr.decode()
-    assert tidy(output).equals(case[1])
+    assert tidy(output) == case[1]
     after = {path.name: path.stat().st_mtime_ns for path in output.glob("*.parquet")}
     assert {name: after[name] for name in before} == before

@@ -46,4 +46,4 @@ def test_killed_raylet_during(phase: str, case: Any, tmp_path: Path) -> None:
     finally:
         nodes.shutdown()
     assert trigger.struck
-    assert tidy(output).equals(case[1])
+    assert tidy(output) == case[1]
