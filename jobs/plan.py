@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from cluster.core.inventory import FileRuns, Inventory
+from cluster.core.inventory import Inventory
 from cluster.core.plan import CLUSTERED_REMEDY, Plan, choose_shard_rows, make_plan, refuse_interleaved, why_shuffle
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
 from cluster.runtime.listing import list_files
@@ -126,8 +126,8 @@ def take_inventory(settings: InputSettings, contract: ModelContract) -> Inventor
     check_schema(settings, contract, files)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
 
-        def scan_all(scan: Callable[[str], FileRuns], paths: Sequence[str]) -> Iterable[FileRuns]:
-            return threads.map(scan, paths)
+        def scan_all(scan: Callable[[Any], Any], batches: Sequence[Any]) -> Iterable[Any]:
+            return threads.map(scan, batches)
 
         return make_inventory(settings, scan_all, files)
 

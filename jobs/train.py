@@ -24,7 +24,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from cluster.core.inventory import FileRuns, Inventory
+from cluster.core.inventory import Inventory
 from cluster.core.plan import Plan, choose_shard_rows, make_plan, refuse_interleaved
 from cluster.core.settings import ClusterSettings, InputSettings
 from cluster.core.times import parse_bound
@@ -199,8 +199,8 @@ def _prepare(config: Config, contract: ModelContract) -> tuple[TrainingSpec, Tra
 def _plan(settings: InputSettings, files: Sequence[str]) -> Plan:
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
 
-        def scan_all(scan: Callable[[str], FileRuns], paths: Sequence[str]) -> Iterable[FileRuns]:
-            return threads.map(scan, paths)
+        def scan_all(scan: Callable[[Any], Any], batches: Sequence[Any]) -> Iterable[Any]:
+            return threads.map(scan, batches)
 
         inventory: Inventory = make_inventory(settings, scan_all, files)
     names = ", ".join((*settings.entity, *settings.time))

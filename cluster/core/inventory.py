@@ -66,6 +66,25 @@ class FileRuns:
 
 
 @dataclass(frozen=True)
+class JoinedRuns:
+    """The runs of keys of many files, as one table: of 100,000 small files a table each would not fit in memory."""
+
+    files: tuple[SourceFile, ...]  # sorted by path
+    columns: Any  # pa.Schema, the same in all of them
+    file_runs: Ordinals  # (file,) how many runs are each file's
+    keys: Any  # pa.Table (run, entity columns); this and all below in file order
+    row_start: Ordinals  # (run,)
+    row_count: Ordinals  # (run,)
+    first: Any  # pa.Table (run, time columns)
+    last: Any  # pa.Table (run, time columns)
+    sorted: Flags  # (run,)
+    ties: int
+    skipped: int
+    bad: Any  # pa.Table (bad row, key__ columns + reason + file + row)
+    torn: tuple[str, Torn] | None  # of the first file that is known to be interleaved, after its path
+
+
+@dataclass(frozen=True)
 class Inventory:
     """The entities of the input and where their rows lie; entities are numbered in file order."""
 
@@ -108,20 +127,62 @@ class _Runs:
 
 def build_inventory(scans: Sequence[FileRuns]) -> Inventory:
     """All files' runs -> the inventory. Raises InputRefused where files disagree about a column."""
+    return inventory_of([join_files(scans)])
+
+
+def join_files(scans: Sequence[FileRuns]) -> JoinedRuns:
+    """Single files' runs as one. Raises InputRefused where two disagree about a column."""
     assert scans, "an input without files is refused before it is scanned"
     scans = sorted(scans, key=lambda scan: scan.file.path)
     check_same_columns([(scan.file, scan.columns) for scan in scans])
-    encoded, keys = number_keys(pa.concat_tables([scan.keys for scan in scans]))
-    runs = _join(scans, encoded, keys.num_rows)
+    return JoinedRuns(
+        files=tuple(scan.file for scan in scans),
+        columns=scans[0].columns,
+        file_runs=np.array([len(scan.row_start) for scan in scans], np.int64),
+        ties=sum(scan.ties for scan in scans),
+        skipped=sum(scan.skipped for scan in scans),
+        bad=join_bad(scans[0].keys.schema, [_place_bad(scan) for scan in scans if scan.bad is not None]),
+        torn=next(((scan.file.path, scan.torn) for scan in scans if scan.torn is not None), None),
+        **_concatenated(scans),
+    )
+
+
+def _join_joined(parts: Sequence[JoinedRuns]) -> JoinedRuns:
+    """The same of runs that are joined already, each of files of its own between whose paths no other's lie."""
+    parts = sorted(parts, key=lambda part: part.files[0].path)
+    check_same_columns([(part.files[0], part.columns) for part in parts])
+    return JoinedRuns(
+        files=tuple(file for part in parts for file in part.files),
+        columns=parts[0].columns,
+        file_runs=np.concatenate([part.file_runs for part in parts]),
+        ties=sum(part.ties for part in parts),
+        skipped=sum(part.skipped for part in parts),
+        bad=join_bad(parts[0].keys.schema, [part.bad for part in parts]),
+        torn=next((part.torn for part in parts if part.torn is not None), None),
+        **_concatenated(parts),
+    )
+
+
+def _concatenated(parts: Sequence[FileRuns] | Sequence[JoinedRuns]) -> dict[str, Any]:
+    """What there is a value of for each run."""
+    tables = ("keys", "first", "last")
+    joined = {name: pa.concat_tables([getattr(part, name) for part in parts]).combine_chunks() for name in tables}
+    arrays = ("row_start", "row_count", "sorted")
+    return joined | {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
+
+
+def inventory_of(parts: Sequence[JoinedRuns]) -> Inventory:
+    """All files' runs, joined by neighbours in order of path -> the inventory. Raises InputRefused as above."""
+    joined = parts[0] if len(parts) == 1 else _join_joined(parts)
+    encoded, keys = number_keys(joined.keys)
+    runs = _numbered(joined, encoded, keys.num_rows)
     order, in_order = _order_in_time(runs)
     torn = _torn(runs, in_order)
-    known = next((scan for scan in scans if scan.torn is not None), None)
-    layout: Found = "interleaved" if torn.any() or known else "clustered"
-    files = tuple(scan.file for scan in scans)
+    layout: Found = "interleaved" if torn.any() or joined.torn else "clustered"
     return Inventory(
-        files=files,
-        columns=scans[0].columns,
-        times=tuple(scans[0].first.column_names),
+        files=joined.files,
+        columns=joined.columns,
+        times=tuple(joined.first.column_names),
         keys=keys,
         entity_rows=_sum_by_entity(runs),
         sorted=in_order,
@@ -130,10 +191,10 @@ def build_inventory(scans: Sequence[FileRuns]) -> Inventory:
         segment_start=runs.start[order],
         segment_count=runs.count[order],
         layout=layout,
-        reason=_reason(runs, files, keys, in_order, torn) if known is None else _why_known(known),
-        ties=sum(scan.ties for scan in scans) + _ties_at_borders(runs, order, in_order),
-        skipped=sum(scan.skipped for scan in scans),
-        bad=join_bad(scans[0].keys.schema, [_place_bad(scan) for scan in scans if scan.bad is not None]),
+        reason=_why_known(*joined.torn) if joined.torn else _reason(runs, joined.files, keys, in_order, torn),
+        ties=joined.ties + _ties_at_borders(runs, order, in_order),
+        skipped=joined.skipped,
+        bad=joined.bad,
     )
 
 
@@ -183,18 +244,17 @@ def _first_appearances(numbers: Ordinals) -> Ordinals:
     return np.flatnonzero(np.diff(np.maximum.accumulate(numbers), prepend=-1) > 0).astype(np.int64)
 
 
-def _join(scans: Sequence[FileRuns], encoded: Ordinals, entities: int) -> _Runs:
-    first = pa.concat_tables([scan.first for scan in scans])
-    last = pa.concat_tables([scan.last for scan in scans])
-    both = table_ordinals(pa.concat_tables([first, last]))  # one call: a text's rank holds within one call only
+def _numbered(joined: JoinedRuns, encoded: Ordinals, entities: int) -> _Runs:
+    # One call for both: a text's rank holds within one call only.
+    both = table_ordinals(pa.concat_tables([joined.first, joined.last]))
     return _Runs(
         entity=encoded,
-        file=np.repeat(np.arange(len(scans), dtype=np.int64), [len(scan.row_start) for scan in scans]),
-        start=np.concatenate([scan.row_start for scan in scans]),
-        count=np.concatenate([scan.row_count for scan in scans]),
+        file=np.repeat(np.arange(len(joined.files), dtype=np.int64), joined.file_runs),
+        start=joined.row_start,
+        count=joined.row_count,
         first=[column[: len(encoded)] for column in both],
         last=[column[len(encoded) :] for column in both],
-        sorted=np.concatenate([scan.sorted for scan in scans]),
+        sorted=joined.sorted,
         entities=entities,
     )
 
@@ -289,10 +349,8 @@ def _why_torn(runs: _Runs, files: tuple[SourceFile, ...], keys: Any, torn: Flags
     return f"entity {describe_entity(keys, entity)} has {' and '.join(places)}, with {how}{others}"
 
 
-def _why_known(scan: FileRuns) -> str:
-    torn = scan.torn
-    assert torn is not None
-    places = " and ".join(f"{_rows(*place)} of {scan.file.path}" for place in (torn.before, torn.again))
+def _why_known(path: str, torn: Torn) -> str:
+    places = " and ".join(f"{_rows(*place)} of {path}" for place in (torn.before, torn.again))
     return f"entity {torn.entity} has {places}, with other entities' rows between them"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from cluster.core.inventory import FileRuns, Inventory, SourceFile, build_inventory
+from cluster.core.inventory import Inventory, JoinedRuns, SourceFile, inventory_of, join_files
 from cluster.core.plan import Plan, PlanHead, Shard, segment_schema
 from cluster.core.settings import InputSettings
 from cluster.errors import InputRefused, RunFailed, StoreFault, first_line
@@ -29,7 +29,12 @@ from cluster.runtime.tables import UNREADABLE, read_row_group, read_table, write
 PLAN_FILE, BAD_FILE, HEAD_FILE = f"{PLAN}/plan.parquet", f"{PLAN}/bad.parquet", f"{PLAN}/plan.json"
 _FORMAT = 1
 
-Mapper = Callable[[Callable[[str], FileRuns], Sequence[str]], Iterable[FileRuns]]
+# A task answers with one table for its files: so many lists of files at least, as long as that is possible, and so many
+# files in a list at most, since their runs are in memory together.
+BATCHES_MIN = 256
+BATCH_FILES_MAX = 256
+
+Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]  # called like `map`, over items
 
 
 def make_inventory(
@@ -40,16 +45,32 @@ def make_inventory(
     With `until_torn` an input of which one file is interleaved is scanned no further: of it only the layout is known.
     Raises InputRefused for an input without rows and for columns that do not fit, InputBroken for a broken file.
     """
-    files = list_files(settings) if files is None else files
-    scan = partial(scan_file, settings=settings, partitions=Partitions.of(files), until_torn=until_torn)
+    files = sorted(list_files(settings) if files is None else files)
+    scan = partial(scan_files, settings=settings, partitions=Partitions.of(files), until_torn=until_torn)
     scans = []
-    for found in mapper(scan, files):
+    for found in mapper(scan, batches(files)):
         scans.append(found)
         if until_torn and found.torn:
-            return build_inventory(scans)
-    inventory = build_inventory(scans)
+            return inventory_of(scans)
+    inventory = inventory_of(scans)
     check_inventory(inventory, settings)
     return inventory
+
+
+def batches(files: Sequence[str]) -> list[Sequence[str]]:
+    """Neighbours in order of path, to be scanned together."""
+    size = min(BATCH_FILES_MAX, max(1, len(files) // BATCHES_MIN))
+    return [files[start : start + size] for start in range(0, len(files), size)]
+
+
+def scan_files(paths: Sequence[str], settings: InputSettings, partitions: Partitions, until_torn: bool) -> JoinedRuns:
+    """The runs of some files as one; with `until_torn` of those up to the first that is seen to be interleaved."""
+    scans = []
+    for path in paths:
+        scans.append(scan_file(path, settings, partitions=partitions, until_torn=until_torn))
+        if until_torn and scans[-1].torn:
+            break
+    return join_files(scans)
 
 
 def check_inventory(inventory: Inventory, settings: InputSettings) -> None:

@@ -12,22 +12,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.core.inventory import build_inventory
 from cluster.core.plan import Plan, choose_shard_rows, entity_keys, make_plan, refuse_interleaved
 from cluster.errors import InputBroken, InputRefused, RunFailed
+from cluster.runtime import planning
 from cluster.runtime.commits import PLAN
 from cluster.runtime.listing import list_files
 from cluster.runtime.local_store import LocalStore
 from cluster.runtime.planning import (
+    BATCH_FILES_MAX,
+    BATCHES_MIN,
     HEAD_FILE,
     PLAN_FILE,
+    batches,
     make_inventory,
     read_bad,
     read_plan,
     read_segments,
     write_plan,
 )
+from cluster.runtime.scan import scan_file
 from cluster.runtime.source import check_unchanged
-from tests.series import make_series, settings_for, with_nulls, write_cut
+from tests.series import make_series, settings_for, with_nulls, with_ties, write_cut
 
 
 def plan_of(folder: Path, lengths: Sequence[int], *, shard_rows: int, file_rows: Sequence[int] | None = None) -> Plan:
@@ -233,6 +239,13 @@ class TestUnchanged:
         with pytest.raises(InputBroken, match="had 4 rows and now has 2"):
             check_unchanged(plan.head, {})
 
+    def test_of_many_files_that_changed_the_first_is_named(self, tmp_path: Path) -> None:
+        plan = plan_of(tmp_path / "many", [40], shard_rows=40, file_rows=[1] * 40)
+        for file in plan.head.files[7:]:
+            Path(file.path).unlink()
+        with pytest.raises(InputBroken, match=r"part-007\.parquet is gone"):
+            check_unchanged(plan.head, {})
+
     def test_a_file_that_is_gone_is_named(self, plan: Plan) -> None:
         Path(plan.head.files[0].path).unlink()
         with pytest.raises(InputBroken, match=r"part-000\.parquet is gone"):
@@ -253,9 +266,47 @@ def test_the_mapper_is_called_like_map(tmp_path: Path) -> None:
     write_cut(tmp_path, make_series([5]), [2, 3])
     seen: list[Any] = []
 
-    def mapper(scan: Any, files: Sequence[str]) -> list[Any]:
-        seen.extend(files)
-        return [scan(path) for path in files]
+    def mapper(scan: Any, batches: Sequence[Sequence[str]]) -> list[Any]:
+        seen.extend(path for batch in batches for path in batch)
+        return [scan(batch) for batch in batches]
 
     assert make_inventory(settings_for(tmp_path), mapper).entity_rows.tolist() == [5]
     assert [Path(path).name for path in seen] == ["part-000.parquet", "part-001.parquet"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 255, 256, 511, 512, 100_000])
+def test_files_are_cut_into_batches_of_neighbours(count: int) -> None:
+    files = [f"{number:06d}" for number in range(count)]
+    cut = batches(files)
+    assert [path for batch in cut for path in batch] == files
+    assert len(cut) >= min(count, BATCHES_MIN)
+    assert max(map(len, cut)) <= BATCH_FILES_MAX
+    assert len(cut) <= 2 * max(BATCHES_MIN, count // BATCH_FILES_MAX)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_a_plan_does_not_depend_on_how_files_were_batched(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = with_nulls(with_ties(make_series([5, 3, 9, 1, 12]), [7, 12]), "entity", [4, 21])
+    write_cut(tmp_path, table, [6, 0, 6, 1, 8, 2, 7])
+    settings = settings_for(tmp_path)
+    alone = build_inventory([scan_file(path, settings) for path in list_files(settings)])
+    monkeypatch.setattr(planning, "BATCHES_MIN", 1)
+    monkeypatch.setattr(planning, "BATCH_FILES_MAX", size)
+    together = make_inventory(settings, map)
+    assert alone.bad.num_rows == 2
+    one, other = make_plan(alone, shard_rows=8), make_plan(together, shard_rows=8)
+    assert one.head == other.head
+    assert alone.bad.equals(together.bad)
+    assert all(one.segments(shard.index).equals(other.segments(shard.index)) for shard in one.shards)
+
+
+def test_files_of_one_batch_that_disagree_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "BATCHES_MIN", 1)
+    table = make_series([3])
+    for number, kind in enumerate((pa.int32(), pa.int64())):
+        column = pa.array([1, 2, 3], kind)
+        pq.write_table(table.set_column(0, "entity", column), tmp_path / f"{number}.parquet")
+    with pytest.raises(InputRefused, match=r"is int64 in .*1\.parquet but int32 in .*0\.parquet"):
+        make_inventory(settings_for(tmp_path), map)
