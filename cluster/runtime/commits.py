@@ -189,8 +189,9 @@ class Commits:
         mine = json.dumps({"run_id": run_id, "identity": identity, "output": self.store.root}, sort_keys=True)
         with suppress(MayHaveLanded):  # read back below
             self.carry.put_if_absent(OWNER, mine.encode())
+        # A mark that is there stays, though the output was taken away and its run begins again: a driver that was
+        # overtaken just here would remove its successor's. Who reads counts what the mark tells of.
         self.check_carry(run_id, identity)
-        self.carry.remove(SUCCESS)  # where the output was taken away, its run begins again
 
     def check_carry(self, run_id: str, identity: str, *, overwrite: bool = False) -> None:
         """Refuses a carry-over that another run writes, or that nobody we know has written. Raises `OutputRefused`.

@@ -17,6 +17,7 @@ from tests.sim.memory_store import Stored
 
 COMMITS, SNAPSHOTS, STAGED, LOCK = (f"_slotcar/{name}/" for name in ("commits", "snapshots", "staged", "lock"))
 QUARANTINE = "_quarantine/"
+CARRY = "carry/"
 SUCCESS = "_SUCCESS"
 
 Record = dict[str, Any]
@@ -40,6 +41,8 @@ class OutputChecker:
         self._highest_claim = 0
         self._late_records: dict[int, int] = {}  # fence -> records that landed after a higher claim
         self.given_up: dict[int, Record] = {}  # shard -> the record that gives it up
+        self.carries = False  # what entities leave behind is written too
+        self._carried: dict[int, int] = {}  # entity -> rows that its carry-over tells of
 
     def was_put(self, name: str) -> None:
         """A file was written."""
@@ -52,6 +55,8 @@ class OutputChecker:
             self._shown(name)
         elif name == SUCCESS:
             self.check_whole()
+        elif name == CARRY + SUCCESS:
+            self.check_carried()
         elif name in self._sources:
             assert self._crc(name) == self._named[self._sources[name]][1], f"{name} is recorded and was overwritten"
 
@@ -79,14 +84,23 @@ class OutputChecker:
         for entity, scores in enumerate(self._truth):
             counted = len(scores) if self._lost[entity] is not None else self._next_row[entity]
             assert counted == len(scores), f"entity {entity} ends at row {counted} of {len(scores)}"
+        assert not self.carries or CARRY + SUCCESS in self._files, "the run is marked, and its carry-over is not"
+        if self.carries:
+            self.check_carried()
         assert self._scored() == {e: list(scores[: self._next_row[e]]) for e, scores in enumerate(self._truth)}
         assert set(self._newest) == set(range(len(self._shards)))
         assert all(record["final"] for record in self._newest.values())
 
+    def check_carried(self) -> None:
+        """Each entity has left its state behind, once, after its last scored row, and it is there to be read."""
+        assert self._carried == dict(enumerate(self._next_row)), f"{self._carried} is carried, scored: {self._next_row}"
+        missing = [name for name in self._named if name.startswith(CARRY) and name not in self._files]
+        assert not missing, f"carry-over that is committed, but not published: {missing}"
+
     def _scored(self) -> dict[int, list[int]]:
         found: dict[int, list[int]] = {entity: [] for entity in range(len(self._truth))}
         for name in sorted(self._files):
-            if is_visible(name) and not name.startswith(QUARANTINE):
+            if is_visible(name) and not name.startswith((QUARANTINE, CARRY)):
                 for entity, row, score in json.loads(self._files[name].content):
                     assert row == len(found[entity]), f"{name}: row {row} of entity {entity} is out of order"
                     found[entity].append(score)
@@ -115,6 +129,7 @@ class OutputChecker:
         self._check_rows(record)
         self._check_quarantine(record)
         self._check_snapshot(record)
+        self._check_carry(record)
         self._newest[shard] = record
 
     def _check_successor(self, record: Record, before: Record | None) -> None:
@@ -130,9 +145,9 @@ class OutputChecker:
                 f"{name}: driver {fence} goes on after {self._highest_claim} took over"
             )
 
-    def _durable(self, staged: str, target: str) -> bytes:
+    def _durable(self, staged: str, target: str, place: str = "") -> bytes:
         """The content of what a record names, wherever it is."""
-        source = STAGED + staged
+        source, target = place + STAGED + staged, place + target
         name = source if source in self._files else target
         assert name in self._files, f"{target} is recorded, and its rows are nowhere"
         assert self._files[name].writer is None, f"{target} is recorded, and its rows are not durable"
@@ -183,6 +198,24 @@ class OutputChecker:
             left = {e: row for e, row in ends.items() if row >= 0 and row != len(self._truth[e])}
             assert not left, f"shard {record['shard']} is final, and entities end early: {left}"
 
+    def _check_carry(self, record: Record) -> None:
+        """What is carried over is what the fragments say, and every entity of a finished shard has left something."""
+        if record["carry_file"] is not None:
+            content = self._durable(record["carry_staged"], record["carry_file"], CARRY)
+            assert f"{zlib.crc32(content):08x}" == record["carry_checksum"], (
+                f"{record['carry_file']} was not checksummed"
+            )
+            for entity, rows, state in json.loads(content):
+                where = f"{record['carry_file']}, entity {entity}"
+                assert entity in self._shards[record["shard"]], f"{where}: the entity is in another shard"
+                assert entity not in self._carried, f"{where} is carried twice"
+                assert rows == self._next_row[entity], f"{where}: after {rows} rows, scored: {self._next_row[entity]}"
+                assert state == (self._truth[entity][rows - 1] if rows else 0), f"{where}: the state is wrong"
+                self._carried[entity] = rows
+        if record["final"] and self.carries:
+            without = set(self._shards[record["shard"]]) - set(self._carried)
+            assert not without, f"shard {record['shard']} is final, and {without} have left nothing behind"
+
     def _check_snapshot(self, record: Record) -> None:
         """What a snapshot says is what the fragments say."""
         if record["final"]:
@@ -199,7 +232,8 @@ class OutputChecker:
 
 def is_visible(name: str) -> bool:
     """True for what a reader of the output sees."""
-    return name.endswith(".parquet") and ("/" not in name or name.startswith(QUARANTINE))
+    place = name.removeprefix(CARRY)
+    return name.endswith(".parquet") and ("/" not in place or name.startswith(QUARANTINE))
 
 
 class LeaseChecker:

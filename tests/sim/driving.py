@@ -18,11 +18,13 @@ from cluster.core.actions import Quarantine
 from cluster.core.commit import SNAPSHOTS, STAGED, Fragment
 from cluster.core.lock import HEARTBEAT_S, LOCK, Holder, beat_name, highest
 from cluster.errors import LockLost, OutputRefused, StoreFault
+from cluster.runtime.carry_table import make_mark
 from cluster.runtime.commits import Commits
 from cluster.runtime.driver import Clock, Driver, Work
 from cluster.runtime.lock import Lock, take
 from lstm_core.errors import SlotcarError
 from tests.sim import replicas as sim
+from tests.sim.below import Below
 from tests.sim.faults import CRASHES, Call, Crash, FailAt, Fault, Schedule, Seeded
 from tests.sim.kernel import Fiber
 from tests.sim.memory_store import MemoryStore
@@ -78,10 +80,12 @@ class Driving:
         self.lock = take(self.store, self._holder(), self)
         self.world.meet("a lock is taken")
         self._beat_later()
-        commits = self.world.parts.commits(self.store, self.world.parts.lock(self.lock))
+        carry = Below(self.store, sim.CARRY) if self.world.options.sizes.carry else None
+        commits = self.world.parts.commits(self.store, self.world.parts.lock(self.lock), carry)
         try:
             if commits.succeeded():
                 return True
+            commits.claim_carry("sim", "sim")
             self._run(commits)
         finally:
             self._leave()
@@ -95,6 +99,7 @@ class Driving:
                 if not self.killed:
                     self.replicas.stop()
             commits.recover()
+            self._mark_carry(commits)
             commits.write_run_record({"status": "done", "fence": self.fence_number})
             commits.succeed()
         except LockLost:
@@ -103,6 +108,12 @@ class Driving:
             with suppress(SlotcarError):
                 commits.write_run_record({"status": "failed", "fence": self.fence_number})
             raise
+
+    def _mark_carry(self, commits: Commits) -> None:
+        """As `runtime.run` does, with nobody to hand on."""
+        if commits.carry is not None:
+            parts = [(r.carry_file, r.carry_rows, r.carry_checksum or "") for r in commits.records() if r.carry_file]
+            commits.succeed_carry(make_mark("model", parts))
 
     def _drive(self, commits: Commits) -> None:
         plan, sizes = self.world.plan, self.world.options.sizes
@@ -125,16 +136,22 @@ class Driving:
         """As `runtime.quarantine` does: all rows of the shard that no fragment has."""
         self.world.meet("a shard is given up")
         done: dict[int, int] = {}
+        state: dict[int, int] = {}
         if action.fragments:
             newest = next(r for r in commits.records() if (r.shard, r.index) == (action.shard, action.fragments - 1))
-            done = {line[0]: line[1] for line in json.loads(self.store.read(f"{SNAPSHOTS}/{newest.snapshot}"))}
-        entities, lengths = self.world.entities_of(action.shard), self.world.options.sizes.lengths
+            lines = json.loads(self.store.read(f"{SNAPSHOTS}/{newest.snapshot}"))
+            done, state = {line[0]: line[1] for line in lines}, {line[0]: line[2] for line in lines}
+        sizes = self.world.options.sizes
+        entities, lengths = self.world.entities_of(action.shard), sizes.lengths
         work = sim.Work(action.shard, action.attempt, entities, action.fragments, done, {}, given_up=True)
+        if sizes.carry:  # who has ended has left it behind already
+            waiting = [entity for entity in entities if not done.get(entity) or done[entity] < sizes.good[entity]]
+            work.left_behind = [(e, done.get(e, 0), state.get(e, sim.ZERO_STATE)) for e in waiting]
         rest = [(entity, done.get(entity, 0)) for entity in entities if done.get(entity, 0) < lengths[entity]]
         lost = [(entity, row, lengths[entity] - row, "given up") for entity, row in rest]
         cut = sim.make_cut(work, lost, None, self.fence_number)
         for name, content in cut.files:
-            assert name.startswith(STAGED)
+            assert name.startswith((STAGED, f"{sim.CARRY}/{STAGED}"))
             self.store.stage(name, content)
             self.store.sync(name)
         return cut.fragment

@@ -25,6 +25,7 @@ class Sizes:
     arena_rows: int
     rows_per_file: int
     checkpoint: float  # chance per step and shard that a fragment is cut
+    carry: bool = False  # what entities leave behind is written as well
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def _sizes(rng: random.Random) -> Sizes:
         arena_rows=rng.choice((10, 40, 1000)),
         rows_per_file=rng.choice((4, 12, 1000)),
         checkpoint=rng.choice((0.0, 0.15, 0.4, 1.0)),
+        carry=rng.random() < 0.5,
     )
 
 

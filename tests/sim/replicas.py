@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cluster.core.commit import QUARANTINE, SNAPSHOTS, STAGED, Fragment, fragment_name, record_name, staged_name
+from cluster.core.commit import (
+    QUARANTINE,
+    SNAPSHOTS,
+    STAGED,
+    Fragment,
+    carry_name,
+    fragment_name,
+    record_name,
+    staged_name,
+)
 from cluster.core.events import ClusterChanged, Demand, ReplicaLeaving, ReplicaLost
 from cluster.core.plan import Shard
 from cluster.errors import StoreFault
@@ -31,11 +40,13 @@ if TYPE_CHECKING:
     from tests.sim.driving import Driving
 
 RUN = "0sim0"
+CARRY = "carry"  # the folder of the disk that is the place for carry-over
 POLL_S = 5.0
 PARTED_DELAY_S = 10.0  # most time that an answer of a replica takes that was taken for dead
 INFO = ReplicaInfo(pid=0, node="", node_id="", device="", import_s=0.0, compile_s=0.0, versions={})
 
 Row = tuple[int, int, int]  # entity, row, score
+Left = tuple[int, int, int]  # entity, rows scored, state after them
 Lost = tuple[int, int, int, str]  # entity, its first row in quarantine, rows, reason
 
 
@@ -54,6 +65,8 @@ class Work:
     unsat: int = 0  # series that have not had a step yet
     resumed: set[int] = field(default_factory=set)  # under way when it was taken over, and without a step since
     fresh: dict[int, list[Row]] = field(default_factory=dict)  # rows in no fragment yet
+    ended: list[int] = field(default_factory=list)  # entities whose last good row is in no fragment yet
+    left_behind: list[Left] = field(default_factory=list)  # what goes into the next fragment's carry-over
 
     @property
     def fresh_count(self) -> int:
@@ -85,6 +98,7 @@ def make_cut(work: Work, lost: Sequence[Lost], snapshot: bytes | None, fence: in
     name, content = fragment_name(RUN, work.shard, work.next_index), packed(rows)
     marked = partial(staged_name, fence=fence, attempt=work.attempt, given_up=work.given_up)
     kept = marked(f"{work.shard:06d}-{work.next_index:05d}.parquet")
+    left, states = carry_name(work.shard, work.next_index), packed(work.left_behind)
     fragment = Fragment(
         shard=work.shard,
         index=work.next_index,
@@ -103,10 +117,15 @@ def make_cut(work: Work, lost: Sequence[Lost], snapshot: bytes | None, fence: in
         rows_quarantined=sum(line[2] for line in lost),
         entities_quarantined=len(lost),
         snapshot=None if snapshot is None else kept,
+        carry_file=left if work.left_behind else None,
+        carry_staged=marked(left) if work.left_behind else None,
+        carry_rows=len(work.left_behind),
+        carry_checksum=checksum(states) if work.left_behind else None,
     )
     files = [(f"{STAGED}/{fragment.staged}", content)] if rows else []
     files += [(f"{STAGED}/{fragment.quarantine_staged}", packed(lost))] if lost else []
     files += [(f"{SNAPSHOTS}/{kept}", snapshot)] if snapshot is not None else []
+    files += [(f"{CARRY}/{STAGED}/{fragment.carry_staged}", states)] if work.left_behind else []
     return Cut(fragment, tuple(files))
 
 
@@ -250,6 +269,8 @@ class SimReplica:
         self.slot_state[slot] = work.state[entity] = state
         work.done[entity] = row + length
         work.left -= ends
+        if ends:
+            work.ended.append(entity)
         self.rows += length
 
     def _cut_if_due(self, work: Work) -> None:
@@ -258,6 +279,7 @@ class SimReplica:
         elif work.fresh and not work.resumed:
             full = work.fresh_count >= self.sizes.rows_per_file
             if full or self.rng.random() < self.sizes.checkpoint:
+                self.leave(work, final=False)
                 self._write(make_cut(work, (), self.snapshot(work), self.driving.fence_number))
                 work.fresh = {}
                 work.next_index += 1
@@ -270,8 +292,18 @@ class SimReplica:
         del self.works[work.shard]
         bad = [entity for entity in work.entities if self.sizes.good[entity] < self.sizes.lengths[entity]]
         lost = [(e, self.sizes.good[e], self.sizes.lengths[e] - self.sizes.good[e], "bad") for e in bad]
+        self.leave(work, final=True)
         self._write(make_cut(work, lost, None, self.driving.fence_number))
         self._tell()
+
+    def leave(self, work: Work, *, final: bool) -> None:
+        """What the entities that have ended leave behind: their rows and the state after the last; at the end also
+        those that are bad from their first row."""
+        ended, work.ended = work.ended, []
+        if self.sizes.carry:
+            never = [entity for entity in work.entities if final and not self.sizes.good[entity]]
+            lines = [(entity, work.done[entity], work.state[entity]) for entity in ended]
+            work.left_behind = sorted([*lines, *((entity, 0, ZERO_STATE) for entity in never)])
 
     def _write(self, cut: Cut) -> None:
         """One after the other, as the writer's thread does."""

@@ -108,6 +108,34 @@ class SnapshotShort(SimReplica):
         return packed([(entity, done[entity], state[entity]) for entity in done])
 
 
+class CarryShort(SimReplica):
+    """Leaves the state before the last row behind."""
+
+    def leave(self, work: Work, *, final: bool) -> None:
+        before = {entity: rows[-2][2] for entity, rows in work.fresh.items() if len(rows) > 1}
+        super().leave(work, final=final)
+        work.left_behind = [(entity, rows, before.get(entity, state)) for entity, rows, state in work.left_behind]
+
+
+class CarryOfAllAtTheEnd(SimReplica):
+    """Leaves what all entities leave behind with the last fragment: what an earlier attempt had is forgotten."""
+
+    def leave(self, work: Work, *, final: bool) -> None:
+        ended = work.ended
+        super().leave(work, final=final)
+        if not final:
+            work.ended, work.left_behind = ended, []
+
+
+class CarryMarkedFirst(Commits):
+    """Marks the carry-over as whole before the shards are."""
+
+    def claim_carry(self, run_id: str, identity: str) -> None:
+        super().claim_carry(run_id, identity)
+        if self.carry is not None:
+            self.succeed_carry(b"{}")
+
+
 class NoFence(Lock):
     """A driver that never looks whether it still holds the lock."""
 
@@ -146,6 +174,11 @@ PLANTED = {
     "resume trusts visible files": Planted(Parts(commits=TrustsTheOutputsListing)),
     "snapshot of the wrong state": Planted(Parts(replica=SnapshotTooEarly)),
     "snapshot before the last row": Planted(Parts(replica=SnapshotShort)),
+    "carry-over before the last row": Planted(Parts(replica=CarryShort), sizes={"carry": True}),
+    "carry-over in the last fragment only": Planted(
+        Parts(replica=CarryOfAllAtTheEnd), ZOMBIES, {**LONG, "carry": True}
+    ),
+    "carry-over marked first": Planted(Parts(commits=CarryMarkedFirst), sizes={"carry": True}),
     "lock without fencing": Planted(Parts(lock=lambda lock: NoFence(lock._store, lock._claim)), OVERTAKEN, LONG),
 }
 

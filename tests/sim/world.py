@@ -100,6 +100,7 @@ class World:
         self._entities = [[int(entity) for entity in group] for group in self.plan.shard_entities]
         self.disk = WatchedDisk()
         self.checker = OutputChecker(self.disk.files, self.series.truth, self._entities)
+        self.checker.carries = self.options.sizes.carry
         self.disk.checker = self.checker
         self.leases = LeaseChecker(self.options.sizes.max_attempts, leaves=self.options.storm.leave > 0)
         self.trace = 0
