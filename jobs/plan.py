@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
 
+from cluster.core.carry import carry_schema
 from cluster.core.inventory import Inventory
 from cluster.core.plan import CLUSTERED_REMEDY, Plan, choose_shard_rows, make_plan, refuse_interleaved, why_shuffle
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
+from cluster.runtime.carry_plan import CarryRequest, find_known
 from cluster.runtime.listing import list_files
 from cluster.runtime.planning import make_inventory
 from cluster.runtime.schema import check_schema
@@ -51,6 +53,8 @@ class PlanReport:
     steps: int  # of each replica
     steps_lower_bound: int  # no schedule takes fewer
     slot_occupancy: float  # share of slot-steps that carry an entity
+    entities_known: int | None = None  # that state.read holds; None where nothing is read
+    entities_absent: int | None = None  # that state.read holds and the input does not name: handed on
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain values, for JSON."""
@@ -65,6 +69,10 @@ class PlanReport:
         table.add_row("files", f"{self.files:,}")
         table.add_row("rows", f"{self.rows:,} of {self.rows_in:,}{self._left_out()}")
         table.add_row("entities", f"{self.entities:,}, the longest with {self.longest_rows:,} rows")
+        if self.entities_known is not None:
+            table.add_row(
+                "carry-over", f"{self.entities_known:,} entities go on, {self.entities_absent:,} others are handed on"
+            )
         table.add_row("equal times", f"{self.ties:,} rows")
         table.add_row("shards", f"{self.shards:,} of at most {self.shard_rows:,} rows, or one longer entity")
         table.add_row("replicas", f"{self.replicas:,} of {self.slots:,} slots, {self.chunk:,} timesteps a step")
@@ -90,7 +98,15 @@ def run(config: Config) -> PlanReport:
     shuffle = settings.layout == "shuffle" or (
         settings.layout == "auto" and why_shuffle(inventory, shard_rows=shard_rows) is not None
     )
-    return report(made, config.step_settings(contract), _replicas(config.cluster_settings()), shuffle=shuffle)
+    found = report(made, config.step_settings(contract), _replicas(config.cluster_settings()), shuffle=shuffle)
+    schema = carry_schema(inventory.columns, settings, contract)
+    carry = CarryRequest.of(config.state_settings(), schema, config.document.storage)
+    return found if carry is None or carry.read is None else _with_carry(found, inventory, carry)
+
+
+def _with_carry(found: PlanReport, inventory: Inventory, carry: CarryRequest) -> PlanReport:
+    known = int((find_known(inventory.keys, carry) >= 0).sum())
+    return replace(found, entities_known=known, entities_absent=sum(file.rows for file in carry.files) - known)
 
 
 def report(plan: Plan, step: StepSettings, replicas: int, *, shuffle: bool) -> PlanReport:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -19,7 +18,7 @@ from tests.bench.compare import Disagreement
 from tests.bench.machine import describe
 from tests.bench.measure import SUBJECTS, Subject, missing, run_apart, run_here
 from tests.bench.ray_peer import quiet_cluster
-from tests.bench.task import Task, find_workload
+from tests.bench.task import Task, find_workload, model_file
 from tests.bench.workloads import WORKLOADS, Workload, smoke, written
 
 SMOKE = ("slotcar", "stateful", "stateless", "map_batches", "map_groups", "copy")
@@ -48,7 +47,7 @@ def _play(workload: Workload, options: argparse.Namespace) -> Round:
         task = Task(
             workload=workload,
             input=written(workload, options.cache, night=int(workload.carry)),
-            model=_model(workload.units, options.cache),
+            model=model_file(workload.units, options.cache),
             output=Path(folder),
             state=_state(workload, options) if workload.carry else None,
             replicas=options.replicas,
@@ -70,20 +69,11 @@ def _state(workload: Workload, options: argparse.Namespace) -> Path:
     state: Path = options.cache / f"{workload.name}-{workload.identity()}-state"
     if not state.exists():
         before = options.cache / f"{workload.name}-before"
-        model = _model(workload.units, options.cache)
+        model = model_file(workload.units, options.cache)
         task = Task(workload, written(workload, options.cache), model, before)
         (run_here if options.smoke else run_apart)(SUBJECTS["slotcar"], task)
         before.with_name(f"{before.name}-state").rename(state)
     return state
-
-
-def _model(units: int, cache: Path) -> Path:
-    model = cache / f"lstm-{units}.keras"
-    if not model.exists():
-        subprocess.run(
-            [sys.executable, "-m", "tests.bench.network", str(units), str(model)], check=True, capture_output=True
-        )
-    return model
 
 
 def _conclude(rounds: list[Round]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,15 @@ class Measured:
     @property
     def total_s(self) -> float:
         return self.startup_s + self.work_s
+
+
+def model_file(units: int, cache: Path) -> Path:
+    """The model of so many units, made once, in a process of its own."""
+    model = cache / f"lstm-{units}.keras"
+    if not model.exists():
+        command = [sys.executable, "-m", "tests.bench.network", str(units), str(model)]
+        subprocess.run(command, check=True, capture_output=True)
+    return model
 
 
 def find_workload(name: str) -> Workload:

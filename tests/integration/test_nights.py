@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.core.settings import Fill, StepSettings
-from jobs import verify
+from jobs import plan, verify
+from jobs.config import load_config
 from lstm_core.contract import read_contract
 from tests.inprocess import Job, run, scores
 from tests.models import FIT, save
@@ -119,6 +120,23 @@ def test_not_a_bit_differs_where_nights_are_cut_at_whole_chunks(tmp_path: Path) 
     assert last_state(tmp_path).equals(pq.read_table(tmp_path / "whole").sort_by("entity"))
     for night in (0, 7, 29):
         verify.expect_holds(verify.run(tmp_path / "nights" / f"{night:02d}"))
+
+
+def test_the_plan_says_who_goes_on_and_who_is_handed_on(tmp_path: Path) -> None:
+    write_nights(tmp_path, nights_of(sporadic()))
+    job = job_of(tmp_path)
+    score_nights(tmp_path, job, range(2))
+    (tmp_path / "model.keras").write_bytes(job.model)
+    config = tmp_path / "night.toml"
+    features = ", ".join(f'"{name}"' for _, columns in job.features for name in columns)
+    config.write_text(
+        f"""[model]\npath = "model.keras"\n[input]\npath = "in02"\nentity = "entity"\ntime = "time"
+features = [{features}]\n[output]\npath = "out"\n[state]\nread = "state/01"\n"""
+    )
+    found = plan.run(load_config(str(config), command="plan"))
+    known = set(last_state(tmp_path).column("entity").to_pylist())
+    tonight = set(pq.read_table(tmp_path / "in02").column("entity").to_pylist())
+    assert (found.entities_known, found.entities_absent) == (len(known & tonight), len(known - tonight))
 
 
 def test_values_filled_with_the_previous_one_go_on_from_night_to_night(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""`python -m tests.bench.nights`: what a short night costs, beside the run over the whole history before it.
+
+One run over the history leaves its state; then a night with a share of the history's rows for every entity is scored
+from it. A night's work should follow its rows and its entities, never the history. Both are measured in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tests.bench.machine import describe
+from tests.bench.measure import SUBJECTS, run_apart
+from tests.bench.task import Measured, Task, model_file
+from tests.bench.workloads import Workload, written
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints work seconds and their ratio."""
+    options = _parse(arguments)
+    options.cache.mkdir(parents=True, exist_ok=True)
+    print("\n".join(describe()), flush=True)
+    history = Workload("HISTORY", entities=options.entities, mean_rows=options.rows, carry=True)
+    night = replace(history, name="SHORT", mean_rows=max(1, options.rows * options.percent // 100))
+    found: dict[str, list[Measured]] = {"history": [], "night": []}
+    for _ in range(options.repeat):
+        with tempfile.TemporaryDirectory(prefix="nights-", dir=options.cache) as folder:
+            state = None
+            for name, workload, number in (("history", history, 0), ("night", night, 30)):
+                found[name].append(_score(workload, options, Path(folder) / name, number, state))
+                state = Path(folder) / f"{name}-state"
+    seconds = {name: statistics.median(one.work_s for one in runs) for name, runs in found.items()}
+    for name, runs in found.items():
+        peak = max(one.resident_bytes for one in runs) >> 20
+        print(f"{name}: {runs[0].rows:,} rows, work {seconds[name]:.2f} s, peak {peak} MB")
+    print(f"ratio of work {seconds['night'] / seconds['history']:.4f} for {options.percent} % of the rows")
+    return 0
+
+
+def _score(workload: Workload, options: Any, output: Path, number: int, state: Path | None) -> Measured:
+    model = model_file(workload.units, options.cache)
+    task = Task(workload, written(workload, options.cache, night=number), model, output, state, options.replicas, 0.0)
+    return run_apart(SUBJECTS["slotcar"], task)
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.nights", description=__doc__)
+    parser.add_argument("--entities", type=int, default=4_096)
+    parser.add_argument("--rows", type=int, default=2_000, help="rows of an entity's history")
+    parser.add_argument("--percent", type=int, default=1, help="rows of a night, of an entity's history")
+    parser.add_argument("--replicas", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "slotcar-bench")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
