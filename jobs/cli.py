@@ -58,12 +58,21 @@ def score(config: ConfigPath, set_: Overrides = None, address: Address = None, a
 
 
 @app.command()
-def plan(config: ConfigPath, set_: Overrides = None, address: Address = None, as_json: AsJson = False) -> None:
+def plan(
+    config: ConfigPath,
+    set_: Overrides = None,
+    address: Address = None,
+    simulate: Annotated[
+        list[str] | None,
+        typer.Option("--simulate", metavar="KEY=VALUE", help="Forecasts the run, for replicas=1,10,100. Repeatable."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Says what `score` would do: layout, entities, rows, shards, predicted steps."""
     checked = load_config(config, set_ or [], address, command="plan")
     from jobs import plan as job
 
-    _show(job.run(checked), as_json)
+    _show(job.run(checked, simulate or []), as_json)
 
 
 @app.command()

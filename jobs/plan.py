@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from cluster.core.carry import carry_schema
+from cluster.core.forecast import Forecast
 from cluster.core.inventory import Inventory
 from cluster.core.plan import CLUSTERED_REMEDY, Plan, choose_shard_rows, make_plan, refuse_interleaved, why_shuffle
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
@@ -23,7 +24,9 @@ from cluster.runtime.carry_plan import CarryRequest, find_known
 from cluster.runtime.listing import list_files
 from cluster.runtime.planning import make_inventory
 from cluster.runtime.schema import check_schema
+from jobs import forecast
 from jobs.config import Config
+from jobs.forecast import Simulation, simulate
 from jobs.proving import contract_of
 from lstm_core.contract import ModelContract
 from lstm_core.packing import predict
@@ -55,10 +58,11 @@ class PlanReport:
     slot_occupancy: float  # share of slot-steps that carry an entity
     entities_known: int | None = None  # that state.read holds; None where nothing is read
     entities_absent: int | None = None  # that state.read holds and the input does not name: handed on
+    simulated: tuple[Forecast, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain values, for JSON."""
-        return asdict(self)
+        return {**asdict(self), "simulated": forecast.rows(self.simulated)}
 
     def render(self) -> RenderableType:
         """The report as a table for a terminal."""
@@ -78,15 +82,19 @@ class PlanReport:
         table.add_row("replicas", f"{self.replicas:,} of {self.slots:,} slots, {self.chunk:,} timesteps a step")
         table.add_row("steps", f"{self.steps:,} per replica; at least {self.steps_lower_bound:,}")
         table.add_row("slot occupancy", f"{self.slot_occupancy:.1%}")
-        return table
+        return Group(table, forecast.table(self.simulated)) if self.simulated else table
 
     def _left_out(self) -> str:
         skipped = f"; {self.rows_skipped:,} outside since and until" if self.rows_skipped else ""
         return skipped + (f"; {self.rows_bad:,} without entity or time" if self.rows_bad else "")
 
 
-def run(config: Config) -> PlanReport:
-    """Plan the run that `config` asks for. Raises UsageError for what `score` would refuse, InputBroken as it would."""
+def run(config: Config, simulated: Sequence[str] = ()) -> PlanReport:
+    """Plan the run that `config` asks for; `simulated` are the words of --simulate.
+
+    Raises UsageError for what `score` would refuse, InputBroken as it would.
+    """
+    asked = Simulation.parse(simulated) if simulated else None
     contract = contract_of(config, config.model_bytes())
     settings = config.input_settings(contract)
     rows_per_file = config.output_settings(contract).rows_per_file
@@ -98,7 +106,11 @@ def run(config: Config) -> PlanReport:
     shuffle = settings.layout == "shuffle" or (
         settings.layout == "auto" and why_shuffle(inventory, shard_rows=shard_rows) is not None
     )
-    found = report(made, config.step_settings(contract), _replicas(config.cluster_settings()), shuffle=shuffle)
+    step, cluster = config.step_settings(contract), config.cluster_settings()
+    found = report(made, step, _replicas(cluster), shuffle=shuffle)
+    if asked is not None:
+        forecasts = simulate(asked, made.shards, step, cluster, contract.flop_per_row)
+        found = replace(found, simulated=tuple(forecasts))
     schema = carry_schema(inventory.columns, settings, contract)
     carry = CarryRequest.of(config.state_settings(), schema, config.document.storage)
     return found if carry is None or carry.read is None else _with_carry(found, inventory, carry)

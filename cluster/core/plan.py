@@ -1,9 +1,9 @@
 """Whole entities -> shards: the units of assignment, of bounded size, longest entity first.
 
 Decides which entities share a shard and in which order shards start. Entities of a shard are neighbours in file order,
-so that a replica reads stretches of files; an entity longer than a shard's bound is alone in one and is streamed. The
-plan depends on nothing but the inventory and the bound: not on listing order, not on the number of replicas. Leaves
-files, replicas and steps alone.
+so that a replica reads stretches of files; an entity longer than a shard's bound is alone in one and is streamed. In a
+large input the shards that start last are cut finer. The plan depends on nothing but the inventory and the bound: not
+on listing order, not on the number of replicas. Leaves files, replicas and steps alone.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ SHARD_ROWS_MIN = 32_768  # below this, opening files and handing out work cost m
 CLUSTERED_REMEDY = 'set input.layout = "auto", and a run clusters it first'
 SHARD_STATE_BYTES = 64 << 20  # of carry-over that the entities of a shard leave, at most
 SHARDS_WANTED = 64  # enough that the last shards end close together on any usual number of replicas
+FINE_PARTS = 16  # of a shard, among the last ones of a large input
+FINE_SHARE = 0.3  # of the rows, in shards so fine
+FINE_FROM_ROWS = 8 * SHARD_ROWS_MIN  # bound of a shard from which on the last ones are cut finer
 
 
 @dataclass(frozen=True)
@@ -130,10 +133,8 @@ def choose_shard_entities(state_bytes: int) -> int:
 def make_plan(inventory: Inventory, *, shard_rows: int, shard_entities: int | None = None) -> Plan:
     """Put every entity into one shard, of at most `shard_entities`."""
     assert shard_rows > 0
-    groups = _cut(inventory.entity_rows, shard_rows, shard_entities or len(inventory.entity_rows))
-    longest = np.array([inventory.entity_rows[group].max() for group in groups], np.int64)
-    groups = [groups[i] for i in np.argsort(-longest, kind="stable")]
-    shards = tuple(_shard(i, inventory.entity_rows[group], shard_rows) for i, group in enumerate(groups))
+    groups = shard_groups(inventory.entity_rows, shard_rows, shard_entities)
+    shards = shards_of(groups, inventory.entity_rows, shard_rows)
     head = PlanHead(
         files=inventory.files,
         shards=shards,
@@ -152,6 +153,19 @@ def make_plan(inventory: Inventory, *, shard_rows: int, shard_entities: int | No
     )
     assert head.rows_in == head.rows_planned + head.rows_skipped + head.rows_bad
     return Plan(head, inventory, tuple(groups))
+
+
+def shard_groups(entity_rows: Ordinals, shard_rows: int, shard_entities: int | None = None) -> list[Ordinals]:
+    """The entities (number,) of each shard, in the order in which shards start."""
+    groups = _longest_first(_cut(entity_rows, shard_rows, shard_entities or len(entity_rows)), entity_rows)
+    if shard_rows < FINE_FROM_ROWS:
+        return groups
+    return _longest_first(_finer_at_the_end(groups, entity_rows, shard_rows), entity_rows)
+
+
+def shards_of(groups: list[Ordinals], entity_rows: Ordinals, shard_rows: int) -> tuple[Shard, ...]:
+    """The shards of such groups."""
+    return tuple(_shard(index, entity_rows[group], shard_rows) for index, group in enumerate(groups))
 
 
 def why_shuffle(inventory: Inventory, *, shard_rows: int) -> str | None:
@@ -192,6 +206,27 @@ def _cut(entity_rows: Ordinals, shard_rows: int, shard_entities: int) -> list[Or
         groups.append(short[start:end])
         start = end
     return sorted(groups, key=lambda group: int(group[0]))
+
+
+def _longest_first(groups: list[Ordinals], entity_rows: Ordinals) -> list[Ordinals]:
+    longest = np.array([entity_rows[group].max() for group in groups], np.int64)
+    return [groups[i] for i in np.argsort(-longest, kind="stable")]
+
+
+def _finer_at_the_end(groups: list[Ordinals], entity_rows: Ordinals, shard_rows: int) -> list[Ordinals]:
+    """Cuts the shards that start last, so that any number of replicas, slow ones too, end close together."""
+    fine_rows = max(SHARD_ROWS_MIN, shard_rows // FINE_PARTS)
+    rows = np.array([entity_rows[group].sum() for group in groups], np.int64)
+    coarse = int(np.searchsorted(np.cumsum(rows), (1 - FINE_SHARE) * rows.sum(), side="right"))
+    parts = [part for group in groups[coarse:] for part in _parts(group, entity_rows, fine_rows)]
+    return [*groups[:coarse], *parts]
+
+
+def _parts(group: Ordinals, entity_rows: Ordinals, fine_rows: int) -> list[Ordinals]:
+    """The entities of a shard in parts of at most `fine_rows` rows, or whole where one of them is longer."""
+    if entity_rows[group].max() > fine_rows:
+        return [group]
+    return [group[part] for part in _cut(entity_rows[group], fine_rows, len(group))]
 
 
 def _segment_rows(inventory: Inventory, entities: Ordinals) -> tuple[Ordinals, Ordinals]:

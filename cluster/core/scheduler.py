@@ -5,7 +5,8 @@ replica's shards, and when the run is over. A shard is leased under an attempt n
 older attempt is discarded by its number. Shards are handed out in plan order, longest entities first, to whoever has
 slots without an entity or fewer than `LEAD` shards ahead. Beyond its share of the rows that are left only the replica
 with the fewest rows gets more, so that the one that starts first does not take what the others could do, and no very
-long entity keeps slots idle that could step it beside another.
+long entity keeps slots idle that could step it beside another. Among many replicas some are slow, so there only a part
+of a share is handed out ahead: what a slow one sits on, the others would wait for.
 
 The cluster may be smaller than what was asked for, grow and shrink. Shares are reckoned with the replicas that step and
 those that have room to come, so that nobody waits for one that cannot be placed. A replica whose node is about to leave
@@ -34,9 +35,12 @@ from cluster.core.events import (
     ReplicaReported,
     ShardBroken,
 )
+from cluster.core.loads import Loads
 from cluster.core.plan import Shard
 
 LEAD = 2
+MANY_REPLICAS = 16
+SHARE_PARTS = 4  # of a replica's share of the rows that are left, among many, one is handed out ahead
 LEAVES_PER_DEATH = 5
 
 
@@ -74,6 +78,8 @@ class Scheduler:
         self.attempts: dict[int, int] = {}  # shard -> number of its newest attempt
         self._losses: Counter[int] = Counter()  # shard -> what it has cost: a death LEAVES_PER_DEATH, a leave 1
         self._replicas: dict[int, _Replica] = {}
+        self._loads = Loads()  # of the replicas that step and stay
+        self._leaving_count = 0
         self._replica_count = 0
         self._start_deaths = 0
         self.replica_deaths = 0
@@ -135,7 +141,10 @@ class Scheduler:
             assert index in self._replicas[number].shards, f"shard {index} is leased to a replica that has it not"
         for replica in self._replicas.values():
             assert replica.rows == sum(self._shards[index].rows for index in replica.shards), "rows do not add up"
-        assert self.finished or len(self._staying()) >= self._target, "a replica is missing and none was started"
+        assert self._leaving_count == sum(replica.leaving for replica in self._replicas.values()), "leaving miscounted"
+        stepping = {number: r.rows for number, r in self._replicas.items() if r.ready and not r.leaving}
+        self._loads.check(stepping)
+        assert self.finished or self._staying_count >= self._target, "a replica is missing and none was started"
         assert self._rows_left == sum(self._shards[index].rows for index in queued | leased), "rows left do not add up"
 
     def _start_replica(self) -> StartReplica:
@@ -146,15 +155,18 @@ class Scheduler:
 
     def _fill_up(self) -> list[Action]:
         """Starts what is missing; the runtime places it when there is room."""
-        return [self._start_replica() for _ in range(self._target - len(self._staying()))]
+        return [self._start_replica() for _ in range(self._target - self._staying_count)]
 
-    def _staying(self) -> list[_Replica]:
-        return [replica for replica in self._replicas.values() if not replica.leaving]
+    @property
+    def _staying_count(self) -> int:
+        return len(self._replicas) - self._leaving_count
 
     def _leaving(self, number: int) -> list[Action]:
         replica = self._replicas.get(number)
-        if replica is not None:
+        if replica is not None and not replica.leaving:
             replica.leaving = True
+            self._leaving_count += 1
+            self._loads.remove(number)
         return self._fill_up()
 
     def _feed(self, number: int, demand: Demand) -> list[Action]:
@@ -164,6 +176,7 @@ class Scheduler:
         replica.ready = True
         if replica.leaving:
             return []
+        self._loads.put(number, replica.rows)
         unfed, ahead, room = demand.unfed_slots, demand.shards_ahead, demand.rows_free
         actions: list[Action] = []
         while self._queue and (unfed > 0 or ahead < LEAD):
@@ -177,20 +190,17 @@ class Scheduler:
 
     def _is_fair(self, number: int, shard: Shard) -> bool:
         rows = self._replicas[number].rows
-        loads = self._loads()
-        return rows + shard.rows <= -(-self._rows_left // len(loads)) or rows <= min(loads)
-
-    def _loads(self) -> list[int]:
-        """Rows of every replica that steps, and none for each one that has room to come."""
-        staying = self._staying()
-        stepping = [replica.rows for replica in staying if replica.ready]
-        coming = len(staying) if self._room is None else min(self._room, len(staying))
-        return stepping + [0] * (coming - len(stepping))
+        # Who steps, and who has room to come; those have no row yet.
+        stepping, staying = len(self._loads), self._staying_count
+        count = max(stepping, staying if self._room is None else min(self._room, staying))
+        ahead = -(-self._rows_left // (count * (SHARE_PARTS if count >= MANY_REPLICAS else 1)))
+        return rows + shard.rows <= ahead or rows <= (self._loads.least() if count == stepping else 0)
 
     def _lease(self, number: int, index: int) -> Assign:
         replica = self._replicas[number]
         replica.shards.add(index)
         replica.rows += self._shards[index].rows
+        self._loads.put(number, replica.rows)
         self._leases[index] = number
         self.attempts[index] = self.attempts.get(index, 0) + 1
         return Assign(number, index, self.attempts[index], self._fragments[index])
@@ -224,15 +234,20 @@ class Scheduler:
         return [Finish()] if self.finished else []
 
     def _release(self, index: int) -> None:
-        replica = self._replicas[self._leases.pop(index)]
+        number = self._leases.pop(index)
+        replica = self._replicas[number]
         replica.shards.remove(index)
         replica.rows -= self._shards[index].rows
+        if replica.ready and not replica.leaving:
+            self._loads.put(number, replica.rows)
 
     def _lost(self, event: ReplicaLost) -> list[Action]:
         replica = self._replicas.pop(event.replica, None)
         if replica is None:
             return []
         self.replica_deaths += 1
+        self._leaving_count -= replica.leaving
+        self._loads.remove(event.replica)
         actions: list[Action] = []
         for index in sorted(replica.shards):
             del self._leases[index]

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.inventory import build_inventory
-from cluster.core.plan import Plan, choose_shard_rows, entity_keys, make_plan, refuse_interleaved
+from cluster.core.plan import Plan, choose_shard_rows, entity_keys, make_plan, refuse_interleaved, shard_groups
 from cluster.errors import InputBroken, InputRefused, RunFailed
 from cluster.runtime import planning
 from cluster.runtime.commits import PLAN
@@ -310,3 +310,17 @@ def test_files_of_one_batch_that_disagree_are_named(tmp_path: Path, monkeypatch:
         pq.write_table(table.set_column(0, "entity", column), tmp_path / f"{number}.parquet")
     with pytest.raises(InputRefused, match=r"is int64 in .*1\.parquet but int32 in .*0\.parquet"):
         make_inventory(settings_for(tmp_path), map)
+
+
+def test_the_last_shards_of_a_large_input_are_cut_finer() -> None:
+    lengths = np.random.default_rng(0).integers(100, 2_000, 50_000)
+    groups = shard_groups(lengths, 500_000)
+    assert sorted(np.concatenate(groups)) == list(range(len(lengths)))
+    assert all((np.diff(group) == 1).all() for group in groups), "neighbours in file order"
+    rows = np.array([lengths[group].sum() for group in groups])
+    coarse = rows > 100_000
+    assert rows.max() <= 500_000
+    assert 0.65 < rows[coarse].sum() / rows.sum() < 0.75
+    assert (rows[~coarse] <= 32_768).all()
+    longest = [int(lengths[group].max()) for group in groups]
+    assert longest == sorted(longest, reverse=True)
