@@ -100,15 +100,6 @@ def _output_is_named(document: Document) -> str | None:
     return None if document.output.path else 'lacks output.path: the folder for the scores, as in path = "scores"'
 
 
-def _output_is_committable(document: Document) -> str | None:
-    if not document.output.path.startswith("hdfs://"):
-        return None
-    return (
-        f"output.path {document.output.path} is on HDFS, which slotcar reads but does not write: choose a local folder,"
-        " s3://, gs:// or abfs://"
-    )
-
-
 def _output_apart_from_input(document: Document) -> str | None:
     output = document.output.path
     for path in document.input.path:
@@ -200,7 +191,6 @@ _ALWAYS: tuple[Rule, ...] = (
 )
 _SCORING: tuple[Rule, ...] = (
     _output_is_named,
-    _output_is_committable,
     _output_apart_from_input,
     _state_apart,
     _model_exists,

@@ -44,27 +44,27 @@ class LocalStore:
         return str(self._root / name)
 
     def exists(self, name: str) -> bool:
-        with _faults(StoreFault, self._root / name, "looked for"):
+        with faults(StoreFault, self._root / name, "looked for"):
             return (self._root / name).exists()
 
     def list(self, folder: str) -> list[str]:
         place = self._root / folder
         absent = suppress(FileNotFoundError, NotADirectoryError)
-        with _faults(StoreFault, place, "listed"), absent, os.scandir(place) as entries:
-            return sorted(entry.name for entry in entries if entry.is_file() and not _is_temporary(entry.name))
+        with faults(StoreFault, place, "listed"), absent, os.scandir(place) as entries:
+            return sorted(entry.name for entry in entries if entry.is_file() and not is_temporary(entry.name))
         return []
 
     def read(self, name: str) -> bytes:
-        with _faults(StoreFault, self._root / name, "read"):
+        with faults(StoreFault, self._root / name, "read"):
             return (self._root / name).read_bytes()
 
     def find(self, name: str) -> bytes | None:
-        with _faults(StoreFault, self._root / name, "read"), suppress(FileNotFoundError, NotADirectoryError):
+        with faults(StoreFault, self._root / name, "read"), suppress(FileNotFoundError, NotADirectoryError):
             return (self._root / name).read_bytes()
         return None
 
     def modified_s(self, name: str) -> float:
-        with _faults(StoreFault, self._root / name, "looked at"):
+        with faults(StoreFault, self._root / name, "looked at"):
             return (self._root / name).stat().st_mtime
 
     def write(self, name: str, content: bytes) -> None:
@@ -83,14 +83,14 @@ class LocalStore:
         return _LocalOutput(self._root / name)
 
     def open_input(self, name: str) -> Any:
-        with _faults(StoreFault, self._root / name, "read"):
+        with faults(StoreFault, self._root / name, "read"):
             return pa.OSFile(self.path(name))
 
     def publish(self, source: str, target: str) -> None:
         place = self._root / target
-        with _faults(NotLanded, place, "published"):
+        with faults(NotLanded, place, "published"):
             place.parent.mkdir(parents=True, exist_ok=True)
-        with _faults(MayHaveLanded, place, "published", REFUSALS):
+        with faults(MayHaveLanded, place, "published", REFUSALS):
             try:
                 (self._root / source).replace(place)
             except FileNotFoundError:
@@ -100,18 +100,18 @@ class LocalStore:
                         f"{place} is committed, but neither it nor {self._root / source} is there: somebody has "
                         "removed it; score again with output.overwrite = true."
                     ) from None
-        with _faults(MayHaveLanded, place, "published"):
+        with faults(MayHaveLanded, place, "published"):
             sync_folder(place.parent)
 
     def remove(self, name: str) -> None:
         with (
-            _faults(MayHaveLanded, self._root / name, "removed", REFUSALS),
+            faults(MayHaveLanded, self._root / name, "removed", REFUSALS),
             suppress(FileNotFoundError, NotADirectoryError),
         ):
             (self._root / name).unlink()
 
     def make_folder(self, folder: str) -> None:
-        with _faults(MayHaveLanded, self._root / folder, "made", REFUSALS):
+        with faults(MayHaveLanded, self._root / folder, "made", REFUSALS):
             (self._root / folder).mkdir(parents=True, exist_ok=True)
 
     def drop_folder(self, folder: str) -> None:
@@ -123,9 +123,9 @@ class LocalStore:
 
     def sweep(self, folder: str) -> None:
         place = self._root / folder
-        with _faults(MayHaveLanded, place, "swept"), suppress(FileNotFoundError):
+        with faults(MayHaveLanded, place, "swept"), suppress(FileNotFoundError):
             for entry in list(place.iterdir()):
-                if _is_temporary(entry.name):
+                if is_temporary(entry.name):
                     entry.unlink(missing_ok=True)
 
     @contextmanager
@@ -133,12 +133,12 @@ class LocalStore:
         """A whole, synced file beside `target`, to be given that name in the block; the name is synced after it."""
         temporary = _beside(target)
         try:
-            with _faults(NotLanded, target, "written"):
+            with faults(NotLanded, target, "written"):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _write_synced(temporary, content)
-            with _faults(MayHaveLanded, target, "written", REFUSALS):
+            with faults(MayHaveLanded, target, "written", REFUSALS):
                 yield temporary
-            with _faults(MayHaveLanded, target, "written"):
+            with faults(MayHaveLanded, target, "written"):
                 sync_folder(target.parent)
         finally:
             with suppress(OSError):
@@ -146,7 +146,7 @@ class LocalStore:
 
 
 @contextmanager
-def _faults(kind: type[StoreFault], path: Path, done: str, refusals: Container[int] = ()) -> Iterator[None]:
+def faults(kind: type[StoreFault], path: Path | str, done: str, refusals: Container[int] = ()) -> Iterator[None]:
     """Translates what the operating system says: to `NotLanded` where it is one of `refusals`, else to `kind`."""
     try:
         yield
@@ -164,26 +164,26 @@ class _LocalOutput(Output):
     def __init__(self, target: Path) -> None:
         self.closed = True  # until the file is there, there is nothing to abort
         self._target, self._temporary = target, _beside(target)
-        with _faults(NotLanded, target, "written"):
+        with faults(NotLanded, target, "written"):
             target.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._temporary.open("xb")
         self.closed = False
 
     def write(self, content: Any, /) -> int:
-        with _faults(NotLanded, self._target, "written"):
+        with faults(NotLanded, self._target, "written"):
             return self._file.write(content)
 
     def close(self) -> None:
         if self.closed:
             return
         try:
-            with _faults(NotLanded, self._target, "written"):
+            with faults(NotLanded, self._target, "written"):
                 self._file.flush()
                 os.fsync(self._file.fileno())
                 self._file.close()
-            with _faults(MayHaveLanded, self._target, "written", REFUSALS):
+            with faults(MayHaveLanded, self._target, "written", REFUSALS):
                 self._temporary.replace(self._target)
-            with _faults(MayHaveLanded, self._target, "written"):
+            with faults(MayHaveLanded, self._target, "written"):
                 sync_folder(self._target.parent)
         finally:
             self.abort()
@@ -210,7 +210,8 @@ def _write_synced(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _is_temporary(name: str) -> bool:
+def is_temporary(name: str) -> bool:
+    """True for a file that has not got its name yet."""
     return name.startswith(".") and name.endswith(".tmp")
 
 

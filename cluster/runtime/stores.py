@@ -1,8 +1,8 @@
 """Which store a place is in: the one place that decides it.
 
-A path is a `LocalStore`, which finishes a file by a rename; s3://, gs:// and abfs:// are an `ObjectStore`, which
-finishes it by a copy on the server's side and a delete. A `StoreSpec` is what a driver hands to its replicas: a place
-and options, never a secret. Every process opens its own store from it.
+A path is a `LocalStore` and hdfs:// an `HdfsStore`, which finish a file by a rename; s3://, gs:// and abfs:// are an
+`ObjectStore`, which finishes it by a copy on the server's side and a delete. A `StoreSpec` is what a driver hands to
+its replicas: a place and options, never a secret. Every process opens its own store from it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from cluster.core.places import NoPlace, Options, is_url, normal, parse, split_options
 from cluster.core.settings import OutputSettings
+from cluster.runtime.hdfs_store import HdfsStore
 from cluster.runtime.local_store import LocalStore
 from cluster.runtime.object_store import ObjectStore
 from cluster.runtime.store import Store
@@ -43,11 +44,8 @@ class StoreSpec:
 
 
 def open_store(spec: StoreSpec) -> Store:
-    """The store that a description means. Raises `StoreFault` where no client can be made for it,
-    `UsageError` where there never is one."""
+    """The store that a description means. Raises `StoreFault` where no client can be made for it."""
     if not is_url(spec.url):
         return LocalStore(spec.url)
     place = parse(spec.url)
-    if place.scheme == "hdfs":
-        raise UsageError(f"{spec.url} is on HDFS, where no output is kept: choose a local folder or an object store.")
-    return ObjectStore(place, spec.options)
+    return (HdfsStore if place.scheme == "hdfs" else ObjectStore)(place, spec.options)

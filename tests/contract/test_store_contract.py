@@ -1,4 +1,4 @@
-"""What every store promises, held against the real one and the simulated one."""
+"""What every store promises, held against the real ones and the simulated ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,22 +15,29 @@ import pytest
 
 from cluster.core.places import parse
 from cluster.errors import NotLanded, StoreFault
+from cluster.runtime.hdfs_store import HdfsStore
 from cluster.runtime.local_store import LocalStore
 from cluster.runtime.object_store import ObjectStore
 from cluster.runtime.store import Store
 from cluster.runtime.tables import read_row_group, read_table, write_table
+from tests.hdfs import HOST, hadoop
 from tests.s3_server import BUCKET, S3
 from tests.sim.memory_store import MemoryStore
 
-MakeStore = Callable[[], Store]
 
-
-@pytest.fixture(params=["local", "memory", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "s3":
-        s3: S3 = request.getfixturevalue("s3")
-        return ObjectStore(parse(f"s3://{BUCKET}/{tmp_path.name}/out"), s3.options())
-    return LocalStore(str(tmp_path / "out")) if request.param == "local" else MemoryStore()
+@pytest.fixture(params=["local", "memory", "s3", "hdfs"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    match request.param:
+        case "s3":
+            s3: S3 = request.getfixturevalue("s3")
+            yield ObjectStore(parse(f"s3://{BUCKET}/{tmp_path.name}/out"), s3.options())
+        case "hdfs":
+            with hadoop(tmp_path):
+                yield HdfsStore(parse(f"{HOST}/out"), {})
+        case "local":
+            yield LocalStore(str(tmp_path / "out"))
+        case _:
+            yield MemoryStore()
 
 
 def test_a_written_file_is_read_back(store: Store) -> None:

@@ -182,7 +182,6 @@ def test_a_moment_may_be_text_a_date_or_a_number(folder: Path) -> None:
         (["output.path=flights/scores"], "a folder apart"),
         (["state.read=x", "state.write=x"], "state that it began with"),
         (["state.write=scores/x"], "choose a folder apart"),
-        (["output.path=hdfs://node/out"], "does not write"),
         (["storage.regon=x"], "nearest one is storage.region"),
         (["storage.secret_key=hush"], "AWS_SECRET_ACCESS_KEY"),
         (["storage.anonymous=1"], "must be true or false"),

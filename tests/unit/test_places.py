@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cluster.core.places import OPTIONS, SECRETS, NoPlace, Place, chosen, is_inside, normal, parse, split_options
 from cluster.runtime.object_store import connect
-from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.stores import StoreSpec
 from lstm_core.errors import UsageError
 
 AZURE = "abfs://box@acme.dfs.core.windows.net/a/b"
@@ -118,8 +118,3 @@ def test_options_of_pyarrow_reach_the_writing_client(url: str, options: dict[str
     assert client.prefix == parse(url).key
     assert client.retry_config is not None
     assert client.retry_config["max_retries"] == 0
-
-
-def test_an_output_on_hdfs_is_refused() -> None:
-    with pytest.raises(UsageError, match="on HDFS"):
-        open_store(StoreSpec("hdfs://node/x"))
