@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from jobs import inspect as inspect_job
@@ -25,6 +26,7 @@ from jobs import verify as verify_job
 from jobs.config import Config, load_config
 from jobs.config_rules import Command
 from jobs.inspect import Inspection
+from jobs.nights import overrides_of
 from jobs.plan import PlanReport
 from jobs.report import Reported
 from jobs.status import StatusReport
@@ -64,6 +66,17 @@ def score(config: Source, *, overrides: Sequence[str] = (), address: str | None 
     record = score_job.run(checked)
     own = {name: record[name] for name in RunSummary.__dataclass_fields__ if name in record}
     return RunSummary(output=checked.output.path, record=record, **own)
+
+
+def night(
+    config: Source, day: str | date, *, first: str | date, overrides: Sequence[str] = (), address: str | None = None
+) -> RunSummary:
+    """Scores one day's rows of a daily run, from the state of the night before; `first` is the day of the first night.
+
+    It reads `day` up to the next one, writes `scores/DAY` and `state/DAY` beside the configuration, and its run_id is
+    `nightly-DAY`. `overrides` have the last word.
+    """
+    return score(config, overrides=[*overrides_of(day, first=first), *overrides], address=address)
 
 
 def plan(config: Source, *, overrides: Sequence[str] = ()) -> PlanReport:

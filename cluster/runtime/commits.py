@@ -192,18 +192,20 @@ class Commits:
         # A mark that is there stays, though the output was taken away and its run begins again: a driver that was
         # overtaken just here would remove its successor's. Who reads counts what the mark tells of.
         self.check_carry(run_id, identity)
+        if not _is_of(self._owner(), run_id, identity):
+            self._write(OWNER, mine.encode(), self.carry)
 
     def check_carry(self, run_id: str, identity: str, *, overwrite: bool = False) -> None:
         """Refuses a carry-over that another run writes, or that nobody we know has written. Raises `OutputRefused`.
 
-        With `overwrite` that of an earlier run into the same output may go, with its scores.
+        With `overwrite` that of an earlier run into the same output may go, with its scores; so may, at any time, that
+        of one that ended there before it began, as over a file of its input that has been mended since.
         """
         if self.carry is None:
             return
-        root, content = self.carry.root, self.carry.find(OWNER)
-        owner = json.loads(content) if content is not None else None
-        same = owner is not None and (owner["run_id"], owner["identity"]) == (run_id, identity)
-        if owner is not None and not same and not (overwrite and owner["output"] == self.store.root):
+        root, owner = self.carry.root, self._owner()
+        may_go = owner is not None and owner["output"] == self.store.root and (overwrite or self._has_not_begun())
+        if owner is not None and not _is_of(owner, run_id, identity) and not may_go:
             raise OutputRefused(
                 f"state.write {root} is the carry-over of another run, {owner['run_id']} into {owner['output']}: "
                 f"expected {run_id} over the same input, model and settings, or an empty folder; choose another "
@@ -215,6 +217,16 @@ class Commits:
                 f"state.write {root} holds {foreign[0]}, which no run of slotcar has written: expected an empty or a "
                 "new folder; choose another state.write."
             )
+
+    def _owner(self) -> dict[str, Any] | None:
+        """Whose the carry-over is."""
+        content = None if self.carry is None else self.carry.find(OWNER)
+        return None if content is None else json.loads(content)
+
+    def _has_not_begun(self) -> bool:
+        """True where neither scores nor carry-over of a run are here: it ended while its plan was made."""
+        assert self.carry is not None, "no carry-over is written"
+        return not self.store.exists(RUN) and not any(name.endswith(".parquet") for name in self.carry.list(""))
 
     def _write(self, name: str, content: bytes, store: Store | None = None) -> None:
         place = store or self.store
@@ -254,6 +266,10 @@ class Commits:
                 if folder or name.startswith("part-"):
                     self.store.remove(f"{folder}/{name}" if folder else name)
         self.store.remove(RUN)
+
+
+def _is_of(owner: dict[str, Any] | None, run_id: str, identity: str) -> bool:
+    return owner is not None and (owner["run_id"], owner["identity"]) == (run_id, identity)
 
 
 def _clear_carry(carry: Store) -> None:
