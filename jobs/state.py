@@ -99,11 +99,11 @@ def _state(value: Any) -> str:
 
 def show(path: str, entity: Sequence[str] = ()) -> ShownState:
     """What a table holds, and one entity of it by the values of its columns. Raises `UsageError`."""
-    table = OpenTable.of(open_store(StoreSpec(path)))
+    table = OpenTable.of(open_store(StoreSpec.named(path)))
     return ShownState(path, summarize(table), find_entities(table, entity) if entity else None)
 
 
 def diff(before: str, after: str) -> StateDifference:
     """Which entities have moved between two tables. Raises `UsageError`."""
-    first, second = (OpenTable.of(open_store(StoreSpec(path))) for path in (before, after))
+    first, second = (OpenTable.of(open_store(StoreSpec.named(path))) for path in (before, after))
     return StateDifference(before, after, compare(first, second, NAMES_SHOWN))

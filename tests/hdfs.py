@@ -98,10 +98,16 @@ class Client(pafs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no ty
         return [self._info(path) for path in paths]
 
     def get_file_info_selector(self, selector: Any) -> list[Any]:
-        assert not selector.recursive
-        folder = self._hadoop.real(selector.base_dir)
-        names = self._hadoop.do("list", selector.base_dir, lambda: sorted(os.listdir(folder)))
-        return [self._info(f"{selector.base_dir.rstrip('/')}/{name}") for name in names]
+        base = selector.base_dir
+        try:
+            names = self._hadoop.do("list", base, lambda: sorted(os.listdir(self._hadoop.real(base))))
+        except OSError:
+            if selector.allow_not_found and self._info(base).type == pafs.FileType.NotFound:
+                return []
+            raise
+        found = [self._info(f"{base.rstrip('/')}/{name}") for name in names]
+        folders = [one.path for one in found if selector.recursive and one.type == pafs.FileType.Directory]
+        return found + [info for path in folders for info in self.get_file_info_selector(_below(path))]
 
     def create_dir(self, path: str, recursive: bool) -> None:
         self._hadoop.do("mkdirs", path, lambda: self._hadoop.real(path).mkdir(parents=True, exist_ok=True))
@@ -156,6 +162,10 @@ class Client(pafs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no ty
 
     def delete_root_dir_contents(self) -> None:
         raise NotImplementedError
+
+
+def _below(path: str) -> Any:
+    return pafs.FileSelector(path, recursive=True)
 
 
 @contextmanager
