@@ -55,12 +55,22 @@ def watched(title: str) -> Iterator[Peak]:
 
 
 def _titled(title: str) -> list[Path]:
-    found = []
+    """The descendants of this process of that title; another run's actors look just like them."""
+    parents, titled = {}, []
     for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it may end at any moment
+        with suppress(OSError, ValueError):  # it may end at any moment
+            parents[folder.name] = (folder / "stat").read_text().rpartition(")")[2].split()[1]
             if (folder / "cmdline").read_bytes().startswith(title.encode()):
-                found.append(folder)
-    return found
+                titled.append(folder)
+    return [folder for folder in titled if _descends(folder.name, parents)]
+
+
+def _descends(pid: str, parents: dict[str, str]) -> bool:
+    while pid in parents:
+        pid = parents[pid]
+        if pid == str(os.getpid()):
+            return True
+    return False
 
 
 def _high_water(folder: Path) -> int:
