@@ -38,6 +38,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from cluster.core.places import Options, Place, chosen
 from cluster.errors import MayHaveLanded, NotLanded, StoreFault, first_line
+from cluster.runtime.aws_profile import profile_keys
 from cluster.runtime.filesystems import open_file
 from cluster.runtime.store import Output
 
@@ -216,7 +217,8 @@ def _s3(place: Place, given: dict[str, Any], endpoint: Any, settings: dict[str, 
     config |= {"endpoint": endpoint} if endpoint else {}
     config |= {"skip_signature": True} if given.get("anonymous") else {}
     config |= {"virtual_hosted_style_request": True} if given.get("force_virtual_addressing") else {}
-    return S3Store(place.bucket, config=config, **settings)
+    keys = None if given.get("anonymous") else profile_keys()
+    return S3Store(place.bucket, config=config, credential_provider=keys, **settings)
 
 
 def _gs(place: Place, given: dict[str, Any], endpoint: Any, settings: dict[str, Any]) -> Any:
