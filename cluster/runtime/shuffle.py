@@ -23,13 +23,13 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW
-from cluster.core.inventory import FileRuns, Inventory, build_inventory, check_same_columns, join_bad
+from cluster.core.inventory import FileRuns, Inventory, SourceFile, build_inventory, check_same_columns, join_bad
 from cluster.core.plan import CLUSTERED_REMEDY, choose_shard_rows, refuse_interleaved, why_shuffle
 from cluster.core.settings import InputSettings
 from cluster.runtime.commits import SHUFFLE
 from cluster.runtime.listing import list_files
 from cluster.runtime.partitions import Partitions
-from cluster.runtime.planning import check_inventory, make_inventory
+from cluster.runtime.planning import batches, check_inventory, make_inventory
 from cluster.runtime.rowgroups import opened_schema
 from cluster.runtime.scan import describe_file, scan_file
 from cluster.runtime.schema import needed_columns
@@ -41,6 +41,7 @@ from cluster.runtime.stores import StoreSpec, open_store
 from cluster.runtime.tables import read_table
 
 Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
+Described = tuple[tuple[SourceFile, ...], Any, Any]  # files; of the first its needed columns, plain, and all it has
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,20 @@ def take_inventory(
 
 def open_shuffle(settings: InputSettings, files: Sequence[str], place: StoreSpec, mapper: Mapper) -> Shuffle:
     """Reads the footers of the input's files. Raises InputRefused, InputBroken."""
-    described = list(mapper(partial(describe_file, settings=settings, partitions=Partitions.of(files)), sorted(files)))
-    check_same_columns([(file, plain) for file, plain, _ in described])
+    describe = partial(_describe_files, settings=settings, partitions=Partitions.of(files))
+    described = list(mapper(describe, batches(sorted(files))))
+    check_same_columns([(sources[0], plain) for sources, plain, _ in described])
     _, _, schema = described[0]
     columns = opened_schema(pa.schema([schema.field(name) for name in needed_columns(settings)]))
-    return Shuffle(place, settings, tuple(file for file, _, _ in described), columns)
+    return Shuffle(place, settings, tuple(source for sources, _, _ in described for source in sources), columns)
+
+
+def _describe_files(paths: Sequence[str], settings: InputSettings, partitions: Partitions) -> Described:
+    """Neighbouring files, and the columns of the first one; the needed ones are the same in all of them."""
+    described = [describe_file(path, settings, partitions) for path in paths]
+    check_same_columns([(file, plain) for file, plain, _ in described])
+    _, plain, schema = described[0]
+    return tuple(file for file, _, _ in described), plain, schema
 
 
 def cluster_input(shuffle: Shuffle, mapper: Mapper, check: Callable[[], None]) -> Inventory:

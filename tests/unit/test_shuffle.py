@@ -15,8 +15,8 @@ from cluster.core import clustering, plan
 from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, row_hashes
 from cluster.core.inventory import Inventory
 from cluster.core.settings import InputSettings
-from cluster.errors import InputBroken
-from cluster.runtime import shuffle_buckets, shuffle_pieces
+from cluster.errors import InputBroken, InputRefused
+from cluster.runtime import planning, shuffle_buckets, shuffle_pieces
 from cluster.runtime.commits import SHUFFLE
 from cluster.runtime.local_store import LocalStore
 from cluster.runtime.shuffle import cluster_input, cut_down, keep_buckets, open_shuffle, take_inventory
@@ -283,3 +283,21 @@ def test_a_long_entity_out_of_order_is_clustered_first(tmp_path: Path, monkeypat
     assert list(rows_in_order(tmp_path, found).values()) == [[*range(9)], [9, 10, 11]]
     write_cut(tmp_path / "in", table.take(pa.array([*range(9), 10, 9, 11])))
     assert take_inventory(asked(tmp_path / "in"), place, map, nothing, 100).inventory.sources == ()
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_footers_are_read_alike_however_files_are_batched(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cut(tmp_path / "in", numbered(make_series([5, 3, 9])), [4, 0, 6, 1, 6])
+    settings, place = asked(tmp_path / "in"), StoreSpec(str(tmp_path / "out"))
+    files = sorted(str(path) for path in (tmp_path / "in").iterdir())
+    monkeypatch.setattr(planning, "BATCHES_MIN", 1)
+    monkeypatch.setattr(planning, "BATCH_FILES_MAX", size)
+    shuffle = open_shuffle(settings, files[::-1], place, map)
+    assert [(source.path, source.rows) for source in shuffle.sources] == list(zip(files, [4, 0, 6, 1, 6], strict=True))
+    assert shuffle.columns.names == ["entity", "time", "row"]
+    other = make_series([3])
+    pq.write_table(numbered(other.set_column(0, "entity", pa.array([1, 2, 3]))), files[3])
+    with pytest.raises(InputRefused, match=r"'entity' is int64 in .*003\.parquet but (large_)?string in"):
+        open_shuffle(settings, files, place, map)
