@@ -81,6 +81,16 @@ class StatefulReplica:
         scores, self._states = function(cast, reset[: size[0]], lengths[: size[0]], self._states)
         return list(scores)
 
+    @property
+    def kernel(self) -> str:
+        """What the step is, and why."""
+        compiler = "XLA" if self.shape.jit else "plain, as model.jit is false"
+        if self.loops:
+            return f"loop, {compiler}: one timestep through all layers, on as many slots as are busy"
+        if not self.shape.jit or tf.config.get_visible_devices("GPU"):
+            return f"layers, {compiler}: the whole chunk through each layer"
+        return f"layers, {compiler}: the whole chunk through each, as one has custom code or names the chunk's length"
+
     def fit(self, width: int, steps: int) -> Size:
         """The size (slots, timesteps) to bring rows in, where the first `width` slots have at most `steps` rows."""
         return self.sizes.fit(width, steps) if self.loops else self.sizes.whole

@@ -42,6 +42,7 @@ class Counters:
     pack_s: float = 0.0
     compute_s: float = 0.0
     write_s: float = 0.0
+    kernel: str = ""  # what steps the model, and why
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,10 @@ class Pipeline:
         with self._news:
             self._ahead_reported += 1  # so that the shard's first rows in a slot are news, and the next shard comes
             self._news.notify_all()
+
+    def name_kernel(self, kernel: str) -> None:
+        """Says what steps the model, for the run's record."""
+        self._counters.kernel = kernel
 
     def close(self) -> None:
         """Ends the stages once everything assigned is written."""

@@ -55,6 +55,7 @@ def opening(
         "chunk": step.chunk,
         "replicas": 0,
         "slot_occupancy": 0.0,
+        "kernel": "",
         "stage_s": dict.fromkeys(STAGES, 0.0),
         "model_fingerprint": fingerprint,
         "versions": versions(),
@@ -97,6 +98,7 @@ def closing(
         "steps": all_steps,
         "replicas": session.replicas,
         "slot_occupancy": round((slot_steps_before + busy) / (all_steps * record["slots"]), 6) if all_steps else 0.0,
+        "kernel": next((counter.kernel for counter in session.counters if counter.kernel), record.get("kernel", "")),
         "stage_s": _stages(record["stage_s"], session),
     }
 

@@ -138,6 +138,7 @@ class ReplicaActor:
         tensors = tuple((state.layer, state.index) for state in carry.states) if carry and target else None
         saving = Saving(partial(self._writer, target), spec.checkpoint_s, carry=tensors)
         self._pipeline = Pipeline(feed, arena, replica, saving)
+        self._pipeline.name_kernel(replica.kernel)
         self._begun.set()
         return self._info
 

@@ -56,6 +56,7 @@ def test_compiled_packed_scores_are_those_of_each_entity_alone() -> None:
     table = table_for(contract)
     replica = StatefulReplica(blob, StepShape(slots=16, chunk=8))
     assert replica.loops
+    assert replica.kernel.startswith("loop, XLA")
     found = score_packed(replica, arrays_of(table, contract), LENGTHS)
     np.testing.assert_allclose(found, expected(blob, table, contract), atol=contract.tolerance, rtol=0)
 
@@ -131,4 +132,5 @@ def test_without_xla_every_step_is_whole() -> None:
     replica = StatefulReplica(FIT["lstm"](), StepShape(slots=16, chunk=8, jit=False))
     replica.prepare(8, 8)
     assert not replica.loops
+    assert replica.kernel.startswith("layers, plain")
     assert replica.fit(1, 1) == (16, 8)
