@@ -6,6 +6,7 @@ that the replica itself tells (a broken file, a model that does not load) would 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import ray
@@ -35,7 +36,7 @@ def outcome(ref: Any, replica: int) -> tuple[Any, Event | None]:
         rex.OutOfMemoryError,
         rex.ObjectLostError,
     ) as error:
-        return None, ReplicaLost(replica, first_line(error), with_node=_left(error))
+        return None, ReplicaLost(replica, cause_of(error), with_node=_left(error))
 
 
 def _left(error: BaseException) -> bool:
@@ -54,7 +55,21 @@ def task_value(ref: Any, remedy: str = "the same command resumes the run") -> An
             raise error.cause from None
         raise RunFailed(f"A task of the run failed: {first_line(error)}; {remedy}.") from error
     except rex.RayError as error:
-        raise RunFailed(f"A worker of the run was lost: {first_line(error)}; {remedy}.") from error
+        raise RunFailed(f"A worker of the run was lost: {cause_of(error)}; {remedy}.") from error
+
+
+def cause_of(error: BaseException) -> str:
+    """What Ray says of a loss, in one line.
+
+    Of an actor it says first that it died, then its name, process and node, each in a line of its own, and only below
+    these of what; where it has none of them, in the last line. Its guesses at root causes are left out.
+    """
+    lines = str(error).strip().splitlines()
+    if not isinstance(error, rex.RayActorError) or not lines:
+        return first_line(error)
+    labels = [index for index, line in enumerate(lines) if re.match(r"\t\w+: ", line)]
+    told = lines[labels[-1] + 1 :] if labels else lines[-1:]
+    return (told or lines)[0].partition(" There are some potential root causes")[0].strip().rstrip(".")
 
 
 def describe(error: BaseException) -> str:

@@ -112,6 +112,38 @@ def test_errors_are_told_by_their_first_line_and_by_their_name_where_they_say_no
     assert describe(MemoryError()) == "A replica met MemoryError: MemoryError."
 
 
+# As Ray 2.60 puts it together.
+HEAD = (
+    "The actor died unexpectedly before finishing this task.\n\tclass_name: ReplicaActor\n\tpid: 71\n\tip: 10.0.0.7\n"
+)
+PROCESS = "The actor is dead because its worker process has died. Worker exit detail: End of file."
+GUESSES = " There are some potential root causes. (1) The process is killed by SIGKILL"
+INIT = (
+    "The actor died because of an error raised in its creation task, ray::Replica()\n  File\nValueError: no such step."
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (f"{HEAD}{PROCESS}{GUESSES}", PROCESS.rstrip(".")),
+        (f"{HEAD}The node ran low on memory.\nRefer to the documentation", "The node ran low on memory"),
+        (f"{HEAD}{PROCESS}\nThe actor never ran - it was cancelled", PROCESS.rstrip(".")),
+        (HEAD.strip(), "The actor died unexpectedly before finishing this task"),
+        (INIT, "ValueError: no such step"),
+        ("The actor died unexpectedly.\nIts node has died. Node Id: ab", "Its node has died. Node Id: ab"),
+    ],
+    ids=["process", "memory", "never ran", "nothing", "constructor", "node"],
+)
+def test_the_cause_of_an_actors_death_is_told_and_not_that_it_died(raises: Raise, text: str, cause: str) -> None:
+    raises(rex.RayActorError(error_msg=text))
+    event = outcome("ref", 3)[1]
+    assert isinstance(event, ReplicaLost)
+    assert event.cause == cause
+    with pytest.raises(RunFailed, match="was lost: "):
+        task_value("ref")
+
+
 NODE_DIED = "The actor died unexpectedly.\nThe actor died because its node has died. Node Id: ab"
 
 
