@@ -17,7 +17,7 @@ import pytest
 
 from cluster.core.carry import carry_schema
 from cluster.core.settings import StateSettings
-from cluster.errors import InputRefused, StoreFault
+from cluster.errors import InputRefused, OutputRefused, StoreFault
 from cluster.runtime.carry_plan import CarryRequest
 from cluster.runtime.listing import list_files
 from cluster.runtime.run import ScoreRequest, score
@@ -131,6 +131,20 @@ def test_a_run_that_hdfs_stops_is_resumed(local: Job, name_node: Hadoop) -> None
     ]
     assert score(request, open_cluster=in_process)["status"] == "done"
     assert name_node.planned == []
+    assert tidy(rows(place, "out0")).equals(tidy(scores(local.path / "out0")))
+    verify.expect_holds(verify.run(named(below(place, "out0"))))
+
+
+def test_another_run_takes_an_output_on_hdfs_over_only_where_it_may(local: Job, name_node: Hadoop) -> None:
+    place = StoreSpec(f"{HOST}/lake")
+    first = one_night(local, place, 0)
+    assert score(first, open_cluster=in_process)["status"] == "done"
+    second = replace(first, run_id="another", identity="another", run="1test1")
+    with pytest.raises(OutputRefused, match="another run, n0"):
+        score(second, open_cluster=in_process)
+    overwriting = replace(second, output=replace(second.output, overwrite=True))
+    record = score(overwriting, open_cluster=in_process)
+    assert (record["status"], record["run_id"]) == ("done", "another")
     assert tidy(rows(place, "out0")).equals(tidy(scores(local.path / "out0")))
     verify.expect_holds(verify.run(named(below(place, "out0"))))
 

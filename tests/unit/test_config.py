@@ -211,6 +211,13 @@ def test_a_missing_key_is_named_with_an_explanation(folder: Path, key: str) -> N
     assert f"lacks {key}: " in _refusal(folder, text=head + table + "".join(lines))
 
 
+def test_scores_and_carry_over_may_lie_on_hdfs(folder: Path) -> None:
+    config = _load(folder, "output.path=hdfs://node:8020/out/", "state.write=hdfs://node:8020/state")
+    assert config.document.output.path == "hdfs://node:8020/out"
+    assert config.document.state.write == "hdfs://node:8020/state"
+    assert "choose a folder apart" in _refusal(folder, "output.path=hdfs://n/out", "state.write=hdfs://n/out/state")
+
+
 def test_scores_need_a_folder_and_training_does_not(folder: Path) -> None:
     text = MINIMAL.partition("[output]")[0]
     assert "lacks output.path" in _refusal(folder, text=text)
