@@ -8,7 +8,7 @@ file. It reads the file, the vocabularies and the model's bytes; it starts nothi
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StateSettings, StepSettings
+from cluster.core.settings import (
+    WINDOW_ROWS,
+    WINDOW_START,
+    ClusterSettings,
+    InputSettings,
+    OutputSettings,
+    StateSettings,
+    StepSettings,
+)
 from jobs.config_rules import Command, check_rules
 from jobs.config_text import apply_override, put, read_text, sentence
 from jobs.features import bind_features, check_fills, read_vocabularies
@@ -125,6 +133,8 @@ class Config:
             storage=self.document.storage,
             late=self.document.state.late,
             version=self.input.version,
+            window=contract.window,
+            tail=self.model.tail,
         )
 
     def state_settings(self) -> StateSettings:
@@ -139,6 +149,7 @@ class Config:
                 f" row ({', '.join(contract.score_names)}): give one name per score."
             )
         taken = {*self.input.entity, *self.input.time, *self.output.keep}
+        self._check_windows(contract, {*taken, *names})
         for name in names:
             if name in taken or names.count(name) > 1:
                 raise UsageError(f"The model's score {name!r} has the name of another column: set output.names.")
@@ -160,6 +171,23 @@ class Config:
         chosen["faults"] = self.faults.model_dump(include={"bad_entity", "ties"})
         chosen["input"]["vocabulary"] = read_vocabularies(self.input.vocabulary)
         return chosen
+
+    def _check_windows(self, contract: ModelContract, taken: Collection[str]) -> None:
+        """What only a model with one score per window brings along: two columns, and rows that fill no window."""
+        if contract.window is None:
+            return
+        for name in (WINDOW_START, WINDOW_ROWS):
+            if name in taken:
+                raise UsageError(
+                    f"Column {name!r} has the name of one that is written for each window of {self.model.path}: leave"
+                    " it out of output.keep, or give it another name."
+                )
+        if self.model.tail == "mask" and self.document.state.write is not None:
+            raise UsageError(
+                f'{self.source}: model.tail is "mask" and state.write is set, but {self.model.path} gives one score per'
+                f" window of {contract.window} rows, and a state after an incomplete window cannot be gone on from: set"
+                ' model.tail = "drop", and give the rows that are skipped again tomorrow.'
+            )
 
     def _target(self, contract: ModelContract) -> tuple[str, ...]:
         if len(self.train.target) != contract.score_values:

@@ -58,6 +58,7 @@ class Inspection:
         table.add_row("state per slot", f"{contract.state_bytes:,} bytes")
         table.add_row("FLOP per row", f"{contract.flop_per_row:,}")
         table.add_row("chunk", _fixed(contract.chunk, "timesteps"))
+        table.add_row("one score per", "row" if contract.window is None else f"window of {contract.window} rows")
         table.add_row("batch", _fixed(contract.batch, "as saved; a run sets its own slots"))
         table.add_row("fingerprint", contract.fingerprint)
         return table
@@ -70,7 +71,7 @@ class Inspection:
         return table
 
     def _outputs(self) -> Table:
-        table = _table("output", "scores per row", "names")
+        table = _table("output", f"scores per {'row' if self.contract.window is None else 'window'}", "names")
         for item in self.contract.outputs:
             table.add_row(item.name, str(item.values), ", ".join(item.names))
         return table

@@ -165,7 +165,18 @@ def _check_target_path(path: str) -> None:
         raise UsageError(f"model.path {path} is a folder, and the trained model is a file: choose another name.")
 
 
+def check_rows_scored(config: Config, contract: ModelContract) -> None:
+    """Raises UsageError for a model with one score per window."""
+    if contract.window is not None:
+        raise UsageError(
+            f"train.model {config.train.model} gives one score per window of {contract.window} rows, and training has"
+            " a target for each row: set return_sequences=True in the last recurrent layer, or train it with Keras and"
+            " score it here."
+        )
+
+
 def _prepare(config: Config, contract: ModelContract) -> tuple[TrainingSpec, TrainReport]:
+    check_rows_scored(config, contract)
     settings = config.input_settings(contract, training=True)
     files = list_files(settings)
     check_schema(settings, contract, files)

@@ -1,8 +1,9 @@
 """What a model asks and gives, read from its archive: inputs, outputs, states; and whether it may be scored in chunks.
 
 A model is accepted when its scores cannot depend on where a chunk starts: it is a Functional or Sequential model, all
-that looks along time are recurrent layers that read forward, and it gives one score per row. Everything else raises
-ModelRefused with the reason and the remedy, before anything is started. Rows are those of Parquet, so an input is a
+that looks along time are recurrent layers that read forward, and it gives one score per row, or one per window: then
+the window is the chunk, and its length part of the model. Everything else raises ModelRefused with the reason and the
+remedy, before anything is started. Rows are those of Parquet, so an input is a
 vector of numbers per row, or one or several codes. No weights are looked at, and Keras is not needed.
 """
 
@@ -43,7 +44,7 @@ class InputContract:
 
 @dataclass(frozen=True)
 class OutputContract:
-    """One output of the model: so many scores per row."""
+    """One output of the model: so many scores per row, or per window."""
 
     name: str
     values: int
@@ -82,6 +83,7 @@ class ModelContract:
     precision: str = "float32"  # the least that a layer computes in: "float32", "float16" or "bfloat16"
     code: CustomCode = NO_CODE  # what must be imported before the model is loaded
     unproved: tuple[str, ...] = ()  # layers of custom code: fit only where `proof` says so
+    window: int | None = None  # rows of a window, which is the chunk, where there is one score for it; None: for a row
 
     @property
     def tolerance(self) -> float:
@@ -95,7 +97,7 @@ class ModelContract:
 
     @property
     def score_values(self) -> int:
-        """Score values per row, over all outputs."""
+        """Score values per row or window, over all outputs."""
         return sum(output.values for output in self.outputs)
 
     @property
@@ -127,18 +129,21 @@ def _contract(archive: Archive, trace: Trace) -> ModelContract:
     static = static_inputs([(config["name"], config["batch_shape"], str(config["dtype"])) for config in configs])
     tensors = [_input_tensor(config, trace, static=config["name"] in static) for config in configs]
     made = walk(Call(trace, spec, (), ()), tensors)
+    chunk = _chunk(trace)
+    window = _window(made, chunk, trace)
     return ModelContract(
         inputs=tuple(_input(tensor, trace) for tensor in tensors),
         outputs=_outputs(output_names(spec), made, trace),
         recurrent=_recurrent(trace),
-        chunk=_chunk(trace),
+        chunk=chunk,
         batch=_batch(layers, trace),
         fingerprint=archive.fingerprint,
         parameters=archive.parameters,
-        flop_per_row=trace.flop,
+        flop_per_row=trace.flop + trace.flop_window // (window or 1),
         precision=min(trace.precisions, default="float32"),  # bfloat16 is the coarser one
         code=trace.code,
         unproved=tuple(trace.unproved),
+        window=window,
     )
 
 
@@ -210,14 +215,34 @@ def _values(name: str, tensor: Tensor, trace: Trace) -> int:
         )
     if tensor.static:
         trace.refuse(f"output '{name}' is one value per entity, and a score per row is needed; leave it out")
-    if tensor.rank != 3 or tensor.shape[2] is None:
+    values = tensor.shape[-1]
+    if tensor.rank != tensor.kept + 1 or values is None:
+        wanted = "(batch, scores)" if tensor.window else "(batch, time, scores)"
         trace.refuse(
-            f"output '{name}' has the shape {tensor.shape}, and (batch, time, scores) is needed: one score per row;"
-            " end with a layer such as Dense(1)"
+            f"output '{name}' has the shape {tensor.shape}, and {wanted} is needed: one score per"
+            f" {'window' if tensor.window else 'row'}; end with a layer such as Dense(1)"
         )
     if tensor.dtype not in _FLOATS:
         trace.refuse(f"output '{name}' gives {tensor.dtype}, and scores are numbers; cast it to float32")
-    return tensor.shape[2]
+    return values
+
+
+def _window(made: tuple[Tensor, ...], chunk: int | None, trace: Trace) -> int | None:
+    """The length of a window where every output is one value for it, None where there is one for each row."""
+    if not any(tensor.window for tensor in made):
+        return None
+    if not all(tensor.window for tensor in made):
+        trace.refuse(
+            "some of its outputs are one score per window and others one per row, and a row of the output has either;"
+            " split it into two models"
+        )
+    if chunk is None:
+        trace.refuse(
+            "it gives one score per window, but leaves the window's length open; build it with the length fixed, as"
+            " keras.Input((20, features)), or set return_sequences=True in the last recurrent layer for one score per"
+            " row"
+        )
+    return chunk
 
 
 def _recurrent(trace: Trace) -> tuple[RecurrentContract, ...]:

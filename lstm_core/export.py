@@ -81,6 +81,7 @@ def _serving(step_model: StepModel, contract: ModelContract, chunk: int | None) 
         packed = [row[:, None] if static else row for row, static in zip(rows, step_model.static, strict=True)]
         step = make_step(step_model, length)
         scores, states = step(packed, given["reset"], given["lengths"], [given[name] for name in names])
+        scores = [score[:, 0] for score in scores] if contract.window else scores
         outputs = [plain(output.name) for output in contract.outputs]
         return {**dict(zip(outputs, scores, strict=True)), **dict(zip(names, states, strict=True))}
 

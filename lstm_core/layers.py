@@ -75,6 +75,10 @@ def refuse_unfit(call: Call) -> None:
             if call.kind == "RepeatVector":
                 return
             call.refuse("is not supported on an input of one value per entity", "use Dense, Flatten or Concatenate")
+        if any(tensor.window for tensor in call.inputs):
+            call.refuse(
+                "is not supported on one value per window", "use Dense, Flatten, Reshape or normalisation there"
+            )
         if call.inputs and not any(tensor.timed for tensor in call.inputs):
             call.refuse("is not supported inside TimeDistributed", "use Dense, Flatten, Reshape or normalisation there")
         call.refuse(does, remedy)
@@ -136,7 +140,11 @@ def _dense(call: Call) -> Tensor:
     tensor, units = call.tensor, int(call.config["units"])
     check_axes(call, (tensor.rank - 1,), does="has weights over")
     _check_activation(call)
-    call.trace.flop += 2 * units * (flat_size(tensor.shape[tensor.kept :]) or 0)
+    flop = 2 * units * (flat_size(tensor.shape[tensor.kept :]) or 0)
+    if tensor.window:
+        call.trace.flop_window += flop
+    else:
+        call.trace.flop += flop
     return tensor.computed((*tensor.shape[:-1], units))
 
 

@@ -5,7 +5,7 @@ An operation that is not listed is refused: the list holds what was thought thro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -53,7 +53,8 @@ def broadcast(call: Call, leaves: tuple[Any, ...], *, dtype: str = "float32") ->
     would put the rows of one along the features of the other.
     """
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    first = next((tensor for tensor in tensors if tensor.timed), tensors[0])
+    first = _leading(tensors)
+    _check_window(call, tensors)
     _check_static(call, tensors, first)
     if any(tensor.rank != first.rank for tensor in tensors):
         shapes = " and ".join(str(tensor.shape) for tensor in tensors)
@@ -64,6 +65,19 @@ def broadcast(call: Call, leaves: tuple[Any, ...], *, dtype: str = "float32") ->
             shapes_all.append(_aligned(call, leaf.shape, tensor=first))
     trailing = tuple(_widest([shape[axis] for shape in shapes_all]) for axis in range(first.kept, first.rank))
     return first.computed((*first.shape[: first.kept], *trailing), dtype)
+
+
+def _leading(tensors: Sequence[Tensor]) -> Tensor:
+    """The tensor that says what the others are combined to: a series, else one value per window."""
+    return max(tensors, key=lambda tensor: (tensor.timed, tensor.window))
+
+
+def _check_window(call: Call, tensors: Sequence[Tensor]) -> None:
+    if any(tensor.window for tensor in tensors) and any(tensor.timed for tensor in tensors):
+        call.refuse(
+            "combines one value per window with a series",
+            "set return_sequences=True in the layer before, or combine it with values per window or per entity",
+        )
 
 
 def _check_static(call: Call, tensors: list[Tensor], first: Tensor) -> None:
@@ -132,7 +146,8 @@ def _along_axis(call: Call) -> Tensor:
 def concatenate(call: Call) -> Tensor:
     """Join along an axis behind time; the tensors are those of the first argument."""
     tensors = call.inputs
-    first = tensors[0]
+    first = _leading(tensors)
+    _check_window(call, tensors)
     if len({tensor.timed for tensor in tensors}) > 1:
         call.refuse(
             "joins one value per entity with a series",

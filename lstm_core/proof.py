@@ -152,7 +152,13 @@ def _chunked(step_model: StepModel, rows: list[Array], lengths: Array, chunk: in
 def _at_once(reference: Reference, rows: list[Array], lengths: Array) -> Array:
     borders = np.cumsum(lengths)[:-1]
     series = zip(*(np.split(array, borders) for array in rows), strict=True)
-    return np.concatenate([np.concatenate(reference.score(one), axis=-1) for one in series])
+    return np.concatenate([_of_rows(reference, list(one)) for one in series])
+
+
+def _of_rows(reference: Reference, rows: list[Array]) -> Array:
+    """Scores (row, score) of one series; a window's stands at each of its rows, as the step gives it."""
+    scores = np.concatenate(reference.score(rows), axis=-1)
+    return scores if reference.window is None else np.repeat(scores, reference.window, axis=0)[: len(rows[0])]
 
 
 def _suspects(contract: ModelContract) -> str:

@@ -48,6 +48,11 @@ class StepModel:
     rebuilt: tuple[tuple[Any, Any], ...]  # (layer of the given model, the one that takes its place)
     recurrent: tuple[tuple[str, Any], ...]  # (path as in `states`, layer of the given model)
 
+    @property
+    def windowed(self) -> bool:
+        """True for one score per window, (slot, score), where others give (slot, step, score)."""
+        return len(self.model.outputs[0].shape) == 2
+
     def row_shapes(self) -> list[tuple[tuple[int, ...], Any]]:
         """(shape of one row, dtype) of every input as it is packed, static ones with every row."""
         inputs = zip(self.model.inputs, self.static, strict=False)

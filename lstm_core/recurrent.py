@@ -1,12 +1,14 @@
 """Rules for recurrent layers: which are fit, the shapes of their states, their cost.
 
-A recurrent layer is fit when it reads forward in time, gives a score for every row, and starts from the state the row
-before left: so no `go_backwards` and no wired `initial_state`. A layer that is applied twice keeps a state per
+A recurrent layer is fit when it reads forward in time and starts from the state the row before left: so no
+`go_backwards` and no wired `initial_state`. With `return_sequences=False` it gives one value per window, the chunk, and
+what follows has no time. A layer that is applied twice keeps a state per
 application: in training each of them began at zero too.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from lstm_core.custom import admit, is_builtin, is_registered_function
@@ -34,23 +36,32 @@ def apply_recurrent(call: Call) -> tuple[Tensor, ...]:
     states = tuple((units,) for kind, units in cells for _ in range(_STATES[kind]))
     _record(call, states)
     call.trace.flop += _flop(cells, features=call.tensor.shape[-1] or 0)
-    sequence = call.tensor.computed((*call.tensor.shape[:2], cells[-1][1]))
+    output = _output(call, cells[-1][1])
     if not call.config.get("return_state"):
-        return (sequence,)
+        return (output,)
     finals = (Tensor((call.tensor.shape[0], *state), timed=False, final_of=call.name) for state in states)
-    return (sequence, *finals)
+    return (output, *finals)
+
+
+def _output(call: Call, size: int | None) -> Tensor:
+    """One vector per row, or the last row's alone: one per window."""
+    if call.config.get("return_sequences"):
+        return call.tensor.computed((*call.tensor.shape[:2], size))
+    return replace(call.tensor.computed((call.tensor.shape[0], size)), timed=False, window=True)
 
 
 def _apply_custom_cells(call: Call) -> tuple[Tensor, ...]:
     """The states of a custom cell are not in the archive: `proof` adds them to the contract."""
     _record(call, ())
     size = call.promised.get(0, call.tensor).shape[-1]
-    return (call.tensor.computed((*call.tensor.shape[:2], size)),)
+    return (_output(call, size),)
 
 
 def _check_sequence(call: Call) -> None:
     if call.tensor.static:
         call.refuse("reads one value per entity, which is no series", "apply it to the series")
+    if call.tensor.window:
+        call.refuse("reads one value per window, which is no series", "set return_sequences=True in the layer before")
     if not call.tensor.timed:
         call.refuse("starts anew at every row, inside TimeDistributed", "apply it to the series itself")
     if call.tensor.rank != 3 or call.tensor.shape[2] is None:
@@ -65,11 +76,6 @@ def _check_flags(call: Call) -> None:
         call.refuse(
             "has go_backwards=True, so a score would depend on rows that come later",
             "use go_backwards=False and train the model again",
-        )
-    if not call.config.get("return_sequences"):
-        call.refuse(
-            "has return_sequences=False, and one score per window is not supported yet",
-            "set return_sequences=True for one score per row",
         )
 
 

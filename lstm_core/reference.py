@@ -29,7 +29,9 @@ class Reference:
         """`model` is a Keras model, or a `.keras` archive as bytes."""
         if isinstance(model, bytes):
             model = load_model(model, name="the model")
+        self.window = _window_of(model)  # rows of a window, where there is one score for it; None: for a row
         copy = _stateless(model)
+        self._ending = _give_sequences(copy)
         self._structure = as_functional(copy).input
         shapes = input_shapes(copy)
         self._static = [name in static_inputs(shapes) for name, _, _ in shapes]
@@ -43,15 +45,15 @@ class Reference:
         inner = list(copy._flatten_layers())
         self._repeats = [layer for layer in inner if isinstance(layer, keras.layers.RepeatVector)]
         open_time = not self._repeats and not any(isinstance(layer, keras.layers.TimeDistributed) for layer in inner)
-        self._call = tf.function(
-            partial(self._run, copy), input_signature=[signature] if open_time else None, autograph=False
-        )
+        run = partial(self._run, copy) if self.window is None else partial(self._walk, copy, states=None)
+        self._call = tf.function(run, input_signature=[signature] if open_time else None, autograph=False)
         self._dtypes = [spec.dtype.as_numpy_dtype for spec in signature]
-        self._call_from = tf.function(partial(self._run_from, copy), autograph=False)
+        self._call_from = tf.function(partial(self._walk, copy), autograph=False)
 
     def score(self, rows: Sequence[Array], states: States | None = None) -> list[Array]:
         """Scores of one entity: rows (step, feature) or (step,) per input -> (step, score) per output.
 
+        A model with one score per window gives (window, score); the last window may be incomplete.
         Of a static input the first row counts. With `states` the entity goes on from there instead of zero: one array
         (*state) per state tensor, by the path of its layer and its index.
         """
@@ -63,32 +65,83 @@ class Reference:
         ]
         tensors = [tf.constant(array) for array in arrays]
         if states is None:
-            return [output.numpy()[0] for output in self._call(tensors)]
+            return self._of_entity(self._call(tensors))
         given = {f"{layer} {index}": tf.constant(values[None], tf.float32) for (layer, index), values in states.items()}
-        return [output.numpy()[0] for output in self._call_from(tensors, given)]
+        return self._of_entity(self._call_from(tensors, given))
+
+    def _of_entity(self, outputs: list[Any]) -> list[Array]:
+        """Without the batch, which is one entity, or the windows of one."""
+        return [output.numpy() if self.window is not None else output.numpy()[0] for output in outputs]
 
     def _run(self, model: Any, rows: list[Any]) -> list[Any]:
         return list(keras.tree.flatten(model(keras.tree.pack_sequence_as(self._structure, rows), training=False)))
 
-    def _run_from(self, model: Any, rows: list[Any], states: dict[str, Any]) -> list[Any]:
-        """As `_run`, each recurrent layer being told where it begins; a layer that is applied again has more states."""
+    def _walk(self, model: Any, rows: list[Any], states: dict[str, Any] | None) -> list[Any]:
+        """As `_run`, layer by layer: each recurrent one is told where it begins, where that is not at zero, and of one
+        that gives a value per window the rows that end a window go on, as a batch of windows."""
         taken: dict[str, int] = {}
 
         def through(model: Any, tensors: Any, path: str) -> Any:
             def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
                 if is_recurrent(layer):
-                    place = path + layer.name
-                    first, before = taken.get(place, 0), layer.get_initial_state(1)
-                    taken[place] = first + len(keras.tree.flatten(before))
-                    wanted = [states[f"{place} {index}"] for index in range(first, taken[place])]
-                    kwargs["initial_state"] = keras.tree.pack_sequence_as(before, wanted)
-                elif isinstance(layer, keras.Model):
+                    if states is not None:
+                        kwargs["initial_state"] = _initial(layer, path + layer.name, states, taken)
+                    output = layer(*args, **kwargs)
+                    return self._at_window_ends(output) if layer in self._ending else output
+                if isinstance(layer, keras.Model):
                     return through(layer, args[0], f"{path}{layer.name}/")
+                args, kwargs = _one_per_window((args, kwargs)) if self._ending else (args, kwargs)
                 return layer(*args, **kwargs)
 
             return as_functional(model)._run_through_graph(tensors, operation_fn=lambda layer: layer, call_fn=call)
 
         return list(keras.tree.flatten(through(model, keras.tree.pack_sequence_as(self._structure, rows), "")))
+
+    def _at_window_ends(self, output: Any) -> Any:
+        """(1, step, unit) -> (window, unit); of a layer that returns its state that is handed on, which nobody uses."""
+        sequence, *rest = keras.tree.flatten(output)
+        length = tf.shape(sequence)[1]
+        ends = tf.minimum(tf.range(self.window, length + self.window, self.window), length) - 1
+        last = tf.gather(sequence[0], ends)
+        return [last, *rest] if rest else last
+
+
+def _initial(layer: Any, place: str, states: dict[str, Any], taken: dict[str, int]) -> Any:
+    """The state that a recurrent layer goes on from; one that is applied again has more of them."""
+    first, before = taken.get(place, 0), layer.get_initial_state(1)
+    taken[place] = first + len(keras.tree.flatten(before))
+    wanted = [states[f"{place} {index}"] for index in range(first, taken[place])]
+    return keras.tree.pack_sequence_as(before, wanted)
+
+
+def _one_per_window(given: Any) -> Any:
+    """The arguments of a layer, with what an entity has once repeated for each of its windows."""
+    tensors = [leaf for leaf in keras.tree.flatten(given) if tf.is_tensor(leaf)]
+    if len(tensors) < 2:
+        return given
+    most = tf.reduce_max([tf.shape(tensor)[0] for tensor in tensors])
+
+    def repeat(leaf: Any) -> Any:
+        return tf.repeat(leaf, most // tf.shape(leaf)[0], axis=0) if tf.is_tensor(leaf) else leaf
+
+    return keras.tree.map_structure(repeat, given)
+
+
+def _window_of(model: Any) -> int | None:
+    """The length in time that the inputs fix, where the outputs have no axis for time."""
+    if any(len(output.shape) != 2 for output in as_functional(model).outputs):
+        return None
+    shapes = input_shapes(model)
+    static = static_inputs(shapes)
+    return next(int(shape[1]) for name, shape, _ in shapes if name not in static)
+
+
+def _give_sequences(model: Any) -> tuple[Any, ...]:
+    """Makes every recurrent layer give all its rows; returns those that gave only the last one."""
+    ending = [layer for layer in model._flatten_layers() if is_recurrent(layer) and not layer.return_sequences]
+    for layer in ending:
+        layer.return_sequences = True
+    return tuple(ending)
 
 
 def _stateless(model: Any) -> Any:

@@ -73,7 +73,7 @@ class StatefulReplica:
         Of a static input the chunk's first row counts.
         reset: bool (slot,); the slot starts from zero state. lengths: int32 (slot,); valid rows, 0 for an idle slot.
         Returns one tensor per model output, (slot, step, score), as many slots and timesteps as `rows` has; what stands
-        behind a slot's length has no meaning.
+        behind a slot's length has no meaning. A score per window stands at each of its rows.
         """
         cast = [array.astype(dtype, copy=False) for array, dtype in zip(rows, self.row_dtypes, strict=True)]
         size = cast[0].shape[:2]
@@ -197,7 +197,10 @@ def make_step(step_model: StepModel, chunk: Any, *, training: bool = False) -> A
         after = [tf.cast(state, tf.float32) for state in outputs[score_count:]]
         busy = lengths > 0
         kept = [tf.where(_per_slot(busy, new), new, old) for new, old in zip(after, before, strict=True)]
-        return [tf.cast(score, tf.float32) for score in outputs[:score_count]], kept
+        scores = [tf.cast(score, tf.float32) for score in outputs[:score_count]]
+        if step_model.windowed:
+            scores = [tf.repeat(score[:, None], chunk, axis=1) for score in scores]
+        return scores, kept
 
     return step
 

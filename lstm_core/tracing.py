@@ -23,6 +23,7 @@ class Tensor:
     shape: Shape  # (batch, time, ...) where timed, else (batch, ...)
     timed: bool = True  # axis 1 is time; False inside TimeDistributed, which hands out one row at a time
     static: bool = False  # not timed, since it is one value per entity
+    window: bool = False  # not timed, since it is one value per window
     dtype: str = "float32"
     source: str | None = None  # the model input whose values these still are
     sliced: bool = False  # only some columns of `source`
@@ -39,7 +40,8 @@ class Tensor:
 
     def computed(self, shape: Shape | None = None, dtype: str = "float32") -> Tensor:
         """The tensor a layer makes of this one: new values, so no longer an input's."""
-        return Tensor(self.shape if shape is None else shape, timed=self.timed, static=self.static, dtype=dtype)
+        given = self.shape if shape is None else shape
+        return Tensor(given, timed=self.timed, static=self.static, window=self.window, dtype=dtype)
 
     def as_source(self, source: str) -> Tensor:
         return replace(self, source=source)
@@ -81,6 +83,7 @@ class Trace:
     uses: dict[str, list[Use]] = field(default_factory=dict)  # by model input
     lengths: dict[int | None, str] = field(default_factory=dict)  # fixed length in time (None: open) -> an input's name
     flop: int = 0  # per row
+    flop_window: int = 0  # per window, behind the layer that gives one value for it
     precisions: set[str] = field(default_factory=set)  # of layers that compute in less than float32
     code: CustomCode = NO_CODE
     unproved: list[str] = field(default_factory=list)  # layers whose code is not Keras's own, by name

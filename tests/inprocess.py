@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 
 from cluster.core.carry import carry_schema
 from cluster.core.plan import Shard
-from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StateSettings, StepSettings
+from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StateSettings, StepSettings, Tail
 from cluster.runtime.carry_plan import CarryRequest
 from cluster.runtime.fleet import Answer
 from cluster.runtime.listing import list_files
@@ -149,11 +149,13 @@ class Job:
     state: dict[str, Any] = field(default_factory=dict)
     quarantine_limit: float = 0.01
     run_id: str = "test"
+    tail: Tail = "mask"
 
     def request(self) -> ScoreRequest:
         """The run, as `jobs.score` would ask for it."""
         contract = contract_of(self.model, "the test's model")
         columns: dict[str, Any] = {"entity": ("entity",), "time": ("time",), **self.input}
+        columns |= {"window": contract.window, "tail": self.tail}
         if "late" in self.state:
             columns["late"] = self.state["late"]
         settings = InputSettings(path=(str(self.path),), features=self.features, **columns)

@@ -354,12 +354,40 @@ def mask_from_an_input() -> Any:
     return seeded(keras.Model([rows, present], layers.Dense(1)(_memory()(rows, mask=present))))
 
 
-@unfit("'memory'", "window", "return_sequences=True")
-def one_score_per_window() -> Any:
-    return recurrent_model(_memory(return_sequences=False), time=TIME)
+@unfit("window's length open", "keras.Input((20, features))")
+def window_of_any_length() -> Any:
+    return recurrent_model(_memory(return_sequences=False))
 
 
-@unfit("'memory'", "window")
+@unfit("one score per window", "others one per row", "two models")
+def scores_per_window_and_per_row() -> Any:
+    rows = numbers(time=TIME)
+    hidden = _memory(return_sequences=True)(rows)
+    last = layers.LSTM(3, name="last")(hidden)
+    return seeded(keras.Model(rows, [layers.Dense(1)(hidden), layers.Dense(1)(last)]))
+
+
+@unfit("'Add'", "one value per window with a series")
+def window_beside_a_series() -> Any:
+    rows = numbers(time=TIME)
+    last = layers.LSTM(3, name="last")(rows)
+    return seeded(
+        keras.Model(rows, layers.Dense(1)(layers.Add(name="Add")([last, layers.LSTM(3, return_sequences=True)(rows)])))
+    )
+
+
+@unfit("'second'", "one value per window", "return_sequences=True")
+def memory_of_windows() -> Any:
+    hidden = layers.Reshape((1, 4))
+    return recurrent_model(_memory(return_sequences=False), hidden, layers.GRU(2, name="second"), time=TIME)
+
+
+@unfit("per window", "(batch, scores)")
+def window_with_a_time_of_its_own() -> Any:
+    return recurrent_model(_memory(return_sequences=False), layers.Reshape((2, 2)), time=TIME)
+
+
+@unfit("(RepeatVector)", "one value per window")
 def window_repeated() -> Any:
     """An autoencoder: the last output of a window, repeated over it."""
     return recurrent_model(

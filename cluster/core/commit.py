@@ -38,7 +38,7 @@ class Fragment:
     final: bool
     file: str | None  # name in the output; None where no row was scored
     staged: str | None  # name under STAGED
-    rows: int
+    rows: int  # of the input, that are scored here
     entities: int  # entities with at least one row here; of a long entity's fragments only the first counts it
     checksum: str  # sha256 of the rows
     time_min: str | None
@@ -47,13 +47,19 @@ class Fragment:
     quarantine_staged: str | None = None
     rows_quarantined: int = 0
     entities_quarantined: int = 0
-    rows_skipped: int = 0  # late rows that are dropped
+    rows_skipped: int = 0  # late rows that are dropped, and rows that do not fill a window
     carry_file: str | None = None  # name in the place that carry-over is written to; None where there is none
     carry_staged: str | None = None  # name under STAGED there
     carry_rows: int = 0  # entities whose carry-over it holds
     carry_checksum: str | None = None  # sha256 of its rows
     snapshot: str | None = None  # name under SNAPSHOTS: where the next attempt goes on; None in a final fragment
     fence: int = 0  # number of the lock that its driver held
+    windows: int | None = None  # rows of the file where each is a window's; None: one per scored row
+
+    @property
+    def file_rows(self) -> int:
+        """Rows of the file."""
+        return self.rows if self.windows is None else self.windows
 
     @property
     def record_name(self) -> str:

@@ -42,26 +42,34 @@ class Ledger:
     def __init__(self, entity_rows: Ordinals) -> None:
         self.entity_rows = entity_rows  # (entity,) as planned
         self.late = np.zeros_like(entity_rows)  # (entity,) leading rows that are not scored
-        self.skipped = np.zeros_like(entity_rows)  # (entity,) of these, those that are not in quarantine either
+        self.skipped = np.zeros_like(entity_rows)  # (entity,) rows that are neither scored nor in quarantine
         self.scored = np.zeros_like(entity_rows)  # (entity,)
         self.quarantined = np.zeros_like(entity_rows)  # (entity,)
         self._fragment = np.full(len(entity_rows), -1, np.int64)  # (entity,) the last one that has rows of it
 
-    def take(self, entity: Ordinals, fragment: int) -> tuple[Ordinals, Ordinals]:
-        """Rows of fragment number `fragment`, as entities (row,).
+    def take(self, entity: Ordinals, fragment: int, covers: Ordinals | None = None) -> tuple[Ordinals, Ordinals]:
+        """Rows of fragment number `fragment`, as entities (row,), each of which stands for one of the entity's rows.
 
-        Returns which of its entity's rows each is (row,), and the entities that were away for a fragment before it.
+        Where it stands for several, `covers` says for how many (row,). Returns which of its entity's rows each is, or
+        the last of them, (row,), and the entities that were away for a fragment before it.
         """
-        count = np.bincount(entity, minlength=len(self.entity_rows))
+        covers = np.ones(len(entity), np.int64) if covers is None else covers
         order = np.argsort(entity, kind="stable")
+        behind = np.cumsum(covers[order])
+        count = np.zeros(len(self.entity_rows), np.int64)
+        np.add.at(count, entity, covers)
         position = np.empty(len(entity), np.int64)
-        position[order] = np.arange(len(entity)) - np.repeat(np.cumsum(count) - count, count)
+        position[order] = behind - 1 - (np.cumsum(count) - count)[entity[order]]
         position += self.late[entity] + self.scored[entity]
         here = np.flatnonzero(count)
         before = self._fragment[here]
         self.scored += count
         self._fragment[here] = fragment
         return position, here[(before >= 0) & (fragment - before > 1)]
+
+    def skip_tails(self, window: int) -> None:
+        """Counts as skipped what is left of each entity where that does not fill a window; of all, in the end."""
+        self.skipped += np.where(self.left > 0, (self.scored + self.left) % window, 0)
 
     @property
     def left(self) -> Ordinals:

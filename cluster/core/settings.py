@@ -16,6 +16,8 @@ BadEntity = Literal["quarantine", "fail"]
 Ties = Literal["keep", "fail"]
 Missing = Literal["reset", "fail"]
 Late = Literal["quarantine", "drop", "fail"]
+Tail = Literal["mask", "drop"]
+WINDOW_START, WINDOW_ROWS = "window_start", "window_rows"  # columns of an output with one row per window
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class InputSettings:
     storage: dict[str, Option] = field(default_factory=dict)  # how remote files are reached; never a secret
     late: Late = "quarantine"
     version: int | None = None  # of a Delta Lake or Iceberg table
+    window: int | None = None  # rows of a window, for a model with one score per window
+    tail: Tail = "mask"  # what becomes of an entity's rows that do not fill one
 
     @property
     def feature_columns(self) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from cluster.runtime.audit_carry import CarryAudit
 from cluster.runtime.audit_coverage import audit_coverage, audit_entities, rows_left
 from cluster.runtime.audit_origins import audit_origins
 from cluster.runtime.audit_rows import ShardRows, rows_in_file, shard_keys
-from cluster.runtime.audit_shard import UNREADABLE, ShardAudit
+from cluster.runtime.audit_shard import UNREADABLE, ShardAudit, Windows
 from cluster.runtime.commits import RUN
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.planning import has_plan, read_bad, read_plan, read_segments
@@ -169,7 +169,7 @@ class _Audit:
             rows = ShardRows(groups, head, shard, read_segments(store, shard.index))
             coverage.add(rows.file, rows.start, rows.count)
             if shard.index in of_shard:
-                audit = ShardAudit(self._tallies, rows, shard.index, store)
+                audit = ShardAudit(self._tallies, rows, shard.index, store, Windows.of(settings))
                 self._audit_shard(shard, audit, of_shard[shard.index], carry)
         audit_entities(self._tallies["order"], keys)
         if carry is not None and self._run.get("status") == "done":

@@ -36,7 +36,7 @@ from lstm_core.contract import ModelContract
 if TYPE_CHECKING:
     from lstm_core.reference import Reference
 
-Scores = NDArray[np.float32]  # (row, score)
+Scores = NDArray[np.float32]  # (row, score), or (window, score)
 
 ROWS_MAX = 1_000_000  # of one entity: the reference holds them all at once
 CACHE_BYTES = 64 << 20

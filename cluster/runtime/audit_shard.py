@@ -1,8 +1,9 @@
 """The audit of one shard: its fragments and quarantine files, in order, against the input's rows.
 
 What it decides: what a broken file means. A file that cannot be read, or whose columns are others, is one failure of
-the check that is named after it; its rows count as absent, and the checks that come after say so. Leaves to its caller
-which files belong to the shard.
+the check that is named after it; its rows count as absent, and the checks that come after say so. A row of a window
+counts for as many rows as it says, and must begin where the one before it ended. Leaves to its caller which files
+belong to the shard.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from cluster.core.audit import Tallies
 from cluster.core.commit import Fragment
 from cluster.core.inventory import describe_entity
 from cluster.core.ledger import Ledger, TimeOrder, number_entities
+from cluster.core.settings import WINDOW_ROWS, WINDOW_START, InputSettings, Tail
 from cluster.core.times import Ordinals, as_plain
 from cluster.errors import InputBroken, first_line
 from cluster.runtime import tables
@@ -27,6 +29,19 @@ from cluster.runtime.checksum import RowChecksum
 from cluster.runtime.store import Store
 
 UNREADABLE = (*tables.UNREADABLE, KeyError)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What a run's windows are, where there is one score for each."""
+
+    rows: int
+    tail: Tail
+
+    @staticmethod
+    def of(settings: InputSettings | None) -> Windows | None:
+        """As the run was asked for."""
+        return None if settings is None or settings.window is None else Windows(settings.window, settings.tail)
 
 
 @dataclass
@@ -50,7 +65,7 @@ class _Found:
     def differences(self, record: Fragment) -> str:
         """How the record tells it otherwise; empty where it does not."""
         told = {
-            "rows": (self.rows, record.rows),
+            "rows": (self.rows, record.file_rows),
             "checksum": (self.checksum.hexdigest(), record.checksum),
             "earliest time": (str(self.time_min), record.time_min),
             "latest time": (str(self.time_max), record.time_max),
@@ -61,8 +76,11 @@ class _Found:
 class ShardAudit:
     """Takes a shard's records in order."""
 
-    def __init__(self, tallies: Tallies, rows: ShardRows, shard: int, store: Store) -> None:
+    def __init__(
+        self, tallies: Tallies, rows: ShardRows, shard: int, store: Store, windows: Windows | None = None
+    ) -> None:
         self._tallies, self._rows, self._shard, self._store = tallies, rows, shard, store
+        self._windows = windows
         self._order = TimeOrder()
         self._fragments = 0  # those that have rows
         self._input_is_broken = False
@@ -121,6 +139,8 @@ class ShardAudit:
     def close(self, *, done: bool, entities_recorded: int) -> None:
         """After the shard's last record: every row once, or, of a shard that is not done, none twice."""
         ledger, tally = self.ledger, self._tallies["exactly once"]
+        if done and self._windows is not None and self._windows.tail == "drop":
+            ledger.skip_tails(self._windows.rows)
         tally.count(int(ledger.entity_rows.sum()) if done else int(ledger.scored.sum()))
         wrong = np.flatnonzero(ledger.left != 0 if done else ledger.left < 0)
         if len(wrong):
@@ -143,7 +163,8 @@ class ShardAudit:
         self._expect_known(entity, batch, name, before)
         rows = np.flatnonzero(entity >= 0)
         entity, times = entity[rows], select(batch, self._rows.time).take(pa.array(rows))
-        position, torn = self.ledger.take(entity, self._fragments)
+        covers = batch.column(WINDOW_ROWS).to_numpy().astype(np.int64)[rows] if self._windows else None
+        position, torn = self.ledger.take(entity, self._fragments, covers)
         order = self._tallies["order"]
         order.count(len(rows))
         if len(torn):
@@ -157,14 +178,39 @@ class ShardAudit:
                 len(falls),
             )
         planned = np.flatnonzero(position < self._rows.entity_rows[entity])
-        self._compare(entity[planned], position[planned], times.take(pa.array(planned)), (name, before + rows[planned]))
+        found = (entity[planned], position[planned], (name, before + rows[planned]))
+        self._compare(*found[:2], times.take(pa.array(planned)), found[2])
+        if covers is not None:
+            starts = select(batch, [WINDOW_START]).rename_columns([self._rows.time[0]]).take(pa.array(rows[planned]))
+            self._audit_windows(found, covers[planned], starts)
+
+    def _audit_windows(
+        self, found: tuple[Ordinals, Ordinals, tuple[str, Ordinals]], covers: Ordinals, starts: Any
+    ) -> None:
+        """Windows, as entity, last row and place: each whole, or its entity's last, and with its first row's time."""
+        assert self._windows is not None
+        (entity, position, place), whole = found, self._windows.rows
+        first = position - covers + 1
+        fits = (covers > 0) & (covers <= whole) & ((first - self.ledger.late[entity]) % whole == 0)
+        if self._windows.tail == "drop":
+            fits &= covers == whole
+        wrong = np.flatnonzero(~fits)
+        if len(wrong):
+            row = int(wrong[0])
+            self._tallies["exactly once"].fail(
+                f"{place[0]}, row {place[1][row]}: a window of {covers[row]} rows ends at row {position[row]} of "
+                f"entity {self._name(int(entity[row]))}, where windows have {whole}",
+                len(wrong),
+            )
+        else:
+            self._compare(entity, first, starts, place)
 
     def _compare(self, entity: Ordinals, position: Ordinals, times: Any, place: tuple[str, Ordinals]) -> None:
         """Scored rows against the input's, by entity and position."""
         if self._input_is_broken:
             return
         try:
-            wanted = self._rows.times(entity, position)
+            wanted = self._rows.times(entity, position).select(times.column_names)
         except InputBroken as error:
             self._input_is_broken = True  # said once: its other rows would only say it again
             return self._tallies["input"].fail(str(error).rstrip("."))

@@ -3,7 +3,8 @@
 What it decides: where a long entity is cut (at whole chunks), that an unsorted entity is sorted by time, and that an
 entity with a bad row ends before it, the rest being quarantined. A shard of whole entities is one block; the shard of
 one entity that is longer than a shard may be is a stream of blocks, so memory follows the piece and not the entity.
-Rows that the carry-over keeps from being scored (see `carried`) are taken out before anything is encoded.
+Rows that the carry-over keeps from being scored (see `carried`) are taken out before anything is encoded. With one
+score per window, and `tail` "drop", an entity ends with its last whole window, and the rows behind it are skipped.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Block:
     order: Ints | None = None  # (row,) where the row stood in `ranges`, when rows were sorted or taken out
     quarantine: Any = None  # rows that are not scored: entity columns, reason, rows, file, row, time
     late: Any = None  # lines like those of `quarantine`, which the shard's last block adds to it, or skips
-    skipped_rows: int = 0  # late ones
+    skipped_rows: int = 0  # late ones, and those that do not fill a window
     broken_at: Ints | None = None  # (series,) the row that puts the series into quarantine, -1 where none does
     carried: Carried | None = None  # of the shard's entities
     time_before: Any = None  # of a streamed entity that is taken up again: the time of the row before its first block
@@ -145,6 +146,8 @@ class BlockReader:
             self._cut(block, faults)
         if block.final and block.late is not None:
             self._settle_late(block)
+        if self._settings.window is not None and self._settings.tail == "drop":
+            _drop_tails(block, self._settings.window)
         wanted = dict.fromkeys((*self._settings.entity, *self._settings.time, *self._settings.keep))
         block.table = block.table.select(list(wanted))
 
@@ -251,7 +254,7 @@ class BlockReader:
 
     def _settle_late(self, block: Block) -> None:
         if self._settings.late == "drop":
-            block.skipped_rows = int(pc.sum(block.late.column("rows")).as_py())
+            block.skipped_rows += int(pc.sum(block.late.column("rows")).as_py())
         else:
             _add(block, block.late)
 
@@ -289,6 +292,14 @@ class BlockReader:
         table = table.append_column("row", pa.array(row, pa.int64()))
         time = block.table.column(self._settings.time[0]).take(pa.array(at))
         return table.append_column("time", pc.cast(time, pa.string()))
+
+
+def _drop_tails(block: Block, window: int) -> None:
+    """Ends each series with its last whole window; only the last piece of a long entity has rows behind that."""
+    tails = block.lengths % window
+    assert block.final or not tails.any(), "a piece of a long entity fills whole windows"
+    block.lengths = block.lengths - tails
+    block.skipped_rows += int(tails.sum())
 
 
 def _add(block: Block, lines: Any) -> None:

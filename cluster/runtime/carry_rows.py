@@ -2,7 +2,8 @@
 
 What it decides: that a row says how the entity stands after its last scored row, wherever that was: in the block that
 ends it, in an earlier piece of a long entity, or in an earlier run. An entity of which tonight nothing was scored, and
-nothing went wrong, keeps its row unchanged. One expression per column over all series that end together.
+nothing went wrong, keeps its row unchanged; one whose first rows do not fill a window gets one without a last time.
+One expression per column over all series that end together.
 """
 
 from __future__ import annotations
@@ -128,10 +129,12 @@ class CarryRows:
         return Standing(times, seen, ended.states, ended.known)
 
     def _unscored(self, region: Region, series: Ints) -> Any:
-        """Series of which nothing is scored tonight, in their order: those that break now, and those that stay."""
+        """Series of which nothing is scored tonight, in their order: those that break now or are new, and others."""
         block = region.block
-        breaks = np.flatnonzero(_broken_at(block)[series] >= 0)
-        stays = np.flatnonzero(_broken_at(block)[series] < 0)
+        known = np.zeros(len(block.starts), np.bool_)
+        known[block.carried.entity if block.carried is not None else []] = True
+        changes = ~known[series] | (_broken_at(block)[series] >= 0)
+        breaks, stays = np.flatnonzero(changes), np.flatnonzero(~changes)
         broken = series[breaks]
         standing = self.before(block.carried, broken, len(block.starts))
         rows = self.table(_keys(block, broken, self._schema), standing, _broken(block, broken, self._schema))
@@ -141,7 +144,7 @@ class CarryRows:
 
     def _kept(self, block: Block, series: Ints) -> Any:
         """The carried rows of series, unchanged."""
-        assert block.carried is not None, "an entity that was never known is scored, or breaks"
+        assert block.carried is not None, "an entity that was never known has no row to keep"
         place = block.carried.place(len(block.starts))[series]
         return block.carried.rows.select(self._schema.arrow.names).take(pa.array(place)).cast(self._schema.arrow)
 

@@ -181,7 +181,7 @@ class _Scored:
 
 def _scored(store: Store, fragments: Sequence[Fragment], rows_max: int | None) -> _Scored:
     there = [fragment for fragment in fragments if fragment.file]
-    chosen = _spread(there, [fragment.rows for fragment in there], rows_max)
+    chosen = _spread(there, [fragment.file_rows for fragment in there], rows_max)
     return _Scored(store, tuple(str(fragment.file) for fragment in chosen))
 
 

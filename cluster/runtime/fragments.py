@@ -1,6 +1,7 @@
 """Fragments: scored blocks -> staged Parquet files.
 
-What it decides: the columns (entity, time, keep, scores), that the carry-over of the entities that end with a fragment
+What it decides: the columns (entity, time, keep, scores), that a model with one score per window has a row per window,
+that of its last row, that the carry-over of the entities that end with a fragment
 is a file of that fragment, where a long entity's output is cut into files, the checksum
 of the rows, and that nothing is reported before it is durable. Where a checkpoint cuts depends on the clock; the rows,
 their order and their scores do not. Two attempts stage under two names, of which at most one is ever committed.
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cluster.core.commit import QUARANTINE, STAGED, Fragment, carry_name, fragment_name, staged_name
-from cluster.core.settings import OutputSettings
+from cluster.core.settings import WINDOW_ROWS, WINDOW_START, OutputSettings
 from cluster.core.times import as_plain
 from cluster.runtime.blocks import Block
 from cluster.runtime.carry_writer import CarryTarget, CarryWriter, Staged
@@ -37,7 +38,8 @@ class _Open:
     staged: str = ""  # its name under STAGED
     file: Output | None = None
     writer: Any = None
-    rows: int = 0
+    rows: int = 0  # of the input
+    file_rows: int = 0
     entities: int = 0
     checksum: RowChecksum = field(default_factory=RowChecksum)
     time_min: Any = None
@@ -63,6 +65,7 @@ class Destination:
     time: str  # the first time column
     run: str  # the run's short name
     carry: CarryTarget | None = None  # where what entities leave behind is written
+    window: int | None = None  # rows of a window, where there is one score for it
 
 
 class FragmentWriter:
@@ -70,7 +73,7 @@ class FragmentWriter:
 
     def __init__(self, destination: Destination, attempt: Attempt) -> None:
         self._store, self._settings = destination.store, destination.settings
-        self._time = destination.time
+        self._time, self._window = destination.time, destination.window
         self._run, self._attempt = destination.run, attempt
         self._shard = attempt.shard
         self._open = _Open(attempt.fragments)
@@ -82,17 +85,21 @@ class FragmentWriter:
         table = self._scored(block, scores, cut.rows)
         if table.num_rows:
             self._append(table)
+            self._open.rows += int(np.count_nonzero(cut.rows))
             self._open.entities += _first_rows(cut)
         if self._carry is not None:
             self._carry.add(cut)
         if block.final and cut.snapshot is None:
             return self._close(cut)
-        if cut.close or self._open.rows >= self._settings.rows_per_file:
+        if cut.close or self._open.file_rows >= self._settings.rows_per_file:
             return self._close(cut)
         return None
 
     def _scored(self, block: Block, scores: NDArray[np.float32], rows: NDArray[np.bool_]) -> Any:
         table = block.table
+        if self._window is not None:
+            table, ends = _windows(block, rows, self._window, self._time)
+            scores, rows = scores[ends], np.ones(len(ends), np.bool_)
         for index, name in enumerate(self._settings.names):
             table = table.append_column(name, pa.array(np.ascontiguousarray(scores[:, index])))
         return table if rows.all() else table.filter(pa.array(rows))
@@ -104,7 +111,7 @@ class FragmentWriter:
             part.file = self._store.open_output(f"{STAGED}/{part.staged}")
             part.writer = pq.ParquetWriter(part.file, table.schema, compression=self._settings.compression)
         part.writer.write_table(table)
-        part.rows += table.num_rows
+        part.file_rows += table.num_rows
         part.checksum.add(table)
         bounds = pc.min_max(as_plain(table.column(self._time)))
         part.time_min = _least(part.time_min, bounds["min"])
@@ -143,6 +150,7 @@ class FragmentWriter:
             carry_staged=carry.staged if carry else None,
             carry_rows=carry.rows if carry else 0,
             carry_checksum=carry.checksum if carry else None,
+            windows=part.file_rows if self._window is not None else None,
         )
 
     def _write_snapshot(self, snapshot: Snapshot, index: int) -> str:
@@ -164,6 +172,17 @@ class FragmentWriter:
     def _with_attempt(self, name: str) -> str:
         # Driver and attempt keep the staged files of two replicas apart; the published name has neither.
         return staged_name(name, fence=self._attempt.fence, attempt=self._attempt.number)
+
+
+def _windows(block: Block, rows: NDArray[np.bool_], window: int, time: str) -> tuple[Any, NDArray[np.int64]]:
+    """Of the given rows, whole windows and last ones of entities: the last row of each window, and where it is."""
+    position = block.positions
+    last = (position % window == window - 1) | (position == np.repeat(block.lengths - 1, block.sizes))
+    ends = np.flatnonzero(rows & last)
+    before = position[ends] % window
+    start = block.table.column(time).take(pa.array(ends - before))
+    table = block.table.take(pa.array(ends)).append_column(WINDOW_START, start)
+    return table.append_column(WINDOW_ROWS, pa.array((before + 1).astype(np.int32))), ends
 
 
 def _first_rows(cut: Cut) -> int:

@@ -182,7 +182,8 @@ class ReplicaActor:
 
     def _writer(self, carry: CarryTarget | None, attempt: Attempt) -> FragmentWriter:
         spec = self._spec
-        return FragmentWriter(Destination(self._store, spec.output, spec.input.time[0], spec.run, carry), attempt)
+        destination = Destination(self._store, spec.output, spec.input.time[0], spec.run, carry, spec.input.window)
+        return FragmentWriter(destination, attempt)
 
 
 def _found(store: Store, known: ShardCarry | None, shard: Shard) -> tuple[Any, Carried | None]:

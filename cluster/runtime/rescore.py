@@ -20,7 +20,7 @@ from cluster.core.ledger import draw_entities, number_entities
 from cluster.core.plan import Shard
 from cluster.errors import OutputRefused
 from cluster.runtime.audit import Audit, locate, read_run
-from cluster.runtime.audit_actor import AuditSpec, OpenRescore, Scores
+from cluster.runtime.audit_actor import ROWS_MAX, AuditSpec, OpenRescore, Scores
 from cluster.runtime.audit_rows import batches, select, shard_keys
 from cluster.runtime.audit_shard import UNREADABLE
 from cluster.runtime.carry_plan import CarryRequest
@@ -104,9 +104,10 @@ def rescore(audit: Audit, store: Store, truth: Truth, count: int, open_rescore: 
     files = InputFiles.of(head, store, truth.request.input.storage)
     found: list[Rescored] = []
     try:
-        spec = AuditSpec(truth.contract, truth.request.input, truth.store, files, _carried(truth))
+        rows_max = ROWS_MAX - ROWS_MAX % (truth.contract.window or 1)
+        spec = AuditSpec(truth.contract, truth.request.input, truth.store, files, _carried(truth), rows_max)
         with open_rescore(spec, truth.model) as again:
-            comparison = _Comparison(tally, audit, store, truth, spec.rows_max)
+            comparison = _Comparison(tally, audit, store, truth, spec.rows_max // (truth.contract.window or 1))
             for index, entities in drawn.items():
                 found += comparison.of_shard(shards[index], entities, again(shards[index], entities))
     except (SlotcarError, *UNREADABLE) as fault:

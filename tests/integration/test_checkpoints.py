@@ -18,7 +18,6 @@ import pytest
 from cluster.core.commit import Fragment
 from cluster.core.settings import ClusterSettings, Fill, StepSettings
 from cluster.runtime.commits import Commits
-from cluster.runtime.fleet import Answer
 from cluster.runtime.local_store import LocalStore
 from cluster.runtime.ray_cluster import Cluster
 from cluster.runtime.replica_actor import ReplicaSpec
@@ -26,6 +25,7 @@ from cluster.runtime.run import score
 from jobs import verify
 from jobs.verify import expect_holds
 from lstm_core.contract import read_contract
+from tests.breaking import Broken, breaking
 from tests.inprocess import InProcessCluster, InProcessReplicas, Job, in_process, run, scores
 from tests.models import FIT, save
 from tests.series import make_series, with_nulls, write_cut
@@ -36,38 +36,6 @@ LENGTHS = [5, 2500, 130, 1, 4500, 64, 700, 8, 33]
 STEP = StepSettings(slots=4, chunk=4)
 WRITE = {"rows_per_file": 2000}
 OFTEN = {"checkpoint_s": 0.04}
-
-
-class Broken(Exception):
-    """The driver ends here."""
-
-
-class BreakingReplicas(InProcessReplicas):
-    """Breaks the run when it has handed out `at_fragment` fragments."""
-
-    at_fragment = 1
-    seen = 0
-
-    def answers(self, timeout_s: float) -> list[Answer]:
-        if self.seen >= self.at_fragment:
-            raise Broken
-        found = super().answers(timeout_s)
-        self.seen += sum(len(answer.report.fragments) for answer in found if answer.report)
-        return found
-
-
-def breaking(at_fragment: int) -> Any:
-    class BreakingCluster(InProcessCluster):
-        def replicas(self, spec: ReplicaSpec, model: bytes) -> InProcessReplicas:
-            made = BreakingReplicas(spec, model)
-            made.at_fragment = at_fragment
-            return made
-
-    @contextmanager
-    def opened(settings: ClusterSettings) -> Iterator[Cluster]:
-        yield BreakingCluster(settings)
-
-    return opened
 
 
 @pytest.fixture(scope="module")
