@@ -214,3 +214,24 @@ def test_nights_with_drop_equal_one_run_over_all_of_them(tmp_path: Path) -> None
 def positions(table: Any) -> Any:
     """Which of its entity's rows each is."""
     return np.concatenate([np.arange(rows.num_rows) for rows in series_of(table).values()])
+
+
+def test_a_long_entity_and_a_mended_one_go_on_from_their_last_whole_window(tmp_path: Path) -> None:
+    """The first is streamed in pieces, the last of which fills no window; the second broke amid one."""
+    lengths, first = (WINDOW * 512 + 700, 40), (WINDOW * 512 + 4, 20)
+    table = make_series(lengths)
+    position, sizes = positions(table), np.repeat(first, lengths)
+    job = job_of(tmp_path, tail="drop", write={"rows_per_file": 1500})
+    write_cut(tmp_path / "in0", with_nulls(table, "f2", [lengths[0] + 15]).filter(pa.array(position < sizes)))
+    night = replace(job, path=tmp_path / "in0", output=tmp_path / "out0", state={"write": tmp_path / "state0"})
+    record = run(night)
+    assert (record["rows_scored"], record["rows_quarantined"], record["rows_skipped"]) == (WINDOW * 512 + 12, 5, 4 + 3)
+    expect_holds(night)
+    whole = np.repeat((WINDOW * 512, 12), lengths)
+    write_cut(tmp_path / "in1", table.filter(pa.array(position >= whole)))
+    state = {"read": tmp_path / "state0", "write": tmp_path / "state1"}
+    second = replace(night, path=tmp_path / "in1", output=tmp_path / "out1", state=state, run_id="second")
+    assert run(second)["rows_quarantined"] == 0
+    expect_holds(second)
+    both = tidy(pa.concat_tables([scores(night.output), scores(second.output)]))
+    expect_truth(both, table, MODELS[0], drop=True)

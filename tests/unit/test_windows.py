@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cluster.core.ledger import Ledger
 from jobs import train
 from jobs.config import Config, load_config
 from lstm_core.contract import read_contract
 from lstm_core.errors import UsageError
+from lstm_core.export import export_step
 from lstm_core.proof import prove
 from lstm_core.proof_request import ProofRequest
 from lstm_core.reference import Reference
@@ -63,6 +65,24 @@ def test_the_reference_gives_what_keras_gives_window_by_window(name: str) -> Non
     series = np.random.default_rng(0).normal(size=(4 * WINDOW + 2, 3)).astype(np.float32)
     scores = np.concatenate(Reference(WINDOWED[name]()).score([series]), axis=-1)
     np.testing.assert_allclose(scores, scored_by_keras(WINDOWED[name], series), rtol=0, atol=1e-6)
+
+
+def test_an_exported_step_takes_a_window_and_gives_its_score(tmp_path: Path) -> None:
+    model = WINDOWED["lstm_of_windows"]()
+    contract = contract_of(save(model))
+    facts = export_step(model, contract, chunk=WINDOW, folder=str(tmp_path / "served"))
+    assert facts["rows_per_call"] == WINDOW
+    serve = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    series = np.random.default_rng(0).normal(size=(2 * WINDOW + 2, 3)).astype(np.float32)
+    padded = np.concatenate([series, np.full((WINDOW - 2, 3), 9, np.float32)]).reshape(3, 1, WINDOW, 3)
+    state, found = {name: np.zeros((1, 5), np.float32) for name in facts["states"]}, []
+    for rows, count in zip(padded, (WINDOW, WINDOW, 2), strict=True):
+        given = {"rows": rows, "reset": [False], "lengths": np.array([count], np.int32), **state}
+        made = serve(**{name: tf.constant(value) for name, value in given.items()})
+        found.append(made["score"].numpy())
+        state = {name: made[name].numpy() for name in state}
+    truth = scored_by_keras(WINDOWED["lstm_of_windows"], series)
+    np.testing.assert_allclose(np.concatenate(found), truth, rtol=0, atol=1e-6)
 
 
 def test_a_ledger_counts_the_rows_of_windows_and_the_tails_that_are_dropped() -> None:
