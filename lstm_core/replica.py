@@ -89,7 +89,10 @@ class StatefulReplica:
             return f"loop, {compiler}: one timestep through all layers, on as many slots as are busy"
         if not self.shape.jit or tf.config.get_visible_devices("GPU"):
             return f"layers, {compiler}: the whole chunk through each layer"
-        return f"layers, {compiler}: the whole chunk through each, as one has custom code or names the chunk's length"
+        because = "one has custom code or names the chunk's length"
+        if self.step_model.windowed:
+            because = "there is one score for it"
+        return f"layers, {compiler}: the whole chunk through each, as {because}"
 
     def fit(self, width: int, steps: int) -> Size:
         """The size (slots, timesteps) to bring rows in, where the first `width` slots have at most `steps` rows."""

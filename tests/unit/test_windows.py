@@ -52,7 +52,9 @@ def test_a_window_is_the_chunk_and_each_is_scored_from_the_state_before_it(name:
     assert prove(ProofRequest(blob, contract, name, 16)) == contract
     table, reference = table_for(contract, LENGTHS), Reference(blob)
     arrays = arrays_of(table, contract)
-    found = score_packed(StatefulReplica(blob, StepShape(slots=3, chunk=WINDOW)), arrays, LENGTHS)
+    replica = StatefulReplica(blob, StepShape(slots=3, chunk=WINDOW))
+    assert replica.kernel == "layers, XLA: the whole chunk through each, as there is one score for it"
+    found = score_packed(replica, arrays, LENGTHS)
     for start, stop in zip(np.cumsum((0, *LENGTHS)), np.cumsum(LENGTHS), strict=False):
         scores = np.concatenate(reference.score([array[start:stop] for array in arrays]), axis=-1)
         assert len(scores) == -(-(stop - start) // WINDOW)
