@@ -13,20 +13,23 @@ from typing import Any
 from airflow.sdk import dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from jobs.api import score
+from jobs import api
 from lstm_core.errors import EXIT_FAILED, SlotcarError
 
 CONFIG = os.environ.get("SLOTCAR_CONFIG", "nightly.toml")
+FIRST = datetime(2026, 11, 1)
 
 
-@dag(schedule="@daily", start_date=datetime(2026, 11, 1), catchup=False, max_active_runs=1)
+# Nights follow each other, since each one's state is the next one's beginning: none is left out, none overtakes.
+@dag(schedule="@daily", start_date=FIRST, catchup=True, max_active_runs=1)
 def slotcar_nightly() -> None:
-    """Scores a day's rows. Nights follow each other, since each one's state is the next one's beginning."""
+    """Scores a day's rows, from the state of the night before."""
 
-    @task(retries=2, retry_delay=timedelta(minutes=5))
+    @task(retries=2, retry_delay=timedelta(minutes=5), depends_on_past=True)
     def night(ds: str | None = None) -> dict[str, Any]:
+        assert ds is not None, "Airflow gives a task its date"
         try:
-            return score(CONFIG, overrides=[f"output.path=scores/{ds}", f"run_id=nightly-{ds}"]).figures
+            return api.night(CONFIG, ds, first=FIRST.date()).figures
         except SlotcarError as fault:
             if fault.exit_code == EXIT_FAILED:
                 raise  # a retry resumes it

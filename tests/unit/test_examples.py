@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import ray
 import yaml
 
 from cluster.runtime.metrics import COUNTERS, GAUGES
+from jobs.nights import overrides_of
+from tests.kuberay import SCHEMAS, pods_of
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "jobs" / "examples"
 
@@ -47,6 +53,61 @@ def test_the_launchers_cluster_is_valid_by_rays_own_schema() -> None:
     assert config["head_node_type"] in config["available_node_types"]
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**config, "max_workers": "many"}, cluster_schema())
+
+
+def strictly_valid(resource: Any) -> None:
+    """By Kubernetes's own schema, in which a field that it does not know is an error."""
+    kubernetes_validate.validate(resource, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_the_nightly_job_is_valid_by_kubernetess_own_schema() -> None:
+    resource = read("cronjob.yaml")
+    strictly_valid(resource)
+    resource["spec"]["concurencyPolicy"] = "Forbid"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        strictly_valid(resource)
+
+
+JOBS = {"rayjob.yaml": lambda spec: spec, "raycronjob.yaml": lambda spec: spec["jobTemplate"]}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_jobs_on_kubernetes_have_the_operators_fields_and_kubernetess_pods(name: str) -> None:
+    resource = read(name)
+    schema = SCHEMAS[resource["kind"]]
+    jsonschema.validate(resource, schema)
+    job = JOBS[name](resource["spec"])
+    pods = list(pods_of(job))
+    assert len(pods) == 3
+    for pod in pods:
+        strictly_valid(pod)
+    job["rayClusterSpec"]["workerGroupSpecs"][0]["maxReplica"] = 8
+    with pytest.raises(jsonschema.ValidationError, match="maxReplica"):
+        jsonschema.validate(resource, schema)
+    pods[0]["spec"]["containers"][0]["volumeMount"] = []
+    with pytest.raises(kubernetes_validate.ValidationError):
+        strictly_valid(pods[0])
+
+
+def test_the_job_of_every_night_is_the_job_of_one_but_for_its_date() -> None:
+    nightly, once = read("raycronjob.yaml")["spec"]["jobTemplate"], read("rayjob.yaml")["spec"]
+    assert nightly.pop("entrypoint").startswith("sh /config/night.sh score ")
+    del once["entrypoint"]
+    assert nightly == once
+
+
+@pytest.mark.parametrize("day", ["2026-03-01", "2026-02-27"])
+def test_the_shells_night_is_the_night_of_python(tmp_path: Path, day: str) -> None:
+    """Yesterday is `day`; in place of the program stands one that says how it was called."""
+    (tmp_path / "slotcar").write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    (tmp_path / "slotcar").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TABLES": "t", "FIRST": "2026-02-27"}
+    environment["TODAY"] = str(date.fromisoformat(day) + timedelta(days=1))
+    command = ["sh", str(EXAMPLES / "night.sh"), "score", "c.toml"]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    assert said[:2] == ["score", "c.toml"]
+    keys = {word.replace("=t/", "=") for word in said[2:] if word != "--set"}
+    assert keys == set(overrides_of(day, first="2026-02-27"))
 
 
 def test_the_nightly_job_never_runs_beside_itself_and_is_retried() -> None:
