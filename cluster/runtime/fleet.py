@@ -143,5 +143,5 @@ class Fleet:
     def _bury(self, number: int) -> None:
         member = self._members.pop(number)
         if member.counters:
-            self._gone.append(member.counters)
+            self._gone.append(member.counters.at_rest())
         ray.kill(member.actor)

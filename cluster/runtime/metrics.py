@@ -28,6 +28,9 @@ GAUGES = {
     "shards_done": "Shards that are committed",
     "shards_left": "Shards that are not committed yet",
     "rows_left": "Rows that are not scored yet",
+    "batches_waiting": "Batches that wait for their step, over all replicas",
+    "results_waiting": "Results of steps that wait to be put in their place, over all replicas",
+    "cuts_waiting": "Fragments that wait to be written, over all replicas",
 }
 
 
@@ -72,7 +75,7 @@ def counted(moment: Moment) -> dict[str, float]:
 
 def measured(moment: Moment) -> dict[str, float]:
     """The gauges' values."""
-    progress = moment.progress
+    progress, counters = moment.progress, moment.counters
     return {
         "replicas": progress.replicas,
         "replicas_wanted": progress.replicas_wanted,
@@ -81,4 +84,7 @@ def measured(moment: Moment) -> dict[str, float]:
         "shards_done": progress.shards_done,
         "shards_left": progress.shards_total - progress.shards_done,
         "rows_left": progress.rows_total - progress.rows_done,
+        "batches_waiting": sum(one.batches_waiting for one in counters),
+        "results_waiting": sum(one.results_waiting for one in counters),
+        "cuts_waiting": sum(one.cuts_waiting for one in counters),
     }

@@ -43,6 +43,13 @@ class Counters:
     compute_s: float = 0.0
     write_s: float = 0.0
     kernel: str = ""  # what steps the model, and why
+    batches_waiting: int = 0  # now, for their step
+    results_waiting: int = 0  # now, scores of a step, to be put in their place
+    cuts_waiting: int = 0  # now, fragments to be written
+
+    def at_rest(self) -> Counters:
+        """Those of a replica that is gone: what it has done counts, and nothing waits."""
+        return replace(self, batches_waiting=0, results_waiting=0, cuts_waiting=0)
 
 
 @dataclass(frozen=True)
@@ -128,9 +135,15 @@ class Pipeline:
             self._news.wait_for(self._has_news, timeout_s)
             fragments, self._fragments = tuple(self._fragments), []
             self._counters.read_s, self._counters.pack_s = self._feed.read_s, self._feed.pack_s
+            self._count_waiting()
             demand = self._demand()
             self._ahead_reported = demand.shards_ahead
             return Report(fragments, demand, Counters(**vars(self._counters)), self._error)
+
+    def _count_waiting(self) -> None:
+        counters = self._counters
+        counters.batches_waiting, counters.results_waiting = self._batches.qsize(), self._scored.qsize()
+        counters.cuts_waiting = self._cuts.qsize()
 
     def _has_news(self) -> bool:
         # A replica that has used up a shard wants the next one now; one that merely goes on has nothing to say.

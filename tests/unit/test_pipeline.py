@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from cluster.errors import InputBroken, NotLanded
 from cluster.runtime.feed import Feed
 from cluster.runtime.fragments import Attempt, Destination, FragmentWriter
 from cluster.runtime.local_store import LocalStore
-from cluster.runtime.pipeline import Counters, Pipeline, Saving, Stepper
+from cluster.runtime.pipeline import QUEUE_LENGTH, Counters, Pipeline, Saving, Stepper
 from cluster.runtime.snapshots import Snapshot, read_snapshot
 from lstm_core.packing import Packer
 from tests.laid import Array, Laid, RunningSum, lay, make_arena, running_sums
@@ -231,6 +232,33 @@ def test_a_fragment_is_told_once(tmp_path: Path) -> None:
     while not told:
         told += pipeline.report(30).fragments
     assert (len(told), pipeline.report(0).fragments) == (1, ())
+
+
+class Held(RunningSum):
+    """A model whose step is slow: it ends when it is let go."""
+
+    def __init__(self, slots: int) -> None:
+        super().__init__(slots)
+        self.go = threading.Event()
+
+    def step(self, rows: Sequence[Array], reset: Array, lengths: Array) -> list[Any]:
+        self.go.wait()
+        return super().step(rows, reset, lengths)
+
+
+def test_what_waits_for_a_slow_step_is_counted_until_it_is_done(tmp_path: Path) -> None:
+    model = Held(3)
+    work = job(tmp_path, lengths=[60], make_model=lambda slots: model)
+    pipeline = work.start()
+    pipeline.assign(work.laid.plan.shards[0], Attempt(0, 1))
+    while pipeline.report(0.01).counters.batches_waiting < QUEUE_LENGTH:
+        pass
+    model.go.set()
+    report = pipeline.report(30)
+    while not any(fragment.final for fragment in report.fragments):
+        report = pipeline.report(30)
+    counters = pipeline.report(0).counters
+    assert (counters.batches_waiting, counters.results_waiting, counters.cuts_waiting) == (0, 0, 0)
 
 
 class Failing(RunningSum):
