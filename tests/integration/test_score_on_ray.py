@@ -15,12 +15,15 @@ import pytest
 import ray
 
 from cluster.core.settings import ClusterSettings, StepSettings
-from cluster.errors import OutputRefused, RunFailed
+from cluster.errors import ClusterRefused, OutputRefused, RunFailed
+from cluster.runtime.commits import RUN
 from cluster.runtime.fleet import Answer, Fleet
+from cluster.runtime.preflight import check_nodes
 from cluster.runtime.ray_cluster import Cluster, RayCluster, Replicas, ray_cluster
 from cluster.runtime.replica_actor import ReplicaSpec
 from cluster.runtime.run import score
 from cluster.runtime.session import connected
+from cluster.runtime.stores import StoreSpec
 from lstm_core.contract import read_contract
 from tests.inprocess import Job, run, scores
 from tests.models import FIT, save
@@ -134,6 +137,30 @@ def test_a_broken_input_file_ends_the_run_with_its_name(cluster: None, case: Any
     job = job_in(case, tmp_path / "out", path=folder)
     with pytest.raises(RunFailed, match=r"part-001\.parquet"):
         score(job.request(), open_cluster=with_replicas(lambda spec, model, s: SpoilingFleet(spec, model, s, spoil)))
+
+
+@pytest.mark.parametrize(
+    ("needs", "said"),
+    [
+        ({"gpus_per_replica": 1}, r"cluster\.gpus_per_replica is 1, but no node of the cluster has a GPU"),
+        ({"cpus_per_replica": 640}, r"No node of the cluster can hold a replica of 640 CPUs"),
+    ],
+)
+def test_replicas_that_the_cluster_can_never_place_are_refused_before_any_work(
+    cluster: None, case: Any, tmp_path: Path, needs: dict[str, Any], said: str
+) -> None:
+    work = job_in(case, tmp_path / "out", cluster=needs)
+    with pytest.raises(ClusterRefused, match=said):
+        score(work.request())
+    assert not (work.output / RUN).exists()
+
+
+def test_a_node_that_does_not_see_the_drivers_lock_in_the_output_is_named(cluster: None, tmp_path: Path) -> None:
+    """As where the path is a folder of the node's own: the real look of a real node, at an output without a lock."""
+    with pytest.raises(
+        ClusterRefused, match=r"^Node \S+ does not see output\.path .* \(the driver's lock is not there\)"
+    ):
+        check_nodes(StoreSpec(str(tmp_path)))
 
 
 OpenCluster = Callable[[ClusterSettings], AbstractContextManager[Cluster]]

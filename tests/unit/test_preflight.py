@@ -1,4 +1,4 @@
-"""What a cluster may lack, as sentences; and the same asked of a real, embedded one."""
+"""What a cluster may lack, as sentences. `test_score_on_ray` has the same asked of a real one."""
 
 from __future__ import annotations
 
