@@ -20,12 +20,13 @@ CONFIG = os.environ.get("SLOTCAR_CONFIG", "nightly.toml")
 FIRST = datetime(2026, 11, 1)
 
 
-# Nights follow each other, since each one's state is the next one's beginning: none is left out, none overtakes.
+# Nights follow each other, since each one's state is the next one's beginning: none is left out, none overtakes, and
+# one whose predecessor has failed is refused by the run itself.
 @dag(schedule="@daily", start_date=FIRST, catchup=True, max_active_runs=1)
 def slotcar_nightly() -> None:
     """Scores a day's rows, from the state of the night before."""
 
-    @task(retries=2, retry_delay=timedelta(minutes=5), depends_on_past=True)
+    @task(retries=2, retry_delay=timedelta(minutes=5))
     def night(ds: str | None = None) -> dict[str, Any]:
         assert ds is not None, "Airflow gives a task its date"
         try:

@@ -25,7 +25,7 @@ from tests.nodes import ROOT
 from tests.series import DAY_ZERO, make_series, replace, write_cut
 from tests.truth import columns_for
 
-pytestmark = [pytest.mark.soak, pytest.mark.ray]
+pytestmark = [pytest.mark.soak, pytest.mark.ray, pytest.mark.timeout(3600)]  # installing alone takes minutes
 
 NIGHTS = ("2026-11-01", "2026-11-02")
 LENGTHS = [1200, 50, 40]  # some two minutes between rows, so that the first entity has rows in two nights
