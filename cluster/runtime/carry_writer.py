@@ -1,7 +1,7 @@
 """Files of carry-over: written beside a shard's fragments, and for the entities that tonight's input does not have.
 
 What it decides: that a fragment's carry-over is one file, staged like its scores and named by the same record; that
-states are not dictionary encoded, since no two are alike; and that what is handed on is copied row group by row group,
+keys and states are not dictionary encoded, since no two are alike; and that what is handed on is copied row group by row group,
 unchanged, by tasks that each make one file and can be done again.
 """
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cluster.core.carry import PREVIOUS, STATE, CarrySchema
+from cluster.core.carry import SEEN, CarrySchema
 from cluster.core.commit import STAGED
 from cluster.runtime.carry_plan import ABSENT_FILE, CarryRequest
 from cluster.runtime.carry_rows import CarryRows
@@ -82,8 +82,8 @@ def stage_rows(target: CarryTarget, tables: Sequence[Any], name: str, staged: st
 def _write(store: Store, name: str, schema: CarrySchema, tables: Iterable[Any], compression: str) -> tuple[int, str]:
     """Writes tables one after the other; returns their rows and the checksum over them."""
     checksum, rows = RowChecksum(), 0
-    plain = [field for field in schema.arrow.names if not field.startswith((STATE, PREVIOUS))]
-    options = {"compression": compression, "use_dictionary": plain, "write_statistics": plain}
+    times = [*schema.last, SEEN, *schema.broken]  # many entities share them; no two share a key or a state
+    options = {"compression": compression, "use_dictionary": times, "write_statistics": [*schema.entity, *times]}
     with store.open_output(name) as file, pq.ParquetWriter(file, schema.arrow, **options) as writer:
         for table in tables:
             writer.write_table(table, row_group_size=group_rows_max(schema))

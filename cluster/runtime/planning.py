@@ -89,7 +89,9 @@ def write_plan(store: Store, plan: Plan) -> None:
     """Write the plan into the store; a plan that is there is replaced. Raises StoreFault."""
     store.remove(HEAD_FILE)
     schema = segment_schema(plan.inventory.keys.schema)
-    with store.open_output(PLAN_FILE) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    # Keys and places are different in every row: a dictionary of them would be built and thrown away.
+    options = {"compression": "zstd", "use_dictionary": ["file", "sorted"], "write_statistics": False}
+    with store.open_output(PLAN_FILE) as file, pq.ParquetWriter(file, schema, **options) as writer:
         for shard in plan.shards:
             segments = plan.segments(shard.index)
             writer.write_table(segments, row_group_size=segments.num_rows)
