@@ -1,8 +1,8 @@
 """Files of carry-over: written beside a shard's fragments, and for the entities that tonight's input does not have.
 
 What it decides: that a fragment's carry-over is one file, staged like its scores and named by the same record; that
-keys and states are not dictionary encoded, since no two are alike; and that what is handed on is copied row group by row group,
-unchanged, by tasks that each make one file and can be done again.
+keys and states are not dictionary encoded, since no two are alike; and that what is handed on is copied unchanged, row
+group by row group, by tasks that each make one file and can be done again.
 """
 
 from __future__ import annotations
