@@ -26,6 +26,9 @@ from lstm_core.sizes import Size, Sizes
 
 Array = NDArray[Any]
 
+_MAGNITUDES = (1.0, 0.1, 3.0)  # of the rows and states on which the bits of two sizes are compared
+_COMPARED_MIN = 20_000  # numbers that have to be the same
+
 
 @dataclass(frozen=True)
 class StepShape:
@@ -159,28 +162,35 @@ class StatefulReplica:
 def has_same_bits(smaller: Any, full: Any, specs: list[Any], full_specs: list[Any]) -> bool:
     """Whether a smaller step gives the bits of the full one, on random rows in the slots and timesteps that it has.
 
-    Where an engine computes in another order at another size, nearly every number shows it.
+    Where an engine computes in another order at another size, few of the numbers may show it (7 % were seen): steps of
+    few numbers are drawn over and over, with rows and states of several magnitudes.
     """
     width, steps = specs[0][0].shape[:2]
     generator = np.random.default_rng(0)
-    drawn = [_random(generator, spec) for spec in full_specs[0]]
-    states = [generator.standard_normal(spec.shape, np.float32) for spec in full_specs[3]]
-    lengths = generator.integers(0, steps + 1, full_specs[2].shape, np.int32)
-    lengths[0], lengths[width:] = steps, 0
-    reset = (generator.random(lengths.shape) < 0.25) & (lengths > 0)
-    found, after = smaller([array[:width, :steps] for array in drawn], reset[:width], lengths[:width], states)
-    truth, after_full = full(drawn, reset, lengths, states)
-    valid = np.arange(steps) < lengths[:width, None]
-    scores = zip(found, truth, strict=True)
-    same = all(np.array_equal(a.numpy()[valid], b.numpy()[:width, :steps][valid], equal_nan=True) for a, b in scores)
-    pairs = zip(after, after_full, strict=True)
-    return same and all(np.array_equal(a.numpy()[:width], b.numpy()[:width], equal_nan=True) for a, b in pairs)
+    compared = draws = 0
+    while draws < len(_MAGNITUDES) or compared < _COMPARED_MIN:
+        magnitude = _MAGNITUDES[draws % len(_MAGNITUDES)]
+        drawn = [_random(generator, spec, magnitude) for spec in full_specs[0]]
+        states = [_random(generator, spec, magnitude) for spec in full_specs[3]]
+        lengths = generator.integers(0, steps + 1, full_specs[2].shape, np.int32)
+        lengths[0], lengths[width:] = steps, 0
+        reset = (generator.random(lengths.shape) < 0.25) & (lengths > 0)
+        found, after = smaller([array[:width, :steps] for array in drawn], reset[:width], lengths[:width], states)
+        truth, after_full = full(drawn, reset, lengths, states)
+        valid, busy = np.arange(steps) < lengths[:width, None], lengths[:width] > 0
+        pairs = [(a.numpy()[valid], b.numpy()[:width, :steps][valid]) for a, b in zip(found, truth, strict=True)]
+        pairs += [(a.numpy()[:width], b.numpy()[:width]) for a, b in zip(after, after_full, strict=True)]
+        if not all(np.array_equal(a, b, equal_nan=True) for a, b in pairs):
+            return False
+        compared += sum(a.size for a, _ in pairs[: len(found)]) + sum(a[busy].size for a, _ in pairs[len(found) :])
+        draws += 1
+    return True
 
 
-def _random(generator: np.random.Generator, spec: Any) -> Array:
+def _random(generator: np.random.Generator, spec: Any, magnitude: float) -> Array:
     dtype = spec.dtype.as_numpy_dtype
     if spec.dtype.is_floating:
-        return np.asarray(generator.standard_normal(spec.shape, np.float32), dtype)
+        return np.asarray(generator.standard_normal(spec.shape, np.float32) * np.float32(magnitude), dtype)
     return np.zeros(spec.shape, dtype)  # a code that every model knows
 
 

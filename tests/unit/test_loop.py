@@ -114,6 +114,38 @@ def test_a_size_with_other_bits_is_noticed(replica: StatefulReplica) -> None:
     assert not has_same_bits(spoilt, replica._function, specs, replica.signature())
 
 
+def test_a_size_is_noticed_of_which_few_numbers_have_other_bits() -> None:
+    small = StatefulReplica(FIT["lstm"](), StepShape(slots=16, chunk=1))
+    small.prepare(8, 1)
+    step, specs = small.sizes.get((8, 1)), small.signature((8, 1))
+
+    def spoilt(*arguments: Any) -> Any:
+        scores, states = step(*arguments)
+        chosen = tf.bitcast(scores[0], tf.int32) % 100 == 0
+        return [tf.where(chosen, tf.math.nextafter(scores[0], np.float32(9)), scores[0])], states
+
+    assert has_same_bits(step, small._function, specs, small.signature())
+    assert not has_same_bits(spoilt, small._function, specs, small.signature())
+
+
+@pytest.mark.parametrize("chunk", [1, 7])
+@pytest.mark.parametrize("name", ["simple_rnn", "gru", "lstm"])
+def test_sizes_that_pass_keep_the_bits_of_rows_on_which_they_were_not_compared(name: str, chunk: int) -> None:
+    made = StatefulReplica(FIT[name](), StepShape(slots=64, chunk=chunk))
+    for width in (8, 16, 32):
+        made.prepare(width, chunk)
+    generator = np.random.default_rng(5)
+    for width, _ in made.sizes.compiled:
+        lengths = np.where(np.arange(64) < width, chunk, 0).astype(np.int32)
+        series = generator.standard_normal((200, 64, chunk, 3), np.float32)
+        outcomes = []
+        for rows_width in (64, width):
+            made.reset_all()
+            steps = [made.step([rows[:rows_width]], np.zeros(64, np.bool_), lengths)[0] for rows in series]
+            outcomes.append([scores.numpy()[:width] for scores in steps])
+        np.testing.assert_array_equal(outcomes[0], outcomes[1])
+
+
 @keras.saving.register_keras_serializable("tests")
 class Twice(layers.Layer):
     """Custom code."""
