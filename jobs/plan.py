@@ -20,7 +20,7 @@ from cluster.core.forecast import Forecast
 from cluster.core.inventory import Inventory
 from cluster.core.plan import CLUSTERED_REMEDY, Plan, choose_shard_rows, make_plan, refuse_interleaved, why_shuffle
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
-from cluster.runtime.carry_plan import CarryRequest, find_known
+from cluster.runtime.carry.plan import CarryRequest, find_known
 from cluster.runtime.listing import list_files
 from cluster.runtime.planning import make_inventory
 from cluster.runtime.schema import check_schema

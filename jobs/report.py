@@ -15,7 +15,7 @@ from rich.text import Text
 
 from cluster.runtime.commits import REPORT
 from cluster.runtime.figures import gather
-from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.storage.stores import StoreSpec, open_store
 from jobs.report_page import page
 from jobs.report_story import tell
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from cluster.core.carry import carry_schema
 from cluster.core.settings import InputSettings
-from cluster.runtime.carry_plan import CarryRequest
+from cluster.runtime.carry.plan import CarryRequest
 from cluster.runtime.delta_output import check_delta
-from cluster.runtime.filesystems import Found, look_at
 from cluster.runtime.listing import list_files
 from cluster.runtime.run import ScoreRequest, score
 from cluster.runtime.schema import check_schema
 from cluster.runtime.source import reading
+from cluster.runtime.storage.filesystems import Found, look_at
 from jobs.config import Config
 from jobs.proving import contract_of
 from jobs.report import write_at_end

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cluster.runtime.progress import progress_line
 from cluster.runtime.status import RunStatus, read_status
-from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.storage.stores import StoreSpec, open_store
 from cluster.runtime.timeline import read_now
 
 FOLLOW_S = 2.0  # between two looks; the driver itself speaks every 5 seconds

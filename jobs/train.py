@@ -30,11 +30,11 @@ from cluster.core.settings import ClusterSettings, InputSettings
 from cluster.core.times import parse_bound
 from cluster.errors import InputRefused, RunFailed, StoreFault
 from cluster.runtime.listing import list_files
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.planning import make_inventory
 from cluster.runtime.progress import progress_line
 from cluster.runtime.schema import check_schema
-from cluster.runtime.training_actor import Pass, Series, Trainer, TrainingSpec, ray_trainer
+from cluster.runtime.storage.local_store import LocalStore
+from cluster.runtime.training.actor import Pass, Series, Trainer, TrainingSpec, ray_trainer
 from jobs.config import Config
 from jobs.training_record import TrainingRecord
 from lstm_core.code import CustomCode

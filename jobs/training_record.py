@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.errors import RunFailed, StoreFault
-from cluster.runtime.local_store import LocalStore
+from cluster.runtime.storage.local_store import LocalStore
 
 STATE = "state.json"
 WIDTH, HEIGHT, EDGE = 640, 320, 40

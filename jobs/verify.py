@@ -16,10 +16,10 @@ from rich.table import Table
 
 from cluster.core.audit import MEANINGS, Check
 from cluster.errors import AuditFailed
-from cluster.runtime.audit import audit
-from cluster.runtime.audit_actor import OpenRescore, ray_rescore
-from cluster.runtime.rescore import Rescored, find_truth, rescore
-from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.audit.actor import OpenRescore, ray_rescore
+from cluster.runtime.audit.audit import audit
+from cluster.runtime.audit.rescore import Rescored, find_truth, rescore
+from cluster.runtime.storage.stores import StoreSpec, open_store
 
 
 @dataclass(frozen=True)

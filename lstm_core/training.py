@@ -6,7 +6,7 @@ target moves the state and no weight. Rows come packed as they come when scoring
 slots are reset one by one at the borders of entities.
 
 Limits: BatchNormalization is refused unless it is frozen: its statistics would count padding. It leaves alone: which
-rows stand where (`packing`), what a loss is (`losses`), how often (`cluster.runtime.training_actor`), and seeds, which
+rows stand where (`packing`), what a loss is (`losses`), how often (`cluster.runtime.training.actor`), and seeds, which
 belong to the process.
 """
 

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow.fs as pafs
 import pytest
 
-from cluster.runtime import filesystems
+from cluster.runtime.storage import filesystems
 
 HOST = "hdfs://namenode:8020"
 

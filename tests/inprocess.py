@@ -17,14 +17,14 @@ import pyarrow.dataset as ds
 from cluster.core.carry import carry_schema
 from cluster.core.plan import Shard
 from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StateSettings, StepSettings, Tail
-from cluster.runtime.carry_plan import CarryRequest
+from cluster.runtime.carry.plan import CarryRequest
 from cluster.runtime.fleet import Answer
 from cluster.runtime.listing import list_files
 from cluster.runtime.pipeline import Counters
 from cluster.runtime.replica_actor import ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
 from cluster.runtime.run import ScoreRequest, score
 from cluster.runtime.schema import check_schema
-from cluster.runtime.stores import StoreSpec
+from cluster.runtime.storage.stores import StoreSpec
 from cluster.runtime.timeline import Moment
 from lstm_core.contract import ModelContract
 from tests.models import contract_of

@@ -20,8 +20,8 @@ from cluster.runtime.fleet import Answer, Fleet
 from cluster.runtime.pipeline import Pipeline
 from cluster.runtime.ray_cluster import Cluster, RayCluster, Replicas, ray_cluster
 from cluster.runtime.replica_actor import ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
-from cluster.runtime.store import Store
-from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.storage.store import Store
+from cluster.runtime.storage.stores import StoreSpec, open_store
 
 PHASES = ("planning", "reading", "stepping", "writing", "committing", "finishing")
 

@@ -16,10 +16,10 @@ from cluster.core.commit import QUARANTINE, Fragment, fragment_name, record_name
 from cluster.core.plan import make_plan
 from cluster.core.settings import OutputSettings, StepSettings
 from cluster.runtime.commits import TIMELINE, Commits
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.planning import make_inventory, write_plan
 from cluster.runtime.record import opening, with_plan
 from cluster.runtime.request_file import RequestFile, write_request
+from cluster.runtime.storage.local_store import LocalStore
 from tests.series import make_series, settings_for, write_cut
 
 

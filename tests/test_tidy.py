@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("jobs", "lstm_core", "cluster")
 LINES_MAX = 500
-ACTORS = ("audit", "replica", "training")
-ACTOR_FILES = {f"cluster/runtime/{name}_actor.py" for name in ACTORS}  # in functions, not at the top
+ACTORS = ("audit/actor", "replica_actor", "training/actor")
+ACTOR_FILES = {f"cluster/runtime/{name}.py" for name in ACTORS}  # in functions, not at the top
 KERAS_NAMES = (
     "builder",
     "callbacks",

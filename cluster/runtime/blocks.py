@@ -3,8 +3,8 @@
 What it decides: where a long entity is cut (at whole chunks), that an unsorted entity is sorted by time, and that an
 entity with a bad row ends before it, the rest being quarantined. A shard of whole entities is one block; the shard of
 one entity that is longer than a shard may be is a stream of blocks, so memory follows the piece and not the entity.
-Rows that the carry-over keeps from being scored (see `carried`) are taken out before anything is encoded. With one
-score per window, and `tail` "drop", an entity ends with its last whole window, and the rows behind it are skipped.
+Rows that the carry-over keeps from being scored (see `carry.carried`) are taken out before anything is encoded. With
+one score per window, and `tail` "drop", an entity ends with its last whole window, and the rows behind it are skipped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cluster.core.plan import Shard
 from cluster.core.settings import InputSettings
 from cluster.core.times import time_order
 from cluster.errors import InputBroken
-from cluster.runtime.carried import LATE, Carried, LeftOut, broken_reason, canonical_table, left_out
+from cluster.runtime.carry.carried import LATE, Carried, LeftOut, broken_reason, canonical_table, left_out
 from cluster.runtime.encode import Encoder, Faults, LastKnown
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.salvage import DAMAGED, Salvage, lost_rows

@@ -26,7 +26,7 @@ from cluster.core.commit import (
 )
 from cluster.errors import MayHaveLanded, NotLanded, OutputRefused, RunFailed, StoreFault
 from cluster.runtime.lock import Fence, Unfenced
-from cluster.runtime.store import Store
+from cluster.runtime.storage.store import Store
 
 RUN = "_slotcar/run.json"
 PLAN = "_slotcar/plan"

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from cluster.core.settings import OutputSettings
 from cluster.errors import OutputRefused, RunFailed, first_line
-from cluster.runtime.audit_rows import batches
+from cluster.runtime.audit.rows import batches
 from cluster.runtime.commits import Commits
-from cluster.runtime.store import Store
+from cluster.runtime.storage.store import Store
 from cluster.runtime.table_formats import delta_options
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cluster.core.plan import Shard
 from cluster.runtime.blocks import Block, BlockReader
-from cluster.runtime.carried import Carried
+from cluster.runtime.carry.carried import Carried
 from cluster.runtime.encode import LastKnown
 from cluster.runtime.regions import Region, initial_of, skip_committed
 from cluster.runtime.snapshots import Snapshot

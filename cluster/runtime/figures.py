@@ -24,8 +24,8 @@ from cluster.core.plan import PlanHead, entity_keys
 from cluster.runtime.commits import RUN, Commits
 from cluster.runtime.planning import has_plan, read_plan, read_segments
 from cluster.runtime.request_file import RequestFile, read_request
-from cluster.runtime.store import Store
-from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.storage.store import Store
+from cluster.runtime.storage.stores import StoreSpec, open_store
 from cluster.runtime.timeline import read_timeline
 from lstm_core.errors import SlotcarError, UsageError
 

@@ -22,11 +22,11 @@ from cluster.core.commit import QUARANTINE, STAGED, Fragment, carry_name, fragme
 from cluster.core.settings import WINDOW_ROWS, WINDOW_START, OutputSettings
 from cluster.core.times import as_plain
 from cluster.runtime.blocks import Block
-from cluster.runtime.carry_writer import CarryTarget, CarryWriter, Staged
+from cluster.runtime.carry.writer import CarryTarget, CarryWriter, Staged
 from cluster.runtime.checksum import RowChecksum
 from cluster.runtime.regions import Cut
 from cluster.runtime.snapshots import Snapshot, write_snapshot
-from cluster.runtime.store import Output, Store
+from cluster.runtime.storage.store import Output, Store
 from cluster.runtime.tables import write_table
 
 

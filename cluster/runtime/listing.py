@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 from cluster.core.places import Options, is_url, parse
 from cluster.core.settings import InputSettings
 from cluster.errors import InputRefused, first_line
-from cluster.runtime.filesystems import remote
+from cluster.runtime.storage.filesystems import remote
 from cluster.runtime.table_formats import DELTA_LOG, table_files
 
 

@@ -33,7 +33,7 @@ from cluster.core.lock import (
     outdated,
 )
 from cluster.errors import LockLost, MayHaveLanded, OutputRefused, StoreFault
-from cluster.runtime.store import Store
+from cluster.runtime.storage.store import Store
 
 LOOK_S = 0.25  # between two looks at another driver's beat
 

@@ -20,9 +20,9 @@ from cluster.core.commit import QUARANTINE, STAGED, Fragment, carry_name, fragme
 from cluster.core.plan import PlanHead, entity_keys
 from cluster.core.settings import InputSettings, OutputSettings
 from cluster.runtime.blocks import BlockReader
-from cluster.runtime.carry_plan import CarryRequest, ShardCarry
-from cluster.runtime.carry_rows import CarryRows
-from cluster.runtime.carry_writer import CarryTarget, Staged, stage_rows
+from cluster.runtime.carry.plan import CarryRequest, ShardCarry
+from cluster.runtime.carry.rows import CarryRows
+from cluster.runtime.carry.writer import CarryTarget, Staged, stage_rows
 from cluster.runtime.commits import Commits
 from cluster.runtime.encode import Encoder
 from cluster.runtime.origins import InputFiles

@@ -19,7 +19,7 @@ from cluster.core.places import Options
 from cluster.core.plan import PlanHead
 from cluster.runtime.rowgroups import RowGroups
 from cluster.runtime.source import open_source
-from cluster.runtime.store import Store
+from cluster.runtime.storage.store import Store
 
 Ints = NDArray[np.int64]
 

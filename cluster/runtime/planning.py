@@ -23,7 +23,7 @@ from cluster.runtime.commits import PLAN
 from cluster.runtime.listing import list_files
 from cluster.runtime.partitions import Partitions
 from cluster.runtime.scan import scan_file
-from cluster.runtime.store import Store
+from cluster.runtime.storage.store import Store
 from cluster.runtime.tables import UNREADABLE, read_row_group, read_table, write_table
 
 PLAN_FILE, BAD_FILE, HEAD_FILE = f"{PLAN}/plan.parquet", f"{PLAN}/bad.parquet", f"{PLAN}/plan.json"

@@ -20,7 +20,7 @@ from cluster.core.settings import ClusterSettings
 from cluster.errors import ClusterRefused, RunFailed, StoreFault
 from cluster.runtime.outcomes import task_value
 from cluster.runtime.session import alive_nodes, fitting, growth
-from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.storage.stores import StoreSpec, open_store
 
 PACKAGES = ("slotcar", "tensorflow", "keras", "pyarrow", "numpy")
 

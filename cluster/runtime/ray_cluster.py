@@ -18,7 +18,7 @@ from cluster.runtime.pipeline import Counters
 from cluster.runtime.preflight import check_nodes, check_room
 from cluster.runtime.replica_actor import ReplicaSpec, Sources
 from cluster.runtime.session import connected, replica_count
-from cluster.runtime.stores import StoreSpec
+from cluster.runtime.storage.stores import StoreSpec
 from cluster.runtime.timeline import Moment
 
 SCAN_IN_DRIVER_FILES_MAX = 3  # starting a worker process takes longer than reading the keys of a few files

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.runtime.blocks import Block
-from cluster.runtime.carried import Carried
+from cluster.runtime.carry.carried import Carried
 from cluster.runtime.encode import LastKnown
 from cluster.runtime.snapshots import Snapshot
 from lstm_core.arena import Arena

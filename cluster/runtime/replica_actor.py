@@ -24,9 +24,9 @@ from cluster.core.commit import Fragment, record_name
 from cluster.core.plan import Shard
 from cluster.core.settings import InputSettings, OutputSettings, StepSettings
 from cluster.runtime.blocks import BlockReader
-from cluster.runtime.carried import Carried
-from cluster.runtime.carry_plan import CarryRequest, ShardCarry
-from cluster.runtime.carry_writer import CarryTarget
+from cluster.runtime.carry.carried import Carried
+from cluster.runtime.carry.plan import CarryRequest, ShardCarry
+from cluster.runtime.carry.writer import CarryTarget
 from cluster.runtime.encode import Encoder
 from cluster.runtime.feed import Feed
 from cluster.runtime.fragments import Attempt, Destination, FragmentWriter
@@ -34,8 +34,8 @@ from cluster.runtime.origins import InputFiles
 from cluster.runtime.pipeline import Pipeline, Report, Saving
 from cluster.runtime.planning import read_segments
 from cluster.runtime.snapshots import Snapshot, read_snapshot
-from cluster.runtime.store import Store
-from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.storage.store import Store
+from cluster.runtime.storage.stores import StoreSpec, open_store
 from lstm_core.arena import Arena, RowLayout
 from lstm_core.contract import ModelContract
 from lstm_core.errors import SlotcarError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.core.settings import Fill, InputSettings, OutputSettings, StateSettings, StepSettings
 from cluster.errors import RunFailed
-from cluster.runtime.store import Store
+from cluster.runtime.storage.store import Store
 from lstm_core.code import NO_CODE, CustomCode
 
 if TYPE_CHECKING:

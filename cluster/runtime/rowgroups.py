@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from cluster.core.places import Options
 from cluster.errors import InputBroken, InputDamaged, first_line
-from cluster.runtime.filesystems import filesystem_of
 from cluster.runtime.partitions import Partitions
 from cluster.runtime.source import is_damage
+from cluster.runtime.storage.filesystems import filesystem_of
 
 OPEN_FILES_MAX = 64
 

@@ -16,9 +16,9 @@ from typing import Any
 from cluster.core.plan import PlanHead, choose_shard_entities, choose_shard_rows, make_plan
 from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
 from cluster.errors import LockLost, NotLanded, OutputRefused, RunFailed, TooManyBadRows
-from cluster.runtime.carry_plan import CarryRequest, absent_counts, write_carry_plan
-from cluster.runtime.carry_table import make_mark
-from cluster.runtime.carry_writer import HandOn, hand_on_parts
+from cluster.runtime.carry.plan import CarryRequest, absent_counts, write_carry_plan
+from cluster.runtime.carry.table import make_mark
+from cluster.runtime.carry.writer import HandOn, hand_on_parts
 from cluster.runtime.commits import RUN, Commits
 from cluster.runtime.delta_output import append_to_delta
 from cluster.runtime.driver import Clock, Driver, Work
@@ -33,10 +33,10 @@ from cluster.runtime.ray_cluster import Cluster, Replicas, ray_cluster
 from cluster.runtime.record import Session, closing, opening, with_plan
 from cluster.runtime.replica_actor import ReplicaSpec, Sources, row_layout
 from cluster.runtime.request_file import RequestFile, write_request
-from cluster.runtime.shuffle import cut_down, keep_buckets, take_inventory
+from cluster.runtime.shuffle.shuffle import cut_down, keep_buckets, take_inventory
 from cluster.runtime.source import check_unchanged
-from cluster.runtime.store import Store
-from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.storage.store import Store
+from cluster.runtime.storage.stores import StoreSpec, open_store
 from cluster.runtime.timeline import Moment, Timeline, WatchedScheduler
 from lstm_core.contract import ModelContract
 from lstm_core.errors import EXIT_STOPPED, SlotcarError

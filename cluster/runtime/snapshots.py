@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cluster.core.commit import SNAPSHOTS
 from cluster.errors import RunFailed
-from cluster.runtime.store import Store
+from cluster.runtime.storage.store import Store
 from cluster.runtime.tables import UNREADABLE, read_table, write_table
 
 Array = NDArray[Any]

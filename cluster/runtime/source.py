@@ -19,7 +19,7 @@ from cluster.core.inventory import SourceFile
 from cluster.core.places import Options
 from cluster.core.plan import PlanHead
 from cluster.errors import InputBroken, first_line
-from cluster.runtime.filesystems import filesystem_of, look_at
+from cluster.runtime.storage.filesystems import filesystem_of, look_at
 
 LOOKS_AT_ONCE = 16
 _STREAM_BYTES = 1 << 20  # read a column chunk through a window of this size: row groups may be larger than memory

@@ -18,7 +18,7 @@ from cluster.core.plan import PlanHead
 from cluster.runtime.commits import Commits
 from cluster.runtime.lock import look
 from cluster.runtime.planning import has_plan, read_plan
-from cluster.runtime.store import Store
+from cluster.runtime.storage.store import Store
 from lstm_core.errors import UsageError
 
 State = Literal["running", "broken", "failed", "stopped", "done", "quarantine"]

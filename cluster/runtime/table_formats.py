@@ -20,8 +20,8 @@ import pyarrow.fs as pafs
 from cluster.core.places import Options, is_url, normal, parse
 from cluster.core.settings import InputSettings
 from cluster.errors import InputRefused, first_line
-from cluster.runtime.filesystems import filesystem_of
 from cluster.runtime.partitions import Partitions
+from cluster.runtime.storage.filesystems import filesystem_of
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

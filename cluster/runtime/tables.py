@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.errors import StoreFault
-from cluster.runtime.store import Store
+from cluster.runtime.storage.store import Store
 
 UNREADABLE = (OSError, pa.ArrowException, StoreFault)
 

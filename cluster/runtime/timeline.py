@@ -25,7 +25,7 @@ from cluster.errors import LockLost, StoreFault
 from cluster.runtime.commits import NOW, TIMELINE, Commits
 from cluster.runtime.pipeline import Counters
 from cluster.runtime.progress import Progress
-from cluster.runtime.store import Store
+from cluster.runtime.storage.store import Store
 
 BATCH_S = 60.0  # at most so long a line waits for its file
 NOW_S = 5.0

@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 from cluster.core.plan import choose_shard_rows, make_plan
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
 from cluster.runtime.cluster_map import map_on_cluster
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.planning import make_inventory, write_plan
 from cluster.runtime.session import connected
+from cluster.runtime.storage.local_store import LocalStore
 
 FEATURES = tuple(f"f{i}" for i in range(8))
 GROUP_ROWS = 1_000_000

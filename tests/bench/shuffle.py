@@ -30,8 +30,8 @@ from cluster.core.clustering import row_hashes
 from cluster.core.settings import ClusterSettings, InputSettings
 from cluster.runtime.cluster_map import map_on_cluster
 from cluster.runtime.session import connected
-from cluster.runtime.shuffle import cluster_input, open_shuffle
-from cluster.runtime.stores import StoreSpec
+from cluster.runtime.shuffle.shuffle import cluster_input, open_shuffle
+from cluster.runtime.storage.stores import StoreSpec
 
 FEATURES = tuple(f"f{i}" for i in range(8))
 FILE_ROWS = 1_000_000

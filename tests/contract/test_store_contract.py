@@ -15,10 +15,10 @@ import pytest
 
 from cluster.core.places import parse
 from cluster.errors import NotLanded, StoreFault
-from cluster.runtime.hdfs_store import HdfsStore
-from cluster.runtime.local_store import LocalStore
-from cluster.runtime.object_store import ObjectStore
-from cluster.runtime.store import Store
+from cluster.runtime.storage.hdfs_store import HdfsStore
+from cluster.runtime.storage.local_store import LocalStore
+from cluster.runtime.storage.object_store import ObjectStore
+from cluster.runtime.storage.store import Store
 from cluster.runtime.tables import read_row_group, read_table, write_table
 from tests.hdfs import HOST, hadoop
 from tests.s3_server import BUCKET, S3
@@ -246,7 +246,7 @@ def test_a_write_that_is_cut_off_leaves_no_name(operation: str, tmp_path: Path) 
     program = (
         "import resource, sys\n"
         "from cluster.errors import NotLanded\n"
-        "from cluster.runtime.local_store import LocalStore\n"
+        "from cluster.runtime.storage.local_store import LocalStore\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "store = LocalStore(sys.argv[1])\n"
         "store.write('small', bytes(1000))\n"

@@ -9,9 +9,9 @@ import pytest
 
 from cluster.core.places import parse
 from cluster.errors import NotLanded, StoreFault
-from cluster.runtime import filesystems
-from cluster.runtime.aws_profile import profile_keys
-from cluster.runtime.object_store import ObjectStore
+from cluster.runtime.storage import filesystems
+from cluster.runtime.storage.aws_profile import profile_keys
+from cluster.runtime.storage.object_store import ObjectStore
 from tests.s3_server import ACCESS, BUCKET, S3, SECRET
 
 

@@ -22,11 +22,11 @@ from cluster.core import plan
 from cluster.core.settings import Fill, StepSettings
 from cluster.errors import InputBroken, InputRefused, RunFailed
 from cluster.runtime import run as run_module
-from cluster.runtime.audit import audit
-from cluster.runtime.local_store import LocalStore
+from cluster.runtime.audit.audit import audit
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.planning import read_plan
 from cluster.runtime.salvage import Salvage
+from cluster.runtime.storage.local_store import LocalStore
 from lstm_core.errors import SlotcarError
 from tests.inprocess import Job, run
 from tests.models import FIT, save

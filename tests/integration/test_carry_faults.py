@@ -17,7 +17,7 @@ import pytest
 
 from cluster.core.settings import Fill, StepSettings
 from cluster.errors import InputRefused, OutputRefused, RunFailed
-from cluster.runtime.audit_actor import AuditActor, AuditSpec, Rescore
+from cluster.runtime.audit.actor import AuditActor, AuditSpec, Rescore
 from cluster.runtime.run import score
 from jobs import state as state_job
 from jobs import verify

@@ -18,10 +18,10 @@ import pytest
 from cluster.core.commit import Fragment
 from cluster.core.settings import ClusterSettings, Fill, StepSettings
 from cluster.runtime.commits import Commits
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.ray_cluster import Cluster
 from cluster.runtime.replica_actor import ReplicaSpec
 from cluster.runtime.run import score
+from cluster.runtime.storage.local_store import LocalStore
 from jobs import verify
 from jobs.verify import expect_holds
 from lstm_core.contract import read_contract

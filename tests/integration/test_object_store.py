@@ -33,7 +33,7 @@ from cluster.runtime.fleet import Fleet
 from cluster.runtime.lock import take, this_process
 from cluster.runtime.run import ScoreRequest, score
 from cluster.runtime.session import connected
-from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.storage.stores import StoreSpec, open_store
 from jobs import status, verify
 from jobs.verify import expect_holds
 from lstm_core.contract import read_contract

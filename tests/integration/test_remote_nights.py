@@ -18,11 +18,11 @@ import pytest
 from cluster.core.carry import carry_schema
 from cluster.core.settings import StateSettings
 from cluster.errors import InputRefused, OutputRefused, StoreFault
-from cluster.runtime.carry_plan import CarryRequest
+from cluster.runtime.carry.plan import CarryRequest
 from cluster.runtime.listing import list_files
 from cluster.runtime.run import ScoreRequest, score
 from cluster.runtime.schema import check_schema
-from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.storage.stores import StoreSpec, open_store
 from cluster.runtime.tables import read_table
 from jobs import state, status, verify
 from tests.hdfs import HOST, Hadoop, Planned, hadoop

@@ -23,7 +23,7 @@ from cluster.runtime.ray_cluster import Cluster, RayCluster, Replicas, ray_clust
 from cluster.runtime.replica_actor import ReplicaSpec
 from cluster.runtime.run import score
 from cluster.runtime.session import connected
-from cluster.runtime.stores import StoreSpec
+from cluster.runtime.storage.stores import StoreSpec
 from lstm_core.contract import read_contract
 from tests.inprocess import Job, run, scores
 from tests.models import FIT, save

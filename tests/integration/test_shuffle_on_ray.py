@@ -14,11 +14,11 @@ import pytest
 from cluster.core import clustering
 from cluster.core.settings import ClusterSettings, StepSettings
 from cluster.errors import RunFailed
-from cluster.runtime.audit import audit
+from cluster.runtime.audit.audit import audit
 from cluster.runtime.commits import SHUFFLE
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.run import score
 from cluster.runtime.session import connected
+from cluster.runtime.storage.local_store import LocalStore
 from tests.bench import scale
 from tests.bench import shuffle as bench
 from tests.inprocess import InProcessCluster, Job, scores

@@ -16,7 +16,7 @@ from keras import layers
 from cluster.core.settings import ClusterSettings
 from cluster.errors import InputRefused, RunFailed
 from cluster.runtime.session import connected
-from cluster.runtime.training_actor import Trainer, TrainingActor
+from cluster.runtime.training.actor import Trainer, TrainingActor
 from jobs import score, train
 from jobs.config import load_config
 from lstm_core.contract import read_contract

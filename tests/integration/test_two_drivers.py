@@ -19,12 +19,12 @@ from cluster.core.settings import ClusterSettings, StepSettings
 from cluster.errors import LockLost, OutputRefused
 from cluster.runtime.commits import Commits
 from cluster.runtime.fleet import Answer
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.lock import this_process
 from cluster.runtime.ray_cluster import Cluster
 from cluster.runtime.replica_actor import ReplicaSpec
 from cluster.runtime.run import OpenCluster, score
 from cluster.runtime.status import read_status
+from cluster.runtime.storage.local_store import LocalStore
 from jobs.cli import exit_code
 from lstm_core.contract import read_contract
 from lstm_core.errors import EXIT_DONE, EXIT_FAILED

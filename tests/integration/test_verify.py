@@ -17,7 +17,7 @@ import pytest
 
 from cluster.core.settings import StepSettings
 from cluster.errors import AuditFailed, OutputRefused, RunFailed
-from cluster.runtime.audit_actor import AuditActor, AuditSpec, Rescore, ray_rescore
+from cluster.runtime.audit.actor import AuditActor, AuditSpec, Rescore, ray_rescore
 from cluster.runtime.run import score
 from jobs.verify import Verification, expect_holds
 from jobs.verify import run as verify

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.settings import StepSettings
-from cluster.runtime.audit_actor import AuditActor, AuditSpec, Rescore
+from cluster.runtime.audit.actor import AuditActor, AuditSpec, Rescore
 from cluster.runtime.run import score
 from jobs import verify
 from tests import series

@@ -17,13 +17,13 @@ import pytest
 
 from cluster.core import clustering
 from cluster.core.settings import StepSettings
-from cluster.runtime import shuffle_buckets, shuffle_pieces
-from cluster.runtime.audit import audit
-from cluster.runtime.audit_actor import AuditActor, AuditSpec, Rescore
-from cluster.runtime.local_store import LocalStore
-from cluster.runtime.rescore import find_truth, rescore
+from cluster.runtime.audit.actor import AuditActor, AuditSpec, Rescore
+from cluster.runtime.audit.audit import audit
+from cluster.runtime.audit.rescore import find_truth, rescore
 from cluster.runtime.run import score
-from cluster.runtime.stores import StoreSpec
+from cluster.runtime.shuffle import buckets, pieces
+from cluster.runtime.storage.local_store import LocalStore
+from cluster.runtime.storage.stores import StoreSpec
 from lstm_core.contract import read_contract
 from tests.inprocess import Job, in_process, run, scores
 from tests.models import FIT, save
@@ -132,10 +132,10 @@ def _cramped(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, value in (
         (clustering, "PIECE_BYTES", 4000),
         (clustering, "BUCKET_BYTES", 3000),
-        (shuffle_pieces, "ROUND_BYTES", 2000),
-        (shuffle_buckets, "SORT_BYTES", 1200),
-        (shuffle_buckets, "MERGE_BYTES", 1000),
-        (shuffle_buckets, "BATCH_ROWS_MIN", 4),
+        (pieces, "ROUND_BYTES", 2000),
+        (buckets, "SORT_BYTES", 1200),
+        (buckets, "MERGE_BYTES", 1000),
+        (buckets, "BATCH_ROWS_MIN", 4),
     ):
         monkeypatch.setattr(module, name, value)
 

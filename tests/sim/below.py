@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster.runtime.store import Output
+from cluster.runtime.storage.store import Output
 from tests.sim.memory_store import MemoryStore
 
 

@@ -18,7 +18,7 @@ from cluster.core.actions import Quarantine
 from cluster.core.commit import SNAPSHOTS, STAGED, Fragment
 from cluster.core.lock import HEARTBEAT_S, LOCK, Holder, beat_name, highest
 from cluster.errors import LockLost, OutputRefused, StoreFault
-from cluster.runtime.carry_table import make_mark
+from cluster.runtime.carry.table import make_mark
 from cluster.runtime.commits import Commits
 from cluster.runtime.driver import Clock, Driver, Work
 from cluster.runtime.lock import Lock, take

@@ -18,8 +18,8 @@ from cluster.core.commit import Fragment
 from cluster.core.ledger import Coverage, Ledger, TimeOrder, draw_entities, inside, number_entities
 from cluster.core.settings import Fill, InputSettings, OutputSettings, StepSettings
 from cluster.errors import RunFailed
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.request_file import REQUEST, RequestFile, read_request, write_request
+from cluster.runtime.storage.local_store import LocalStore
 
 
 def ints(*values: int) -> Any:

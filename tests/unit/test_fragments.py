@@ -16,9 +16,9 @@ from cluster.core.settings import OutputSettings
 from cluster.runtime.blocks import Block
 from cluster.runtime.checksum import RowChecksum
 from cluster.runtime.fragments import Attempt, Destination, FragmentWriter
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.regions import Cut, Region
 from cluster.runtime.snapshots import Snapshot
+from cluster.runtime.storage.local_store import LocalStore
 from tests.laid import Laid, lay
 from tests.series import make_series, replace, with_nulls
 

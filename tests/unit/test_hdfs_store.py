@@ -10,8 +10,8 @@ import pytest
 
 from cluster.core.places import parse
 from cluster.errors import MayHaveLanded, NotLanded, StoreFault
-from cluster.runtime.hdfs_store import HdfsStore
-from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.storage.hdfs_store import HdfsStore
+from cluster.runtime.storage.stores import StoreSpec, open_store
 from tests.hdfs import HOST, Hadoop, Planned, hadoop
 
 LOST = OSError("HDFS Rename failed: the connection broke")

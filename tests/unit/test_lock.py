@@ -15,9 +15,9 @@ import pytest
 
 from cluster.core.lock import LOCK, STALE_S, Claim, Holder, beat_name, claim_name
 from cluster.errors import LockLost, NotLanded, OutputRefused
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.lock import Lock, held, is_gone, take, this_process
-from cluster.runtime.store import Store
+from cluster.runtime.storage.local_store import LocalStore
+from cluster.runtime.storage.store import Store
 from tests.sim.faults import FailAt, Fault
 from tests.sim.memory_store import MemoryDisk, MemoryStore
 

@@ -18,9 +18,9 @@ from cluster.core.settings import OutputSettings
 from cluster.errors import InputBroken, NotLanded
 from cluster.runtime.feed import Feed
 from cluster.runtime.fragments import Attempt, Destination, FragmentWriter
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.pipeline import QUEUE_LENGTH, Counters, Pipeline, Saving, Stepper
 from cluster.runtime.snapshots import Snapshot, read_snapshot
+from cluster.runtime.storage.local_store import LocalStore
 from lstm_core.packing import Packer
 from tests.laid import Array, Laid, RunningSum, lay, make_arena, running_sums
 from tests.series import make_series, with_nulls

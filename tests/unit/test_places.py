@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.core.places import OPTIONS, SECRETS, NoPlace, Place, chosen, is_inside, normal, parse, split_options
-from cluster.runtime.object_store import connect
-from cluster.runtime.stores import StoreSpec
+from cluster.runtime.storage.object_store import connect
+from cluster.runtime.storage.stores import StoreSpec
 from lstm_core.errors import UsageError
 
 AZURE = "abfs://box@acme.dfs.core.windows.net/a/b"

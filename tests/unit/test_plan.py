@@ -18,7 +18,6 @@ from cluster.errors import InputBroken, InputRefused, RunFailed
 from cluster.runtime import planning
 from cluster.runtime.commits import PLAN
 from cluster.runtime.listing import list_files
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.planning import (
     BATCH_FILES_MAX,
     BATCHES_MIN,
@@ -33,6 +32,7 @@ from cluster.runtime.planning import (
 )
 from cluster.runtime.scan import scan_file
 from cluster.runtime.source import check_unchanged
+from cluster.runtime.storage.local_store import LocalStore
 from tests.series import make_series, settings_for, with_nulls, with_ties, write_cut
 
 

@@ -14,7 +14,7 @@ import pytest
 from cluster.core.distribution import Distribution
 from cluster.runtime.commits import REPORT
 from cluster.runtime.figures import Figures, Lengths, ScoreColumn, gather
-from cluster.runtime.stores import StoreSpec
+from cluster.runtime.storage.stores import StoreSpec
 from jobs.report import run, write_at_end
 from jobs.report_page import page
 from jobs.report_plots import number, seconds, ticks

@@ -16,11 +16,12 @@ from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, row_hashes
 from cluster.core.inventory import Inventory
 from cluster.core.settings import InputSettings
 from cluster.errors import InputBroken, InputRefused
-from cluster.runtime import planning, shuffle_buckets, shuffle_pieces
+from cluster.runtime import planning
 from cluster.runtime.commits import SHUFFLE
-from cluster.runtime.local_store import LocalStore
-from cluster.runtime.shuffle import cluster_input, cut_down, keep_buckets, open_shuffle, take_inventory
-from cluster.runtime.stores import StoreSpec
+from cluster.runtime.shuffle import buckets, pieces
+from cluster.runtime.shuffle.shuffle import cluster_input, cut_down, keep_buckets, open_shuffle, take_inventory
+from cluster.runtime.storage.local_store import LocalStore
+from cluster.runtime.storage.stores import StoreSpec
 from tests.series import (
     cut_anywhere,
     make_series,
@@ -43,11 +44,11 @@ def cramped(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, value in (
         (clustering, "PIECE_BYTES", 3000),
         (clustering, "BUCKET_BYTES", 3000),
-        (shuffle_pieces, "ROUND_BYTES", 1000),
-        (shuffle_pieces, "BATCH_ROWS", 7),
-        (shuffle_buckets, "SORT_BYTES", 900),
-        (shuffle_buckets, "MERGE_BYTES", 500),
-        (shuffle_buckets, "BATCH_ROWS_MIN", 3),
+        (pieces, "ROUND_BYTES", 1000),
+        (pieces, "BATCH_ROWS", 7),
+        (buckets, "SORT_BYTES", 900),
+        (buckets, "MERGE_BYTES", 500),
+        (buckets, "BATCH_ROWS_MIN", 3),
     ):
         monkeypatch.setattr(module, name, value)
 
@@ -75,13 +76,13 @@ def take(folder: Path, check: Callable[[], None] = nothing, mapper: Any = map, *
     return cluster_input(open_shuffle(settings, files, StoreSpec(str(folder / "out")), map), mapper, check)
 
 
-def buckets(folder: Path, inventory: Inventory) -> list[Any]:
+def read_buckets(folder: Path, inventory: Inventory) -> list[Any]:
     return [pq.read_table(folder / "out" / file.path) for file in inventory.files]
 
 
 def rows_in_order(folder: Path, inventory: Inventory) -> dict[Any, list[int]]:
     """Entity -> the numbers of its rows, as the inventory's segments name them."""
-    tables, found = buckets(folder, inventory), {}
+    tables, found = read_buckets(folder, inventory), {}
     names = inventory.keys.column(0).to_pylist()
     for entity, file, start, count in zip(
         inventory.segment_entity, inventory.segment_file, inventory.segment_start, inventory.segment_count, strict=True
@@ -127,7 +128,7 @@ def test_one_long_entity_among_others_is_merged_from_runs(tmp_path: Path) -> Non
 def test_every_row_knows_its_place_in_the_input(tmp_path: Path) -> None:
     table = numbered(shuffled(make_series([30, 20, 10])))
     write_cut(tmp_path / "in", table, [25, 0, 35], [8])
-    whole = pa.concat_tables(buckets(tmp_path, take(tmp_path)))
+    whole = pa.concat_tables(read_buckets(tmp_path, take(tmp_path)))
     first = np.array([0, 25, 25])
     place = first[whole.column(ORIGIN_FILE).to_numpy()] + whole.column(ORIGIN_ROW).to_numpy()
     assert place.tolist() == whole.column("row").to_pylist()
@@ -228,12 +229,12 @@ def test_buckets_alone_are_kept_and_cut_down_to_what_an_audit_needs(tmp_path: Pa
     write_cut(tmp_path / "in", numbered(shuffled(make_series([20, 20]))), None, [20])
     inventory, store = take(tmp_path), LocalStore(str(tmp_path / "out"))
     names = [file.path for file in inventory.files]
-    keys = pa.concat_tables(buckets(tmp_path, inventory)).drop_columns("row")
+    keys = pa.concat_tables(read_buckets(tmp_path, inventory)).drop_columns("row")
     keep_buckets(store, inventory)
     assert [f"{SHUFFLE}/{name}" for name in store.list(SHUFFLE)] == names
     for _ in range(2):
         cut_down(StoreSpec(store.root), names, asked(tmp_path), map)
-        assert pa.concat_tables(buckets(tmp_path, inventory)).equals(keys)
+        assert pa.concat_tables(read_buckets(tmp_path, inventory)).equals(keys)
 
 
 def test_a_file_that_cannot_be_read_is_named_and_leaves_no_piece(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from cluster.core.commit import STAGED, Fragment, fragment_name
 from cluster.core.lock import Claim, beat_name, claim_name
 from cluster.core.plan import Plan, make_plan
 from cluster.runtime.commits import NOW, PLAN, RUN, Commits
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.lock import held, this_process
 from cluster.runtime.planning import make_inventory, write_plan
 from cluster.runtime.progress import Progress
+from cluster.runtime.storage.local_store import LocalStore
 from jobs.status import follow, run
 from lstm_core.errors import EXIT_USAGE, UsageError
 from tests.series import make_series, settings_for, write_cut

@@ -16,9 +16,9 @@ from cluster.core.events import Demand, Event, FragmentStaged, ReplicaLost, Repl
 from cluster.core.plan import Shard
 from cluster.errors import LockLost, NotLanded
 from cluster.runtime.commits import NOW, TIMELINE, Commits
-from cluster.runtime.local_store import LocalStore
 from cluster.runtime.pipeline import Counters
 from cluster.runtime.progress import Pace, Progress, count_stragglers
+from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.timeline import BATCH_S, Moment, Timeline, WatchedScheduler, read_now, read_timeline
 
 HUNGRY = Demand(unfed_slots=10, shards_ahead=0, rows_free=10**9)

@@ -20,13 +20,13 @@ from cluster.core.commit import STAGED, SUCCESS, Fragment
 from cluster.core.ledger import Ledger, number_entities
 from cluster.core.times import Ordinals, compare_tables
 from cluster.errors import first_line
-from cluster.runtime.audit_rows import ShardRows, select
-from cluster.runtime.carry_show import OpenTable
-from cluster.runtime.carry_table import make_mark
-from cluster.runtime.carry_writer import HANDED_ON
+from cluster.runtime.audit.rows import ShardRows, select
+from cluster.runtime.carry.show import OpenTable
+from cluster.runtime.carry.table import make_mark
+from cluster.runtime.carry.writer import HANDED_ON
 from cluster.runtime.checksum import RowChecksum
 from cluster.runtime.request_file import RequestFile
-from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.storage.stores import StoreSpec, open_store
 from cluster.runtime.tables import UNREADABLE, read_table
 from lstm_core.errors import SlotcarError
 

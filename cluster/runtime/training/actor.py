@@ -36,7 +36,7 @@ from cluster.runtime.prefetch import prefetched
 from cluster.runtime.regions import Region
 from cluster.runtime.replica_actor import row_layout
 from cluster.runtime.session import connected
-from cluster.runtime.training_checkpoint import restore, save
+from cluster.runtime.training.checkpoint import restore, save
 from lstm_core.arena import Arena
 from lstm_core.code import CustomCode
 from lstm_core.contract import ModelContract

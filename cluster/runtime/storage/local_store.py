@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.errors import MayHaveLanded, NotLanded, StoreFault
-from cluster.runtime.store import Output
+from cluster.runtime.storage.store import Output
 
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EOPNOTSUPP}
 

@@ -28,18 +28,18 @@ from cluster.core.commit import COMMITS, QUARANTINE, STAGED, SUCCESS, Fragment
 from cluster.core.ledger import Coverage
 from cluster.core.plan import PlanHead, Shard
 from cluster.errors import InputBroken, OutputRefused, RunFailed, StoreFault, first_line
-from cluster.runtime.audit_carry import CarryAudit
-from cluster.runtime.audit_coverage import audit_coverage, audit_entities, rows_left
-from cluster.runtime.audit_origins import audit_origins
-from cluster.runtime.audit_rows import ShardRows, rows_in_file, shard_keys
-from cluster.runtime.audit_shard import UNREADABLE, ShardAudit, Windows
+from cluster.runtime.audit.carry import CarryAudit
+from cluster.runtime.audit.coverage import audit_coverage, audit_entities, rows_left
+from cluster.runtime.audit.origins import audit_origins
+from cluster.runtime.audit.rows import ShardRows, rows_in_file, shard_keys
+from cluster.runtime.audit.shard import UNREADABLE, ShardAudit, Windows
 from cluster.runtime.commits import RUN
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.planning import has_plan, read_bad, read_plan, read_segments
 from cluster.runtime.request_file import RequestFile, read_request
 from cluster.runtime.rowgroups import RowGroups
 from cluster.runtime.source import check_unchanged
-from cluster.runtime.store import Store
+from cluster.runtime.storage.store import Store
 
 CACHE_BYTES = 64 << 20
 BAD_ROWS = "rows-without-key-"  # how quarantine's own file begins

@@ -22,7 +22,7 @@ from cluster.core.times import Flags, Ordinals, table_ordinals
 from cluster.errors import InputBroken
 from cluster.runtime.checksum import canonical
 from cluster.runtime.rowgroups import RowGroups
-from cluster.runtime.store import Store
+from cluster.runtime.storage.store import Store
 
 BATCH_ROWS = 131_072
 

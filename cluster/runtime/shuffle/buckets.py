@@ -18,8 +18,8 @@ import pyarrow as pa
 from cluster.core.clustering import next_in_merge, ready_in_merge, row_bytes, sort_columns, sorted_order
 from cluster.core.settings import InputSettings
 from cluster.core.times import Ordinals
-from cluster.runtime.shuffle_files import GROUP_ROWS, Shuffle, opened, read_meta, writing
-from cluster.runtime.store import Store
+from cluster.runtime.shuffle.files import GROUP_ROWS, Shuffle, opened, read_meta, writing
+from cluster.runtime.storage.store import Store
 
 SORT_BYTES = 96 << 20
 MERGE_BYTES = 96 << 20  # of all runs' rows at hand together

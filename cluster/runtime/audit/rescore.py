@@ -19,18 +19,18 @@ from cluster.core.inventory import describe_entity
 from cluster.core.ledger import draw_entities, number_entities
 from cluster.core.plan import Shard
 from cluster.errors import OutputRefused
-from cluster.runtime.audit import Audit, locate, read_run
-from cluster.runtime.audit_actor import ROWS_MAX, AuditSpec, OpenRescore, Scores
-from cluster.runtime.audit_rows import batches, select, shard_keys
-from cluster.runtime.audit_shard import UNREADABLE
-from cluster.runtime.carry_plan import CarryRequest
+from cluster.runtime.audit.actor import ROWS_MAX, AuditSpec, OpenRescore, Scores
+from cluster.runtime.audit.audit import Audit, locate, read_run
+from cluster.runtime.audit.rows import batches, select, shard_keys
+from cluster.runtime.audit.shard import UNREADABLE
+from cluster.runtime.carry.plan import CarryRequest
 from cluster.runtime.listing import list_files
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.planning import read_segments
 from cluster.runtime.request_file import RequestFile, read_request
 from cluster.runtime.schema import check_schema
-from cluster.runtime.store import Store
-from cluster.runtime.stores import StoreSpec
+from cluster.runtime.storage.store import Store
+from cluster.runtime.storage.stores import StoreSpec
 from lstm_core.contract import ModelContract, read_contract
 from lstm_core.errors import ModelRefused, SlotcarError
 

@@ -18,7 +18,7 @@ from cluster.core.ledger import Coverage, inside
 from cluster.core.plan import PlanHead
 from cluster.core.settings import InputSettings
 from cluster.core.times import Flags, Ordinals, as_plain, ordinals, parse_bound
-from cluster.runtime.audit_rows import BATCH_ROWS
+from cluster.runtime.audit.rows import BATCH_ROWS
 from cluster.runtime.rowgroups import RowGroups
 
 

@@ -3,7 +3,7 @@
 What it decides: that a row which is not after the carried last time is *late*, and that an entity in quarantine stays
 there until the row that put it there is in the input again. Both are known before a feature is looked at, so that a
 block holds only rows that may be scored. Everything is one expression over all entities of the shard; rows are compared
-only of the few that are late or broken. Where the table lies is the business of `carry_table`.
+only of the few that are late or broken. Where the table lies is the business of `table`.
 """
 
 from __future__ import annotations

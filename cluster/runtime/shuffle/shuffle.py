@@ -33,11 +33,11 @@ from cluster.runtime.planning import batches, check_inventory, make_inventory
 from cluster.runtime.rowgroups import opened_schema
 from cluster.runtime.scan import describe_file, scan_file
 from cluster.runtime.schema import needed_columns
-from cluster.runtime.shuffle_buckets import write_bucket
-from cluster.runtime.shuffle_files import GROUP_ROWS, Shuffle, opened, read_metas, remove_files, writing
-from cluster.runtime.shuffle_pieces import write_piece
-from cluster.runtime.store import Store
-from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.shuffle.buckets import write_bucket
+from cluster.runtime.shuffle.files import GROUP_ROWS, Shuffle, opened, read_metas, remove_files, writing
+from cluster.runtime.shuffle.pieces import write_piece
+from cluster.runtime.storage.store import Store
+from cluster.runtime.storage.stores import StoreSpec, open_store
 from cluster.runtime.tables import read_table
 
 Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]

@@ -23,10 +23,10 @@ from cluster.core.settings import WINDOW_ROWS, WINDOW_START, InputSettings, Tail
 from cluster.core.times import Ordinals, as_plain
 from cluster.errors import InputBroken, first_line
 from cluster.runtime import tables
-from cluster.runtime.audit_carry import CarryAudit
-from cluster.runtime.audit_rows import ShardRows, batches, differing, select
+from cluster.runtime.audit.carry import CarryAudit
+from cluster.runtime.audit.rows import ShardRows, batches, differing, select
 from cluster.runtime.checksum import RowChecksum
-from cluster.runtime.store import Store
+from cluster.runtime.storage.store import Store
 
 UNREADABLE = (*tables.UNREADABLE, KeyError)
 

@@ -17,9 +17,9 @@ from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, Hashes, place_of, r
 from cluster.core.places import Options
 from cluster.core.plan import PlanHead
 from cluster.core.times import Flags, Ordinals
-from cluster.runtime.audit_rows import BATCH_ROWS, batches, select
+from cluster.runtime.audit.rows import BATCH_ROWS, batches, select
 from cluster.runtime.rowgroups import RowGroups
-from cluster.runtime.store import Store
+from cluster.runtime.storage.store import Store
 
 CACHE_BYTES = 64 << 20
 

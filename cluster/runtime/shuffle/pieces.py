@@ -19,7 +19,7 @@ from cluster.core.times import as_plain
 from cluster.errors import InputBroken
 from cluster.runtime.judging import Judge
 from cluster.runtime.salvage import with_nulls
-from cluster.runtime.shuffle_files import PieceMeta, Shuffle, write_meta, writing
+from cluster.runtime.shuffle.files import PieceMeta, Shuffle, write_meta, writing
 from cluster.runtime.source import is_damage, open_source, reading
 from cluster.runtime.tables import write_table
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from cluster.core.places import NoPlace, Options, is_url, normal, parse, split_options
 from cluster.core.settings import OutputSettings
-from cluster.runtime.hdfs_store import HdfsStore
-from cluster.runtime.local_store import LocalStore
-from cluster.runtime.object_store import ObjectStore
-from cluster.runtime.store import Store
+from cluster.runtime.storage.hdfs_store import HdfsStore
+from cluster.runtime.storage.local_store import LocalStore
+from cluster.runtime.storage.object_store import ObjectStore
+from cluster.runtime.storage.store import Store
 from lstm_core.errors import UsageError
 
 

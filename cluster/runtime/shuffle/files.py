@@ -31,8 +31,8 @@ from cluster.core.settings import InputSettings
 from cluster.errors import RunFailed, StoreFault, first_line
 from cluster.runtime.commits import SHUFFLE
 from cluster.runtime.partitions import Partitions
-from cluster.runtime.store import Store
-from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.storage.store import Store
+from cluster.runtime.storage.stores import StoreSpec, open_store
 
 GROUP_ROWS = 131_072  # of a bucket's row groups: shards read stretches of it
 _FORMAT = 1

@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 from cluster.core.plan import Shard
 from cluster.core.settings import ClusterSettings, InputSettings
 from cluster.runtime.blocks import BlockReader
-from cluster.runtime.carried import Carried
-from cluster.runtime.carry_plan import CarryRequest, ShardCarry
+from cluster.runtime.carry.carried import Carried
+from cluster.runtime.carry.plan import CarryRequest, ShardCarry
 from cluster.runtime.encode import Encoder
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.outcomes import task_value
 from cluster.runtime.planning import read_segments
 from cluster.runtime.replica_actor import row_layout
 from cluster.runtime.session import connected
-from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.storage.stores import StoreSpec, open_store
 from lstm_core.contract import ModelContract
 
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ from cluster.core.inventory import describe_entity
 from cluster.core.plan import Plan, Shard
 from cluster.core.settings import StateSettings
 from cluster.errors import InputRefused, RunFailed, first_line
-from cluster.runtime.carried import Carried, canonical_table
-from cluster.runtime.carry_table import CarryFile, CarryReader, open_table, read_keys, read_mark
+from cluster.runtime.carry.carried import Carried, canonical_table
+from cluster.runtime.carry.table import CarryFile, CarryReader, open_table, read_keys, read_mark
 from cluster.runtime.commits import PLAN
-from cluster.runtime.store import Store
-from cluster.runtime.stores import StoreSpec, open_store
+from cluster.runtime.storage.store import Store
+from cluster.runtime.storage.stores import StoreSpec, open_store
 from cluster.runtime.tables import UNREADABLE, read_row_group, read_table
 
 Ints = NDArray[np.int64]

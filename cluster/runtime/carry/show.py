@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cluster.core.carry import BROKEN, LAST, SEEN, CarrySchema, match, read_schema
 from cluster.core.inventory import describe_entity
 from cluster.errors import InputRefused, first_line
-from cluster.runtime.carry_table import (
+from cluster.runtime.carry.table import (
     CarryFile,
     CarryReader,
     groups_of,
@@ -28,7 +28,7 @@ from cluster.runtime.carry_table import (
     read_keys,
     read_mark,
 )
-from cluster.runtime.store import Store
+from cluster.runtime.storage.store import Store
 from cluster.runtime.tables import UNREADABLE
 
 CACHE_BYTES = 64 << 20

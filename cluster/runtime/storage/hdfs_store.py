@@ -26,9 +26,9 @@ import pyarrow.fs as pafs
 
 from cluster.core.places import Options, Place
 from cluster.errors import MayHaveLanded, NotLanded, StoreFault
-from cluster.runtime.filesystems import remote
-from cluster.runtime.local_store import REFUSALS, faults, is_temporary
-from cluster.runtime.store import Output
+from cluster.runtime.storage.filesystems import remote
+from cluster.runtime.storage.local_store import REFUSALS, faults, is_temporary
+from cluster.runtime.storage.store import Output
 
 _NEXT = ".next"  # behind a file's name: its successor, whole, which has not got the name yet
 

@@ -38,9 +38,9 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from cluster.core.places import Options, Place, chosen
 from cluster.errors import MayHaveLanded, NotLanded, StoreFault, first_line
-from cluster.runtime.aws_profile import profile_keys
-from cluster.runtime.filesystems import open_file
-from cluster.runtime.store import Output
+from cluster.runtime.storage.aws_profile import profile_keys
+from cluster.runtime.storage.filesystems import open_file
+from cluster.runtime.storage.store import Output
 
 REFUSALS = (
     InvalidPathError,

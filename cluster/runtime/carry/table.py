@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cluster.core.carry import CarrySchema, difference
 from cluster.core.commit import SUCCESS
 from cluster.errors import InputBroken, InputRefused, StoreFault, first_line
-from cluster.runtime.store import Store
+from cluster.runtime.storage.store import Store
 from cluster.runtime.tables import UNREADABLE
 
 Ints = NDArray[np.int64]

@@ -1,0 +1,1 @@
+"""What `verify` does: the proof of an output from storage alone."""

@@ -1,0 +1,1 @@
+"""The state that is carried over: read, planned, staged, shown."""

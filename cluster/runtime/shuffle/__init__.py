@@ -1,0 +1,1 @@
+"""Interleaved input, brought into one order per entity before it is scored."""

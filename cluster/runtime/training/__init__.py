@@ -1,0 +1,1 @@
+"""Stateful training in an actor, and its checkpoints."""
