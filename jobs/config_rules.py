@@ -126,13 +126,9 @@ def _state_apart(document: Document) -> str | None:
     places = [("output.path", document.output.path), *(("input.path", path) for path in document.input.path)]
     places += [("state.read", state.read)] if state.read else []
     for name, place in places:
-        if state.write is not None and (_within(state.write, place) or _within(place, state.write)):
+        if state.write is not None and (is_inside(state.write, place) or is_inside(place, state.write)):
             return f"state.write {state.write} lies within {name} {place}, or that within it: choose a folder apart"
     return None
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _model_exists(document: Document) -> str | None:

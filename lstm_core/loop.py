@@ -20,6 +20,7 @@ import tensorflow as tf
 from keras import tree
 
 from lstm_core.rebatch import StepModel, is_recurrent
+from lstm_core.slots import keep_where, reset_where
 
 Step = Callable[[list[Any], Any, Any, list[Any]], tuple[list[Any], list[Any]]]
 
@@ -50,7 +51,7 @@ def make_loop(step_model: StepModel, *, width: int, steps: int) -> Step:
     outputs = step_model.model.outputs[: len(step_model.output_names)]
 
     def step(rows: list[Any], reset: Any, lengths: Any, states: list[Any]) -> tuple[list[Any], list[Any]]:
-        before = [_reset(reset, state[:width]) for state in states]
+        before = reset_where(reset, [state[:width] for state in states])
         by_time = [_swapped(array) for array in rows]
 
         def rows_at(time: Any) -> list[Any]:
@@ -60,8 +61,11 @@ def make_loop(step_model: StepModel, *, width: int, steps: int) -> Step:
         def one(time: Any, states: list[Any], scores: list[Any]) -> tuple[Any, list[Any], list[Any]]:
             found, after = _timestep(step_model, rows_at(time), states)
             live = time < lengths
-            kept = [tf.where(_per_slot(live, new), new, old) for new, old in zip(after, states, strict=True)]
-            return time + 1, kept, [array.write(time, score) for array, score in zip(scores, found, strict=True)]
+            return (
+                time + 1,
+                keep_where(live, after, states),
+                [array.write(time, score) for array, score in zip(scores, found, strict=True)],
+            )
 
         scores = [tf.TensorArray(tf.float32, steps, element_shape=(width, *out.shape[2:])) for out in outputs]
         longest = tf.reduce_max(lengths)
@@ -108,15 +112,6 @@ def _call_cell(cell: Any, row: Any, states: Any) -> list[Any]:
 
 def _can_train(layer: Any) -> bool:
     return bool(getattr(layer, "_call_has_training_arg", False))
-
-
-def _reset(reset: Any, state: Any) -> Any:
-    # `where`, not a product: a NaN left in a slot would survive a multiplication by zero.
-    return tf.where(_per_slot(reset, state), tf.zeros_like(state), state)
-
-
-def _per_slot(flags: Any, state: Any) -> Any:
-    return tf.reshape(flags, (-1, *([1] * (len(state.shape) - 1))))
 
 
 def _swapped(array: Any) -> Any:

@@ -106,8 +106,7 @@ def build_step_model(model: Any) -> StepModel:
     ]
     scores = tree.flatten(walk.through(model, tree.pack_sequence_as(as_functional(model).input, rows)))
     step = keras.Model([*rows, walk.valid, *walk.states_in], [*scores, *walk.states_out])
-    walk.copy_weights()
-    return StepModel(
+    rebuilt = StepModel(
         model=step,
         input_names=tuple(tensor.name for tensor in rows),
         static=tuple(name in static for name, _, _ in shapes),
@@ -116,6 +115,8 @@ def build_step_model(model: Any) -> StepModel:
         rebuilt=walk.rebuilt,
         recurrent=tuple(walk.recurrent.items()),
     )
+    rebuilt.copy_in()
+    return rebuilt
 
 
 def as_functional(model: Any) -> Any:
@@ -156,11 +157,6 @@ class _Walk:
     def rebuilt(self) -> tuple[tuple[Any, Any], ...]:
         """Every recurrent layer and the one that takes its place."""
         return tuple(self._rebuilt.values())
-
-    def copy_weights(self) -> None:
-        """Gives the rebuilt layers the weights of the originals."""
-        for original, rebuilt in self.rebuilt:
-            rebuilt.set_weights(original.get_weights())
 
     def _call(self, path: str, layer: Any, *args: Any, **kwargs: Any) -> Any:
         if is_recurrent(layer):

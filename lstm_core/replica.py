@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from lstm_core.loop import can_loop, make_loop
 from lstm_core.rebatch import StepModel, build_step_model, load_model
 from lstm_core.sizes import Size, Sizes
+from lstm_core.slots import keep_where, reset_where
 
 Array = NDArray[Any]
 
@@ -202,21 +203,15 @@ def make_step(step_model: StepModel, chunk: Any, *, training: bool = False) -> A
     score_count = len(step_model.output_names)
 
     def step(rows: list[Any], reset: Any, lengths: Any, states: list[Any]) -> tuple[list[Any], list[Any]]:
-        # `where`, not a product: a NaN left in a slot would survive a multiplication by zero.
-        before = [tf.where(_per_slot(reset, state), tf.zeros_like(state), state) for state in states]
+        before = reset_where(reset, states)
         valid = tf.sequence_mask(tf.maximum(lengths, 1), chunk)
         given = [row[:, 0] if static else row for row, static in zip(rows, step_model.static, strict=True)]
         outputs = step_model.model([*given, valid, *before], training=training)
         after = [tf.cast(state, tf.float32) for state in outputs[score_count:]]
-        busy = lengths > 0
-        kept = [tf.where(_per_slot(busy, new), new, old) for new, old in zip(after, before, strict=True)]
+        kept = keep_where(lengths > 0, after, before)
         scores = [tf.cast(score, tf.float32) for score in outputs[:score_count]]
         if step_model.windowed:
             scores = [tf.repeat(score[:, None], chunk, axis=1) for score in scores]
         return scores, kept
 
     return step
-
-
-def _per_slot(flags: Any, state: Any) -> Any:
-    return tf.reshape(flags, (-1, *([1] * (len(state.shape) - 1))))

@@ -189,3 +189,13 @@ def run(job: Job) -> dict[str, Any]:
 def scores(output: Path) -> Any:
     """The output's rows, in file order."""
     return ds.dataset(sorted(output.glob("*.parquet"))).to_table()
+
+
+def tidy(output: Path) -> Any:
+    """The output's rows, in the order of `tidied`."""
+    return tidied(scores(output))
+
+
+def tidied(table: Any) -> Any:
+    """Rows by entity and time."""
+    return table.sort_by([("entity", "ascending"), ("time", "ascending")])

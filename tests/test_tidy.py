@@ -25,6 +25,7 @@ KERAS_NAMES = (
     "rebatch",
     "replica",
     "reference",
+    "slots",
     "training",
 )
 KERAS_FILES = {f"lstm_core/{name}.py" for name in KERAS_NAMES}

@@ -86,6 +86,10 @@ class Place:
     def url(self) -> str:
         return f"{self.scheme}://{self.authority}/{self.key}".rstrip("/")
 
+    def below(self, name: str) -> str:
+        """The URL of a name in it; of itself where the name is empty."""
+        return f"{self.url}/{name}" if name else self.url
+
     def named(self, fs_path: str) -> str:
         """The URL of what pyarrow.fs names `fs_path`, in the same bucket or on the same host."""
         key = fs_path.lstrip("/") if self.scheme == "hdfs" else fs_path.partition("/")[2]

@@ -9,7 +9,7 @@ column has three streams of its own, the rows that are null, the lengths of what
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,11 @@ def canonical(column: Any) -> Any:
     array = plain.combine_chunks() if isinstance(plain, pa.ChunkedArray) else plain
     wanted = stored_type(array.type)
     return array if array.type == wanted else array.cast(wanted)
+
+
+def canonical_table(table: Any, names: Sequence[str]) -> Any:
+    """Some columns of a pa.Table or pa.RecordBatch in that form; raises KeyError for one that is not there."""
+    return pa.table([canonical(table.column(name)) for name in names], names=list(names))
 
 
 def _kind(stored: Any) -> str:

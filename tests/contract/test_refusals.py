@@ -12,21 +12,12 @@ import ray
 
 from jobs.cli import main
 from lstm_core.errors import EXIT_USAGE
+from tests.configs import IN_AND_OUT
 from tests.models import FIT, save
 from tests.series import make_series, replace, write_cut
 from tests.unfit_models import UNFIT
 
-LINES = """
-[model]
-path = "model.keras"
-[input]
-path = "in"
-entity = ["entity"]
-time = ["time"]
-features = ["f0", "f1", "f2"]
-[output]
-path = "out"
-"""
+LINES = '[model]\npath = "model.keras"\n' + IN_AND_OUT
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from jobs import verify
 from jobs.verify import expect_holds
 from lstm_core.contract import read_contract
 from tests.breaking import Broken, breaking
-from tests.inprocess import InProcessCluster, InProcessReplicas, Job, in_process, run, scores
+from tests.inprocess import InProcessCluster, InProcessReplicas, Job, in_process, run, scores, tidy
 from tests.models import FIT, save
 from tests.series import make_series, with_nulls, write_cut
 from tests.truth import columns_for
@@ -70,10 +70,6 @@ def undisturbed(job: Job) -> Any:
     assert record["rows_quarantined"] == 200
     assert record["rows_in"] == sum(LENGTHS)
     return tidy(job.output)
-
-
-def tidy(output: Path) -> Any:
-    return scores(output).sort_by([("entity", "ascending"), ("time", "ascending")])
 
 
 def records_of(output: Path) -> list[Fragment]:

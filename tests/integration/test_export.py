@@ -14,6 +14,7 @@ from cluster.core.settings import StepSettings
 from jobs import export
 from jobs.config import load_config
 from lstm_core.errors import UsageError
+from tests.configs import IN_AND_OUT
 from tests.inprocess import Job, run, scores
 from tests.models import CODE, FIT, contract_of, save
 from tests.series import write_cut
@@ -25,19 +26,12 @@ CONFIG = """
 path = "model.keras"
 chunk = 4
 modules = ["tests.custom_layers"]
-[input]
-path = "in"
-entity = ["entity"]
-time = ["time"]
-features = ["f0", "f1", "f2"]
-[output]
-path = "out"
 """
 
 
 def configured(folder: Path, name: str) -> Any:
     (folder / "model.keras").write_bytes(save(FIT[name]()))
-    (folder / "job.toml").write_text(CONFIG)
+    (folder / "job.toml").write_text(CONFIG + IN_AND_OUT)
     return load_config(str(folder / "job.toml"))
 
 

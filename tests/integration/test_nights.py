@@ -18,7 +18,7 @@ from cluster.core.settings import Fill, StepSettings
 from jobs import plan, verify
 from jobs.config import load_config
 from lstm_core.contract import read_contract
-from tests.inprocess import Job, run, scores
+from tests.inprocess import Job, run, scores, tidied
 from tests.models import FIT, save
 from tests.series import DAY_ZERO, MINUTE, with_nulls, write_cut
 from tests.truth import columns_for
@@ -73,12 +73,8 @@ def score_nights(folder: Path, job: Job, nights: range = range(NIGHTS)) -> list[
     return records
 
 
-def tidy(table: Any) -> Any:
-    return table.sort_by([("entity", "ascending"), ("time", "ascending")])
-
-
 def all_nights(folder: Path) -> Any:
-    return tidy(pa.concat_tables([scores(path) for path in sorted((folder / "nights").iterdir())]))
+    return tidied(pa.concat_tables([scores(path) for path in sorted((folder / "nights").iterdir())]))
 
 
 def last_state(folder: Path) -> Any:
@@ -101,7 +97,7 @@ def test_thirty_nights_equal_one_run_over_all_of_them(tmp_path: Path) -> None:
     records = score_nights(tmp_path, job)
     assert len(records) == NIGHTS
     whole = run(replace(job, state={"write": tmp_path / "whole"}))
-    one, many = tidy(scores(job.output)), all_nights(tmp_path)
+    one, many = tidied(scores(job.output)), all_nights(tmp_path)
     assert many.select(["entity", "time"]).equals(one.select(["entity", "time"]))
     gap = np.abs(many.column("score").to_numpy() - one.column("score").to_numpy())
     assert gap.max() < 1e-6
@@ -116,7 +112,7 @@ def test_not_a_bit_differs_where_nights_are_cut_at_whole_chunks(tmp_path: Path) 
     job = job_of(tmp_path)
     score_nights(tmp_path, job)
     run(replace(job, state={"write": tmp_path / "whole"}))
-    assert all_nights(tmp_path).equals(tidy(scores(job.output)))
+    assert all_nights(tmp_path).equals(tidied(scores(job.output)))
     assert last_state(tmp_path).equals(pq.read_table(tmp_path / "whole").sort_by("entity"))
     for night in (0, 7, 29):
         verify.expect_holds(verify.run(tmp_path / "nights" / f"{night:02d}"))
@@ -150,5 +146,5 @@ def test_values_filled_with_the_previous_one_go_on_from_night_to_night(tmp_path:
     records = score_nights(tmp_path, job)
     assert sum(record["rows_quarantined"] for record in records) == 0
     run(replace(job, state={"write": tmp_path / "whole"}))
-    assert all_nights(tmp_path).equals(tidy(scores(job.output)))
+    assert all_nights(tmp_path).equals(tidied(scores(job.output)))
     assert last_state(tmp_path).equals(pq.read_table(tmp_path / "whole").sort_by("entity"))

@@ -37,7 +37,7 @@ from cluster.runtime.storage.stores import StoreSpec, open_store
 from jobs import status, verify
 from jobs.verify import expect_holds
 from lstm_core.contract import read_contract
-from tests.inprocess import Job, in_process, run, scores
+from tests.inprocess import Job, in_process, run, scores, tidied
 from tests.integration.test_two_drivers import interrupted_by, no_cluster
 from tests.kill_grid import ROOT
 from tests.killing import DyingActor, Trigger, WatchedFleet, watched, watched_store
@@ -71,7 +71,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 @pytest.fixture(scope="module")
 def expected(local: Job) -> Any:
-    return _in_order(scores(local.output))
+    return tidied(scores(local.output))
 
 
 @pytest.fixture
@@ -102,16 +102,12 @@ def rows(s3: S3, request: ScoreRequest) -> Any:
     folder = request.output.path.removeprefix("s3://")
     found = store.get_file_info(pafs.FileSelector(folder))
     files = sorted(one.path for one in found if one.path.endswith(".parquet"))
-    return _in_order(ds.dataset(files, filesystem=store).to_table())
+    return tidied(ds.dataset(files, filesystem=store).to_table())
 
 
 def named(request: ScoreRequest) -> str:
     """The output as a command line names it."""
     return f"{request.output.path}?" + "&".join(f"{name}={value}" for name, value in request.output.storage.items())
-
-
-def _in_order(table: Any) -> Any:
-    return table.sort_by([("entity", "ascending"), ("time", "ascending")])
 
 
 def test_a_run_on_s3_has_the_scores_of_one_on_local_disk(

@@ -25,7 +25,7 @@ from cluster.runtime.run import score
 from cluster.runtime.session import connected
 from cluster.runtime.storage.stores import StoreSpec
 from lstm_core.contract import read_contract
-from tests.inprocess import Job, run, scores
+from tests.inprocess import Job, run, tidy
 from tests.models import FIT, save
 from tests.series import make_series, write_cut
 from tests.truth import TOLERANCE, columns_for, expected
@@ -55,10 +55,6 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Any:
     job = Job(blob, folder / "in", folder / "alone", columns_for(contract), step=step, write=SHARDS)
     run(job)
     return job, table, tidy(folder / "alone")
-
-
-def tidy(output: Path) -> Any:
-    return scores(output).sort_by([("entity", "ascending"), ("time", "ascending")])
 
 
 def job_in(case: Any, output: Path, **changes: Any) -> Job:

@@ -25,7 +25,7 @@ from jobs.cli import exit_code
 from jobs.verify import expect_holds
 from lstm_core.contract import read_contract
 from lstm_core.errors import EXIT_DONE, EXIT_FAILED
-from tests.inprocess import Job, in_process, run, scores
+from tests.inprocess import Job, in_process, run, tidy
 from tests.models import FIT, save
 from tests.series import make_series, write_cut
 from tests.truth import columns_for
@@ -52,10 +52,6 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
 def undisturbed(job: Job) -> Any:
     run(job)
     return tidy(job.output)
-
-
-def tidy(output: Path) -> Any:
-    return scores(output).sort_by([("entity", "ascending"), ("time", "ascending")])
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from jobs.staging import as_toml
 from jobs.submit import Submitted, Terms, run
 from lstm_core.contract import read_contract
 from tests import inprocess
-from tests.inprocess import scores
+from tests.inprocess import tidy
 from tests.models import FIT, save
 from tests.nodes import dashboard, running, scraped
 from tests.series import make_series, write_cut
@@ -60,10 +60,6 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Any:
     }
     values["input"]["features"] = {name: list(columns) for name, columns in features}
     return folder, values, tidy(folder / "alone")
-
-
-def tidy(output: Path) -> Any:
-    return scores(output).sort_by([("entity", "ascending"), ("time", "ascending")])
 
 
 def config_in(case: Any, run_id: str, replicas: int) -> Config:

@@ -21,7 +21,7 @@ from cluster.runtime.run import score
 from jobs import verify
 from tests import series
 from tests.breaking import Broken, breaking
-from tests.inprocess import Job, in_process, run, scores
+from tests.inprocess import Job, in_process, run, scores, tidied
 from tests.models import contract_of, save
 from tests.series import make_series, with_nulls, write_cut
 from tests.truth import columns_for
@@ -143,7 +143,7 @@ def test_a_run_cut_at_every_step_and_resumed_gives_the_same_windows(tmp_path: Pa
     write_cut(tmp_path / "in", table, [table.num_rows], [700])
     whole = job_of(tmp_path, tail=tail, write={"rows_per_file": 1500})
     record = run(whole)
-    expect_truth(tidy(scores(whole.output)), table, MODELS[0], drop=tail == "drop")
+    expect_truth(tidied(scores(whole.output)), table, MODELS[0], drop=tail == "drop")
     cut = replace(whole, output=tmp_path / "cut", cluster={"checkpoint_s": 0.04})
     for sessions in range(1, 9):
         try:
@@ -153,15 +153,11 @@ def test_a_run_cut_at_every_step_and_resumed_gives_the_same_windows(tmp_path: Pa
             continue
     assert sessions > 2
     assert {name: again[name] for name in COUNTED} == {name: record[name] for name in COUNTED}
-    assert tidy(scores(cut.output)).equals(tidy(scores(whole.output)))
+    assert tidied(scores(cut.output)).equals(tidied(scores(whole.output)))
     expect_holds(cut)
 
 
 COUNTED = ("rows_in", "rows_scored", "rows_skipped", "rows_quarantined", "entities_scored")
-
-
-def tidy(table: Any) -> Any:
-    return table.sort_by([("entity", "ascending"), ("time", "ascending")])
 
 
 def test_nights_with_drop_equal_one_run_over_all_of_them(tmp_path: Path) -> None:
@@ -186,7 +182,7 @@ def test_nights_with_drop_equal_one_run_over_all_of_them(tmp_path: Path) -> None
         read = {"read": write}
     write_cut(tmp_path / "in", table)
     run(replace(job, state={"write": tmp_path / "whole"}))
-    nights = tidy(
+    nights = tidied(
         pa.concat_tables(
             [
                 scores(tmp_path / f"out{night}")
@@ -195,7 +191,7 @@ def test_nights_with_drop_equal_one_run_over_all_of_them(tmp_path: Path) -> None
             ]
         )
     )
-    assert nights.equals(tidy(scores(job.output)))
+    assert nights.equals(tidied(scores(job.output)))
     told = [
         "entity",
         "last_time",
@@ -233,5 +229,5 @@ def test_a_long_entity_and_a_mended_one_go_on_from_their_last_whole_window(tmp_p
     second = replace(night, path=tmp_path / "in1", output=tmp_path / "out1", state=state, run_id="second")
     assert run(second)["rows_quarantined"] == 0
     expect_holds(second)
-    both = tidy(pa.concat_tables([scores(night.output), scores(second.output)]))
+    both = tidied(pa.concat_tables([scores(night.output), scores(second.output)]))
     expect_truth(both, table, MODELS[0], drop=True)

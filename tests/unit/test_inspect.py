@@ -14,6 +14,7 @@ from jobs import inspect
 from lstm_core.errors import ModelRefused, UsageError
 from lstm_core.proof import prove
 from tests import models
+from tests.configs import IN_AND_OUT
 from tests.series import make_series, write_cut
 from tests.unfit_models import bidirectional
 
@@ -97,18 +98,7 @@ def test_the_pitfalls_of_stateful_models_are_named_with_why_they_do_no_harm(tmp_
     assert "open batch" in opened
 
 
-CONFIG = """
-[model]
-path = "another.keras"
-chunk = 6
-[input]
-path = "in"
-entity = ["entity"]
-time = ["time"]
-features = ["f0", "f1", "f2"]
-[output]
-path = "out"
-"""
+CONFIG = '[model]\npath = "another.keras"\nchunk = 6\n' + IN_AND_OUT
 
 
 def test_inspect_says_whether_an_input_needs_the_state(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from lstm_core.proof import prove
 from lstm_core.proof_request import ProofRequest
 from lstm_core.reference import Reference
 from lstm_core.replica import StatefulReplica, StepShape
+from tests.configs import IN_AND_OUT
 from tests.models import contract_of, save
 from tests.stepping import score_packed
 from tests.truth import arrays_of, table_for
@@ -29,13 +30,6 @@ CONFIG = """
 [model]
 path = "m.keras"
 tail = "drop"
-[input]
-path = "in"
-entity = ["entity"]
-time = ["time"]
-features = ["f0", "f1", "f2"]
-[output]
-path = "out"
 [state]
 write = "state"
 [train]
@@ -102,7 +96,7 @@ def test_a_ledger_counts_the_rows_of_windows_and_the_tails_that_are_dropped() ->
 @pytest.fixture
 def configured(tmp_path: Path) -> Config:
     (tmp_path / "m.keras").write_bytes(save(WINDOWED["lstm_of_windows"]()))
-    (tmp_path / "job.toml").write_text(CONFIG)
+    (tmp_path / "job.toml").write_text(CONFIG + IN_AND_OUT)
     return load_config(str(tmp_path / "job.toml"))
 
 

@@ -20,11 +20,11 @@ from cluster.core.commit import STAGED, SUCCESS, Fragment
 from cluster.core.ledger import Ledger, number_entities
 from cluster.core.times import Ordinals, compare_tables
 from cluster.errors import first_line
-from cluster.runtime.audit.rows import ShardRows, select
+from cluster.runtime.audit.rows import ShardRows
 from cluster.runtime.carry.show import OpenTable
 from cluster.runtime.carry.table import make_mark
 from cluster.runtime.carry.writer import HANDED_ON
-from cluster.runtime.checksum import RowChecksum
+from cluster.runtime.checksum import RowChecksum, canonical_table
 from cluster.runtime.request_file import RequestFile
 from cluster.runtime.storage.stores import StoreSpec, open_store
 from cluster.runtime.tables import UNREADABLE, read_table
@@ -60,7 +60,7 @@ class CarryAudit:
         self._carried = carried.num_rows
         if self._keys:
             names = self._keys[0].column_names
-            known = number_entities(select(carried, names), pa.concat_tables(self._keys))
+            known = number_entities(canonical_table(carried, names), pa.concat_tables(self._keys))
             self._known = np.split(known, np.cumsum([part.num_rows for part in self._keys])[:-1])
         return None
 
@@ -119,7 +119,7 @@ class CarryAudit:
             return
         if self._files[-1][1:] != (record.carry_rows, record.carry_checksum):
             self._tally.fail(f"{name} of the carry-over does not hold the rows that {record.record_name} names")
-        entity = number_entities(keys, select(table, keys.column_names))
+        entity = number_entities(keys, canonical_table(table, keys.column_names))
         np.add.at(found, entity[entity >= 0], 1)
         wrong = np.flatnonzero((entity < 0) | (table.column(SEEN).to_numpy() != seen[entity]))
         if len(wrong):
@@ -151,7 +151,7 @@ class CarryAudit:
         for name in [name for name in self._write.list("") if name.startswith(HANDED_ON)]:
             table = self._table(name, None)
             if table is not None:
-                twice = number_entities(tonight, select(table, tonight.column_names)) >= 0
+                twice = number_entities(tonight, canonical_table(table, tonight.column_names)) >= 0
                 self._tally.expect(not twice.any(), f"{name} hands on entities that tonight's input names")
         known = sum(int((place >= 0).sum()) for place in self._known)
         held, expected = sum(rows for _, rows, _ in self._files), tonight.num_rows + self._carried - known

@@ -17,7 +17,8 @@ from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, Hashes, place_of, r
 from cluster.core.places import Options
 from cluster.core.plan import PlanHead
 from cluster.core.times import Flags, Ordinals
-from cluster.runtime.audit.rows import BATCH_ROWS, batches, select
+from cluster.runtime.audit.rows import BATCH_ROWS, batches
+from cluster.runtime.checksum import canonical_table
 from cluster.runtime.rowgroups import RowGroups
 from cluster.runtime.storage.store import Store
 
@@ -44,7 +45,9 @@ def _sums_of_buckets(tally: Tally, head: PlanHead, store: Store, seen: list[Flag
     for bucket in head.files:
         for batch in batches(store, bucket.path, (*columns, ORIGIN_FILE, ORIGIN_ROW)):
             source, row = batch.column(ORIGIN_FILE).to_numpy(), place_of(batch.column(ORIGIN_ROW).to_numpy())
-            np.add.at(sums, source, row_hashes(select(batch, columns)) * (row.astype(np.uint64) + np.uint64(1)))
+            np.add.at(
+                sums, source, row_hashes(canonical_table(batch, columns)) * (row.astype(np.uint64) + np.uint64(1))
+            )
             for index in np.unique(source).tolist():
                 _mark(tally, head.sources[index].path, seen[index], row[source == index])
     return sums
@@ -68,7 +71,7 @@ def _sums_of_input(head: PlanHead, seen: list[Flags], storage: Options) -> Itera
             if len(rows):
                 table = groups.rows(index, low, min(low + BATCH_ROWS, len(flags))).take(pa.array(rows - low))
                 weight = rows.astype(np.uint64) + np.uint64(1)
-                total += np.sum(row_hashes(select(table, columns)) * weight, dtype=np.uint64)
+                total += np.sum(row_hashes(canonical_table(table, columns)) * weight, dtype=np.uint64)
         yield total[0]
 
 

@@ -21,9 +21,10 @@ from cluster.core.plan import Shard
 from cluster.errors import OutputRefused
 from cluster.runtime.audit.actor import ROWS_MAX, AuditSpec, OpenRescore, Scores
 from cluster.runtime.audit.audit import Audit, locate, read_run
-from cluster.runtime.audit.rows import batches, select, shard_keys
+from cluster.runtime.audit.rows import batches, shard_keys
 from cluster.runtime.audit.shard import UNREADABLE
 from cluster.runtime.carry.plan import CarryRequest
+from cluster.runtime.checksum import canonical_table
 from cluster.runtime.listing import list_files
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.planning import read_segments
@@ -167,7 +168,7 @@ class _Comparison:
         return {entity: np.concatenate(found)[: self._rows_max] for entity, found in parts.items()}
 
     def _collect(self, batch: Any, keys: Any, parts: dict[int, list[Scores]]) -> None:
-        number = number_entities(keys, select(batch, keys.column_names))
+        number = number_entities(keys, canonical_table(batch, keys.column_names))
         scores = np.stack([batch.column(name).to_numpy(zero_copy_only=False) for name in self._names], axis=1)
         for entity in set(np.unique(number).tolist()) & set(parts):
             if sum(map(len, parts[entity])) < self._rows_max:

@@ -20,7 +20,7 @@ from cluster.core.ledger import number_entities
 from cluster.core.plan import PlanHead, Shard, entity_keys
 from cluster.core.times import Flags, Ordinals, table_ordinals
 from cluster.errors import InputBroken
-from cluster.runtime.checksum import canonical
+from cluster.runtime.checksum import canonical_table
 from cluster.runtime.rowgroups import RowGroups
 from cluster.runtime.storage.store import Store
 
@@ -61,7 +61,7 @@ class ShardRows:
         start = self.start[part] + skipped
         stop = self.start[part] + np.minimum(high - begin, self.count[part])
         wanted = (*self._head.entity, *self._head.time)
-        parts = [select(self._groups.rows(*place), wanted) for place in _joined(self.file[part], start, stop)]
+        parts = [canonical_table(self._groups.rows(*place), wanted) for place in _joined(self.file[part], start, stop)]
         _check_alike(parts)
         table = pa.concat_tables(parts)
         self._check_keys(table.select(list(self._head.entity)), np.repeat(self.entity[part], stop - start), low)
@@ -116,12 +116,7 @@ def shard_keys(segments: Any) -> Any:
     entity = segments.column("entity").to_numpy()
     first = np.flatnonzero(np.append(True, entity[1:] != entity[:-1]))
     keys = entity_keys(segments)
-    return select(keys.take(pa.array(first)), keys.column_names)
-
-
-def select(table: Any, names: Sequence[str]) -> Any:
-    """Some columns in their canonical form; raises KeyError for one that is not there."""
-    return pa.table([canonical(table.column(name)) for name in names], names=list(names))
+    return canonical_table(keys.take(pa.array(first)), keys.column_names)
 
 
 def differing(left: Any, right: Any) -> Flags:

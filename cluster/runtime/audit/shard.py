@@ -24,8 +24,8 @@ from cluster.core.times import Ordinals, as_plain
 from cluster.errors import InputBroken, first_line
 from cluster.runtime import tables
 from cluster.runtime.audit.carry import CarryAudit
-from cluster.runtime.audit.rows import ShardRows, batches, differing, select
-from cluster.runtime.checksum import RowChecksum
+from cluster.runtime.audit.rows import ShardRows, batches, differing
+from cluster.runtime.checksum import RowChecksum, canonical_table
 from cluster.runtime.storage.store import Store
 
 UNREADABLE = (*tables.UNREADABLE, KeyError)
@@ -162,7 +162,7 @@ class ShardAudit:
         entity, name = self._number(batch), str(record.file)
         self._expect_known(entity, batch, name, before)
         rows = np.flatnonzero(entity >= 0)
-        entity, times = entity[rows], select(batch, self._rows.time).take(pa.array(rows))
+        entity, times = entity[rows], canonical_table(batch, self._rows.time).take(pa.array(rows))
         covers = batch.column(WINDOW_ROWS).to_numpy().astype(np.int64)[rows] if self._windows else None
         position, torn = self.ledger.take(entity, self._fragments, covers)
         order = self._tallies["order"]
@@ -181,7 +181,11 @@ class ShardAudit:
         found = (entity[planned], position[planned], (name, before + rows[planned]))
         self._compare(*found[:2], times.take(pa.array(planned)), found[2])
         if covers is not None:
-            starts = select(batch, [WINDOW_START]).rename_columns([self._rows.time[0]]).take(pa.array(rows[planned]))
+            starts = (
+                canonical_table(batch, [WINDOW_START])
+                .rename_columns([self._rows.time[0]])
+                .take(pa.array(rows[planned]))
+            )
             self._audit_windows(found, covers[planned], starts)
 
     def _audit_windows(
@@ -226,7 +230,7 @@ class ShardAudit:
             )
 
     def _number(self, table: Any) -> Ordinals:
-        keys = select(table, self._rows.keys.column_names)
+        keys = canonical_table(table, self._rows.keys.column_names)
         if not keys.schema.equals(self._rows.keys.schema):
             raise KeyError(f"its entity columns are {keys.schema.types}, expected {self._rows.keys.schema.types}")
         return number_entities(self._rows.keys, keys)
@@ -235,7 +239,7 @@ class ShardAudit:
         unknown = np.flatnonzero(entity < 0)
         if len(unknown):
             row = int(unknown[0])
-            keys = select(table, self._rows.keys.column_names)
+            keys = canonical_table(table, self._rows.keys.column_names)
             self._tallies["exactly once"].fail(
                 f"{name}, row {before + row}: entity {describe_entity(keys, row)} is not in shard {self._shard}",
                 len(unknown),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cluster.core.carry import PREVIOUS, SEEN, CarrySchema
 from cluster.core.times import compare_tables
-from cluster.runtime.checksum import canonical
+from cluster.runtime.checksum import canonical_table
 from cluster.runtime.encode import LastKnown
 
 Array = NDArray[Any]
@@ -154,11 +154,6 @@ def _rows_of(starts: Ints, sizes: Ints) -> tuple[Ints, Ints]:
     series = np.repeat(np.arange(len(starts)), sizes)
     inside = np.arange(len(series)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return starts[series] + inside, series
-
-
-def canonical_table(table: Any, names: tuple[str, ...]) -> Any:
-    """Some columns in the form that survives Parquet, as a carry-over has them."""
-    return pa.table([canonical(table.column(name)) for name in names], names=list(names))
 
 
 def broken_reason(since: Any) -> str:

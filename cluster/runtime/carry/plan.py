@@ -21,8 +21,9 @@ from cluster.core.inventory import describe_entity
 from cluster.core.plan import Plan, Shard
 from cluster.core.settings import StateSettings
 from cluster.errors import InputRefused, RunFailed, first_line
-from cluster.runtime.carry.carried import Carried, canonical_table
+from cluster.runtime.carry.carried import Carried
 from cluster.runtime.carry.table import CarryFile, CarryReader, open_table, read_keys, read_mark
+from cluster.runtime.checksum import canonical_table
 from cluster.runtime.commits import PLAN
 from cluster.runtime.storage.store import Store
 from cluster.runtime.storage.stores import StoreSpec, open_store

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from cluster.core.carry import PREVIOUS, SEEN, CarrySchema
 from cluster.runtime.blocks import Block
-from cluster.runtime.carry.carried import Carried, as_column, canonical_table
+from cluster.runtime.carry.carried import Carried, as_column
+from cluster.runtime.checksum import canonical_table
 from cluster.runtime.encode import LastKnown
 from cluster.runtime.regions import Cut, Region
 from cluster.runtime.snapshots import Snapshot

@@ -50,7 +50,7 @@ class HdfsStore:
         return "by renames of HDFS"
 
     def path(self, name: str) -> str:
-        return f"{self._place.url}/{name}" if name else self._place.url
+        return self._place.below(name)
 
     def exists(self, name: str) -> bool:
         with faults(StoreFault, self.path(name), "looked for"):

@@ -76,7 +76,7 @@ class ObjectStore:
         return "by conditional puts and server-side copies of an object store"
 
     def path(self, name: str) -> str:
-        return f"{self._place.url}/{name}" if name else self._place.url
+        return self._place.below(name)
 
     def exists(self, name: str) -> bool:
         with _faults(StoreFault, self.path(name), "looked for"):
