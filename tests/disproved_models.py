@@ -5,26 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from keras import layers
 
 from tests import custom_layers
 from tests.models import recurrent_model
+from tests.unfit_models import Refused, refused_in
 
-DISPROVED: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {}
+DISPROVED: Refused = {}
 TIME = 6  # where a layer needs a fixed length
 
 
-def disproved(*words: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
-    """List a builder among the models that the proof must refuse, with `words` in the sentence."""
-
-    def listed(builder: Callable[[], Any]) -> Callable[[], Any]:
-        DISPROVED[builder.__name__] = (builder, words)
-        return builder
-
-    return listed
+disproved = refused_in(DISPROVED)
 
 
 def _with(layer: Any, *, time: int | None = None) -> Any:

@@ -15,18 +15,27 @@ from keras import layers, ops
 
 from tests.models import FEATURES, VOCABULARY, codes, numbers, recurrent_model, seeded
 
-UNFIT: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {}
+Builder = Callable[[], Any]
+Refused = dict[str, tuple[Builder, tuple[str, ...]]]  # name -> (builder, words of the refusal)
+
+UNFIT: Refused = {}
 TIME = 6  # where a layer needs a fixed length
 
 
-def unfit(*words: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
-    """List a builder among the models that must be refused, with `words` in the sentence."""
+def refused_in(models: Refused) -> Callable[..., Callable[[Builder], Builder]]:
+    """A decorator that lists a builder in `models`, with the words that the sentence of its refusal must have."""
 
-    def listed(builder: Callable[[], Any]) -> Callable[[], Any]:
-        UNFIT[builder.__name__] = (builder, words)
-        return builder
+    def refused(*words: str) -> Callable[[Builder], Builder]:
+        def listed(builder: Builder) -> Builder:
+            models[builder.__name__] = (builder, words)
+            return builder
 
-    return listed
+        return listed
+
+    return refused
+
+
+unfit = refused_in(UNFIT)
 
 
 def _memory(**options: Any) -> Any:

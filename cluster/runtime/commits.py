@@ -211,12 +211,8 @@ class Commits:
                 f"expected {run_id} over the same input, model and settings, or an empty folder; choose another "
                 "state.write."
             )
-        foreign = [name for name in self.carry.list("") if name.endswith(".parquet")] if owner is None else []
-        if foreign:
-            raise OutputRefused(
-                f"state.write {root} holds {foreign[0]}, which no run of slotcar has written: expected an empty or a "
-                "new folder; choose another state.write."
-            )
+        if owner is None:
+            _refuse_foreign(self.carry, f"state.write {root}", "state.write")
 
     def _owner(self) -> dict[str, Any] | None:
         """Whose the carry-over is."""
@@ -241,12 +237,8 @@ class Commits:
                 f"{self.store.root} holds another run, {record['run_id']}, expected {run_id} over the same input, "
                 "model and settings, or an empty folder; choose another output.path or set output.overwrite = true."
             )
-        foreign = [name for name in self.store.list("") if name.endswith(".parquet")] if record is None else []
-        if foreign:
-            raise OutputRefused(
-                f"{self.store.root} holds {foreign[0]}, which no run of slotcar has written: expected an empty or "
-                "a new folder; choose another output.path."
-            )
+        if record is None:
+            _refuse_foreign(self.store, self.store.root, "output.path")
 
     def clear(self) -> None:
         """Removes what an earlier run wrote; may be broken off anywhere.
@@ -270,6 +262,16 @@ class Commits:
 
 def _is_of(owner: dict[str, Any] | None, run_id: str, identity: str) -> bool:
     return owner is not None and (owner["run_id"], owner["identity"]) == (run_id, identity)
+
+
+def _refuse_foreign(store: Store, place: str, setting: str) -> None:
+    """Refuses a folder with tables that nobody we know has written."""
+    foreign = next((name for name in store.list("") if name.endswith(".parquet")), None)
+    if foreign is not None:
+        raise OutputRefused(
+            f"{place} holds {foreign}, which no run of slotcar has written: expected an empty or a new folder; choose "
+            f"another {setting}."
+        )
 
 
 def _clear_carry(carry: Store) -> None:
