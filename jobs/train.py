@@ -71,8 +71,8 @@ class TrainReport:
     model_fingerprint: str = ""
     rows_in: int = 0  # = rows_trained_on + rows_validated + rows_skipped + rows_quarantined, where all are read
     rows_trained_on: int = 0  # per epoch, those without a target included
-    rows_validated: int = 0
-    rows_skipped: int = 0
+    rows_validated: int = 0  # those that are held out, and what stands before them in a window that holds one
+    rows_skipped: int = 0  # outside the input's window, and those that fill no window of the model, if dropped
     rows_quarantined: int = 0
     targets_trained_on: int = 0  # per epoch; a target that is null has no loss
     targets_validated: int = 0
@@ -165,18 +165,7 @@ def _check_target_path(path: str) -> None:
         raise UsageError(f"model.path {path} is a folder, and the trained model is a file: choose another name.")
 
 
-def check_rows_scored(config: Config, contract: ModelContract) -> None:
-    """Raises UsageError for a model with one score per window."""
-    if contract.window is not None:
-        raise UsageError(
-            f"train.model {config.train.model} gives one score per window of {contract.window} rows, and training has"
-            " a target for each row: set return_sequences=True in the last recurrent layer, or train it with Keras and"
-            " score it here."
-        )
-
-
 def _prepare(config: Config, contract: ModelContract) -> tuple[TrainingSpec, TrainReport]:
-    check_rows_scored(config, contract)
     settings = config.input_settings(contract, training=True)
     files = list_files(settings)
     check_schema(settings, contract, files)
@@ -264,6 +253,7 @@ def _epoch(trainer: Trainer, spec: TrainingSpec, number: int, report: TrainRepor
     read = held or trained
     if number == 1:
         report.rows_quarantined += read.rows_quarantined
+        report.rows_skipped += read.rows_skipped
         report.rows_trained_on, report.targets_trained_on, report.steps = trained.rows, trained.targets, trained.steps
         if held is not None:
             report.rows_validated, report.targets_validated = held.rows - trained.rows, held.targets
@@ -273,6 +263,13 @@ def _epoch(trainer: Trainer, spec: TrainingSpec, number: int, report: TrainRepor
 
 
 def _check_losses(number: int, trained: Pass, held: Pass | None) -> None:
+    if trained.loss is None and not trained.rows:
+        raise InputRefused(
+            'There is no row to train on: no entity fills a window of the model, and model.tail is "drop"; set it to'
+            ' "mask".'
+            if trained.rows_skipped
+            else "There is no row to train on: all are in quarantine."
+        )
     if trained.loss is None:
         raise InputRefused("No row to train on has a target that is known: look at the columns of train.target.")
     for loss in (trained.loss, held.loss if held else None):

@@ -98,6 +98,7 @@ class Pass:
     rows: int
     steps: int
     rows_quarantined: int
+    rows_skipped: int  # those that fill no window, where such are dropped
     seconds: float
 
 
@@ -223,7 +224,8 @@ class TrainingActor:
         mean = loss.mean if loss.weight else None
         seconds = time.perf_counter() - begin
         losses = loss.means if len(loss.parts) > 1 else {}
-        return Pass(mean, losses, rows.targets, rows.rows, rows.steps, rows.rows_quarantined, seconds)
+        left_out = (rows.rows_quarantined, rows.rows_skipped)
+        return Pass(mean, losses, rows.targets, rows.rows, rows.steps, *left_out, seconds)
 
 
 StepWithLoss = Callable[[Sequence[Array], Array, Array, Array], tuple[Array, Array]]
@@ -243,7 +245,8 @@ class RowsInOrder:
         self._feed = Feed(reader, lambda shard: (segments[shard.index], None), self._arena, packer, threaded=False)
         self._shards = series.shards
         self._values = spec.contract.score_values  # a row's weight stands behind them
-        self.rows = self.steps = self.targets = self.rows_quarantined = 0
+        self._window = spec.contract.window
+        self.rows = self.steps = self.targets = self.rows_quarantined = self.rows_skipped = 0
 
     def __iter__(self) -> Iterator[tuple[Batch, Array]]:
         """Batches, and the targets (slot, step, score value) of each."""
@@ -255,18 +258,21 @@ class RowsInOrder:
                 self._release(self._feed.drain())
                 continue
             targets = self._arena.targets[batch.index]
-            self.targets += int(np.isfinite(targets[..., : self._values][batch.valid]).sum())
+            judged = batch.valid if self._window is None else batch.step.last(self._window)
+            self.targets += int(np.isfinite(targets[..., : self._values][judged]).sum())
             yield batch, targets
             self.rows += batch.step.row_count
             self.steps += 1
             self._release(self._feed.collect(batch))
         self._release(self._feed.drain())
         planned = sum(shard.rows for shard in self._shards)
-        assert self.rows + self.rows_quarantined == planned, (self.rows, self.rows_quarantined, planned)
+        found = (self.rows, self.rows_quarantined, self.rows_skipped)
+        assert sum(found) == planned, (*found, planned)
 
     def _release(self, regions: Sequence[Region]) -> None:
         for region in regions:
             self.rows_quarantined += region.block.quarantined_rows
+            self.rows_skipped += region.block.skipped_rows
             self._feed.release(region)
 
 
