@@ -217,7 +217,7 @@ class Config:
         chosen = self.document.model_dump(mode="json", include={"input", "train"})
         for key in ("epochs", "restart", "callbacks"):
             chosen["train"].pop(key)
-        chosen["model"] = self.model.model_dump(include={"slots", "chunk", "modules"})
+        chosen["model"] = self.model.model_dump(include={"slots", "chunk", "tail", "modules"})
         chosen["input"]["vocabulary"] = read_vocabularies(self.input.vocabulary)
         return chosen
 

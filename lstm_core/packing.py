@@ -66,6 +66,10 @@ class Step:
         """True where a row is real, shape (slot, chunk)."""
         return np.asarray(np.arange(chunk)[None, :] < self.lengths[:width, None])
 
+    def last(self, chunk: int) -> Bools:
+        """True at the last real row of each busy slot, shape (slot, chunk)."""
+        return np.asarray(np.arange(chunk)[None, :] == self.lengths[:, None] - 1)
+
 
 class Packer:
     """Series in, steps out.

@@ -2,8 +2,9 @@
 
 What it decides: the gradient is cut at the chunk's border (the carried state enters a step as a constant: truncated
 back-propagation through time); a row without a target, padding and idle slots have weight zero; a step without a single
-target moves the state and no weight. Rows come packed as they come when scoring, so there is nothing to shuffle, and
-slots are reset one by one at the borders of entities.
+target moves the state and no weight; the target of a window, where there is one score for it, is that of its last row.
+Rows come packed as they come when scoring, so there is nothing to shuffle, and slots are reset one by one at the
+borders of entities.
 
 Limits: BatchNormalization is refused unless it is frozen: its statistics would count padding. It leaves alone: which
 rows stand where (`packing`), what a loss is (`losses`), how often (`cluster.runtime.training.actor`), and seeds, which
@@ -64,6 +65,7 @@ class StatefulTrainer:
         """One step with an update; arguments as in `StatefulReplica.step`, and targets (slot, step, score value).
 
         A target that is no number has no loss; where the recipe is weighted, a row's weight stands behind its targets.
+        Of a window with one score the last row's targets and weight count.
         Returns the sums of the losses, before the update, and their weights, each (part of the loss,).
         """
         # What stands in an idle slot may be anything, and zero times NaN would be a gradient.
@@ -81,12 +83,20 @@ class StatefulTrainer:
     def score_step(self, rows: Sequence[Array], targets: Array, reset: Array, lengths: Array) -> tuple[Array, Array]:
         """One step as `StatefulReplica.step` takes it, and the loss of its scores; no weight moves."""
         scores = self.replica.step(rows, self._resets(reset), lengths)
-        totals, weights = self.loss.sums(scores, *self._weigh(targets, lengths))
+        totals, weights = self.loss.sums(self._judged(scores), *self._weigh(targets, lengths))
         return totals.numpy().astype(np.float64), weights.numpy().astype(np.float64)
 
     def _weigh(self, targets: Array, lengths: Array) -> tuple[Array, Array]:
+        """Targets and their weights (slot, step, score value), or (slot, 1, score value) for windows."""
+        if self.replica.step_model.windowed:
+            last = np.maximum(lengths, 1) - 1
+            targets, lengths = targets[np.arange(len(last)), last][:, None], np.minimum(lengths, 1)
         row_weights = targets[..., self._values] if self._recipe.weighted else None
         return weigh(targets[..., : self._values], lengths, row_weights)
+
+    def _judged(self, scores: Sequence[Any]) -> list[Any]:
+        """The scores that have a target each; a window's stands at each of its rows, and counts once."""
+        return [score[:, :1] for score in scores] if self.replica.step_model.windowed else list(scores)
 
     def _resets(self, reset: Array) -> Array:
         return np.ones_like(reset) if self._recipe.reset_chunks else reset
@@ -111,7 +121,7 @@ class StatefulTrainer:
         step = make_step(self.replica.step_model, self.replica.shape.chunk, training=True)
         with tf.GradientTape() as tape:
             scores, after = step(rows, reset, lengths, states)
-            totals, weights = self.loss.sums(scores, *known)
+            totals, weights = self.loss.sums(self._judged(scores), *known)
             penalties = self.replica.step_model.model.losses
             wanted = tf.add_n([self.loss.mean(totals, weights), *penalties])
         gradients = tape.gradient(wanted, self._variables)
@@ -125,7 +135,8 @@ class StatefulTrainer:
 
     def _value_spec(self) -> Any:
         shape = self.replica.shape
-        return tf.TensorSpec((shape.slots, shape.chunk, self._values), tf.float32)
+        judged = 1 if self.replica.step_model.windowed else shape.chunk
+        return tf.TensorSpec((shape.slots, judged, self._values), tf.float32)
 
     def _compile(self, graph: Callable[..., Any], more: list[Any]) -> Any:
         signature = [*self.replica.signature(), *more]

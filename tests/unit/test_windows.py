@@ -10,7 +10,6 @@ import pytest
 import tensorflow as tf
 
 from cluster.core.ledger import Ledger
-from jobs import train
 from jobs.config import Config, load_config
 from lstm_core.contract import read_contract
 from lstm_core.errors import UsageError
@@ -121,9 +120,3 @@ def test_the_columns_of_a_window_are_taken(configured: Config) -> None:
             UsageError, match=r"Column 'window_\w+' has the name of one that is written for each window"
         ):
             with_overrides(configured, override).output_settings(contract)
-
-
-def test_windows_are_not_trained(configured: Config) -> None:
-    contract = read_contract(configured.model_bytes(), name="m.keras")
-    with pytest.raises(UsageError, match=r"one score per window of 6 rows, and training has a target for each row"):
-        train.check_rows_scored(configured, contract)
