@@ -8,14 +8,12 @@ Everything that needs TensorFlow happens in the training actor.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,19 +22,19 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from cluster.core.inventory import Inventory
-from cluster.core.plan import Plan, choose_shard_rows, make_plan, refuse_interleaved
-from cluster.core.settings import ClusterSettings, InputSettings
+from cluster.core.plan import Plan, PlanHead
+from cluster.core.settings import ClusterSettings
 from cluster.core.times import parse_bound
 from cluster.errors import InputRefused, RunFailed, StoreFault
 from cluster.runtime.listing import list_files
-from cluster.runtime.planning import make_inventory
 from cluster.runtime.progress import progress_line
 from cluster.runtime.schema import check_schema
 from cluster.runtime.storage.local_store import LocalStore
-from cluster.runtime.training.actor import Pass, Series, Trainer, TrainingSpec, ray_trainer
+from cluster.runtime.storage.stores import StoreSpec
+from cluster.runtime.training.actor import Pass, Trainer, TrainingSpec, ray_trainer
+from cluster.runtime.training.series import Rows, Workers, remove_clustered
 from jobs.config import Config
-from jobs.training_record import TrainingRecord
+from jobs.training_record import TrainingRecord, training_folder
 from lstm_core.code import CustomCode
 from lstm_core.contract import ModelContract, read_contract
 from lstm_core.errors import UsageError
@@ -110,9 +108,9 @@ def run(config: Config, open_trainer: OpenTrainer = ray_trainer) -> TrainReport:
     with progress_line() as line, open_trainer(config.cluster_settings()) as trainer:
         blob = trainer.load(source, _code(config), config.train.seed)
         contract = trainer.prove(read_contract(blob, name=config.train.model, code=config.code), config.model.chunk)
-        spec, report = _prepare(config, contract)
-        line.say(_opening(config, contract, spec))
-        record = TrainingRecord(config.model.path, _identity(config, contract, spec))
+        spec, report, head = _prepare(config, contract, trainer)
+        line.say(_opening(config, contract, spec, head))
+        record = TrainingRecord(config.model.path, _identity(config, contract, head))
         earlier = None if config.train.restart else record.read()
         if earlier is not None:
             report = TrainReport(**{**earlier.report, "epochs": [Epoch(**epoch) for epoch in earlier.report["epochs"]]})
@@ -127,14 +125,15 @@ def run(config: Config, open_trainer: OpenTrainer = ray_trainer) -> TrainReport:
             record.write(report.as_dict(), checkpoint, stopped=stopped)
             line.say(_said(report.epochs[-1], config.train.epochs) + (" · stopped by a callback" if stopped else ""))
         report.model_fingerprint = _write(config, trainer.archive())
+        remove_clustered(_place(config))
     report.seconds = time.perf_counter() - begin
     return report
 
 
-def _identity(config: Config, contract: ModelContract, spec: TrainingSpec) -> str:
+def _identity(config: Config, contract: ModelContract, head: PlanHead) -> str:
     """What a training learns from: the model that it starts with, the settings, the files as they are now."""
-    files = [(path, found.st_size, found.st_mtime_ns) for path in spec.train.files for found in [os.stat(path)]]
-    text = json.dumps([contract.fingerprint, config.training_identity(), files], sort_keys=True)
+    found = [(file.path, file.size_bytes, file.modified_ns) for file in head.input_files]
+    text = json.dumps([contract.fingerprint, config.training_identity(), found], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -165,27 +164,26 @@ def _check_target_path(path: str) -> None:
         raise UsageError(f"model.path {path} is a folder, and the trained model is a file: choose another name.")
 
 
-def _prepare(config: Config, contract: ModelContract) -> tuple[TrainingSpec, TrainReport]:
+def _prepare(config: Config, contract: ModelContract, workers: Workers) -> tuple[TrainingSpec, TrainReport, PlanHead]:
     settings = config.input_settings(contract, training=True)
     files = list_files(settings)
-    check_schema(settings, contract, files)
-    whole = _plan(settings, files)
-    held_from = _held_from(config, whole)
-    train = whole if held_from is None else _plan(_before_split(settings, config), files)
-    _check_split(config, train, whole)
+    held_from = _held_from(config, check_schema(settings, contract, files))
+    taken = Rows(settings, files, _place(config), workers).take(config.train.validate_since)
+    _check_split(config, taken.before or taken.whole, taken.whole)
     step = config.step_settings(contract)
+    train, whole = taken.passes
     spec = TrainingSpec(
         contract=contract,
         input=settings,
         step=step,
         recipe=config.recipe(),
         epochs=config.train.epochs,
-        train=Series.of(train),
+        train=train,
         held_from=held_from,
-        whole=None if held_from is None else Series.of(whole),
+        whole=whole,
     )
-    head = whole.head
-    return spec, TrainReport(
+    head = taken.whole.head
+    report = TrainReport(
         model=config.model.path,
         rows_in=head.rows_in,
         rows_skipped=head.rows_skipped,
@@ -194,30 +192,17 @@ def _prepare(config: Config, contract: ModelContract) -> tuple[TrainingSpec, Tra
         slots=step.slots,
         chunk=step.chunk,
     )
+    return spec, report, head
 
 
-def _plan(settings: InputSettings, files: Sequence[str]) -> Plan:
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-
-        def scan_all(scan: Callable[[Any], Any], batches: Sequence[Any]) -> Iterable[Any]:
-            return threads.map(scan, batches)
-
-        inventory: Inventory = make_inventory(settings, scan_all, files)
-    names = ", ".join((*settings.entity, *settings.time))
-    refuse_interleaved(inventory, f"training reads clustered input only: sort it by {names} first")
-    return make_plan(inventory, shard_rows=choose_shard_rows(inventory.rows_in, rows_per_file=1_000_000))
+def _place(config: Config) -> StoreSpec:
+    """The folder of the training, where its input is clustered, too."""
+    return StoreSpec(training_folder(config.model.path))
 
 
-def _held_from(config: Config, whole: Plan) -> int | None:
+def _held_from(config: Config, columns: Any) -> int | None:
     split = config.train.validate_since
-    if split is None:
-        return None
-    column = whole.inventory.columns.field(config.input.time[0])
-    return parse_bound(split, column.type, setting=SPLIT)
-
-
-def _before_split(settings: InputSettings, config: Config) -> InputSettings:
-    return dataclasses.replace(settings, until=config.train.validate_since)
+    return None if split is None else parse_bound(split, columns.field(config.input.time[0]).type, setting=SPLIT)
 
 
 def _check_split(config: Config, train: Plan, whole: Plan) -> None:
@@ -233,10 +218,12 @@ def _check_split(config: Config, train: Plan, whole: Plan) -> None:
         )
 
 
-def _opening(config: Config, contract: ModelContract, spec: TrainingSpec) -> str:
+def _opening(config: Config, contract: ModelContract, spec: TrainingSpec, head: PlanHead) -> str:
     rows = sum(shard.rows for shard in spec.train.shards)
     entities = sum(shard.entities for shard in spec.train.shards)
     text = f"training {contract.parameters:,} parameters on {rows:,} rows of {entities:,} entities, in order"
+    if head.sources:
+        text += f"; {head.reason}"
     if contract.batch is not None and contract.batch != spec.step.slots:
         text += (
             f"; the model fixes a batch of {contract.batch}, which does no harm: state is kept outside of it for"

@@ -32,11 +32,16 @@ class Earlier:
     stopped: bool  # a callback has ended it
 
 
+def training_folder(model_path: str) -> str:
+    """What belongs to the training of a model, as long as it is under way and afterwards."""
+    return f"{model_path}.training"
+
+
 class TrainingRecord:
     """The files of one training."""
 
     def __init__(self, model_path: str, identity: str) -> None:
-        self.folder = f"{model_path}.training"
+        self.folder = training_folder(model_path)
         self._store = LocalStore(self.folder)
         self._identity = identity
 

@@ -11,14 +11,14 @@ files and memory alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.core.inventory import SourceFile
+from cluster.core.inventory import Inventory, SourceFile
 from cluster.core.times import Flags, Ordinals, as_plain, compare, table_ordinals
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
@@ -168,6 +168,25 @@ def sort_columns(keys: Any, times: Any) -> list[Ordinals]:
 def sorted_order(columns: Sequence[Ordinals]) -> Ordinals:
     """The stable order (row,) of rows by `sort_columns`."""
     return np.lexsort(tuple(reversed(columns))).astype(np.int64, copy=False)
+
+
+def by_keys(inventory: Inventory) -> Inventory:
+    """The same with entities numbered in order of their keys, as rows sorted by them would have it."""
+    order = np.argsort(_key_ranks(inventory.keys))
+    number = np.empty_like(order)
+    number[order] = np.arange(len(order))
+    entity = number[inventory.segment_entity]
+    segments = np.argsort(entity, kind="stable")
+    return replace(
+        inventory,
+        keys=inventory.keys.take(pa.array(order)),
+        entity_rows=inventory.entity_rows[order],
+        sorted=inventory.sorted[order],
+        segment_entity=entity[segments],
+        segment_file=inventory.segment_file[segments],
+        segment_start=inventory.segment_start[segments],
+        segment_count=inventory.segment_count[segments],
+    )
 
 
 def _key_ranks(keys: Any) -> Ordinals:

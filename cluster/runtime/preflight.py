@@ -1,8 +1,9 @@
 """Before any work: what a cluster lacks for a run, one sentence each.
 
 What it decides: a run is refused where no node could ever hold one of its replicas, and where a node has other versions
-of what a score depends on, lacks one of them, or does not see the output. A cluster that may grow is believed to bring
-what its configuration says. One small task looks at each node; a node that goes meanwhile is none of the run's.
+of what a score depends on, lacks one of them, or does not see the output (for a training, the folder in which its input
+is clustered). A cluster that may grow is believed to bring what its configuration says. One small task looks at each
+node; a node that goes meanwhile is none of the run's.
 """
 
 from __future__ import annotations
@@ -26,12 +27,22 @@ PACKAGES = ("slotcar", "tensorflow", "keras", "pyarrow", "numpy")
 
 
 @dataclass(frozen=True)
+class Shared:
+    """A folder that every node must see, and what the driver keeps in it by the time the nodes look."""
+
+    place: StoreSpec
+    setting: str = "output.path"
+    folder: str = LOCK
+    kept: str = "lock"
+
+
+@dataclass(frozen=True)
 class NodeView:
     """What one node said."""
 
     name: str
     versions: Mapping[str, str | None]  # None where a package is missing
-    fault: str | None  # why it does not see the output
+    fault: str | None  # why it does not see the folder
 
 
 def check_room(settings: ClusterSettings) -> None:
@@ -63,8 +74,8 @@ def lack_of_room(
     )
 
 
-def check_nodes(output: StoreSpec) -> None:
-    """Raises ClusterRefused for the first node that differs from this process, or does not see the output."""
+def check_nodes(shared: Shared) -> None:
+    """Raises ClusterRefused for the first node that differs from this process, or does not see the folder."""
     remote: Any = ray.remote(_look)
     mine = _versions()
     asked = []
@@ -72,7 +83,7 @@ def check_nodes(output: StoreSpec) -> None:
         place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         asked.append(
             remote.options(num_cpus=0, max_retries=0, scheduling_strategy=place).remote(
-                node["NodeManagerHostname"], output
+                node["NodeManagerHostname"], shared
             )
         )
     for ref in asked:
@@ -80,12 +91,12 @@ def check_nodes(output: StoreSpec) -> None:
             view: NodeView = task_value(ref)
         except RunFailed:
             continue  # the node has gone, and whoever comes instead is looked at by its replica
-        refusal = unfit(view, mine, output.url)
+        refusal = unfit(view, mine, f"{shared.setting} {shared.place.url}")
         if refusal:
             raise ClusterRefused(refusal)
 
 
-def unfit(view: NodeView, mine: Mapping[str, str | None], output: str) -> str | None:
+def unfit(view: NodeView, mine: Mapping[str, str | None], folder: str) -> str | None:
     """The sentence where a node cannot take part, or would give other scores."""
     for name, expected in mine.items():
         found = view.versions.get(name)
@@ -98,21 +109,21 @@ def unfit(view: NodeView, mine: Mapping[str, str | None], output: str) -> str | 
             )
     if view.fault is not None:
         return (
-            f"Node {view.name} does not see output.path {output} ({view.fault}): mount it at the same path on every "
+            f"Node {view.name} does not see {folder} ({view.fault}): mount it at the same path on every "
             "node, or use a remote store that all of them reach."
         )
     return None
 
 
-def _look(name: str, output: StoreSpec) -> NodeView:
+def _look(name: str, shared: Shared) -> NodeView:
     """Runs on the node."""
-    return NodeView(name, _versions(), _fault(output))
+    return NodeView(name, _versions(), _fault(shared))
 
 
-def _fault(output: StoreSpec) -> str | None:
+def _fault(shared: Shared) -> str | None:
     try:
-        # The driver holds the lock by now: whoever sees the output sees that.
-        return None if open_store(output).list(LOCK) else "the driver's lock is not there"
+        # The driver has written it by now: whoever sees the folder sees that.
+        return None if open_store(shared.place).list(shared.folder) else f"the driver's {shared.kept} is not there"
     except StoreFault as fault:
         return str(fault).rstrip(".")
 

@@ -15,7 +15,7 @@ from cluster.runtime.cluster_map import map_on_cluster
 from cluster.runtime.fleet import Answer, Fleet
 from cluster.runtime.metrics import Metrics
 from cluster.runtime.pipeline import Counters
-from cluster.runtime.preflight import check_nodes, check_room
+from cluster.runtime.preflight import Shared, check_nodes, check_room
 from cluster.runtime.replica_actor import ReplicaSpec, Sources
 from cluster.runtime.session import connected, replica_count
 from cluster.runtime.storage.stores import StoreSpec
@@ -75,7 +75,7 @@ class RayCluster:
     def check(self, output: StoreSpec) -> None:
         check_room(self._settings)
         if self._settings.address:  # the nodes of an embedded one are this machine, with this installation
-            check_nodes(output)
+            check_nodes(Shared(output))
 
     def replica_count(self) -> int:
         return replica_count(self._settings)

@@ -18,7 +18,7 @@ from cluster.core.settings import ClusterSettings, StepSettings
 from cluster.errors import ClusterRefused, OutputRefused, RunFailed
 from cluster.runtime.commits import RUN
 from cluster.runtime.fleet import Answer, Fleet
-from cluster.runtime.preflight import check_nodes
+from cluster.runtime.preflight import Shared, check_nodes
 from cluster.runtime.ray_cluster import Cluster, RayCluster, Replicas, ray_cluster
 from cluster.runtime.replica_actor import ReplicaSpec
 from cluster.runtime.run import score
@@ -156,7 +156,7 @@ def test_a_node_that_does_not_see_the_drivers_lock_in_the_output_is_named(cluste
     with pytest.raises(
         ClusterRefused, match=r"^Node \S+ does not see output\.path .* \(the driver's lock is not there\)"
     ):
-        check_nodes(StoreSpec(str(tmp_path)))
+        check_nodes(Shared(StoreSpec(str(tmp_path))))
 
 
 OpenCluster = Callable[[ClusterSettings], AbstractContextManager[Cluster]]

@@ -13,6 +13,7 @@ import pyarrow.dataset as ds
 import pytest
 from keras import layers
 
+from cluster.core import clustering
 from cluster.core.settings import ClusterSettings
 from cluster.errors import InputRefused, RunFailed
 from cluster.runtime.session import connected
@@ -113,9 +114,16 @@ def test_a_trained_model_scores_as_its_validation_said(cluster: None, tmp_path: 
 
 
 @pytest.mark.ray
-def test_the_same_seed_gives_the_same_weights(cluster: None, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_weights_also_where_tasks_cluster_the_rows_first(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(clustering, "PIECE_BYTES", 4000)  # cut in the driver: more of them than it does by itself
+    monkeypatch.setattr(clustering, "BUCKET_BYTES", 3000)
     path = lay_out(tmp_path, table_with_targets(), dropping)
-    first, second = (trained(path, "train.epochs=1", on_ray=True) for _ in range(2))
+    first = trained(path, "train.epochs=1", on_ray=True)
+    write_cut(tmp_path / "mixed", table_with_targets().sort_by("time"), [100, 100, 50, 100], [30])
+    second = trained(path, "train.epochs=1", "input.path=mixed", on_ray=True)
+    assert "clustered first" in capsys.readouterr().err
     other = trained(path, "train.epochs=1", "train.seed=4", on_ray=True)
     assert first.model_fingerprint == second.model_fingerprint
     assert first.epochs[0].loss == second.epochs[0].loss

@@ -45,7 +45,7 @@ def test_no_room_for_any_is_said(needs: Any, offers: Any, said: str) -> None:
 
 
 def test_a_node_like_the_drivers_is_fit() -> None:
-    assert unfit(NODE, MINE, "out") is None
+    assert unfit(NODE, MINE, "output.path out") is None
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_a_node_like_the_drivers_is_fit() -> None:
     ],
 )
 def test_a_node_that_lacks_something_is_told_by_name(changes: Any, said: str) -> None:
-    assert (unfit(replace(NODE, **changes), MINE, "out") or "").startswith(said)
+    assert (unfit(replace(NODE, **changes), MINE, "output.path out") or "").startswith(said)

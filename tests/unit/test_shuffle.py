@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from cluster.core import clustering, plan
-from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, row_hashes
+from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, by_keys, row_hashes
 from cluster.core.inventory import Inventory
 from cluster.core.settings import InputSettings
 from cluster.errors import InputBroken, InputRefused
@@ -114,6 +115,20 @@ def test_rows_come_by_entity_and_time_whatever_their_order_and_the_files_cuts(tm
     assert len(inventory.files) > 1
     assert (inventory.layout, inventory.rows_in) == ("interleaved", table.num_rows)
     assert inventory.sorted.all()
+
+
+@pytest.mark.usefixtures("cramped")
+@pytest.mark.parametrize("key_type", [pa.string(), pa.int16(), pa.date32()], ids=str)
+def test_entities_can_be_taken_in_order_of_their_keys_with_their_own_rows(tmp_path: Path, key_type: Any) -> None:
+    table = with_key_type(numbered(shuffled(make_series([9, 30, 8, 25, 7, 60]))), key_type)
+    table = replace(table, "entity", pc.negate(table.column("entity"))) if key_type == pa.int16() else table
+    write_cut(tmp_path / "in", table, [70, 69], [17])
+    found = by_keys(take(tmp_path))
+    keys = found.keys.column(0).to_pylist()
+    assert keys == sorted(wanted(table))
+    assert rows_in_order(tmp_path, found) == wanted(table)
+    assert found.entity_rows.tolist() == [len(wanted(table)[key]) for key in keys]
+    assert found.segment_entity.tolist() == sorted(found.segment_entity)
 
 
 @pytest.mark.usefixtures("cramped")

@@ -18,7 +18,7 @@ import pyarrow as pa
 from cluster.core.clustering import next_in_merge, ready_in_merge, row_bytes, sort_columns, sorted_order
 from cluster.core.settings import InputSettings
 from cluster.core.times import Ordinals
-from cluster.runtime.shuffle.files import GROUP_ROWS, Shuffle, opened, read_meta, writing
+from cluster.runtime.shuffle.files import Shuffle, opened, read_meta, writing
 from cluster.runtime.storage.store import Store
 
 SORT_BYTES = 96 << 20
@@ -89,7 +89,7 @@ def _columns(table: Any, settings: InputSettings) -> list[Ordinals]:
 def _write(store: Store, name: str, shuffle: Shuffle, tables: Any) -> None:
     with writing(store, name, shuffle.schema) as writer:
         for table in tables:
-            writer.write_table(table, row_group_size=GROUP_ROWS)
+            writer.write_table(table, row_group_size=shuffle.group_rows)
 
 
 def _spill(bucket: int, shuffle: Shuffle, store: Store, tables: Iterator[Any]) -> list[str]:
@@ -97,13 +97,13 @@ def _spill(bucket: int, shuffle: Shuffle, store: Store, tables: Iterator[Any]) -
     for table in tables:
         names.append(shuffle.run(bucket, len(names)))
         with writing(store, names[-1], shuffle.schema) as writer:
-            writer.write_table(table, row_group_size=GROUP_ROWS)
+            writer.write_table(table, row_group_size=shuffle.group_rows)
         del table  # before the next run is read
     return names
 
 
 def _batch_rows(shuffle: Shuffle, runs: int) -> int:
-    return max(BATCH_ROWS_MIN, min(GROUP_ROWS, MERGE_BYTES // (runs * row_bytes(shuffle.schema))))
+    return max(BATCH_ROWS_MIN, min(shuffle.group_rows, MERGE_BYTES // (runs * row_bytes(shuffle.schema))))
 
 
 @dataclass

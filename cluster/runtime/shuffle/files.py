@@ -9,6 +9,8 @@ known by its name, and nothing of other settings or of another input is ever tak
 - `DIGEST-run-00003-0007.parquet`: a sorted part of a bucket that is larger than memory, until the bucket is whole.
 - `DIGEST-bucket-00003.parquet`: a bucket, by entity and time. When the run is done its columns are cut down to the
   keys and each row's place in the input, under the same name: what an audit needs.
+- `DIGEST-counts.json`: what the footers of the pieces count, where these are removed while the buckets are still read
+  by session after session, as those of a training are. It is there when all buckets are.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from cluster.runtime.partitions import Partitions
 from cluster.runtime.storage.store import Store
 from cluster.runtime.storage.stores import StoreSpec, open_store
 
-GROUP_ROWS = 131_072  # of a bucket's row groups: shards read stretches of it
+GROUP_ROWS = 131_072  # shards read stretches of a bucket
 _FORMAT = 1
 _META = b"slotcar"
 
@@ -47,6 +49,7 @@ class Shuffle:
     settings: InputSettings
     sources: tuple[SourceFile, ...]  # the input's files, sorted by path
     columns: Any  # pa.Schema: the columns that the run needs, opened
+    group_rows: int = GROUP_ROWS  # of a bucket's row groups
 
     @cached_property
     def cuts(self) -> Cuts:
@@ -85,6 +88,11 @@ class Shuffle:
     def bucket(self, index: int) -> str:
         """The name of a bucket."""
         return f"{SHUFFLE}/{self.digest}-bucket-{index:05d}.parquet"
+
+    @property
+    def counts(self) -> str:
+        """The name of what the pieces count."""
+        return f"{SHUFFLE}/{self.digest}-counts.json"
 
     def run(self, bucket: int, index: int) -> str:
         """The name of a sorted run of a bucket."""
@@ -149,13 +157,38 @@ def read_meta(parquet: Any) -> PieceMeta:
     return PieceMeta(tuple(told["buckets"]), tuple(told["rows"]), told["skipped"], told["bad"])
 
 
-def read_metas(shuffle: Shuffle, store: Store) -> list[PieceMeta]:
-    """Of all pieces."""
-    metas = []
+@dataclass(frozen=True)
+class Counts:
+    """What the pieces of the whole input count."""
+
+    skipped: int  # rows
+    bad: tuple[int, ...]  # pieces that have bad rows
+
+
+def read_counts(shuffle: Shuffle, store: Store) -> Counts:
+    """Of all pieces, or what was written down of them."""
+    kept = store.find(shuffle.counts)
+    if kept is not None:
+        told = json.loads(kept)
+        return Counts(told["skipped"], tuple(told["bad"]))
+    skipped, bad = 0, []
     for index in range(len(shuffle.cuts.pieces)):
         with opened(store, shuffle.piece(index)) as parquet:
-            metas.append(read_meta(parquet))
-    return metas
+            meta = read_meta(parquet)
+        skipped += meta.skipped
+        bad += [index] if meta.bad else []
+    return Counts(skipped, tuple(bad))
+
+
+def write_counts(shuffle: Shuffle, store: Store) -> None:
+    """Writes down what the pieces count; every bucket must be there. Raises StoreFault."""
+    store.write(shuffle.counts, json.dumps(asdict(read_counts(shuffle, store))).encode())
+
+
+def is_finished(shuffle: Shuffle, store: Store) -> bool:
+    """True where every bucket is there, and nothing of the pieces is needed any more."""
+    names = {f"{SHUFFLE}/{name}" for name in store.list(SHUFFLE)}
+    return names.issuperset([shuffle.counts, *map(shuffle.bucket, range(shuffle.cuts.buckets))])
 
 
 def remove_files(store: Store, keep: Sequence[str] = ()) -> None:

@@ -34,7 +34,16 @@ from cluster.runtime.rowgroups import opened_schema
 from cluster.runtime.scan import describe_file, scan_file
 from cluster.runtime.schema import needed_columns
 from cluster.runtime.shuffle.buckets import write_bucket
-from cluster.runtime.shuffle.files import GROUP_ROWS, Shuffle, opened, read_metas, remove_files, writing
+from cluster.runtime.shuffle.files import (
+    GROUP_ROWS,
+    Shuffle,
+    is_finished,
+    opened,
+    read_counts,
+    remove_files,
+    write_counts,
+    writing,
+)
 from cluster.runtime.shuffle.pieces import write_piece
 from cluster.runtime.storage.store import Store
 from cluster.runtime.storage.stores import StoreSpec, open_store
@@ -59,20 +68,32 @@ def take_inventory(
 
     Raises InputRefused, InputBroken, RunFailed, StoreFault.
     """
-    files, reason = list_files(settings), 'input.layout is "shuffle"'
-    if settings.layout != "shuffle":
-        inventory = make_inventory(settings, mapper, files, until_torn=settings.layout == "auto")
-        if settings.layout == "clustered":
-            refuse_interleaved(inventory, CLUSTERED_REMEDY)
-        shard_rows = choose_shard_rows(inventory.rows_in, rows_per_file=rows_per_file)
-        why = None if settings.layout == "clustered" else why_shuffle(inventory, shard_rows=shard_rows)
-        if why is None:
-            return Taken(inventory)
-        reason = why
+    files = list_files(settings)
+    inventory, why = look(settings, files, mapper, rows_per_file)
+    if inventory is not None:
+        return Taken(inventory)
     begin = time.perf_counter()
     clustered = cluster_input(open_shuffle(settings, files, place, mapper), mapper, check)
     check_inventory(clustered, settings)
-    return Taken(replace(clustered, reason=f"{reason}; clustered first"), time.perf_counter() - begin)
+    return Taken(replace(clustered, reason=f"{why}; clustered first"), time.perf_counter() - begin)
+
+
+def look(
+    settings: InputSettings, files: Sequence[str], mapper: Mapper, rows_per_file: int
+) -> tuple[Inventory | None, str]:
+    """What the files hold, and why they are read as they lie; or None, and why they must be clustered first.
+
+    Raises InputRefused, InputBroken.
+    """
+    if settings.layout == "shuffle":
+        return None, 'input.layout is "shuffle"'
+    inventory = make_inventory(settings, mapper, files, until_torn=settings.layout == "auto")
+    if settings.layout == "clustered":
+        refuse_interleaved(inventory, CLUSTERED_REMEDY)
+        return inventory, inventory.reason
+    shard_rows = choose_shard_rows(inventory.rows_in, rows_per_file=rows_per_file)
+    why = why_shuffle(inventory, shard_rows=shard_rows)
+    return (inventory, inventory.reason) if why is None else (None, why)
 
 
 def open_shuffle(settings: InputSettings, files: Sequence[str], place: StoreSpec, mapper: Mapper) -> Shuffle:
@@ -101,11 +122,27 @@ def cluster_input(shuffle: Shuffle, mapper: Mapper, check: Callable[[], None]) -
     """
     store = shuffle.store()
     remove_files(store, keep=[shuffle.digest])
-    for write, count in ((write_piece, len(shuffle.cuts.pieces)), (write_bucket, shuffle.cuts.buckets)):
-        for _ in mapper(partial(write, shuffle=shuffle), range(count)):
-            check()
-    scans = list(mapper(partial(_scan_bucket, shuffle=shuffle), range(shuffle.cuts.buckets)))
-    return _inventory(shuffle, store, build_inventory(scans))
+    if not is_finished(shuffle, store):
+        for write, count in ((write_piece, len(shuffle.cuts.pieces)), (write_bucket, shuffle.cuts.buckets)):
+            for _ in mapper(partial(write, shuffle=shuffle), range(count)):
+                check()
+    return read_buckets(shuffle, mapper)
+
+
+def read_buckets(shuffle: Shuffle, mapper: Mapper, *, until: str | None = None) -> Inventory:
+    """What the buckets hold, all of which are there; rows from `until` on are skipped. Raises InputRefused."""
+    scan = partial(_scan_bucket, shuffle=shuffle, until=until)
+    buckets = build_inventory(list(mapper(scan, range(shuffle.cuts.buckets))))
+    return _inventory(shuffle, shuffle.store(), buckets)
+
+
+def drop_pieces(shuffle: Shuffle) -> None:
+    """Leaves the buckets, to be read by session after session, and what the pieces count. Raises StoreFault."""
+    store = shuffle.store()
+    if not is_finished(shuffle, store):
+        write_counts(shuffle, store)
+    names = [shuffle.counts, *map(shuffle.bucket, range(shuffle.cuts.buckets)), f"{SHUFFLE}/{shuffle.digest}-bad-"]
+    remove_files(store, keep=[name.removeprefix(f"{SHUFFLE}/") for name in names])
 
 
 def keep_buckets(store: Store, inventory: Inventory) -> None:
@@ -120,9 +157,9 @@ def cut_down(place: StoreSpec, files: Sequence[str], settings: InputSettings, ma
     remove_files(open_store(place), keep=[name.removeprefix(f"{SHUFFLE}/") for name in files])
 
 
-def _scan_bucket(index: int, shuffle: Shuffle) -> FileRuns:
-    """A bucket's runs of keys; its rows are good and asked for, all of them."""
-    settings, name = replace(shuffle.settings, since=None, until=None), shuffle.bucket(index)
+def _scan_bucket(index: int, shuffle: Shuffle, until: str | None) -> FileRuns:
+    """A bucket's runs of keys; its rows are good and asked for, all of them before `until`."""
+    settings, name = replace(shuffle.settings, since=None, until=until), shuffle.bucket(index)
     found = scan_file(shuffle.store().path(name), settings, partitions=Partitions({}))
     return replace(found, file=replace(found.file, path=name))
 
@@ -130,13 +167,13 @@ def _scan_bucket(index: int, shuffle: Shuffle) -> FileRuns:
 def _inventory(shuffle: Shuffle, store: Store, buckets: Inventory) -> Inventory:
     assert buckets.layout == "clustered", f"buckets are not clustered: {buckets.reason}"
     assert buckets.sorted.all(), "a bucket is not in order of time"
-    metas = read_metas(shuffle, store)
-    bad = [read_table(store, shuffle.bad(index)) for index, meta in enumerate(metas) if meta.bad]
+    counts = read_counts(shuffle, store)
+    bad = [read_table(store, shuffle.bad(index)) for index in counts.bad]
     inventory = replace(
         buckets,
         sources=shuffle.sources,
         layout="interleaved",
-        skipped=sum(meta.skipped for meta in metas),
+        skipped=buckets.skipped + counts.skipped,
         bad=join_bad(buckets.keys.schema, bad),
     )
     counted = int(inventory.entity_rows.sum()) + inventory.skipped + inventory.bad.num_rows

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,19 +24,21 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from cluster.core.plan import Plan, Shard
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
 from cluster.core.times import as_plain, ordinals
 from cluster.runtime.blocks import Block, BlockReader
 from cluster.runtime.encode import Encoder, LastKnown
 from cluster.runtime.feed import Batch, Feed
-from cluster.runtime.origins import InputFiles
 from cluster.runtime.outcomes import task_value
 from cluster.runtime.prefetch import prefetched
+from cluster.runtime.preflight import Shared, check_nodes
+from cluster.runtime.ray_cluster import RayCluster
 from cluster.runtime.regions import Region
 from cluster.runtime.replica_actor import row_layout
 from cluster.runtime.session import connected
+from cluster.runtime.storage.stores import StoreSpec
 from cluster.runtime.training.checkpoint import restore, save
+from cluster.runtime.training.series import CLUSTERED, Series, Workers
 from lstm_core.arena import Arena
 from lstm_core.code import CustomCode
 from lstm_core.contract import ModelContract
@@ -54,24 +56,6 @@ CACHE_BYTES = 128 << 20
 BATCHES_AHEAD = 2
 PIECE_CHUNKS = 512  # chunks of a long entity that are read at once
 REMEDY = "start the training again"
-_SEGMENT_COLUMNS = ["entity", "file", "row_start", "row_count", "sorted"]
-
-
-@dataclass(frozen=True)
-class Series:
-    """The rows of one pass: a plan without its keys."""
-
-    files: tuple[str, ...]
-    shards: tuple[Shard, ...]
-    segments: tuple[Any, ...]  # (shard,) pa.Table
-    shard_rows: int
-
-    @staticmethod
-    def of(plan: Plan) -> Series:
-        """All rows of a plan."""
-        head = plan.head
-        segments = tuple(plan.segments(shard.index).select(_SEGMENT_COLUMNS) for shard in head.shards)
-        return Series(tuple(file.path for file in head.files), head.shards, segments, head.shard_rows)
 
 
 @dataclass(frozen=True)
@@ -102,7 +86,7 @@ class Pass:
     seconds: float
 
 
-class Trainer(Protocol):
+class Trainer(Workers, Protocol):
     """Who trains: the actor behind Ray, or, in tests, the same class in this process."""
 
     def load(self, source: bytes | str, code: CustomCode, seed: int) -> bytes:
@@ -141,6 +125,13 @@ class TrainingActor:
         configure_devices(threads=threads, gpu=gpu)
         tf.config.experimental.enable_op_determinism()
         pa.set_cpu_count(max(1, threads))
+
+    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+        """See `Workers`: where there is no cluster, in this process."""
+        return map(function, items)
+
+    def check(self, place: StoreSpec) -> None:
+        """See `Workers`: this process sees what it has written."""
 
     def load(self, source: bytes | str, code: CustomCode, seed: int) -> bytes:
         """See `Trainer`. `source` is an archive, or "module:function". Raises `UsageError`."""
@@ -296,7 +287,7 @@ def _reader(spec: TrainingSpec, series: Series, held_from: int | None, piece_row
     reader = kind(
         spec.input,
         encoder,
-        InputFiles(series.files, storage=spec.input.storage),
+        series.files,
         piece_rows=piece_rows,
         cache_bytes=CACHE_BYTES,
     )
@@ -313,9 +304,17 @@ class _RayTrainer:
         remote = ray.remote(TrainingActor).options(
             num_cpus=settings.cpus_per_replica, num_gpus=settings.gpus_per_replica, max_restarts=0, max_task_retries=0
         )
+        self._settings = settings
         self._actor: Any = remote.remote()
         threads = max(1, int(settings.cpus_per_replica))
         self._call("prepare", threads=threads, gpu=settings.gpus_per_replica > 0)
+
+    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+        return RayCluster(self._settings).map(function, items)
+
+    def check(self, place: StoreSpec) -> None:
+        if self._settings.address:  # else all is on this machine
+            check_nodes(Shared(place, "the folder beside model.path,", CLUSTERED, "mark"))
 
     def load(self, source: bytes | str, code: CustomCode, seed: int) -> bytes:
         return bytes(self._call("load", source, code, seed))

@@ -1,0 +1,127 @@
+"""The rows of a training: all of them, and those before the split, in the order in which every epoch takes them.
+
+Decides that interleaved input is clustered first, by the pre-pass that scoring uses, into the folder beside the model.
+Its entities come in order of their keys then, as they do in the same rows sorted by entity and time: so a training on
+either moves the weights by the same bits. What is held out is cut off of the same buckets, whose rows are in order of
+time. The buckets stay until the training is done, session after session; the pieces they were made of go at once. Since
+neighbours by key lie in all buckets, these have small row groups here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from cluster.core.clustering import by_keys
+from cluster.core.inventory import Inventory
+from cluster.core.plan import Plan, Shard, choose_shard_rows, make_plan
+from cluster.core.settings import InputSettings
+from cluster.runtime.commits import SHUFFLE
+from cluster.runtime.origins import InputFiles
+from cluster.runtime.planning import check_inventory, make_inventory
+from cluster.runtime.shuffle.files import Shuffle, remove_files
+from cluster.runtime.shuffle.shuffle import cluster_input, drop_pieces, look, open_shuffle, read_buckets
+from cluster.runtime.storage.stores import StoreSpec, open_store
+
+CLUSTERED = f"{SHUFFLE}/training"  # has a mark of the driver's, by which the nodes know the folder
+GROUP_ROWS = 16_384
+ROWS_PER_FILE = 1_000_000  # bounds a shard, as in a run with the default settings
+_SEGMENT_COLUMNS = ["entity", "file", "row_start", "row_count", "sorted"]
+
+
+@dataclass(frozen=True)
+class Series:
+    """The rows of one pass: a plan without its keys."""
+
+    files: InputFiles
+    shards: tuple[Shard, ...]
+    segments: tuple[Any, ...]  # (shard,) pa.Table
+    shard_rows: int
+
+    @staticmethod
+    def of(plan: Plan, files: InputFiles) -> Series:
+        """All rows of a plan."""
+        head = plan.head
+        segments = tuple(plan.segments(shard.index).select(_SEGMENT_COLUMNS) for shard in head.shards)
+        return Series(files, head.shards, segments, head.shard_rows)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The plans of a training, and how their files are read."""
+
+    whole: Plan
+    before: Plan | None  # of the rows before the split; None where there is none
+    files: InputFiles
+
+    @property
+    def passes(self) -> tuple[Series, Series | None]:
+        """The rows to train on; and all rows, where some of them are held out."""
+        whole = Series.of(self.whole, self.files)
+        return (whole, None) if self.before is None else (Series.of(self.before, self.files), whole)
+
+
+class Workers(Protocol):
+    """Who reads the input: a cluster's tasks or, in tests, this process."""
+
+    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+        """Like the builtin, in order."""
+
+    def check(self, place: StoreSpec) -> None:
+        """Raises ClusterRefused where one of them does not see the mark in a training's folder."""
+
+
+class Rows:
+    """The input of one training, and the folder that is its own."""
+
+    def __init__(self, settings: InputSettings, files: Sequence[str], place: StoreSpec, workers: Workers) -> None:
+        self._settings, self._files, self._place, self._workers = settings, files, place, workers
+
+    def take(self, split: str | None) -> Taken:
+        """Plans all rows, and those before `split`; clusters them first where they must be.
+
+        Raises InputRefused, InputBroken, RunFailed, StoreFault; the same call again goes on.
+        """
+        whole, why = look(self._settings, self._files, self._workers.map, ROWS_PER_FILE)
+        if whole is None:
+            return self._take_clustered(split, f"{why}; clustered first")
+        remove_clustered(self._place)  # what a training on other input has left
+        settings = replace(self._settings, until=split)
+        before = None if split is None else make_inventory(settings, self._workers.map, self._files)
+        return self._taken(whole, before)
+
+    def _take_clustered(self, split: str | None, reason: str) -> Taken:
+        shuffle = open_shuffle(self._settings, self._files, self._place, self._workers.map)
+        shuffle = replace(shuffle, group_rows=GROUP_ROWS)
+        open_store(self._place).write(f"{CLUSTERED}/mark", b"")
+        self._workers.check(self._place)
+        whole = replace(by_keys(cluster_input(shuffle, self._workers.map, _nothing)), reason=reason)
+        check_inventory(whole, self._settings)
+        drop_pieces(shuffle)
+        before = None if split is None else self._before(shuffle, split)
+        return self._taken(whole, before)
+
+    def _before(self, shuffle: Shuffle, split: str) -> Inventory:
+        return by_keys(read_buckets(shuffle, self._workers.map, until=split))
+
+    def _taken(self, whole: Inventory, before: Inventory | None) -> Taken:
+        plan = _plan(whole)
+        files = InputFiles.of(plan.head, open_store(self._place), self._settings.storage)
+        return Taken(plan, None if before is None else _plan(before), files)
+
+
+def remove_clustered(place: StoreSpec) -> None:
+    """Removes what clustering has left in the folder of a training that is done. Raises StoreFault."""
+    store = open_store(place)
+    remove_files(store)
+    store.remove(f"{CLUSTERED}/mark")
+    store.drop_folder(CLUSTERED)
+
+
+def _plan(inventory: Inventory) -> Plan:
+    return make_plan(inventory, shard_rows=choose_shard_rows(inventory.rows_in, rows_per_file=ROWS_PER_FILE))
+
+
+def _nothing() -> None:
+    """A training has no lock that it could lose."""
