@@ -140,7 +140,10 @@ class Packer:
     def free_count(self) -> int:
         """Slots that would be idle in the next step if nothing more were admitted."""
         self._continue_streams()
-        return max(0, self.idle_count - self.waiting_count) + len(self.starving)
+        empty = self._left == 0
+        idle = int(np.count_nonzero(empty & self._final))
+        starving = int(np.count_nonzero(empty)) - idle
+        return max(0, idle - self.waiting_count) + starving
 
     @property
     def starving(self) -> Ints:

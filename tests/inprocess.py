@@ -90,8 +90,7 @@ class InProcessReplicas:
     def answers(self, timeout_s: float) -> list[Answer]:
         if self._unready:
             replica = self._unready.pop(0)
-            self._actors[replica].begin(self.sources)
-            return [Answer(replica, ready=self._actors[replica].info())]
+            return [Answer(replica, ready=self._actors[replica].begin(self.sources))]
         replica = sorted(self._actors)[self._turn % len(self._actors)]
         self._turn += 1
         report = self._actors[replica].poll(0.02)

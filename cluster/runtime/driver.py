@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from cluster.core.actions import Action, Assign, Commit, Discard, Fail, Finish, Quarantine, StartReplica
 from cluster.core.commit import Fragment
-from cluster.core.events import Demand, Event, FragmentStaged, ReplicaReady, ReplicaReported, ShardBroken
+from cluster.core.events import Event, FragmentStaged, ReplicaReady, ReplicaReported, ShardBroken
 from cluster.core.plan import Shard
 from cluster.core.scheduler import Scheduler
 from cluster.errors import RunFailed
@@ -94,8 +94,7 @@ def translate(answer: Answer) -> list[Event]:
     if answer.failure is not None:
         return [answer.failure]
     if answer.ready is not None:
-        # Before its first report a replica has nothing, and wants what it can get: a shard, and more when it says so.
-        return [ReplicaReady(answer.replica, Demand(unfed_slots=0, shards_ahead=0, rows_free=0))]
+        return [ReplicaReady(answer.replica, answer.ready.demand)]
     report = answer.report
     assert report is not None, "an answer says something"
     events: list[Event] = [FragmentStaged(answer.replica, fragment) for fragment in report.fragments]

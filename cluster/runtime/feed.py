@@ -137,10 +137,19 @@ class Feed:
             ready = sum(len(region.block.starts) for region in self._ready if region.piece == 0)
             queued = sum(shard.entities for shard in unread) + ready
             unfed = self._packer.idle_count - self._packer.waiting_count - queued
-            ahead = len(unread) + len(self._ready) + (1 if self._packer.waiting_count else 0)
             taken = sum(self._room(shard) for shard in self._inbox)  # what is being read has its region
             free = self._arena.capacity - self._arena.used_rows - taken
-            return FeedCounts(unfed, ahead, free, 2 * self._piece_rows)
+            return FeedCounts(unfed, self._ahead(), free, 2 * self._piece_rows)
+
+    @property
+    def shards_ahead(self) -> int:
+        """As in `FeedCounts`."""
+        with self._changed:
+            return self._ahead()
+
+    def _ahead(self) -> int:
+        unread = len(self._inbox) + (self._reading is not None)
+        return unread + len(self._ready) + (1 if self._packer.waiting_count else 0)
 
     def next_batch(self) -> Batch | None:
         """The next step's rows; None when the feed is closed and empty. Waits for rows, never for free slots."""
@@ -161,12 +170,11 @@ class Feed:
         with self._changed:
             regions = list(self._finished)
             self._finished.clear()
-            used_up = batch.step.admission[batch.step.exhausted]
-            for number, count in zip(*np.unique(used_up, return_counts=True), strict=True):
-                region = self._admitted[int(number)]
-                region.series_left -= int(count)
+            for number, count in _counted(batch.step.admission[batch.step.exhausted]):
+                region = self._admitted[number]
+                region.series_left -= count
                 if region.series_left == 0:
-                    regions.append(self._admitted.pop(int(number)))
+                    regions.append(self._admitted.pop(number))
             return regions
 
     def last_known(self, rows: NDArray[np.int64]) -> LastKnown:
@@ -176,17 +184,14 @@ class Feed:
     def keep_states(self, batch: Batch, states: Sequence[Any]) -> None:
         """Keeps the states of the series whose block has no row left after `batch`; `states` are those after it."""
         step = batch.step
-        slots = np.flatnonzero(step.exhausted)
-        if not len(slots):
-            return
-        found = [np.asarray(tensor)[slots] for tensor in states]
-        numbers = step.admission[slots]
-        for number in np.unique(numbers):
+        numbers = step.admission[step.exhausted]
+        found = [np.asarray(tensor) for tensor in states]
+        for number, _ in _counted(numbers):
             with self._changed:
-                region = self._admitted[int(number)]
-            own = np.flatnonzero(numbers == number)
-            rows = step.start[slots[own]] + step.lengths[slots[own]] - 1
-            region.keep_states(region.series_at(rows), [values[own] for values in found])
+                region = self._admitted[number]
+            slots = np.flatnonzero(step.exhausted & (step.admission == number))
+            rows = step.start[slots] + step.lengths[slots] - 1
+            region.keep_states(region.series_at(rows), [values.take(slots, axis=0) for values in found])
 
     def under_way(self) -> list[Region]:
         """The regions that have rows still to score."""
@@ -231,17 +236,18 @@ class Feed:
     def _restored(self, step: Step) -> tuple[Step, tuple[Restore, ...]]:
         """The step, with series that bring a state along set to it instead of being reset."""
         restores, reset = [], step.reset.copy()
-        for number in np.unique(step.admission[step.reset]):
-            region = self._admitted[int(number)]
-            if region.initial is None:
+        for number, _ in _counted(step.admission[step.reset]):
+            initial = self._admitted[number].initial
+            if initial is None:
                 continue
             slots = np.flatnonzero(step.reset & (step.admission == number))
-            series = region.series_at(step.start[slots])
-            slots, series = slots[region.initial.held[series]], series[region.initial.held[series]]
+            series = self._admitted[number].series_at(step.start[slots])
+            held = initial.held[series]
+            slots, series = slots[held], series[held]
             reset[slots] = False
             if len(slots):
-                restores.append(Restore(slots, [values[series] for values in region.initial.states]))
-        return replace(step, reset=reset), tuple(restores)
+                restores.append(Restore(slots, [values.take(series, axis=0) for values in initial.states]))
+        return (replace(step, reset=reset), tuple(restores)) if restores else (step, ())
 
     def _read_more(self) -> bool:
         """True when there is, or may soon be, a block to admit."""
@@ -373,3 +379,12 @@ class _Work:
 def _skip_rows(shard: Shard, resume: Snapshot | None) -> int:
     """Rows of a streamed shard that need not be read again."""
     return int(resume.rows_done[0]) if shard.streamed and resume is not None and len(resume.rows_done) else 0
+
+
+def _counted(numbers: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """The different numbers, rising, and how often each occurs: of a few that lie close together, as admissions do."""
+    if not len(numbers):
+        return []
+    least = int(numbers.min())
+    counts = np.bincount(numbers - least)
+    return [(least + int(index), int(counts[index])) for index in np.flatnonzero(counts)]

@@ -15,6 +15,7 @@ import ray
 from cluster.core.events import ClusterChanged, Event, ReplicaLeaving
 from cluster.core.plan import Shard
 from cluster.core.settings import ClusterSettings
+from cluster.runtime.memory import environment
 from cluster.runtime.outcomes import outcome
 from cluster.runtime.pipeline import Counters, Report
 from cluster.runtime.replica_actor import ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
@@ -71,6 +72,8 @@ class Fleet:
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=8,  # a poll waits in one thread while assignments come in others
+            # Processes of an embedded cluster inherit ours; elsewhere the actor is told.
+            runtime_env={"env_vars": environment()} if self._settings.address else None,
         ).remote(self._spec, self._model)
         self._members[replica] = _Member(actor, actor.info.remote())
 

@@ -109,7 +109,10 @@ class FragmentWriter:
         if part.writer is None:
             part.staged = self._with_attempt(fragment_name(self._run, self._shard, part.index))
             part.file = self._store.open_output(f"{STAGED}/{part.staged}")
-            part.writer = pq.ParquetWriter(part.file, table.schema, compression=self._settings.compression)
+            # No two scores are alike: a dictionary of them would be made, found too large and thrown away.
+            alike = [name for name in table.schema.names if name not in self._settings.names]
+            options = {"compression": self._settings.compression, "use_dictionary": alike}
+            part.writer = pq.ParquetWriter(part.file, table.schema, **options)
         part.writer.write_table(table)
         part.file_rows += table.num_rows
         part.checksum.add(table)

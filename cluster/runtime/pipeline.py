@@ -7,11 +7,11 @@ and is handed out as the last event.
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cluster.core.commit import Fragment
 from cluster.core.events import Demand
 from cluster.core.plan import Shard
+from cluster.runtime.channel import Channel
 from cluster.runtime.feed import Batch, Feed
 from cluster.runtime.fragments import Attempt, FragmentWriter
 from cluster.runtime.regions import Cut, Ended, Region, Seats, snapshot_of
@@ -103,9 +104,9 @@ class Pipeline:
         self._attempts: dict[int, Attempt] = {}
         self._outputs: dict[int, _ShardOutput] = {}
         self._saved_s: dict[int, float] = {}  # shard -> when its rows were last put into a fragment
-        self._batches: queue.Queue[Any] = queue.Queue(QUEUE_LENGTH)
-        self._scored: queue.Queue[Any] = queue.Queue(QUEUE_LENGTH)
-        self._cuts: queue.Queue[Any] = queue.Queue()  # bounded by the arena
+        self._batches: Channel[Any] = Channel(QUEUE_LENGTH)
+        self._scored: Channel[Any] = Channel(QUEUE_LENGTH)
+        self._cuts: SimpleQueue[Any] = SimpleQueue()  # bounded by the arena
         self._fragments: list[Fragment] = []
         self._news = threading.Condition()
         self._error: BaseException | None = None
@@ -136,7 +137,7 @@ class Pipeline:
             fragments, self._fragments = tuple(self._fragments), []
             self._counters.read_s, self._counters.pack_s = self._feed.read_s, self._feed.pack_s
             self._count_waiting()
-            demand = self._demand()
+            demand = self.demand()
             self._ahead_reported = demand.shards_ahead
             return Report(fragments, demand, Counters(**vars(self._counters)), self._error)
 
@@ -147,11 +148,13 @@ class Pipeline:
 
     def _has_news(self) -> bool:
         # A replica that has used up a shard wants the next one now; one that merely goes on has nothing to say.
-        return (
-            bool(self._fragments) or self._error is not None or self._feed.counts().shards_ahead < self._ahead_reported
-        )
+        return bool(self._fragments) or self._error is not None or self._wants_shards()
 
-    def _demand(self) -> Demand:
+    def _wants_shards(self) -> bool:
+        return self._feed.shards_ahead < self._ahead_reported
+
+    def demand(self) -> Demand:
+        """How well its slots are fed, and what it has room for."""
         counts = self._feed.counts()
         return Demand(counts.unfed_slots, counts.shards_ahead, counts.rows_free, counts.stream_rows)
 
@@ -168,8 +171,9 @@ class Pipeline:
             batch = self._feed.next_batch()
             if batch is not None:
                 self._batches.put(batch)
-                with self._news:
-                    self._news.notify_all()
+                if self._wants_shards():
+                    with self._news:
+                        self._news.notify_all()
                 continue
             regions = self._feed.drain()
             if regions:

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ import ray
 
 from cluster.core.carry import CarrySchema
 from cluster.core.commit import Fragment, record_name
+from cluster.core.events import Demand
 from cluster.core.plan import Shard
 from cluster.core.settings import InputSettings, OutputSettings, StepSettings
 from cluster.runtime.blocks import BlockReader
@@ -43,6 +44,8 @@ from lstm_core.packing import Packer
 
 if TYPE_CHECKING:
     from lstm_core.replica import StatefulReplica
+
+NOTHING = Demand(unfed_slots=0, shards_ahead=0, rows_free=0)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class ReplicaInfo:
     import_s: float
     compile_s: float
     versions: dict[str, str]
+    demand: Demand = NOTHING  # once it has begun
 
 
 def row_layout(contract: ModelContract, target_values: int = 0) -> RowLayout:
@@ -140,7 +144,7 @@ class ReplicaActor:
         self._pipeline = Pipeline(feed, arena, replica, saving)
         self._pipeline.name_kernel(replica.kernel)
         self._begun.set()
-        return self._info
+        return replace(self._info, demand=self._pipeline.demand())
 
     def assign(self, shard: Shard, attempt: int, fragments: int) -> None:
         """Adds a shard to the work, of which `fragments` fragments are committed already."""

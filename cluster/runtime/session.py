@@ -19,6 +19,7 @@ import ray
 
 from cluster.core.settings import ClusterSettings
 from cluster.errors import ClusterRefused, first_line
+from cluster.runtime.memory import environment
 
 
 @contextmanager
@@ -51,6 +52,7 @@ def _connect(settings: ClusterSettings) -> None:
     if not settings.address:
         # Ray starts its workers at nice 15 unless told otherwise, and any other load on the machine would starve them.
         os.environ.setdefault("RAY_worker_niceness", "0")
+        os.environ.update(environment())
         ray.init(
             address="local",
             num_cpus=embedded_cpus(settings),

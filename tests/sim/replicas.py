@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -188,7 +188,7 @@ class SimReplica:
             self.die("it died at its start")
         elif self.alive:
             self.ready = True
-            self._send(Answer(self.number, ready=INFO))
+            self._send(Answer(self.number, ready=replace(INFO, demand=self._demand())))
             self._poll()
 
     def _guarded(self, act: object) -> None:

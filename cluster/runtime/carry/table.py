@@ -175,7 +175,7 @@ class CarryReader:
         if key not in self._groups:
             with reading(self._store, self._files[file].name):
                 table = self._reader(file).read_row_group(group, columns=self._schema.arrow.names, use_threads=False)
-            self._groups[key] = table.select(self._schema.arrow.names).cast(self._schema.arrow)
+            self._groups[key] = _as_planned(table.select(self._schema.arrow.names), self._schema.arrow)
             while len(self._groups) > 1 and sum(table.nbytes for table in self._groups.values()) > self._cache_bytes:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(key)
@@ -188,3 +188,8 @@ class CarryReader:
                 self._open.popitem(last=False)[1].close(force=True)
         self._open.move_to_end(file)
         return self._open[file]
+
+
+def _as_planned(table: Any, schema: Any) -> Any:
+    """The table with the columns of `schema`, in its types; the same columns only get its metadata."""
+    return table.replace_schema_metadata(schema.metadata) if table.schema.equals(schema) else table.cast(schema)
