@@ -30,7 +30,7 @@ from jobs.nights import overrides_of
 from jobs.plan import PlanReport
 from jobs.report import Reported
 from jobs.status import StatusReport
-from jobs.train import TrainReport
+from jobs.training_report import TrainReport
 from jobs.verify import Verification
 
 Source = str | os.PathLike[str] | Mapping[str, Any]

@@ -205,6 +205,7 @@ class Config:
             optimizer=train.optimizer,
             learning_rate=train.learning_rate,
             loss_weights=train.loss_weights,
+            metrics=train.metrics,
             class_weight=train.class_weight,
             weighted=train.weight is not None,
             reset_chunks=train.reset == "chunk",
@@ -215,7 +216,7 @@ class Config:
     def training_identity(self) -> dict[str, Any]:
         """The settings that decide what a training learns; epochs may be added to it."""
         chosen = self.document.model_dump(mode="json", include={"input", "train"})
-        for key in ("epochs", "restart", "callbacks"):
+        for key in ("epochs", "restart", "callbacks", "metrics"):
             chosen["train"].pop(key)
         chosen["model"] = self.model.model_dump(include={"slots", "chunk", "tail", "modules"})
         chosen["input"]["vocabulary"] = read_vocabularies(self.input.vocabulary)

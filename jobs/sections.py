@@ -123,6 +123,22 @@ def _callbacks(value: object) -> object:
     return tuple(tables)
 
 
+def _metrics(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(output): _names_of_metrics(names) for output, names in value.items()}
+    return _names_of_metrics(value)
+
+
+def _names_of_metrics(value: object) -> tuple[str, ...]:
+    names = tuple(value) if isinstance(value, list | tuple) else (value,)
+    for index, name in enumerate(names):
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"must be a list of names, or a table of output to such a list, not {value!r}")
+        if name in names[:index]:
+            raise ValueError(f"names {name!r} twice: name it once")
+    return names
+
+
 def _training_model(value: str, info: ValidationInfo) -> str:
     if value.endswith(".keras"):
         return _resolve(value, info)
@@ -212,6 +228,7 @@ class TrainSection(Section):
     loss: str | dict[str, str] = "mae"
     loss_weights: dict[str, float] = Field(default_factory=dict)
     weight: Annotated[str, AfterValidator(_column)] | None = None
+    metrics: Annotated[tuple[str, ...] | dict[str, tuple[str, ...]], BeforeValidator(_metrics)] = ()
     class_weight: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     optimizer: str = "adam"
     learning_rate: Annotated[float | dict[str, Any], BeforeValidator(_learning_rate)] = 1e-3

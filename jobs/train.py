@@ -13,14 +13,10 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-from rich.console import Group, RenderableType
-from rich.table import Table
 
 from cluster.core.plan import Plan, PlanHead
 from cluster.core.settings import ClusterSettings
@@ -35,6 +31,7 @@ from cluster.runtime.training.actor import Pass, Trainer, TrainingSpec, ray_trai
 from cluster.runtime.training.series import Rows, Workers, remove_clustered
 from jobs.config import Config
 from jobs.training_record import TrainingRecord, training_folder
+from jobs.training_report import Epoch, TrainReport
 from lstm_core.code import CustomCode
 from lstm_core.contract import ModelContract, read_contract
 from lstm_core.errors import UsageError
@@ -42,62 +39,6 @@ from lstm_core.errors import UsageError
 SPLIT = "train.validate_since"
 
 OpenTrainer = Callable[[ClusterSettings], AbstractContextManager[Trainer]]
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One epoch; losses are means over the targets that are known."""
-
-    epoch: int  # from 1
-    loss: float  # of the rows that are trained on, as the weights moved
-    validation_loss: float | None  # of the rows that are held out, with the weights at the end of the epoch
-    seconds: float
-    losses: dict[str, float] = field(default_factory=dict)  # of each output, where train.loss names one for each
-
-    @property
-    def logs(self) -> dict[str, float]:
-        """The figures under Keras's names."""
-        held = {} if self.validation_loss is None else {"val_loss": self.validation_loss}
-        return {"loss": self.loss, **held, **self.losses}
-
-
-@dataclass
-class TrainReport:
-    """What a training did."""
-
-    model: str  # the file that was written
-    model_fingerprint: str = ""
-    rows_in: int = 0  # = rows_trained_on + rows_validated + rows_skipped + rows_quarantined, where all are read
-    rows_trained_on: int = 0  # per epoch, those without a target included
-    rows_validated: int = 0  # those that are held out, and what stands before them in a window that holds one
-    rows_skipped: int = 0  # outside the input's window, and those that fill no window of the model, if dropped
-    rows_quarantined: int = 0
-    targets_trained_on: int = 0  # per epoch; a target that is null has no loss
-    targets_validated: int = 0
-    entities: int = 0
-    steps: int = 0  # per epoch
-    slots: int = 0
-    chunk: int = 0
-    seconds: float = 0.0
-    epochs: list[Epoch] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as plain values, for JSON."""
-        return asdict(self)
-
-    def render(self) -> RenderableType:
-        """The losses, and what they were taken from, for a terminal."""
-        losses = Table("epoch", "loss", "validation loss", "seconds")
-        for epoch in self.epochs:
-            held = "" if epoch.validation_loss is None else f"{epoch.validation_loss:.5g}"
-            losses.add_row(str(epoch.epoch), f"{epoch.loss:.5g}", held, f"{epoch.seconds:.1f}")
-        facts = Table(show_header=False, box=None)
-        facts.add_row("model", self.model)
-        facts.add_row("fingerprint", self.model_fingerprint)
-        facts.add_row("rows", f"{self.rows_trained_on:,} trained on, {self.rows_validated:,} held out")
-        facts.add_row("left out", f"{self.rows_quarantined:,} rows in quarantine, {self.rows_skipped:,} skipped")
-        facts.add_row("steps per epoch", f"{self.steps:,} of {self.slots:,} slots × {self.chunk:,} timesteps")
-        return Group(losses, facts)
 
 
 def run(config: Config, open_trainer: OpenTrainer = ray_trainer) -> TrainReport:
@@ -245,8 +186,14 @@ def _epoch(trainer: Trainer, spec: TrainingSpec, number: int, report: TrainRepor
         if held is not None:
             report.rows_validated, report.targets_validated = held.rows - trained.rows, held.targets
     seconds = trained.seconds + (held.seconds if held else 0.0)
-    losses = {**trained.losses, **({f"val_{name}": loss for name, loss in held.losses.items()} if held else {})}
-    report.epochs.append(Epoch(number, trained.loss, held.loss if held else None, seconds, losses))
+    losses = trained.losses | _of_validation(held.losses if held else {})
+    metrics = trained.metrics | _of_validation(held.metrics if held else {})
+    report.epochs.append(Epoch(number, trained.loss, held.loss if held else None, seconds, losses, metrics))
+
+
+def _of_validation(figures: Mapping[str, float]) -> dict[str, float]:
+    """Under the names that Keras gives them."""
+    return {f"val_{name}": value for name, value in figures.items()}
 
 
 def _check_losses(number: int, trained: Pass, held: Pass | None) -> None:
@@ -269,7 +216,8 @@ def _check_losses(number: int, trained: Pass, held: Pass | None) -> None:
 
 def _said(epoch: Epoch, epochs: int) -> str:
     held = "" if epoch.validation_loss is None else f" · validation loss {epoch.validation_loss:.5g}"
-    return f"epoch {epoch.epoch}/{epochs} · loss {epoch.loss:.5g}{held} · {epoch.seconds:.1f} s"
+    metrics = "".join(f" · {name} {value:.5g}" for name, value in epoch.metrics.items())
+    return f"epoch {epoch.epoch}/{epochs} · loss {epoch.loss:.5g}{held}{metrics} · {epoch.seconds:.1f} s"
 
 
 def _write(config: Config, blob: bytes) -> str:

@@ -79,27 +79,41 @@ class TrainingRecord:
 
 def _figures(epoch: dict[str, Any]) -> dict[str, float | None]:
     names = {"validation_loss": "val_loss"}
-    plain = {names.get(key, key): value for key, value in epoch.items() if key != "losses"}
-    return {**plain, **epoch["losses"]}
+    plain = {names.get(key, key): value for key, value in epoch.items() if key not in ("losses", "metrics")}
+    return {**plain, **epoch["losses"], **epoch["metrics"]}
 
 
 def _as_csv(figures: Sequence[dict[str, float | None]]) -> bytes:
     out = io.StringIO()
-    rows = csv.DictWriter(out, list(figures[0]), lineterminator="\n", extrasaction="ignore")
+    names = dict.fromkeys(name for row in figures for name in row)  # metrics may have been added later
+    rows = csv.DictWriter(out, list(names), lineterminator="\n")
     rows.writeheader()
     rows.writerows(figures)
     return out.getvalue().encode()
 
 
 def _as_plot(figures: Sequence[dict[str, float | None]]) -> str:
-    """The losses over the epochs as an SVG."""
-    names = [name for name in figures[0] if name.endswith("loss") and any(row.get(name) is not None for row in figures)]
+    """The losses over the epochs as an SVG, and below them each metric by itself, since scales differ."""
+    names = dict.fromkeys(name for row in figures for name, value in row.items() if value is not None)
+    panels: dict[str, list[str]] = {}
+    for name in names:
+        if name not in ("epoch", "seconds"):
+            panels.setdefault("loss" if name.endswith("loss") else name.removeprefix("val_"), []).append(name)
+    height = HEIGHT * len(panels)
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif"'
+        ' font-size="12">',
+        f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
+    ]
+    for place, shown in enumerate(panels.values()):
+        lines += [f'<g transform="translate(0 {place * HEIGHT})">', *_panel(figures, shown), "</g>"]
+    return "\n".join([*lines, "</svg>", ""])
+
+
+def _panel(figures: Sequence[dict[str, float | None]], names: Sequence[str]) -> list[str]:
     known = [value for row in figures for name in names if (value := row.get(name)) is not None]
     low, high = min(known), max(known)
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif"'
-        ' font-size="12">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         f'<text x="4" y="{EDGE}">{high:.4g}</text><text x="4" y="{HEIGHT - EDGE}">{low:.4g}</text>',
         f'<text x="{WIDTH - EDGE}" y="{HEIGHT - 12}" text-anchor="end">epoch {len(figures)}</text>',
     ]
@@ -113,7 +127,7 @@ def _as_plot(figures: Sequence[dict[str, float | None]]) -> str:
         lines.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="2"/>')
         lines += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in (p.split(",") for p in points)]
         lines.append(f'<text x="{EDGE + 20}" y="{16 * (index + 1)}" fill="{colour}">{name}</text>')
-    return "\n".join([*lines, "</svg>", ""])
+    return lines
 
 
 def _along(place: int, count: int) -> float:

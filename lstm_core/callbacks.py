@@ -35,10 +35,13 @@ Kept = dict[str, Any]  # attribute -> a number, a text, an array or a list of ar
 class Callbacks:
     """The callbacks of one training."""
 
-    def __init__(self, specs: Sequence[Mapping[str, Any]], folder: str) -> None:
-        """`specs` are {"name": class, **arguments}. Raises `UsageError`."""
-        self._specs = specs
+    def __init__(
+        self, specs: Sequence[Mapping[str, Any]], folder: str, better: Mapping[str, str] | None = None
+    ) -> None:
+        """`specs` are {"name": class, **arguments}; `better` is "min" or "max" by figure. Raises `UsageError`."""
         self._made = [_make(spec, folder) for spec in specs]
+        for callback in self._made:
+            _resolve_mode(callback, better or {})
 
     def __bool__(self) -> bool:
         return bool(self._made)
@@ -102,6 +105,13 @@ def _make(spec: Mapping[str, Any], folder: str) -> Any:
         return kind(**arguments)
     except (TypeError, ValueError, ImportError) as error:
         raise UsageError(f"train.callbacks: {name} cannot be made: {first_sentence(error)}.") from None
+
+
+def _resolve_mode(callback: Any, better: Mapping[str, str]) -> None:
+    """What Keras would look up in a compiled model, where a callback may choose itself what is better."""
+    name = str(getattr(callback, "monitor", "")).removeprefix("val_")
+    if getattr(callback, "mode", None) == "auto" and name in better:
+        callback.mode = better[name]
 
 
 def _argument(key: str, value: Any, folder: str) -> Any:

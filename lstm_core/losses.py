@@ -69,12 +69,12 @@ class Loss:
         names = [name for name, _ in outputs]
         self._sizes = [size for _, size in outputs]
         if isinstance(recipe.loss, str):
-            _check_names("train.loss_weights", recipe.loss_weights, ())
+            check_names("train.loss_weights", recipe.loss_weights, ())
             self._whole: _Part | None = _Part(recipe.loss)
             self.parts: dict[str, float] = {"loss": 1.0}
             return
-        _check_names("train.loss", recipe.loss, names, complete=True)
-        _check_names("train.loss_weights", recipe.loss_weights, names)
+        check_names("train.loss", recipe.loss, names, complete=True)
+        check_names("train.loss_weights", recipe.loss_weights, names)
         self._whole = None
         self._each = [_Part(recipe.loss[name]) for name in names]
         self.parts = {f"{name}_loss": float(recipe.loss_weights.get(name, 1.0)) for name in names}
@@ -164,7 +164,8 @@ def _class(name: str) -> int:
         raise UsageError(f"train.class_weight names the class {name!r}: classes are whole numbers, from 0.") from None
 
 
-def _check_names(key: str, given: Iterable[str], known: Sequence[str], *, complete: bool = False) -> None:
+def check_names(key: str, given: Iterable[str], known: Sequence[str], *, complete: bool = False) -> None:
+    """Raises `UsageError` where a table of `key` names an output that is not there, or lacks one."""
     for name in given:
         if name not in known:
             has = f"the outputs {', '.join(known)}" if known else "one train.loss for all of its scores"

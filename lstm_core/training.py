@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from lstm_core.code import first_sentence
 from lstm_core.errors import ModelRefused, UsageError
 from lstm_core.losses import ClassWeights, Loss, nearest, weigh
+from lstm_core.metrics import Metrics
 from lstm_core.recipe import Recipe
 from lstm_core.replica import StatefulReplica, StepShape, make_step
 
@@ -45,7 +46,7 @@ class StatefulTrainer:
         self._model = model
         self.replica = StatefulReplica(model, shape)
         outputs = self._outputs(output_names)
-        self.loss = Loss(recipe, outputs)
+        self.loss, self.metrics = Loss(recipe, outputs), Metrics(recipe.metrics, outputs)
         self._class_weights = ClassWeights(recipe.class_weight, outputs)
         self._values = sum(size for _, size in outputs)
         self._variables = self.replica.step_model.model.trainable_variables
@@ -57,8 +58,9 @@ class StatefulTrainer:
         self.reset_all()
 
     def reset_all(self) -> None:
-        """Zero state in every slot, for training and for scoring: an epoch begins."""
+        """Zero state in every slot, for training and for scoring, and metrics of no row: a pass begins."""
         self.replica.reset_all()
+        self.metrics.reset()
         self._states = self.replica.states
 
     def train_step(self, rows: Sequence[Array], targets: Array, reset: Array, lengths: Array) -> tuple[Array, Array]:
@@ -71,19 +73,23 @@ class StatefulTrainer:
         # What stands in an idle slot may be anything, and zero times NaN would be a gradient.
         rows = [np.where(_like(lengths > 0, array), array, 0).astype(dtype, copy=False)
                 for array, dtype in zip(rows, self.replica.row_dtypes, strict=True)]  # fmt: skip
-        known, weights = self._weigh(targets, lengths)
-        weights = self._class_weights.apply(known, weights)
+        known, plain = self._weigh(targets, lengths)
+        weights = self._class_weights.apply(known, plain)
         reset = self._resets(reset)
         if not weights.any():
-            _, self._states = self._advance(rows, reset, lengths, self._states)
+            scores, self._states = self._advance(rows, reset, lengths, self._states)
+            self._measure(self._judged(scores), known, plain)
             return np.zeros(len(self.loss.parts)), np.zeros(len(self.loss.parts))
-        totals, sums, self._states = self._learn(rows, reset, lengths, self._states, known, weights)
+        totals, sums, scores, self._states = self._learn(rows, reset, lengths, self._states, known, weights)
+        self._measure(scores, known, plain)
         return totals.numpy().astype(np.float64), sums.numpy().astype(np.float64)
 
     def score_step(self, rows: Sequence[Array], targets: Array, reset: Array, lengths: Array) -> tuple[Array, Array]:
         """One step as `StatefulReplica.step` takes it, and the loss of its scores; no weight moves."""
-        scores = self.replica.step(rows, self._resets(reset), lengths)
-        totals, weights = self.loss.sums(self._judged(scores), *self._weigh(targets, lengths))
+        scores = self._judged(self.replica.step(rows, self._resets(reset), lengths))
+        known = self._weigh(targets, lengths)
+        self._measure(scores, *known)
+        totals, weights = self.loss.sums(scores, *known)
         return totals.numpy().astype(np.float64), weights.numpy().astype(np.float64)
 
     def _weigh(self, targets: Array, lengths: Array) -> tuple[Array, Array]:
@@ -94,12 +100,21 @@ class StatefulTrainer:
         row_weights = targets[..., self._values] if self._recipe.weighted else None
         return weigh(targets[..., : self._values], lengths, row_weights)
 
+    def _measure(self, scores: Sequence[Any], known: Array, weights: Array) -> None:
+        if self.metrics and weights.any():
+            self.metrics.update(scores, known, weights)
+
     def _judged(self, scores: Sequence[Any]) -> list[Any]:
         """The scores that have a target each; a window's stands at each of its rows, and counts once."""
         return [score[:, :1] for score in scores] if self.replica.step_model.windowed else list(scores)
 
     def _resets(self, reset: Array) -> Array:
         return np.ones_like(reset) if self._recipe.reset_chunks else reset
+
+    @property
+    def better(self) -> dict[str, str]:
+        """Whether less or more is better, "min" or "max", by the name of a loss or a metric."""
+        return dict.fromkeys(("loss", *self.loss.parts), "min") | self.metrics.better
 
     @property
     def variables(self) -> list[Any]:
@@ -117,16 +132,17 @@ class StatefulTrainer:
 
     def _learning_step(
         self, rows: list[Any], reset: Any, lengths: Any, states: list[Any], *known: Any
-    ) -> tuple[Any, Any, list[Any]]:
+    ) -> tuple[Any, Any, list[Any], list[Any]]:
         step = make_step(self.replica.step_model, self.replica.shape.chunk, training=True)
         with tf.GradientTape() as tape:
             scores, after = step(rows, reset, lengths, states)
-            totals, weights = self.loss.sums(self._judged(scores), *known)
+            judged = self._judged(scores)
+            totals, weights = self.loss.sums(judged, *known)
             penalties = self.replica.step_model.model.losses
             wanted = tf.add_n([self.loss.mean(totals, weights), *penalties])
         gradients = tape.gradient(wanted, self._variables)
         self.optimizer.apply(gradients, self._variables)
-        return totals, weights, after
+        return totals, weights, judged if self.metrics else [], after
 
     def _outputs(self, names: Sequence[str] | None) -> list[tuple[str, int]]:
         step_model = self.replica.step_model

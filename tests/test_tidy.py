@@ -21,6 +21,7 @@ KERAS_NAMES = (
     "export",
     "loop",
     "losses",
+    "metrics",
     "proof",
     "rebatch",
     "replica",

@@ -121,6 +121,58 @@ def test_a_loss_per_output_and_weights_of_rows(tmp_path: Path) -> None:
     assert one.loss < report.epochs[0].loss
 
 
+MEASURED = """
+metrics = ["mse", "accuracy"]
+callbacks = [
+    {name = "ModelCheckpoint", filepath = "best.keras", monitor = "val_mse", save_best_only = true},
+    {name = "EarlyStopping", monitor = "val_accuracy", patience = 1, min_delta = 10.0},
+]
+"""
+
+
+def test_metrics_stand_beside_the_losses_and_callbacks_see_them(tmp_path: Path) -> None:
+    table = table_with_targets()
+    target = table.column("target").to_numpy()
+    table = replace(table, "target", pa.array(np.where(np.isnan(target), np.nan, target > 0), from_pandas=True))
+    path = lay_out(tmp_path, table)
+    trained(path, held_out(), "train.epochs=1")
+    path.write_text(path.read_text().replace("[cluster]", f"{MEASURED}\n[cluster]"))
+    report = trained(path, held_out(), "train.epochs=9")  # goes on: metrics decide nothing that is learned
+    assert len(report.epochs) == 3  # two with metrics, the second of which is no better by 10
+    first, *measured = report.epochs
+    assert first.metrics == {}
+    assert [set(epoch.metrics) for epoch in measured] == [{"mse", "accuracy", "val_mse", "val_accuracy"}] * 2
+    model = load_model((tmp_path / "best.keras").read_bytes(), name="best")
+    assert measured[-1].metrics["val_mse"] < measured[0].metrics["val_mse"]  # so that the last one is the best
+    assert_same_weights(model, load_model((tmp_path / "out/model.keras").read_bytes(), name="last"))
+    with open(tmp_path / "out/model.keras.training/epochs.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["val_accuracy"] for row in rows] == ["", *(str(epoch.metrics["val_accuracy"]) for epoch in measured)]
+    plot = (tmp_path / "out/model.keras.training/epochs.svg").read_text()
+    assert (plot.count("<g "), plot.count("<polyline")) == (3, 6)  # loss, mse, accuracy; each with its validation
+
+
+def assert_same_weights(left: Any, right: Any) -> None:
+    for one, other in zip(left.get_weights(), right.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("['maee']", "'maee' is no metric of Keras: the nearest one is 'mae'"),
+        ("['mae', 'mae']", "names 'mae' twice"),
+        ("{scor=['mae']}", "names 'scor', but the model has the outputs score"),
+        ("[3]", "must be a list of names"),
+        ("MeanIoU", "'MeanIoU' does not fit one target per score"),
+    ],
+)
+def test_metrics_that_do_not_fit_are_refused(tmp_path: Path, given: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        trained(lay_out(tmp_path, table_with_targets()), f"train.metrics={given}")
+    assert not (tmp_path / "out").exists()
+
+
 STEPS, CHUNK, ENTITIES = 20, 5, 128
 
 

@@ -78,6 +78,7 @@ class Pass:
 
     loss: float | None  # weighted mean; None where no row had a target
     losses: dict[str, float]  # that of each part, where the recipe names several
+    metrics: dict[str, float]
     targets: int  # targets that had a loss
     rows: int
     steps: int
@@ -167,8 +168,9 @@ class TrainingActor:
         self._spec = spec
         keras.utils.set_random_seed(self._seed)  # whatever the proof has drawn
         names = [output.name for output in spec.contract.outputs]
-        self._callbacks: Callbacks = Callbacks(spec.recipe.callbacks, spec.recipe.folder)
         self._trainer: StatefulTrainer = StatefulTrainer(self._model, shape, spec.recipe, names)
+        better = self._trainer.better
+        self._callbacks: Callbacks = Callbacks(spec.recipe.callbacks, spec.recipe.folder, better)
         kept = restore(checkpoint, self._trainer.variables) if checkpoint else []
         model = self._trainer.trained_model()
         self._callbacks.begin(model, self._trainer.optimizer, epochs=spec.epochs, kept=kept)
@@ -216,7 +218,9 @@ class TrainingActor:
         seconds = time.perf_counter() - begin
         losses = loss.means if len(loss.parts) > 1 else {}
         left_out = (rows.rows_quarantined, rows.rows_skipped)
-        return Pass(mean, losses, rows.targets, rows.rows, rows.steps, *left_out, seconds)
+        return Pass(
+            mean, losses, self._trainer.metrics.results(), rows.targets, rows.rows, rows.steps, *left_out, seconds
+        )
 
 
 StepWithLoss = Callable[[Sequence[Array], Array, Array, Array], tuple[Array, Array]]
