@@ -37,6 +37,10 @@ class LockLost(RunFailed):
     """Another driver has taken the output over: this one must write nothing more."""
 
 
+class WorkerLost(RunFailed):
+    """A process or node that did some of the run's work is gone; the work itself is not to blame."""
+
+
 class InputBroken(RunFailed):
     """A file of the input could not be read, or changed while the run went on."""
 

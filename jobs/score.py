@@ -13,6 +13,7 @@ from cluster.core.settings import InputSettings
 from cluster.runtime.carry.plan import CarryRequest
 from cluster.runtime.delta_output import check_delta
 from cluster.runtime.listing import list_files
+from cluster.runtime.node_view import some_of
 from cluster.runtime.run import ScoreRequest, score
 from cluster.runtime.schema import check_schema
 from cluster.runtime.source import reading
@@ -55,6 +56,7 @@ def request_of(config: Config) -> ScoreRequest:
         quarantine_limit=config.faults.quarantine_limit,
         model_path=config.model.path,
         carry=carry,
+        some_files=some_of(listed),
     )
 
 

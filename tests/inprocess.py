@@ -20,11 +20,11 @@ from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings
 from cluster.runtime.carry.plan import CarryRequest
 from cluster.runtime.fleet import Answer
 from cluster.runtime.listing import list_files
+from cluster.runtime.node_view import Needs
 from cluster.runtime.pipeline import Counters
 from cluster.runtime.replica_actor import ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
 from cluster.runtime.run import ScoreRequest, score
 from cluster.runtime.schema import check_schema
-from cluster.runtime.storage.stores import StoreSpec
 from cluster.runtime.timeline import Moment
 from lstm_core.contract import ModelContract
 from tests.models import contract_of
@@ -113,7 +113,7 @@ class InProcessCluster:
     def metrics(self, run_id: str) -> Callable[[Moment], None]:
         return lambda moment: None
 
-    def check(self, output: StoreSpec) -> None:
+    def check(self, needs: Needs) -> None:
         """This process lacks nothing."""
 
     def replica_count(self) -> int:

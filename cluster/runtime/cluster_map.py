@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import ray
 
 from cluster.runtime.outcomes import task_value
-from cluster.runtime.session import cluster_resources
+from cluster.runtime.session import cluster_resources, elsewhere
 
 BATCHES_WANTED = 16  # for each CPU: few enough that a task's start does not show, enough that all end together
 BATCH_ITEMS_MAX = 256
 
 
-def map_on_cluster(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """`function` of each item. A fault of ours that a task meets is raised here as it was there."""
+def map_on_cluster(
+    function: Callable[[Any], Any], items: Sequence[Any], avoided: Collection[str] = ()
+) -> Iterator[Any]:
+    """`function` of each item, and on no node to avoid. A fault of ours that a task meets is raised here as it was."""
     # No CPU is asked for: the replicas have been promised them all, and are importing TensorFlow meanwhile.
-    remote = ray.remote(_call).options(num_cpus=0, max_retries=2)
+    remote = ray.remote(_call).options(num_cpus=0, max_retries=2, **elsewhere(avoided))
     shared = ray.put(function)
     window = max(2, int(cluster_resources().get("CPU", 2)))
     pending: deque[Any] = deque()

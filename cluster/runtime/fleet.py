@@ -1,25 +1,28 @@
 """The fleet: the replica actors of a run, and the calls to them that are under way.
 
 It starts actors, asks each for news, one call at a time, and says which of them answered. What an answer means is the
-scheduler's business.
+scheduler's business. A node that a replica finds unfit is avoided from then on, whoever looked at the others before it
+came: its replica is lost, and the next one starts elsewhere.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 
-from cluster.core.events import ClusterChanged, Event, ReplicaLeaving
+from cluster.core.events import ClusterChanged, Event, ReplicaLeaving, ReplicaLost, ShardBroken
 from cluster.core.plan import Shard
 from cluster.core.settings import ClusterSettings
 from cluster.runtime.memory import environment
+from cluster.runtime.node_view import look, unfit
 from cluster.runtime.outcomes import outcome
 from cluster.runtime.pipeline import Counters, Report
-from cluster.runtime.replica_actor import ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
-from cluster.runtime.session import Nodes, look_at_nodes
+from cluster.runtime.replica_actor import ReplicaActor, ReplicaInfo, ReplicaSpec, Sources, UnfitNode
+from cluster.runtime.session import Nodes, elsewhere, look_at_nodes
 
 NOBODY = -1  # in place of a replica, where the whole cluster is meant
 LOOK_S = 5.0  # between two looks at the cluster's nodes
@@ -59,6 +62,7 @@ class Fleet:
         self._looked_s = 0.0
         self._nodes: Nodes | None = None
         self._warned: set[int] = set()
+        self.avoided: set[str] = set()  # ids of nodes that are unfit
         self.infos: list[ReplicaInfo] = []
 
     def start(self, replica: int) -> None:
@@ -74,6 +78,7 @@ class Fleet:
             max_concurrency=8,  # a poll waits in one thread while assignments come in others
             # Processes of an embedded cluster inherit ours; elsewhere the actor is told.
             runtime_env={"env_vars": environment()} if self._settings.address else None,
+            **elsewhere(self.avoided),
         ).remote(self._spec, self._model)
         self._members[replica] = _Member(actor, actor.info.remote())
 
@@ -99,7 +104,7 @@ class Fleet:
     def _look(self) -> list[Answer]:
         """What has become of the cluster since the last look."""
         self._looked_s = time.monotonic()
-        nodes, before = look_at_nodes(self._settings), self._nodes
+        nodes, before = look_at_nodes(self._settings, self.avoided), self._nodes
         self._nodes = nodes
         answers = []
         if before is None or (nodes.room, nodes.wanted) != (before.room, before.wanted):
@@ -128,6 +133,8 @@ class Fleet:
         if failure is not None:
             self._bury(number)
             return Answer(number, failure=failure)
+        if isinstance(value, UnfitNode):
+            return self._avoid(number, value)
         if isinstance(value, ReplicaInfo) and member.info is None:  # it has the model; what the plan adds comes now
             member.info = value
             member.call = member.actor.begin.remote(self._sources)
@@ -139,6 +146,17 @@ class Fleet:
         member.counters = value.counters
         self._ask(member)
         return Answer(number, report=value)
+
+    def _avoid(self, number: int, found: UnfitNode) -> Answer:
+        self._bury(number)
+        assert self._spec.needs is not None, "a node is unfit for what it does not need"
+        # What the driver does not see any more either is no fault of the node's, and no other one would do.
+        mine = unfit(look(os.uname().nodename, self._spec.needs), self._spec.needs)
+        if mine is not None:
+            return Answer(number, failure=ShardBroken(number, mine))
+        self.avoided.add(found.node_id)
+        self._looked_s = 0.0  # there is less room than was thought
+        return Answer(number, failure=ReplicaLost(number, found.why, with_node=True))
 
     def _ask(self, member: _Member) -> None:
         member.call = member.actor.poll.remote(POLL_S)

@@ -13,7 +13,7 @@ import ray
 from ray import exceptions as rex
 
 from cluster.core.events import Event, ReplicaLost, ShardBroken
-from cluster.errors import RunFailed, first_line
+from cluster.errors import RunFailed, WorkerLost, first_line
 from lstm_core.errors import SlotcarError, UsageError
 
 
@@ -55,7 +55,7 @@ def task_value(ref: Any, remedy: str = "the same command resumes the run") -> An
             raise error.cause from None
         raise RunFailed(f"A task of the run failed: {first_line(error)}; {remedy}.") from error
     except rex.RayError as error:
-        raise RunFailed(f"A worker of the run was lost: {cause_of(error)}; {remedy}.") from error
+        raise WorkerLost(f"A worker of the run was lost: {cause_of(error)}; {remedy}.") from error
 
 
 def cause_of(error: BaseException) -> str:

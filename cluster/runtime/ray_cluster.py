@@ -14,11 +14,11 @@ from cluster.core.settings import ClusterSettings
 from cluster.runtime.cluster_map import map_on_cluster
 from cluster.runtime.fleet import Answer, Fleet
 from cluster.runtime.metrics import Metrics
+from cluster.runtime.node_view import Needs
 from cluster.runtime.pipeline import Counters
-from cluster.runtime.preflight import Shared, check_nodes, check_room
+from cluster.runtime.preflight import check_nodes, check_room
 from cluster.runtime.replica_actor import ReplicaSpec, Sources
 from cluster.runtime.session import connected, replica_count
-from cluster.runtime.storage.stores import StoreSpec
 from cluster.runtime.timeline import Moment
 
 SCAN_IN_DRIVER_FILES_MAX = 3  # starting a worker process takes longer than reading the keys of a few files
@@ -50,7 +50,7 @@ class Replicas(Protocol):
 class Cluster(Protocol):
     """A place for a run."""
 
-    def check(self, output: StoreSpec) -> None:
+    def check(self, needs: Needs) -> None:
         """Raises ClusterRefused for what the cluster lacks, before any work."""
 
     def replica_count(self) -> int:
@@ -71,20 +71,24 @@ class RayCluster:
 
     def __init__(self, settings: ClusterSettings) -> None:
         self._settings = settings
+        self._fleet: Fleet | None = None
 
-    def check(self, output: StoreSpec) -> None:
+    def check(self, needs: Needs) -> None:
         check_room(self._settings)
         if self._settings.address:  # the nodes of an embedded one are this machine, with this installation
-            check_nodes(Shared(output))
+            check_nodes(needs)
 
     def replica_count(self) -> int:
         return replica_count(self._settings)
 
     def replicas(self, spec: ReplicaSpec, model: bytes) -> Replicas:
-        return Fleet(spec, model, self._settings)
+        self._fleet = Fleet(spec, model, self._settings)
+        return self._fleet
 
     def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
-        return map(function, items) if len(items) <= SCAN_IN_DRIVER_FILES_MAX else map_on_cluster(function, items)
+        if len(items) <= SCAN_IN_DRIVER_FILES_MAX:
+            return map(function, items)
+        return map_on_cluster(function, items, self._fleet.avoided if self._fleet else ())
 
     def metrics(self, run_id: str) -> Callable[[Moment], None]:
         return Metrics(run_id).show

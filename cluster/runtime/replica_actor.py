@@ -31,6 +31,7 @@ from cluster.runtime.carry.writer import CarryTarget
 from cluster.runtime.encode import Encoder
 from cluster.runtime.feed import Feed
 from cluster.runtime.fragments import Attempt, Destination, FragmentWriter
+from cluster.runtime.node_view import Needs, look, unfit
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.pipeline import Pipeline, Report, Saving
 from cluster.runtime.planning import read_segments
@@ -65,6 +66,7 @@ class ReplicaSpec:
     piece_rows: int
     cache_bytes: int
     carry: CarryRequest | None = None
+    needs: Needs | None = None  # of its node, where that may differ from the driver's
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,14 @@ class ReplicaInfo:
     demand: Demand = NOTHING  # once it has begun
 
 
+@dataclass(frozen=True)
+class UnfitNode:
+    """What a replica says in place of `ReplicaInfo` where its node would not do: it has loaded nothing."""
+
+    node_id: str
+    why: str  # a sentence
+
+
 def row_layout(contract: ModelContract, target_values: int = 0) -> RowLayout:
     """What the arena keeps for one row of a model's inputs."""
     inputs = tuple(((spec.columns,) if spec.rank == 3 else (), np.dtype(spec.dtype)) for spec in contract.inputs)
@@ -101,8 +111,10 @@ class ReplicaActor:
     def __init__(self, spec: ReplicaSpec, model: bytes) -> None:
         self._spec, self._store = spec, open_store(StoreSpec.of(spec.output))
         self._refusal: SlotcarError | None = None
+        self._unfit = _unfit(spec.needs)
         try:
-            self._replica, self._info = self.load(spec, model)
+            if self._unfit is None:
+                self._replica, self._info = self.load(spec, model)
         except SlotcarError as refusal:  # raised here it would look like the death of an actor
             self._refusal = refusal
         self._pipeline: Pipeline | None = None
@@ -113,11 +125,11 @@ class ReplicaActor:
         """The compiled model, in zero state. Raises `ModelRefused`."""
         return _load(spec, model)
 
-    def info(self) -> ReplicaInfo:
+    def info(self) -> ReplicaInfo | UnfitNode:
         """Answers once the model is compiled. Raises `ModelRefused` where Keras cannot load or rebuild it."""
         if self._refusal is not None:
             raise self._refusal
-        return self._info
+        return self._unfit or self._info
 
     def begin(self, sources: Sources) -> ReplicaInfo:
         """Starts the pipeline, when the plan is there; answers when the first shard can be stepped."""
@@ -223,6 +235,14 @@ def _load(spec: ReplicaSpec, model: bytes) -> tuple[StatefulReplica, ReplicaInfo
     device = "gpu" if tf.config.get_visible_devices("GPU") else "cpu"
     node = os.uname().nodename
     return replica, ReplicaInfo(os.getpid(), node, _node_id(), device, imported - begin, compiled - imported, versions)
+
+
+def _unfit(needs: Needs | None) -> UnfitNode | None:
+    """A node may have come after the others were looked at."""
+    if needs is None:
+        return None
+    why = unfit(look(os.uname().nodename, needs), needs)
+    return None if why is None else UnfitNode(_node_id(), why)
 
 
 def _node_id() -> str:

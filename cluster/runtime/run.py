@@ -24,6 +24,7 @@ from cluster.runtime.delta_output import append_to_delta
 from cluster.runtime.driver import Clock, Driver, Work
 from cluster.runtime.lock import Lock, held
 from cluster.runtime.lost_shards import LostCarry, LostShards
+from cluster.runtime.node_view import Needs, Shared, installed
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.pipeline import Counters
 from cluster.runtime.planning import has_plan, read_plan, write_plan
@@ -35,6 +36,7 @@ from cluster.runtime.replica_actor import ReplicaSpec, Sources, row_layout
 from cluster.runtime.request_file import RequestFile, write_request
 from cluster.runtime.shuffle.shuffle import cut_down, keep_buckets, take_inventory
 from cluster.runtime.source import check_unchanged
+from cluster.runtime.storage.filesystems import Found
 from cluster.runtime.storage.store import Store
 from cluster.runtime.storage.stores import StoreSpec, open_store
 from cluster.runtime.timeline import Moment, Timeline, WatchedScheduler
@@ -63,6 +65,7 @@ class ScoreRequest:
     quarantine_limit: float
     model_path: str = ""  # where `model` was read, for audits
     carry: CarryRequest | None = None
+    some_files: tuple[Found, ...] = ()  # of the input, which every node is to see
 
 
 AtEnd = Callable[[StoreSpec], None]  # is told the output of a session that ends, before `_SUCCESS`; never raises
@@ -160,7 +163,7 @@ class _Run:
     def to_its_end(self, open_cluster: OpenCluster) -> dict[str, Any]:
         """Plans, scores and finishes; returns run.json."""
         with progress_line() as line, open_cluster(self._request.cluster) as cluster, self._recorded():
-            cluster.check(StoreSpec.of(self._request.output))
+            cluster.check(self._needs())
             self._replica_count = cluster.replica_count()
             self._timeline.watcher = cluster.metrics(self._request.run_id)
             self._replicas = cluster.replicas(self._spec(), self._request.model)
@@ -194,7 +197,12 @@ class _Run:
             piece_rows=piece_rows,
             cache_bytes=CACHE_BYTES,
             carry=request.carry,
+            needs=self._needs() if cluster.address else None,
         )
+
+    def _needs(self) -> Needs:
+        request, shared = self._request, Shared(StoreSpec.of(self._request.output))
+        return Needs(installed(), shared, request.carry, request.some_files, request.input.storage)
 
     def _plan(self, cluster: Cluster, line: ProgressLine) -> None:
         begin = time.perf_counter()

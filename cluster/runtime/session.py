@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -85,11 +85,16 @@ class Nodes:
     draining: frozenset[str]  # ids of nodes that have been told to leave
 
 
-def look_at_nodes(settings: ClusterSettings) -> Nodes:
-    """The cluster as it is now; nodes that are about to leave have no room."""
+def elsewhere(avoided: Collection[str]) -> dict[str, Any]:
+    """Options of an actor or a task that is not to run on nodes of these ids."""
+    return {"label_selector": {"ray.io/node-id": f"!in({','.join(sorted(avoided))})"}} if avoided else {}
+
+
+def look_at_nodes(settings: ClusterSettings, avoided: Collection[str] = ()) -> Nodes:
+    """The cluster as it is now; nodes that are about to leave have no room, and neither have those to avoid."""
     # Ray has the warning of a spot node, and of a node that an autoscaler takes away, in its private state only.
     draining = frozenset(ray._private.state.state.get_draining_nodes())
-    nodes = [node for node in alive_nodes() if node["NodeID"] not in draining]
+    nodes = [node for node in alive_nodes() if node["NodeID"] not in draining and node["NodeID"] not in avoided]
     room = sum(fitting(node["Resources"], settings) for node in nodes)
     return Nodes(room, settings.replicas or max(room, 1), draining)
 

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from cluster.core.settings import ClusterSettings, StepSettings
 from cluster.errors import ClusterRefused, OutputRefused, RunFailed
 from cluster.runtime.commits import RUN
 from cluster.runtime.fleet import Answer, Fleet
-from cluster.runtime.preflight import Shared, check_nodes
+from cluster.runtime.node_view import Needs, Shared, installed
+from cluster.runtime.preflight import check_nodes
 from cluster.runtime.ray_cluster import Cluster, RayCluster, Replicas, ray_cluster
 from cluster.runtime.replica_actor import ReplicaSpec
 from cluster.runtime.run import score
 from cluster.runtime.session import connected
+from cluster.runtime.storage.filesystems import Found
 from cluster.runtime.storage.stores import StoreSpec
 from lstm_core.contract import read_contract
 from tests.inprocess import Job, run, tidy
@@ -156,7 +159,20 @@ def test_a_node_that_does_not_see_the_drivers_lock_in_the_output_is_named(cluste
     with pytest.raises(
         ClusterRefused, match=r"^Node \S+ does not see output\.path .* \(the driver's lock is not there\)"
     ):
-        check_nodes(Shared(StoreSpec(str(tmp_path))))
+        check_nodes(Needs(installed(), Shared(StoreSpec(str(tmp_path)))))
+
+
+def test_what_the_driver_does_not_see_any_more_either_is_no_fault_of_a_node(
+    cluster: None, case: Any, tmp_path: Path
+) -> None:
+    """As where a file of the input goes while a replica starts: no other node would do, and none is waited for."""
+    work = job_in(case, tmp_path / "out")
+    gone = Found(str(tmp_path / "gone.parquet"), 4, 0)
+    needs = Needs(installed(), Shared(StoreSpec(str(work.output))), files=(gone,))
+    with pytest.raises(
+        RunFailed, match=r"^Node \S+ does not see input\.path \S+gone\.parquet \(there is no file .*; what is committed"
+    ):
+        score(work.request(), open_cluster=with_replicas(lambda spec, m, s: Fleet(replace(spec, needs=needs), m, s)))
 
 
 OpenCluster = Callable[[ClusterSettings], AbstractContextManager[Cluster]]

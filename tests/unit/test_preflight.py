@@ -1,18 +1,15 @@
-"""What a cluster may lack, as sentences. `test_score_on_ray` has the same asked of a real one."""
+"""What room a cluster may lack, as sentences. `test_score_on_ray` has the same asked of a real one."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cluster.core.settings import ClusterSettings
-from cluster.runtime.preflight import NodeView, lack_of_room, unfit
+from cluster.runtime.preflight import lack_of_room
 
 SMALL, LARGE = {"CPU": 2.0}, {"CPU": 8.0, "GPU": 1.0}
-MINE = {"tensorflow": "2.21.0", "keras": "3.15.1"}
-NODE = NodeView("n1", MINE, None)
 
 
 @pytest.mark.parametrize(
@@ -42,19 +39,3 @@ def test_one_replica_that_can_be_placed_is_enough(needs: Any, offers: Any, growt
 )
 def test_no_room_for_any_is_said(needs: Any, offers: Any, said: str) -> None:
     assert said in (lack_of_room(offers, None, ClusterSettings(**needs)) or "")
-
-
-def test_a_node_like_the_drivers_is_fit() -> None:
-    assert unfit(NODE, MINE, "output.path out") is None
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"versions": {"keras": "3.15.1", "tensorflow": None}}, "Node n1 lacks tensorflow, expected 2.21.0"),
-        ({"versions": {**MINE, "keras": "3.16.0"}}, "Node n1 has keras 3.16.0, the driver 3.15.1: scores could differ"),
-        ({"fault": "no such folder"}, "Node n1 does not see output.path out (no such folder): mount it"),
-    ],
-)
-def test_a_node_that_lacks_something_is_told_by_name(changes: Any, said: str) -> None:
-    assert (unfit(replace(NODE, **changes), MINE, "output.path out") or "").startswith(said)

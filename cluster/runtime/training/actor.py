@@ -29,9 +29,10 @@ from cluster.core.times import as_plain, ordinals
 from cluster.runtime.blocks import Block, BlockReader
 from cluster.runtime.encode import Encoder, LastKnown
 from cluster.runtime.feed import Batch, Feed
+from cluster.runtime.node_view import Needs, Shared, installed
 from cluster.runtime.outcomes import task_value
 from cluster.runtime.prefetch import prefetched
-from cluster.runtime.preflight import Shared, check_nodes
+from cluster.runtime.preflight import check_nodes
 from cluster.runtime.ray_cluster import RayCluster
 from cluster.runtime.regions import Region
 from cluster.runtime.replica_actor import row_layout
@@ -318,7 +319,8 @@ class _RayTrainer:
 
     def check(self, place: StoreSpec) -> None:
         if self._settings.address:  # else all is on this machine
-            check_nodes(Shared(place, "the folder beside model.path,", CLUSTERED, "mark"))
+            shared = Shared(place, "the folder beside model.path,", CLUSTERED, "mark")
+            check_nodes(Needs(installed(), shared))
 
     def load(self, source: bytes | str, code: CustomCode, seed: int) -> bytes:
         return bytes(self._call("load", source, code, seed))

@@ -1,0 +1,157 @@
+"""What a run needs of a node, and what a node says of itself.
+
+What it decides: a node is fit that has the driver's versions of all that a score depends on, and sees what the driver
+sees: its lock in the output (for a training, its mark in the folder where the input is clustered), its claim of the
+carry-over, the table that is read, some of the input's files at their size. A folder that is there and empty, as a
+mount that is missing leaves it, is not taken for the input.
+
+`look` runs on the node, and costs no import of TensorFlow; `unfit` makes a sentence of what it found.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+
+from cluster.core.commit import SUCCESS
+from cluster.core.lock import LOCK
+from cluster.core.places import Options
+from cluster.errors import first_line
+from cluster.runtime.carry.plan import CarryRequest
+from cluster.runtime.commits import OWNER
+from cluster.runtime.storage.filesystems import Found, look_at
+from cluster.runtime.storage.stores import StoreSpec, open_store
+from lstm_core.errors import SlotcarError
+
+PACKAGES = ("slotcar", "tensorflow", "keras", "pyarrow", "numpy")
+FILES_MAX = 16  # of the input, that every node looks at
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A folder that every node must see, and what the driver keeps in it by the time the nodes look."""
+
+    place: StoreSpec
+    setting: str = "output.path"
+    folder: str = LOCK
+    kept: str = "lock"
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run needs of every node that does some of its work."""
+
+    versions: Mapping[str, str | None]  # the driver's
+    shared: Shared
+    carry: CarryRequest | None = None
+    files: tuple[Found, ...] = ()  # some of the input's, as the driver sees them
+    storage: Options = field(default_factory=dict)  # how they are reached
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Something that a node does not see as the driver does."""
+
+    setting: str
+    place: str
+    why: str
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """What one node said."""
+
+    name: str
+    versions: Mapping[str, str | None]  # None where a package is missing
+    unseen: Unseen | None = None  # the first such thing
+
+
+def some_of(files: Sequence[Found]) -> tuple[Found, ...]:
+    """The input's first file of each folder, or some of these, evenly spread: what is mounted by itself is a folder."""
+    first: dict[str, Found] = {}
+    for file in files:
+        first.setdefault(os.path.dirname(file.path), file)
+    found = list(first.values())
+    count = min(len(found), FILES_MAX)
+    return tuple(found[index * len(found) // count] for index in range(count))
+
+
+def installed() -> dict[str, str | None]:
+    """The versions of this process."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def look(name: str, needs: Needs) -> NodeView:
+    """What this process, on the node of this name, has and sees."""
+    return NodeView(name, installed(), next(_unseen(needs), None))
+
+
+def unfit(view: NodeView, needs: Needs) -> str | None:
+    """The sentence where a node cannot take part, or would give other scores."""
+    for name, expected in needs.versions.items():
+        found = view.versions.get(name)
+        if found is None:
+            return f"Node {view.name} lacks {name}, expected {expected}: every node needs the driver's packages."
+        if found != expected:
+            return (
+                f"Node {view.name} has {name} {found}, the driver {expected}: scores could differ in their last bits; "
+                "give every node the same image."
+            )
+    if view.unseen is None:
+        return None
+    return (
+        f"Node {view.name} does not see {view.unseen.setting} {view.unseen.place} ({view.unseen.why}): mount it at the "
+        "same path on every node, or use a remote store that all of them reach."
+    )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _unseen(needs: Needs) -> Iterator[Unseen]:
+    for setting, place, why in _looks(needs):
+        try:
+            found = why()
+        except (SlotcarError, OSError) as fault:
+            found = first_line(fault)
+        if found is not None:
+            yield Unseen(setting, place, found)
+
+
+def _looks(needs: Needs) -> Iterator[tuple[str, str, Callable[[], str | None]]]:
+    yield needs.shared.setting, needs.shared.place.url, partial(_kept, needs.shared)
+    carry = needs.carry
+    if carry is not None and carry.write is not None:
+        yield "state.write", carry.write.url, partial(_claim, carry.write)
+    if carry is not None and carry.read is not None:
+        yield "state.read", carry.read.url, partial(_table, carry.read, carry.read_checksum)
+    for file in needs.files:
+        yield "input.path", file.path, partial(_file, file, needs.storage)
+
+
+def _kept(shared: Shared) -> str | None:
+    # The driver has written it by now: whoever sees the folder sees that.
+    return None if open_store(shared.place).list(shared.folder) else f"the driver's {shared.kept} is not there"
+
+
+def _claim(write: StoreSpec) -> str | None:
+    return None if open_store(write).exists(OWNER) else "the driver's claim is not there"
+
+
+def _table(read: StoreSpec, checksum: str | None) -> str | None:
+    mark = open_store(read).find(SUCCESS)
+    if mark is None:
+        return f"there is no {SUCCESS}"
+    return None if (checksum or "").encode() in mark else "the table there is another one"
+
+
+def _file(file: Found, storage: Options) -> str | None:
+    size = look_at(file.path, storage).size_bytes
+    return None if size == file.size_bytes else f"it has {size:,} bytes there, and {file.size_bytes:,} for the driver"

@@ -1,0 +1,111 @@
+"""A node that comes when the others have been looked at: with other versions it scores nothing, and the rest go on."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.cluster_utils import Cluster as Nodes
+
+from cluster.core.settings import ClusterSettings, StepSettings
+from cluster.errors import ClusterRefused
+from cluster.runtime.fleet import Answer, Fleet
+from cluster.runtime.ray_cluster import Cluster, RayCluster, Replicas, ray_cluster
+from cluster.runtime.replica_actor import ReplicaSpec, Sources
+from cluster.runtime.run import score
+from cluster.runtime.storage.stores import StoreSpec, open_store
+from cluster.runtime.timeline import read_timeline
+from lstm_core.contract import read_contract
+from tests.inprocess import Job, run, tidy
+from tests.models import FIT, save
+from tests.series import make_series, write_cut
+from tests.truth import columns_for
+
+pytestmark = pytest.mark.ray
+
+REFUSED_S = 120.0
+SENTENCE = r"Node \S+ has numpy 0\.0\.1, the driver \S+: scores could differ in their last bits; give every node"
+
+
+class HeldFleet(Fleet):
+    """Keeps what its replicas say until one of them is lost, so that the run does not end before the late node came."""
+
+    nodes: Nodes
+    packages: Path
+    kept: list[Answer]
+    late = ""
+
+    def begin(self, sources: Sources) -> None:
+        """The others have been looked at, and a second replica waits for room."""
+        late = self.nodes.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(self.packages)})
+        self.late, self.kept = late.node_id, []
+        super().begin(sources)
+
+    def answers(self, timeout_s: float) -> list[Answer]:
+        until = time.monotonic() + REFUSED_S
+        while not self.avoided:
+            assert time.monotonic() < until, "the late node was not refused"
+            self.kept += super().answers(timeout_s)
+        found, self.kept = self.kept, []
+        return found or super().answers(timeout_s)
+
+
+def lay_packages(folder: Path) -> Path:
+    """Another NumPy, as far as the metadata of what is installed tells."""
+    there = folder / "numpy-0.0.1.dist-info"
+    there.mkdir(parents=True)
+    (there / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.0.1\n")
+    return folder
+
+
+def holding(nodes: Nodes, packages: Path, fleets: list[HeldFleet]) -> Any:
+    """For `score(..., open_cluster=...)`."""
+
+    class Holding(RayCluster):
+        def replicas(self, spec: ReplicaSpec, model: bytes) -> Replicas:
+            fleet = HeldFleet(spec, model, self._settings)
+            fleet.nodes, fleet.packages = nodes, packages
+            fleets.append(fleet)
+            return fleet
+
+    @contextmanager
+    def opened(settings: ClusterSettings) -> Iterator[Cluster]:
+        with ray_cluster(settings):
+            yield Holding(settings)
+
+    return opened
+
+
+def test_a_late_node_with_other_versions_is_refused_and_the_others_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blob, table = save(FIT["lstm"]()), make_series([300 + 37 * i for i in range(12)])
+    write_cut(tmp_path / "in", table, [table.num_rows], [3000])
+    features = columns_for(read_contract(blob, name="lstm"))
+    fields: dict[str, Any] = {"step": StepSettings(slots=4, chunk=16), "write": {"rows_per_file": 1500}}
+    run(Job(blob, tmp_path / "in", tmp_path / "alone", features, **fields))
+    nodes, fleets = Nodes(initialize_head=True, head_node_args={"num_cpus": 0}), list[HeldFleet]()
+    try:
+        nodes.add_node(num_cpus=1)
+        fields |= {"replicas": 2, "cluster": {"address": nodes.address}}
+        opened = holding(nodes, lay_packages(tmp_path / "packages"), fleets)
+        with caplog.at_level(logging.INFO, logger="slotcar"):
+            record = score(Job(blob, tmp_path / "in", tmp_path / "out", features, **fields).request(), opened)
+        with pytest.raises(ClusterRefused, match=f"^{SENTENCE}"):  # it is there from the beginning now
+            score(Job(blob, tmp_path / "in", tmp_path / "next", features, **fields).request())
+    finally:
+        nodes.shutdown()
+    assert tidy(tmp_path / "out").equals(tidy(tmp_path / "alone"))
+    assert fleets[0].avoided == {fleets[0].late}
+    lines = list(read_timeline(open_store(StoreSpec(str(tmp_path / "out")))))
+    (lost,) = [line for line in lines if line["event"] == "lost"]
+    assert (record["replica_deaths"], record["attempts"]) == (1, record["shards"])
+    assert lost["replica"] not in {line["replica"] for line in lines if line["event"] in ("ready", "assign", "commit")}
+    assert f"replica {lost['replica']} is lost: {lost['cause']}" in caplog.text
+    assert re.match(SENTENCE, lost["cause"])

@@ -1,0 +1,119 @@
+"""What a node is asked for, and the sentence where it has not got it. `test_late_nodes` asks real ones."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.core.carry import CarrySchema
+from cluster.core.commit import SUCCESS
+from cluster.core.lock import LOCK
+from cluster.core.settings import StateSettings
+from cluster.runtime.carry.plan import CarryRequest
+from cluster.runtime.carry.table import make_mark, read_mark
+from cluster.runtime.commits import OWNER
+from cluster.runtime.node_view import FILES_MAX, Needs, Shared, installed, look, some_of, unfit
+from cluster.runtime.storage.filesystems import Found, look_at
+from cluster.runtime.storage.stores import StoreSpec, open_store
+
+MINE = {"tensorflow": "2.21.0", "keras": "3.15.1"}
+
+
+@dataclass
+class Site:
+    """A machine's folders, as the driver of a run in its second night sees them."""
+
+    folder: Path
+
+    def lay(self, name: str, content: bytes) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    def spec(self, name: str) -> StoreSpec:
+        return StoreSpec(str(self.folder / name))
+
+    def needs(self) -> Needs:
+        self.lay(f"out/{LOCK}/1.json", b"{}")
+        self.lay(f"tonight/{OWNER}", b"{}")
+        self.lay(f"yesterday/{SUCCESS}", make_mark("a model", [("a.parquet", 3, "ab12")]))
+        file = look_at(str(self.lay("in/date=1/a.parquet", b"PAR1")), {})
+        read = self.spec("yesterday")
+        schema: Any = CarrySchema
+        carry = CarryRequest(schema, StateSettings(), read, self.spec("tonight"))
+        carry = replace(carry, read_checksum=read_mark(open_store(read))["checksum"])
+        return Needs(installed(), Shared(self.spec("out")), carry, (file,))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_a_node_that_sees_what_the_driver_sees_is_fit(site: Site) -> None:
+    needs = site.needs()
+    assert unfit(look("n1", needs), needs) is None
+
+
+def test_a_run_without_carry_over_needs_no_table(site: Site) -> None:
+    needs = replace(site.needs(), carry=None)
+    for name in ("yesterday", "tonight"):
+        (site.folder / name).rename(site.folder / f"{name}-elsewhere")
+    assert unfit(look("n1", needs), needs) is None
+
+
+Spoil = Callable[[Path], object]
+SPOILED: list[tuple[Spoil, str]] = [
+    (lambda f: (f / "out").rename(f / "x"), r"output\.path \S+/out \(the driver's lock is not there\)"),
+    (lambda f: (f / "tonight").rename(f / "x"), r"state\.write \S+/tonight \(the driver's claim is not there\)"),
+    (lambda f: (f / "yesterday").rename(f / "x"), r"state\.read \S+/yesterday \(there is no _SUCCESS\)"),
+    (
+        lambda f: (f / "yesterday" / SUCCESS).write_bytes(make_mark("a model", [("a.parquet", 3, "cd34")])),
+        r"state\.read \S+/yesterday \(the table there is another one\)",
+    ),
+    (lambda f: (f / "in").rename(f / "x"), r"input\.path \S+/in/date=1/a\.parquet \(there is no file \S+\)"),
+    (lambda f: (f / "in/date=1/a.parquet").unlink(), r"input\.path \S+a\.parquet \(there is no file \S+\)"),
+    (
+        lambda f: (f / "in/date=1/a.parquet").write_bytes(b"PAR1 and more"),
+        r"input\.path \S+a\.parquet \(it has 13 bytes there, and 4 for the driver\)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spoil", "said"), SPOILED)
+def test_what_a_node_does_not_see_is_told_with_its_setting_and_what_to_do(site: Site, spoil: Spoil, said: str) -> None:
+    needs = site.needs()
+    spoil(site.folder)
+    sentence = unfit(look("n1", needs), needs) or ""
+    assert re.match(f"Node n1 does not see {said}: mount it at the same path on every node, or ", sentence)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "said"),
+    [
+        ({"keras": "3.15.1", "tensorflow": None}, "Node n1 lacks tensorflow, expected 2.21.0: every node needs"),
+        ({**MINE, "keras": "3.16.0"}, "Node n1 has keras 3.16.0, the driver 3.15.1: scores could differ"),
+    ],
+)
+def test_a_node_with_other_packages_is_told_by_name(site: Site, theirs: Any, said: str) -> None:
+    needs = replace(site.needs(), versions=MINE)
+    view = replace(look("n1", needs), versions=theirs)
+    assert (unfit(view, needs) or "").startswith(said)
+
+
+def test_one_file_of_each_folder_is_looked_at_and_of_many_folders_some_from_all_over() -> None:
+    found = [Found(f"/in/day={day:03d}/{part}.parquet", day, 0) for day in range(100) for part in range(3)]
+    assert [os.path.basename(file.path) for file in some_of(found[:9])] == ["0.parquet"] * 3
+    days = [file.size_bytes for file in some_of(found)]
+    assert len(days) == FILES_MAX
+    assert days[0] == 0
+    assert {later - earlier for earlier, later in pairwise(days)} == {6, 7}
+    assert some_of([]) == ()
