@@ -24,6 +24,8 @@ from cluster.runtime.run import score
 from cluster.runtime.shuffle import buckets, pieces
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.stores import StoreSpec
+from jobs import plan
+from jobs.config import load_config
 from lstm_core.contract import read_contract
 from tests.inprocess import Job, in_process, run, scores
 from tests.models import FIT, save
@@ -118,6 +120,23 @@ LAYOUTS: tuple[Write, ...] = (
 SHUFFLED = {hive_by_date_in_time_order, round_robin, by_time_across_files, shuffled, many_tiny_files}
 
 
+SORTED = "every entity's rows lie together and in order of time"
+APART = "in each file an entity's rows lie together"
+REASONS = {
+    tidy: SORTED,
+    unsorted_in_time: "are not in order of time and are sorted when they are read",
+    cut_in_entities: SORTED,
+    hive_by_date: f"{APART}; ",
+    hive_by_date_in_time_order: "with other entities' rows between them",
+    hive_by_entity: SORTED,
+    round_robin: "with other entities' rows between them",
+    by_time_across_files: "with other entities' rows between them",
+    shuffled: "with other entities' rows between them",
+    many_tiny_files: "with times that overlap or fall",
+    other_encodings: SORTED,
+}
+
+
 def take(table: Any, rows: Any) -> Any:
     return table.take(pa.array(rows))
 
@@ -175,6 +194,26 @@ def test_scores_do_not_depend_on_the_layout(tmp_path: Path, write: Write, truth:
     assert [check for check in found.checks if check.failures] == []
     assert found.head is not None
     assert bool(found.head.sources) == (write in SHUFFLED)
+
+
+def say_plan(folder: Path) -> Any:
+    """What `slotcar plan` says of the layout."""
+    (folder / "m.keras").write_bytes(MODEL)
+    ((_, columns),) = columns_for(read_contract(MODEL, name="the model"))
+    input_ = {"path": str(folder / "in"), "entity": ["entity"], "time": ["time"], "features": list(columns)}
+    model = {"path": str(folder / "m.keras"), "slots": 4, "chunk": 8}
+    config = {"model": model, "input": input_, "output": {"path": str(folder / "out")}, "cluster": {"replicas": 1}}
+    return plan.run(load_config(config, command="plan"))
+
+
+@pytest.mark.parametrize("write", [tidy, *LAYOUTS], ids=lambda write: write.__name__)
+def test_plan_says_which_layout_it_has_found_and_why(tmp_path: Path, write: Write) -> None:
+    write(tmp_path / "in", dataset())
+    found = say_plan(tmp_path)
+    assert (found.rows_in, found.rows, found.entities) == (sum(LENGTHS), sum(LENGTHS), len(LENGTHS))
+    assert (found.layout, found.shuffle) == (("interleaved", True) if write in SHUFFLED else ("clustered", False))
+    assert REASONS[write] in found.reason
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("layout", ["auto", "shuffle"])

@@ -234,10 +234,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, spoil: str) -> None
         scan_file(str(path), settings_for(path, columns=1))
 
 
-def test_nested_and_unused_columns_are_never_read(tmp_path: Path) -> None:
-    assert scan(tmp_path, make_series([4, 4], extra=True)).row_count.tolist() == [4, 4]
-
-
 def test_names_with_dots_slashes_quotes_and_umlauts_work(tmp_path: Path) -> None:
     names = ["a.b", "zeit/ünd", 'it\'s "f0"']
     table = make_series([2, 2], features=1).rename_columns(names)
