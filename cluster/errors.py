@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lstm_core.errors import EXIT_QUARANTINE, SlotcarError, UsageError
+from lstm_core.errors import EXIT_QUARANTINE, EXIT_STOPPED, SlotcarError, UsageError
 
 
 class InputRefused(UsageError):
@@ -35,6 +35,12 @@ class MayHaveLanded(StoreFault):
 
 class LockLost(RunFailed):
     """Another driver has taken the output over: this one must write nothing more."""
+
+
+class JobStopped(RunFailed):
+    """A job on a cluster was stopped before its run was done; the same call resumes it."""
+
+    exit_code = EXIT_STOPPED
 
 
 class WorkerLost(RunFailed):

@@ -21,6 +21,7 @@ from jobs import plan as plan_job
 from jobs import report as report_job
 from jobs import score as score_job
 from jobs import status as status_job
+from jobs import submit as submit_job
 from jobs import train as train_job
 from jobs import verify as verify_job
 from jobs.config import Config, load_config
@@ -63,9 +64,26 @@ def score(config: Source, *, overrides: Sequence[str] = (), address: str | None 
     `overrides` are those of `--set`: "section.key=value".
     """
     checked = _checked(config, overrides, address, "score")
-    record = score_job.run(checked)
-    own = {name: record[name] for name in RunSummary.__dataclass_fields__ if name in record}
-    return RunSummary(output=checked.output.path, record=record, **own)
+    return _summary(checked, score_job.run(checked))
+
+
+def submit(
+    config: Source,
+    *,
+    overrides: Sequence[str] = (),
+    address: str | None = None,
+    runtime_env: Mapping[str, Any] | None = None,
+    entrypoint_cpus: float = 0.0,
+) -> RunSummary:
+    """Scores on a Ray cluster through its job API, as `slotcar submit` does: joins the job of the same run, and waits.
+
+    `address` is the cluster's dashboard, as in "http://head:8265". The job's log goes to stderr. What a job that failed
+    raises is what its run would have raised here; one that was stopped raises `JobStopped`, and the call again resumes.
+    """
+    checked = _checked(config, overrides, None, "score")
+    terms = submit_job.Terms(submit_job.checked_env(runtime_env or {}, "runtime_env"), entrypoint_cpus)
+    done = submit_job.run(checked, submit_job.open_server(address, checked), terms)
+    return _summary(checked, submit_job.record_of(checked, done))
 
 
 def night(
@@ -107,6 +125,11 @@ def verify(output: str | os.PathLike[str], *, rescore: int = 0) -> Verification:
 def report(output: str | os.PathLike[str], *, against: str | None = None) -> Reported:
     """Writes the run in `output` as one HTML page, and says where."""
     return report_job.run(os.fspath(output), against)
+
+
+def _summary(config: Config, record: dict[str, Any]) -> RunSummary:
+    own = {name: record[name] for name in RunSummary.__dataclass_fields__ if name in record}
+    return RunSummary(output=config.output.path, record=record, **own)
 
 
 def _checked(config: Source, overrides: Sequence[str], address: str | None, command: Command) -> Config:

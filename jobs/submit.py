@@ -3,16 +3,18 @@
 What it decides: the job's name, from the run's name and the number of the attempt, so that a scheduler's repeated call
 joins the job that is under way instead of starting a second one. An attempt that has ended, in whatever way, is
 followed by the next one: it resumes a broken run and does nothing on a finished one. A connection that is lost is taken
-up again where the log broke off, for as long as `PATIENCE_S`. Ctrl-C asks whether to stop the job or to leave it.
+up again where the log broke off, for as long as `PATIENCE_S`. Ctrl-C asks whether to stop the job or to leave it. From
+Python, a job that failed raises what its run would have raised here, with the sentence that its log ends with.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -22,17 +24,26 @@ from typing import Any, TypeVar
 from rich.console import RenderableType
 from rich.text import Text
 
+from cluster.errors import JobStopped, RunFailed, StoreFault, TooManyBadRows, first_line
+from cluster.runtime.commits import RUN
 from cluster.runtime.job_server import Job, JobServer, JobView, RayJobServer, ServerLost
+from cluster.runtime.storage.stores import StoreSpec, open_store
 from jobs.config import Config
 from jobs.score import request_of
 from jobs.signals import Stopped
 from jobs.staging import CONFIG, stage
-from lstm_core.errors import UsageError
+from lstm_core.errors import EXIT_DONE, EXIT_QUARANTINE, EXIT_STOPPED, EXIT_USAGE, SlotcarError, UsageError
 
 POLL_S = 2.0
 PATIENCE_S = 600.0  # without an answer
 Answer = TypeVar("Answer")
 ENTRYPOINT = f"python -m jobs score {CONFIG}"
+SAYS = "slotcar: "  # before the sentence that a command fails with, the last line of its log
+FAULTS: dict[int, type[SlotcarError]] = {
+    EXIT_USAGE: UsageError,
+    EXIT_QUARANTINE: TooManyBadRows,
+    EXIT_STOPPED: JobStopped,
+}
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,32 @@ def run(config: Config, server: JobServer, terms: Terms) -> Submitted:
     return Submitted(job_id, run_id, config.output.path, view.status, code, joined, view.message)
 
 
+def record_of(config: Config, done: Submitted) -> dict[str, Any]:
+    """The run.json of a job that was waited for. Raises its fault where it failed, or where the output is not seen."""
+    if done.exit_code != EXIT_DONE:
+        raise _fault_of(done)
+    try:
+        content = open_store(StoreSpec(config.output.path, config.document.storage)).find(RUN)
+    except StoreFault as fault:
+        raise _unseen(done, first_line(fault)) from fault
+    if content is None:
+        raise _unseen(done, "there is none")
+    return dict(json.loads(content))
+
+
+def _fault_of(done: Submitted) -> SlotcarError:
+    _, said, sentence = done.message.rpartition(SAYS)
+    text = f"Job {done.submission_id} has ended with exit code {done.exit_code}: {sentence if said else done.message}"
+    return FAULTS.get(done.exit_code or 0, RunFailed)(f"{text.rstrip(': .')}.")
+
+
+def _unseen(done: Submitted, why: str) -> RunFailed:
+    return RunFailed(
+        f"Job {done.submission_id} is done, but {RUN} of its output {done.output} cannot be read from here ({why}): "
+        "mount the output at the same path, use a remote store, or say `slotcar submit`, which does not read it."
+    )
+
+
 def open_server(address: str | None, config: Config) -> JobServer:
     """The job API at `address`, else at cluster.address where that is one, else where Ray's own settings say."""
     configured = config.cluster.address if config.cluster.address.startswith(("http://", "https://")) else None
@@ -101,12 +138,17 @@ def read_runtime_env(path: str | None) -> dict[str, Any]:
         found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
         raise UsageError(f"--runtime-env {path} cannot be read as TOML: {str(fault).rstrip('.')}.") from None
+    return checked_env(found, f"--runtime-env {path}")
+
+
+def checked_env(found: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A runtime environment that leaves to `submit` what is its own."""
     if "working_dir" in found:
         raise UsageError(
-            f"--runtime-env {path} sets working_dir, which submit makes itself: it holds the configuration, the model "
-            "and its modules; bring other code in as py_modules or in the image."
+            f"{name} sets working_dir, which submit makes itself: it holds the configuration, the model and its "
+            "modules; bring other code in as py_modules or in the image."
         )
-    return found
+    return dict(found)
 
 
 def _start(server: JobServer, run_id: str, folder: str, terms: Terms) -> tuple[str, bool]:

@@ -19,10 +19,12 @@ from cluster.core.settings import StepSettings
 from cluster.runtime.commits import RUN
 from cluster.runtime.job_server import Job, RayJobServer
 from cluster.runtime.metrics import GAUGES
+from jobs import api
 from jobs.config import Config, load_config
 from jobs.staging import as_toml
-from jobs.submit import Submitted, Terms, run
+from jobs.submit import Submitted, Terms, record_of, run
 from lstm_core.contract import read_contract
+from lstm_core.errors import UsageError
 from tests import inprocess
 from tests.inprocess import tidy
 from tests.models import FIT, save
@@ -107,6 +109,9 @@ def test_a_run_that_is_submitted_twice_at_once_is_done_once_while_nodes_come_and
     assert record["replica_deaths"] >= 1
     assert record["attempts"] > record["shards"]
     assert tidy(output).equals(case[2])
+    # From Python, and on a finished run: a job that does nothing, and the same result.
+    again = api.submit(case[0] / "twice.toml", overrides=["output.path=twice"], address=dashboard(cluster))
+    assert (again.record, again.rows_scored) == (record, sum(LENGTHS))
     assert 'run="twice"' in strike.metrics
     exported = set(re.findall(r"^ray_slotcar_(\w+?){", strike.metrics, re.MULTILINE))
     assert {"rows_total", "steps_total", "stage_seconds_total", *GAUGES} <= exported
@@ -118,6 +123,8 @@ def test_the_runs_own_code_comes_back(cluster: Any, case: Any) -> None:
     (case[0] / "refused" / "part.parquet").write_bytes(b"of somebody else")
     done = run(config, RayJobServer(dashboard(cluster)), Terms({}, say=lambda text: None))
     assert (done.status, done.exit_code) == ("FAILED", 2)
+    with pytest.raises(UsageError, match=r"^Job slotcar-refused-1 has ended with exit code 2: \S+ holds part\.parquet"):
+        record_of(config, done)
 
 
 def test_a_job_that_is_stopped_is_no_success(cluster: Any, tmp_path: Path) -> None:

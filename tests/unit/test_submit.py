@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import tomllib
@@ -15,12 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.errors import JobStopped, RunFailed, TooManyBadRows
+from cluster.runtime.commits import RUN
 from cluster.runtime.job_server import Job, JobView, ServerLost
+from jobs import api
+from jobs import submit as submit_job
 from jobs.config import Config, load_config
 from jobs.signals import Stopped
 from jobs.staging import CONFIG, as_toml, stage
 from jobs.submit import PATIENCE_S, POLL_S, Submitted, Terms, read_runtime_env, run
-from lstm_core.errors import UsageError
+from lstm_core.errors import SlotcarError, UsageError
+from tests.reporting import Laid, lay_run
 
 LOG = ["planning\n", "shard 1\n", "shard 2\n", "done\n"]
 
@@ -38,6 +44,7 @@ class SimServer:
     ended: dict[str, tuple[str, int]] = field(default_factory=dict)
     content: dict[str, dict[str, Any]] = field(default_factory=dict)  # job -> its configuration
     interrupt: bool = False
+    message: str = ""  # of jobs that have ended
 
     def submit(self, job: Job) -> bool:
         self._answer()
@@ -57,7 +64,7 @@ class SimServer:
         if job_id not in self.jobs:
             return None
         status, code = self.ended.get(job_id, ("RUNNING", 1))
-        return JobView(status, job_id in self.ended, code, "")
+        return JobView(status, job_id in self.ended, code, self.message if job_id in self.ended else "")
 
     def follow(self, job_id: str, seen: int) -> Iterator[str]:
         self._answer()
@@ -196,6 +203,74 @@ def test_or_leave_it(config: Config, watch: Watch) -> None:
         run(config, server, watch.terms(ask=lambda: False))
     assert server.ended == {}
     assert watch.said.endswith("slotcar-night-1 goes on; the same command joins it again\n")
+
+
+# ---- from Python
+
+
+def submit_to(server: SimServer, monkeypatch: pytest.MonkeyPatch, folder: Path, **changes: Any) -> api.RunSummary:
+    """`jobs.api.submit`, where this server answers."""
+    monkeypatch.setattr(submit_job, "open_server", lambda address, config: server)
+    return api.submit(folder / "night.toml", overrides=["model.slots=8"], **changes)
+
+
+def test_from_python_a_job_gives_the_figures_of_its_run(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lay_run(tmp_path / "out", Laid())
+    server = SimServer()
+    summary = submit_to(server, monkeypatch, tmp_path, runtime_env={"pip": ["x"]}, entrypoint_cpus=1.0)
+    assert (summary.run_id, summary.rows_in, summary.output) == ("night", 100, str(tmp_path / "out"))
+    assert summary.record == json.loads((tmp_path / "out" / RUN).read_text())
+    (job,) = server.jobs.values()
+    assert (job.runtime_env, job.cpus) == ({"pip": ["x"]}, 1.0)
+    assert server.content[job.id]["model"]["slots"] == 8
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(1, RunFailed), (2, UsageError), (3, TooManyBadRows), (143, JobStopped), (9, RunFailed)]
+)
+def test_from_python_a_job_that_failed_raises_what_its_run_said(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, kind: type[SlotcarError]
+) -> None:
+    lay_run(tmp_path / "out", Laid())  # what an earlier attempt has left is no result
+    said = (
+        f"Job entrypoint command failed with exit code {code}, last available logs: run x: y slotcar: The disk is full."
+    )
+    server = SimServer(codes=[("FAILED", code)], message=said)
+    with pytest.raises(SlotcarError) as fault:
+        submit_to(server, monkeypatch, tmp_path)
+    assert type(fault.value) is kind
+    assert str(fault.value) == f"Job slotcar-night-1 has ended with exit code {code}: The disk is full."
+    assert fault.value.exit_code == (code if code != 9 else 1)
+
+
+def test_from_python_a_job_that_said_nothing_is_told_in_rays_words(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = SimServer(codes=[("STOPPED", 143)], message="Job was intentionally stopped.")
+    with pytest.raises(
+        JobStopped, match=r"^Job slotcar-night-1 has ended with exit code 143: Job was inten\w+ stopped\.$"
+    ):
+        submit_to(server, monkeypatch, tmp_path)
+
+
+def test_from_python_an_output_that_only_the_cluster_sees_is_told(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        RunFailed, match=r"^Job slotcar-night-1 is done, but _slotcar/run\.json of its output .*/out cannot"
+    ):
+        submit_to(SimServer(), monkeypatch, tmp_path)
+
+
+def test_from_python_a_working_directory_is_refused_as_well(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = SimServer()
+    with pytest.raises(UsageError, match=r"^runtime_env sets working_dir, which submit makes itself"):
+        submit_to(server, monkeypatch, tmp_path, runtime_env={"working_dir": "."})
+    assert server.jobs == {}
 
 
 # ---- what goes along
