@@ -135,6 +135,7 @@ class Config:
             version=self.input.version,
             window=contract.window,
             tail=self.model.tail,
+            chunk=self.step_settings(contract).chunk,
         )
 
     def state_settings(self) -> StateSettings:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from cluster.core.places import OPTIONS, SECRETS, is_inside, is_url
+from cluster.core.settings import CONTEXT
 from jobs.config_text import in_words, nearest
 from jobs.sections import Document
 from lstm_core.errors import UsageError
@@ -75,6 +76,26 @@ def _features_exist(document: Document) -> str | None:
                     f"input.{key} names {name!r}, which is no feature column: the nearest one is"
                     f" {nearest(name, features)!r}"
                 )
+    return None
+
+
+def _context_is_never_null(document: Document) -> str | None:
+    for key in ("fill", "vocabulary"):
+        for name in getattr(document.input, key):
+            if name in CONTEXT:
+                return f"input.{key} names {name!r}, a number that is known of every row: leave it out of input.{key}"
+    return None
+
+
+def _context_within_a_run(document: Document) -> str | None:
+    """Every night would begin to count anew, and two nights would not give the scores of one run."""
+    asked = [name for name in features_of(document) if name in CONTEXT]
+    for key in ("read", "write"):
+        if asked and getattr(document.state, key) is not None:
+            return (
+                f"input.features has {asked[0]!r}, which counts within one run, and state.{key} is set, by which scores"
+                " go on from run to run: leave one of them out, or give the model a column of the input that counts on"
+            )
     return None
 
 
@@ -182,6 +203,7 @@ _ALWAYS: tuple[Rule, ...] = (
     _storage_is_known,
     _entity_apart_from_time,
     _features_exist,
+    _context_is_never_null,
     _window_is_open,
     _columns_of_output,
 )
@@ -189,6 +211,7 @@ _SCORING: tuple[Rule, ...] = (
     _output_is_named,
     _output_apart_from_input,
     _state_apart,
+    _context_within_a_run,
     _model_exists,
 )
 _TRAINING: tuple[Rule, ...] = (_training_is_set, _target_apart, _something_to_train_on)

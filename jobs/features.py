@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from cluster.core.settings import Fill
+from cluster.core.settings import CHUNK_COUNT, CHUNK_INDEX, LENGTH, Fill
 from jobs.config_text import in_words, nearest
 from jobs.sections import THE_INPUT
 from lstm_core.contract import InputContract, ModelContract
@@ -50,6 +50,11 @@ def _columns_of(wanted: InputContract, given: Mapping[str, tuple[str, ...]], sou
         raise UsageError(
             f"{source}: the model's input {wanted.name!r} wants {wanted.columns} feature columns, but input.features"
             f" gives it {len(columns)} ({', '.join(columns)}): name as many as the model was built for."
+        )
+    if wanted.static and CHUNK_INDEX in columns:
+        raise UsageError(
+            f"{source}: the model's input {wanted.name!r} is one value per entity, and {CHUNK_INDEX} is another in each"
+            f" of its chunks: give it to an input with an axis for time, or give {CHUNK_COUNT} or {LENGTH} here."
         )
     return columns
 

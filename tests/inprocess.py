@@ -154,7 +154,7 @@ class Job:
         """The run, as `jobs.score` would ask for it."""
         contract = contract_of(self.model, "the test's model")
         columns: dict[str, Any] = {"entity": ("entity",), "time": ("time",), **self.input}
-        columns |= {"window": contract.window, "tail": self.tail}
+        columns |= {"window": contract.window, "tail": self.tail, "chunk": contract.chunk or self.step.chunk}
         if "late" in self.state:
             columns["late"] = self.state["late"]
         settings = InputSettings(path=(str(self.path),), features=self.features, **columns)

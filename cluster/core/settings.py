@@ -17,6 +17,8 @@ Ties = Literal["keep", "fail"]
 Missing = Literal["reset", "fail"]
 Late = Literal["quarantine", "drop", "fail"]
 Tail = Literal["mask", "drop"]
+CHUNK_INDEX, CHUNK_COUNT, LENGTH = "@chunk_index", "@chunk_count", "@length"
+CONTEXT = (CHUNK_INDEX, CHUNK_COUNT, LENGTH)  # features that stand in no file: where in its entity a row's chunk is
 WINDOW_START, WINDOW_ROWS = "window_start", "window_rows"  # columns of an output with one row per window
 
 
@@ -50,11 +52,13 @@ class InputSettings:
     version: int | None = None  # of a Delta Lake or Iceberg table
     window: int | None = None  # rows of a window, for a model with one score per window
     tail: Tail = "mask"  # what becomes of an entity's rows that do not fill one
+    chunk: int | None = None  # timesteps of a step, for features of context
 
     @property
     def feature_columns(self) -> tuple[str, ...]:
-        """Every feature column once, in the order of first use."""
-        return tuple(dict.fromkeys(column for _, columns in self.features for column in columns))
+        """Every feature column of the files once, in the order of first use."""
+        columns = dict.fromkeys(column for _, columns in self.features for column in columns)
+        return tuple(column for column in columns if column not in CONTEXT)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from cluster.core.times import time_order
 from cluster.errors import InputBroken
 from cluster.runtime.carry.carried import LATE, Carried, LeftOut, broken_reason, left_out
 from cluster.runtime.checksum import canonical_table
+from cluster.runtime.context import with_context
 from cluster.runtime.encode import Encoder, Faults, LastKnown
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.salvage import DAMAGED, Salvage, lost_rows
@@ -139,7 +140,7 @@ class BlockReader:
 
     def encode(self, block: Block, into: list[Array], targets: Array | None, last_known: LastKnown | None) -> None:
         """Writes the block's features into the arena's rows, and cuts each series before its first bad row."""
-        faults = self._encoder.encode(block.table, block.starts, into, last_known)
+        faults = self._encoder.encode(with_context(block, self._settings), block.starts, into, last_known)
         if targets is not None and targets.shape[1]:
             self._encoder.encode_targets(block.table, targets)
         faults.reasons.update(dict.fromkeys(block.lost_now().tolist(), DAMAGED))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from cluster.core.settings import InputSettings
+from cluster.core.settings import CONTEXT, InputSettings
 from cluster.core.times import is_key_type, is_time_type, plain_type
 from cluster.errors import InputRefused
 from cluster.runtime.partitions import Partitions
@@ -67,7 +67,7 @@ def check_schema(settings: InputSettings, contract: ModelContract, files: Sequen
     kinds = {wanted.name: wanted.kind for wanted in contract.inputs}
     for name, wanted_columns in settings.features:
         if kinds.get(name) == "categorical":
-            for column in wanted_columns:
+            for column in set(wanted_columns) - set(CONTEXT):
                 _check_codes(schema.field(column), settings, name, files[0])
     return columns
 
@@ -90,7 +90,8 @@ def _check_there(schema: Any, column: str, setting: str, path: str) -> None:
         raise InputRefused(
             f"{setting}: column {column!r} is there {count} times in {path}: write the file with distinct names."
         )
-    near = difflib.get_close_matches(column, schema.names, n=1)
+    context = CONTEXT if setting == "input.features" else ()
+    near = difflib.get_close_matches(column, [*schema.names, *context], n=1)
     hint = f"the nearest name is {near[0]!r}; " if near else ""
     raise InputRefused(f"{setting}: there is no column {column!r} in {path}; {hint}it has {_list(schema.names)}.")
 

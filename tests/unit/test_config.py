@@ -196,6 +196,9 @@ def test_a_moment_may_be_text_a_date_or_a_number(folder: Path) -> None:
         (["a..b=1"], "does not begin with a key"),
         (["model.path.x=1"], "holds a value"),
         (["train.epochs=2"], "lacks train.model"),
+        (["input.features=['distance', '@length']", 'input.fill={"@length"=0}'], "known of every row"),
+        (["input.features=['distance', '@chunk_index']", "state.read=x"], "counts within one run, and state.read is"),
+        (["input.features=['@chunk_count', 'distance']", "state.write=x"], "a column of the input that counts on"),
     ],
 )
 def test_a_mistake_is_one_sentence(folder: Path, overrides: list[str], expected: str) -> None:
@@ -258,6 +261,14 @@ def test_features_stand_in_the_order_of_the_model(folder: Path) -> None:
     config = _load_with_table(folder)
     features = config.input_settings(_contract(CARRIER, NUMBERS)).features
     assert features == (("carrier", ("code",)), ("numeric", ("dep_delay", "distance")))
+
+
+def test_what_changes_within_an_entity_is_no_static_input(folder: Path) -> None:
+    fixed = dataclasses.replace(NUMBERS, static=True)
+    told = _load(folder, "input.features=['@length', '@chunk_count']").input_settings(_contract(fixed, chunk=20))
+    assert (told.feature_columns, told.chunk) == ((), 20)
+    with pytest.raises(UsageError, match="one value per entity, and @chunk_index is another in each of its chunks"):
+        _load(folder, "input.features=['@length', '@chunk_index']").input_settings(_contract(fixed))
 
 
 def test_features_that_do_not_fit_the_model_are_refused(folder: Path) -> None:
