@@ -24,8 +24,8 @@ from jobs import score as score_job
 from jobs.staging import as_toml
 from lstm_core.contract import read_contract
 from lstm_core.errors import EXIT_FAILED, EXIT_USAGE, SlotcarError
-from tests.inprocess import in_process, scores
-from tests.integration.test_nights import NIGHTS, last_state, nights_of, sporadic, tidy
+from tests.inprocess import in_process, scores, tidied
+from tests.integration.test_nights import NIGHTS, last_state, nights_of, sporadic
 from tests.integration.test_storage_faults import failing
 from tests.models import FIT, save
 from tests.series import with_nulls, write_cut
@@ -47,34 +47,36 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 class Month:
     """A folder with a configuration, into which days arrive."""
 
-    def __init__(self, folder: Path, table: Any) -> None:
-        folder.mkdir()
+    def __init__(self, folder: Path, table: Any, first: date = FIRST) -> None:
+        folder.mkdir(exist_ok=True)
         (folder / "m.keras").write_bytes(MODEL)
         features = columns_for(read_contract(MODEL, name="m"))
         values: dict[str, Any] = {
             "model": {"path": "m.keras", "slots": 5, "chunk": 4},
             "input": {"path": "in", "entity": "entity", "time": "time"},
             "output": {"path": "unused", "rows_per_file": 60},
+            "cluster": {"replicas": 1},
             "faults": {"quarantine_limit": 1.0},
         }
         values["input"]["features"] = {name: list(columns) for name, columns in features}
         (folder / "nightly.toml").write_text(as_toml(values))
-        self.folder, self._table = folder, table
+        self.folder, self.first, self._table = folder, first, table
 
     def day(self, night: int) -> Path:
-        return self.folder / "in" / f"{FIRST + timedelta(night)}"
+        return self.folder / "in" / f"{self.first + timedelta(night)}"
 
     def arrives(self, night: int, table: Any = None) -> None:
         """The rows of a day, clustered by entity."""
         mine = (table or self._table).filter(pa.array(self._table.column("night").to_numpy() == night))
-        write_cut(self.day(night), tidy(mine), [mine.num_rows], [37])
+        write_cut(self.day(night), tidied(mine), [mine.num_rows], [37])
 
     def score(self, night: int, *overrides: str) -> api.RunSummary:
         """As the DAG's task does."""
-        return api.night(self.folder / "nightly.toml", FIRST + timedelta(night), first=FIRST, overrides=overrides)
+        day = self.first + timedelta(night)
+        return api.night(self.folder / "nightly.toml", day, first=self.first, overrides=overrides)
 
     def scores(self) -> Any:
-        return tidy(pa.concat_tables([scores(path) for path in sorted((self.folder / "scores").iterdir())]))
+        return tidied(pa.concat_tables([scores(path) for path in sorted((self.folder / "scores").iterdir())]))
 
 
 def with_retries(task: Callable[[], api.RunSummary], between: Callable[[], None]) -> tuple[api.RunSummary, int]:
