@@ -138,6 +138,10 @@ def _pitfalls(contract: ModelContract) -> tuple[str, ...]:
             f"Layer '{stateful[0]}' is saved as stateful: Keras would carry its state from one series into the next"
             " until reset_state() is called; here a slot is reset where an entity begins."
         )
+        notes.append(
+            "Keras's fit() shuffles its batches unless shuffle=False is given, and a carried state would go on in"
+            " another series; slotcar train takes every entity's chunks in order."
+        )
     return tuple(notes)
 
 

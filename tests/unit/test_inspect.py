@@ -94,7 +94,8 @@ def test_the_pitfalls_of_stateful_models_are_named_with_why_they_do_no_harm(tmp_
     fixed = run(written(tmp_path, models.save(models.stateful_lstm()))).notes
     assert "fixes a batch of 4" in fixed[0]
     assert "reset where an entity begins" in fixed[1]
-    [opened, _] = inspect._pitfalls(replace(models.contract_of(models.save(models.stateful_lstm())), batch=None))
+    assert "shuffles its batches" in fixed[2]
+    [opened, _, _] = inspect._pitfalls(replace(models.contract_of(models.save(models.stateful_lstm())), batch=None))
     assert "open batch" in opened
 
 

@@ -25,21 +25,21 @@ CONSTANT = {
 }
 
 
-def constant(kind: Any) -> Any:
-    return kind(4, return_sequences=True, stateful=True, name="memory", **CONSTANT)
+def constant(kind: Any, *, whole: bool = True) -> Any:
+    return kind(4, return_sequences=whole, stateful=True, name="memory", **CONSTANT)
 
 
-def summing(copies: int) -> Any:
-    return layers.RNN(SummingCell(2, copies), return_sequences=True, stateful=True, name="memory")
+def summing(copies: int, *, whole: bool = True) -> Any:
+    return layers.RNN(SummingCell(2, copies), return_sequences=whole, stateful=True, name="memory")
 
 
 PUBLISHED = {
-    "lstm": (lambda: constant(layers.LSTM), RAMP, [0.3124785, 0.6863672]),
-    "gru": (lambda: constant(layers.GRU), RAMP, [0.29542392, 0.5885018]),
-    "simple_rnn": (lambda: constant(layers.SimpleRNN), RAMP, [0.40559256, 0.7361247]),
-    "cell_of_one_state": (lambda: summing(1), ONES, [45.0]),
-    "cell_of_two_states": (lambda: summing(2), ONES, [90.0]),
-    "cell_over_a_ramp": (lambda: summing(1), RAMP, [954.0, 3978.0]),
+    "lstm": (lambda **how: constant(layers.LSTM, **how), RAMP, [0.3124785, 0.6863672]),
+    "gru": (lambda **how: constant(layers.GRU, **how), RAMP, [0.29542392, 0.5885018]),
+    "simple_rnn": (lambda **how: constant(layers.SimpleRNN, **how), RAMP, [0.40559256, 0.7361247]),
+    "cell_of_one_state": (lambda **how: summing(1, **how), ONES, [45.0]),
+    "cell_of_two_states": (lambda **how: summing(2, **how), ONES, [90.0]),
+    "cell_over_a_ramp": (lambda **how: summing(1, **how), RAMP, [954.0, 3978.0]),
 }
 
 
@@ -61,3 +61,19 @@ def test_the_second_showing_of_a_series_gives_the_published_output(name: str, cu
         [scores] = replica.step([padded], reset, lengths)
     found = scores.numpy()[:, length - 1]
     np.testing.assert_allclose(found, np.repeat(np.array(expected)[:, None], found.shape[1], axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_the_second_window_gives_the_published_output_and_leaves_it_as_state(name: str) -> None:
+    """As Keras has it: the layer gives its last vector alone. A cell that sums keeps what it gives, once per state."""
+    build, series, expected = PUBLISHED[name]
+    count, rows, _ = series.shape
+    inputs = keras.Input(batch_shape=series.shape, name="rows")
+    replica = StatefulReplica(save(keras.Model(inputs, build(whole=False)(inputs))), StepShape(count, rows, jit=False))
+    for first in (True, False):
+        [scores] = replica.step([series], np.full(count, first), np.full(count, rows, np.int32))
+    wanted = np.array(expected)[:, None]
+    np.testing.assert_allclose(scores.numpy()[:, 0], np.broadcast_to(wanted, scores[:, 0].shape), rtol=1e-5)
+    states = replica.slot_state(np.arange(count))
+    if name.startswith("cell"):
+        np.testing.assert_allclose(sum(states), np.broadcast_to(wanted, states[0].shape), rtol=1e-5)
