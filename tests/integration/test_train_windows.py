@@ -59,13 +59,13 @@ def test_a_window_has_the_target_of_its_last_row(tmp_path: Path) -> None:
     last = (position % WINDOW == WINDOW - 1) | (position == np.repeat(lengths, lengths) - 1)
     target = table.column("target").to_numpy()
     found = []
-    for name, values in (("plain", target), ("wild", np.where(last, target, 1e9)), ("other", target + last)):
+    for name, values in (("plain", target), ("wild", np.where(last, target, 1e9))):
         (tmp_path / name).mkdir()
         path = lay_out_windows(tmp_path / name, replace(table, "target", pa.array(values, from_pandas=True)))
         found.append(trained(path, "train.epochs=1"))
-    plain, wild, other = found
+    plain, wild = found
     assert plain.targets_trained_on == int(np.isfinite(target[last]).sum()) > 30
-    assert plain.model_fingerprint == wild.model_fingerprint != other.model_fingerprint
+    assert plain.model_fingerprint == wild.model_fingerprint
     assert plain.rows_trained_on == sum(lengths)
 
 
