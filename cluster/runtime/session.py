@@ -53,14 +53,14 @@ def _connect(settings: ClusterSettings) -> None:
         # Ray starts its workers at nice 15 unless told otherwise, and any other load on the machine would starve them.
         os.environ.setdefault("RAY_worker_niceness", "0")
         os.environ.update(environment())
-        ray.init(
-            address="local",
-            num_cpus=embedded_cpus(settings),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",
-        )
+        with _on_loopback():
+            ray.init(
+                address="local",
+                num_cpus=embedded_cpus(settings),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
         return
     try:
         ray.init(address=settings.address, log_to_driver=False, logging_level=logging.ERROR)
@@ -69,6 +69,28 @@ def _connect(settings: ClusterSettings) -> None:
             f"No Ray cluster answers at cluster.address = {settings.address!r}: {first_line(error)}; start one, or "
             "leave the address empty for an embedded one."
         ) from None
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """All processes of a Ray that is started inside listen on loopback only.
+
+    Ray puts the machine's address in place of 127.0.0.1, where it is told that one too, unless it holds that this
+    machine is none for a cluster, as it does on macOS. Its processes learn that from the environment, this one by then
+    has read it.
+    """
+    constants = ray._private.ray_constants
+    name, kept = constants.ENABLE_RAY_CLUSTERS_ENV_VAR, constants.ENABLE_RAY_CLUSTER
+    told = os.environ.get(name)
+    constants.ENABLE_RAY_CLUSTER, os.environ[name] = False, "0"
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = kept
+        if told is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = told
 
 
 def cluster_resources() -> dict[str, float]:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,23 @@ def job_in(case: Any, output: Path, **changes: Any) -> Job:
     job = case[0]
     fields = {"model": job.model, "path": job.path, "features": job.features, "step": job.step, "write": job.write}
     return Job(output=output, **{**fields, "replicas": 2, **changes})
+
+
+def listening() -> list[Any]:
+    """The addresses at which this process and all that it has started accept connections."""
+    import psutil  # Ray brings it along
+
+    this = psutil.Process()
+    found = [each for process in (this, *this.children(recursive=True)) for each in process.net_connections("inet")]
+    addresses = [ip_address(each.laddr.ip) for each in found if each.status == psutil.CONN_LISTEN]
+    return [getattr(address, "ipv4_mapped", None) or address for address in addresses]
+
+
+def test_an_embedded_cluster_listens_on_loopback_only(cluster: None) -> None:
+    ray.get(ray.remote(lambda: None).remote())  # workers listen too
+    found = listening()
+    assert len(found) > 5
+    assert [address for address in found if not address.is_loopback] == []
 
 
 def test_two_replicas_on_ray_give_the_bits_of_one_in_this_process(cluster: None, case: Any, tmp_path: Path) -> None:
