@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.clouds import Cloud, azure, google
 from tests.s3_server import ENVIRONMENT, S3, s3_server
 
 # Before anything imports TensorFlow or Ray, here and in the processes that tests start.
@@ -28,3 +29,24 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
         yield server
+
+
+@pytest.fixture(scope="session")
+def gs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """An imitation of Google Cloud Storage."""
+    with google(tmp_path_factory.mktemp("gs")) as (cloud, environment):
+        yield from _reached(cloud, environment)
+
+
+@pytest.fixture(scope="session")
+def abfs() -> Iterator[Cloud]:
+    """An imitation of Azure Blob Storage."""
+    with azure() as (cloud, environment):
+        yield from _reached(cloud, environment)
+
+
+def _reached(cloud: Cloud, environment: dict[str, str]) -> Iterator[Cloud]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield cloud

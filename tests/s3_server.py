@@ -1,8 +1,7 @@
 """A real S3 server on loopback for tests, and a proxy before it that fails on purpose.
 
 The server is SeaweedFS, one process, which enforces conditional puts also where many come at once. The proxy hands
-requests through byte for byte; a fault is planned for the next request that fits it, and strikes once for each time it
-was planned. Nothing leaves this machine.
+requests through byte for byte, but for those that a fault was planned for. Nothing leaves this machine.
 """
 
 from __future__ import annotations
@@ -17,9 +16,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from enum import Enum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,69 +24,25 @@ import obstore
 import pyarrow.fs as pafs
 from obstore.store import S3Store
 
+from tests.faulty import Answer, Faults, FaultyHandler, serving
+
 ACCESS, SECRET = "SLOTCARACCESSKEY0001", "a-secret-that-must-never-be-seen"
 BUCKET = "nightly"
 START_S = 60.0
+_OF_THE_HOP = ("transfer-encoding", "connection", "content-length")
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": ACCESS, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_EC2_METADATA_DISABLED": "true"}
 
 
-class Fault(Enum):
-    """What happens to a request."""
-
-    INTERNAL = 500  # answered without being done
-    SLOW_DOWN = 503
-    FORBIDDEN = 403
-    CUT = 0  # the connection breaks in the middle of the request
-    LANDED = 1  # done, and the connection breaks instead of an answer
-    SILENT = 2  # not done, and never answered
-
-
 @dataclass
-class Planned:
-    """A fault for requests that fit, `times` of them."""
-
-    fault: Fault
-    method: str
-    part: str  # of the path
-    times: int = 1
-
-
-@dataclass
-class S3:
+class S3(Faults):
     """A server's address, and the faults that its proxy has in store."""
 
     direct: str  # host:port of the server itself
     proxied: str = ""
-    planned: list[Planned] = field(default_factory=list)
-    struck: list[Planned] = field(default_factory=list)
-    seen: list[str] = field(default_factory=list)  # method and path of each request
-    closing: threading.Event = field(default_factory=threading.Event)
-    mutex: threading.Lock = field(default_factory=threading.Lock)
 
     def options(self, **more: Any) -> dict[str, Any]:
         """[storage] for the proxy."""
         return {"endpoint_override": self.proxied, "scheme": "http", "region": "us-east-1", **more}
-
-    def fail(self, fault: Fault, method: str, part: str, times: int = 1) -> None:
-        """Plans a fault."""
-        with self.mutex:
-            self.planned.append(Planned(fault, method, part, times))
-
-    def fate(self, method: str, path: str) -> Fault | None:
-        """What becomes of a request."""
-        with self.mutex:
-            self.seen.append(f"{method} {path}")
-            for one in self.planned:
-                if one.times and one.method == method and one.part in path:
-                    one.times -= 1
-                    self.struck.append(one)
-                    return one.fault
-        return None
-
-    def calm(self) -> None:
-        """No fault is left, and no history."""
-        with self.mutex:
-            self.planned, self.struck, self.seen = [], [], []
 
     def client(self) -> Any:
         """Behind the proxy's back."""
@@ -102,67 +55,26 @@ class S3:
         return sorted(entry["path"] for batch in obstore.list(self.client(), prefix) for entry in batch)
 
 
-class _Proxy(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    s3: S3
+class _Proxy(FaultyHandler):
+    """Hands requests through byte for byte."""
 
-    def _any(self) -> None:
-        with suppress(OSError):  # a client that was tired of waiting
-            self._answer()
+    faults: S3
 
-    def _answer(self) -> None:
-        fate = self.s3.fate(self.command, self.path)
-        length = int(self.headers.get("Content-Length", 0))
-        if fate is Fault.CUT:
-            self.rfile.read(length // 2)
-            return self._break()
-        body = self.rfile.read(length)
-        if fate is Fault.SILENT:
-            self.s3.closing.wait(30)
-            return self._break()
-        if fate is not None and fate is not Fault.LANDED:
-            return self._refuse(fate)
-        answer, content = self._forward(body)
-        if fate is Fault.LANDED:
-            return self._break()
-        self.send_response_only(answer.status, answer.reason)
-        for name, value in answer.getheaders():
-            if name.lower() not in ("transfer-encoding", "connection", "content-length"):
-                self.send_header(name, value)
-        head = self.command == "HEAD"
-        self.send_header("Content-Length", answer.getheader("Content-Length", "0") if head else str(len(content)))
-        self.end_headers()
-        if not head:
-            self.wfile.write(content)
-
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _any
-
-    def _forward(self, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
-        upstream = http.client.HTTPConnection(self.s3.direct)
+    def answer(self, body: bytes) -> Answer:
+        upstream = http.client.HTTPConnection(self.faults.direct)
         try:
             upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
                 upstream.putheader(name, value)  # the host as the client has signed it
             upstream.endheaders(body)
             answer = upstream.getresponse()
-            return answer, answer.read()
+            return Answer(answer.status, answer.read(), self._kept(answer), answer.reason)
         finally:
             upstream.close()
 
-    def _refuse(self, fate: Fault) -> None:
-        code = {403: "AccessDenied", 500: "InternalError", 503: "SlowDown"}[fate.value]
-        content = f"<Error><Code>{code}</Code><Message>planned</Message></Error>".encode()
-        self.send_response_only(fate.value)
-        self.send_header("Content-Type", "application/xml")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-
-    def _break(self) -> None:
-        self.close_connection = True
-        with suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR)
+    def _kept(self, answer: http.client.HTTPResponse) -> list[tuple[str, str]]:
+        dropped = ("transfer-encoding", "connection") if self.command == "HEAD" else _OF_THE_HOP
+        return [(name, value) for name, value in answer.getheaders() if name.lower() not in dropped]
 
 
 @contextmanager
@@ -172,18 +84,8 @@ def s3_server(folder: Path) -> Iterator[S3]:
         s3 = S3(direct)
         keys = {"access_key": ACCESS, "secret_key": SECRET, "region": "us-east-1", "scheme": "http"}
         pafs.S3FileSystem(endpoint_override=direct, allow_bucket_creation=True, **keys).create_dir(BUCKET)
-        proxy = ThreadingHTTPServer(("127.0.0.1", 0), type("Proxy", (_Proxy,), {"s3": s3}))
-        proxy.daemon_threads = True
-        s3.proxied = f"127.0.0.1:{proxy.server_address[1]}"
-        serving = threading.Thread(target=proxy.serve_forever, daemon=True)
-        serving.start()
-        try:
+        with serving(_Proxy, s3) as s3.proxied:
             yield s3
-        finally:
-            s3.closing.set()
-            proxy.shutdown()
-            proxy.server_close()
-            serving.join()
 
 
 @contextmanager

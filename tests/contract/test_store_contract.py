@@ -20,17 +20,21 @@ from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.object_store import ObjectStore
 from cluster.runtime.storage.store import Store
 from cluster.runtime.tables import read_row_group, read_table, write_table
+from tests.clouds import Cloud
 from tests.hdfs import HOST, hadoop
 from tests.s3_server import BUCKET, S3
 from tests.sim.memory_store import MemoryStore
 
 
-@pytest.fixture(params=["local", "memory", "s3", "hdfs"])
+@pytest.fixture(params=["local", "memory", "s3", "hdfs", "gs", "abfs"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     match request.param:
         case "s3":
             s3: S3 = request.getfixturevalue("s3")
             yield ObjectStore(parse(f"s3://{BUCKET}/{tmp_path.name}/out"), s3.options())
+        case "gs" | "abfs":
+            cloud: Cloud = request.getfixturevalue(request.param)
+            yield ObjectStore(parse(f"{cloud.url}/{tmp_path.name}/out"), cloud.options())
         case "hdfs":
             with hadoop(tmp_path):
                 yield HdfsStore(parse(f"{HOST}/out"), {})

@@ -16,9 +16,10 @@ from cluster.errors import OutputRefused, RunFailed
 from cluster.runtime.delta_output import check_delta
 from cluster.runtime.run import score
 from lstm_core.contract import read_contract
+from tests.faulty import Fault
 from tests.inprocess import Job, in_process, run, scores
 from tests.models import FIT, save
-from tests.s3_server import BUCKET, S3, Fault
+from tests.s3_server import BUCKET, S3
 from tests.series import make_series, write_cut
 from tests.truth import columns_for
 

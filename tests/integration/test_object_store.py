@@ -37,12 +37,13 @@ from cluster.runtime.storage.stores import StoreSpec, open_store
 from jobs import status, verify
 from jobs.verify import expect_holds
 from lstm_core.contract import read_contract
+from tests.faulty import Fault
 from tests.inprocess import Job, in_process, run, scores, tidied
 from tests.integration.test_two_drivers import interrupted_by, no_cluster
 from tests.kill_grid import ROOT
 from tests.killing import DyingActor, Trigger, WatchedFleet, watched, watched_store
 from tests.models import FIT, save
-from tests.s3_server import ACCESS, BUCKET, S3, SECRET, Fault
+from tests.s3_server import ACCESS, BUCKET, S3, SECRET
 from tests.series import make_series, with_nulls, write_cut
 from tests.truth import columns_for
 from tests.unit.test_lock import Hands

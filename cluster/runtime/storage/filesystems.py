@@ -69,6 +69,10 @@ def _remote(scheme: str, authority: str, options: tuple[tuple[str, Option], ...]
         return pafs.GcsFileSystem(**given)
     if scheme == "abfs":
         account = given.pop("account_name", None) or Place(scheme, authority, "").account
+        if "blob_storage_authority" in given:  # pyarrow asks there whether folders are real, before it lists them
+            given["dfs_storage_authority"] = str(given["blob_storage_authority"]).replace(".blob.", ".dfs.", 1)
+        if "blob_storage_scheme" in given:
+            given["dfs_storage_scheme"] = given["blob_storage_scheme"]
         return pafs.AzureFileSystem(
             account or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", ""),
             account_key=os.environ.get("AZURE_STORAGE_ACCOUNT_KEY"),
