@@ -1,4 +1,7 @@
-"""A node that comes when the others have been looked at: with other versions it scores nothing, and the rest go on."""
+"""Nodes that come late, and nodes that are about to leave, on real clusters.
+
+One that comes when the others have been looked at, with other versions, scores nothing, and the rest go on.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster as Nodes
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
 from cluster.core.settings import ClusterSettings, StepSettings
 from cluster.errors import ClusterRefused
@@ -19,6 +25,7 @@ from cluster.runtime.fleet import Answer, Fleet
 from cluster.runtime.ray_cluster import Cluster, RayCluster, Replicas, ray_cluster
 from cluster.runtime.replica_actor import ReplicaSpec, Sources
 from cluster.runtime.run import score
+from cluster.runtime.session import connected, look_at_nodes
 from cluster.runtime.storage.stores import StoreSpec, open_store
 from cluster.runtime.timeline import read_timeline
 from lstm_core.contract import read_contract
@@ -29,7 +36,9 @@ from tests.truth import columns_for
 
 pytestmark = pytest.mark.ray
 
-REFUSED_S = 120.0
+REFUSED_S, HEARD_S = 120.0, 20.0
+PREEMPTED = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+LATER_MS = 2**42  # when the node is to go
 SENTENCE = r"Node \S+ has numpy 0\.0\.1, the driver \S+: scores could differ in their last bits; give every node"
 
 
@@ -109,3 +118,30 @@ def test_a_late_node_with_other_versions_is_refused_and_the_others_go_on(
     assert lost["replica"] not in {line["replica"] for line in lines if line["event"] in ("ready", "assign", "commit")}
     assert f"replica {lost['replica']} is lost: {lost['cause']}" in caplog.text
     assert re.match(SENTENCE, lost["cause"])
+
+
+def test_rays_warning_of_a_node_that_is_about_to_leave_is_heard() -> None:
+    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        spot = nodes.add_node(num_cpus=1)
+        settings = ClusterSettings(address=nodes.address)
+        with connected(settings):
+            holder = ray.remote(num_cpus=1)(Holder).remote()  # a node that does nothing would go at once
+            ray.get(holder.hold.remote())
+            before = look_at_nodes(settings)
+            told, _ = GcsClient(address=nodes.gcs_address).drain_node(spot.node_id, PREEMPTED, "a test", LATER_MS)
+            until, after = time.monotonic() + HEARD_S, look_at_nodes(settings)
+            while not after.draining and time.monotonic() < until:
+                after = look_at_nodes(settings)
+    finally:
+        nodes.shutdown()
+    assert (before.room, before.draining) == (1, frozenset())
+    assert told
+    assert (after.room, after.draining) == (0, {spot.node_id})
+
+
+class Holder:
+    """An actor that keeps its node busy."""
+
+    def hold(self) -> None:
+        """Returns when it is there."""
