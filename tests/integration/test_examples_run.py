@@ -9,6 +9,7 @@ import site
 import subprocess
 import venv
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,16 @@ import pyarrow as pa
 import pytest
 
 from cluster.runtime.commits import RUN
+from cluster.runtime.run import score
+from jobs import score as score_job
 from jobs import state
 from jobs.staging import as_toml
 from lstm_core.contract import read_contract
+from tests.airflow_month import month_of
+from tests.inprocess import in_process
+from tests.integration.test_month import FULL_NIGHT, TRUNCATED_NIGHT
+from tests.integration.test_nights import NIGHTS as NIGHTS_OF_MONTH
+from tests.integration.test_nights import last_state
 from tests.models import FIT, save
 from tests.nodes import ROOT
 from tests.series import DAY_ZERO, make_series, replace, write_cut
@@ -47,6 +55,21 @@ airflow = str(Path(sys.executable).parent / "airflow")
 subprocess.run([airflow, "db", "migrate"], check=True)
 subprocess.run([airflow, "dags", "test", "slotcar_nightly", sys.argv[1]], check=True)
 """
+
+# Of Prefect's temporary server only the interface is wanted. Its services write to the same SQLite file at times of
+# their own, and SQLite refuses a transaction that has read and then wants to write where another has written between
+# ("database is locked", at once, whatever its patience): so none but the flow's own calls write, and they try again.
+PREFECT_ALONE = {
+    "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    "PREFECT_CLIENT_MAX_RETRIES": "20",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}
 
 PREFECT = """
 import sys
@@ -88,6 +111,14 @@ def python_with(folder: Path, package: str, locked: Sequence[str]) -> Path:
     return python
 
 
+def environment_in(folder: Path, config: Path) -> dict[str, str]:
+    """Where the schedulers keep what is theirs, and what they are to run."""
+    environment = {**os.environ, "SLOTCAR_CONFIG": str(config), "PYTHONPATH": str(ROOT)}
+    environment |= {"AIRFLOW_HOME": str(folder / "airflow"), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    environment |= {"AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "jobs" / "examples")}
+    return environment | {"PREFECT_HOME": str(folder / "prefect"), **PREFECT_ALONE}
+
+
 EVERYTHING = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
 # Prefect's own bounds leave some of the lock's versions out: what a score depends on is not among them.
 ENGINES = [line for line in EVERYTHING if re.match("(tensorflow|keras|ray|pyarrow|numpy)==", line)]
@@ -106,16 +137,11 @@ def test_nights_go_on_from_each_other_and_done_again_cost_nothing(
 ) -> None:
     python, file = python_with(tmp_path / "env", package, locked), tmp_path / "program.py"
     file.write_text(program)
-    environment = {**os.environ, "SLOTCAR_CONFIG": str(config), "PYTHONPATH": str(ROOT)}
-    environment |= {"AIRFLOW_HOME": str(tmp_path / "airflow"), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-    environment |= {"AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "jobs" / "examples")}
-    environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true"}
-    environment |= {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
-    environment |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    environment = environment_in(tmp_path, config)
     records: list[dict[str, Any]] = []
     for day in (*NIGHTS, NIGHTS[1]):
         command = [str(python), str(file), day]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr[-3000:]
         records.append(json.loads((tmp_path / "scores" / day / RUN).read_text()))
     assert [record["run_id"] for record in records[:2]] == [f"nightly-{day}" for day in NIGHTS]
@@ -123,3 +149,25 @@ def test_nights_go_on_from_each_other_and_done_again_cost_nothing(
     assert all(record["rows_scored"] > 0 for record in records)
     assert sum(record["rows_scored"] for record in records[:2]) == sum(LENGTHS)
     assert state.show(str(tmp_path / "state" / NIGHTS[1]), ["e0000"]).as_dict()["entity"][0]["rows_seen"] == LENGTHS[0]
+
+
+def test_a_month_that_airflow_drives_and_retries_ends_in_the_state_of_an_undisturbed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm, storm = month_of(tmp_path / "calm"), month_of(tmp_path / "storm")
+    python = python_with(tmp_path / "env", "apache-airflow", EVERYTHING)
+    environment = environment_in(tmp_path, storm.folder / "nightly.toml")
+    for command in (["airflow", "db", "migrate"], ["tests.airflow_month", str(storm.folder)]):
+        done = subprocess.run(
+            [str(python), "-m", *command], env=environment, capture_output=True, text=True, timeout=2400
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    monkeypatch.setattr(score_job, "score", partial(score, open_cluster=in_process))
+    for night in range(NIGHTS_OF_MONTH):
+        calm.arrives(night)
+        calm.score(night)
+    attempts = {int(night): count for night, count in json.loads((storm.folder / "attempts.json").read_text()).items()}
+    assert {night: count for night, count in attempts.items() if count > 1} == {FULL_NIGHT: 3, TRUNCATED_NIGHT: 2}
+    assert len(attempts) == NIGHTS_OF_MONTH
+    assert last_state(storm.folder).equals(last_state(calm.folder))
+    assert storm.scores().equals(calm.scores())
