@@ -44,8 +44,8 @@ def test_tasks_on_a_cluster_lose_and_double_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(("kind", "count"), [("entities", 3000), ("files", 40)])
-def test_large_inputs_are_planned_in_tasks_in_a_smoke_test_too(kind: str, count: int) -> None:
+@pytest.mark.parametrize(("kind", "count"), [("entities", 3000), ("files", 40), ("long", 3000)])
+def test_large_inputs_are_measured_in_a_smoke_test_too(kind: str, count: int) -> None:
     assert scale.main([kind, "--count", str(count)])["count"] == count
 
 
