@@ -14,6 +14,7 @@ Everything per step is one NumPy expression over all slots; nothing here loops o
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,18 @@ class Step:
     exhausted: Bools  # (slot,) the last rows of that admission for this slot's series
     held: Bools  # (slot,) idle, but kept for an unfinished series whose next piece is still to come
 
+    @staticmethod
+    def together(steps: Sequence[Step], count: int) -> Step:
+        """Steps that follow each other as one, (steps * slots,) in all; idle ones are added up to `count`.
+
+        It is for what is done row by row: to the model they stay steps.
+        """
+        fields = {name: [getattr(step, name) for step in steps] for name in _IDLE}
+        slots, missing = len(steps[0].lengths), count - len(steps)
+        for name, idle in _IDLE.items():
+            fields[name].append(np.full(missing * slots, idle, fields[name][0].dtype))
+        return Step(**{name: np.concatenate(arrays) for name, arrays in fields.items()})
+
     @property
     def row_count(self) -> int:
         """Valid rows of the step."""
@@ -46,6 +59,11 @@ class Step:
     def busy_count(self) -> int:
         """Slots that carry an entity in this step."""
         return int(np.count_nonzero(self.lengths))
+
+    @property
+    def all_end(self) -> bool:
+        """Whether each slot's series begins and ends here."""
+        return np.array_equal(self.lengths > 0, self.ends)
 
     @property
     def extent(self) -> tuple[int, int]:
@@ -69,6 +87,18 @@ class Step:
     def last(self, chunk: int) -> Bools:
         """True at the last real row of each busy slot, shape (slot, chunk)."""
         return np.asarray(np.arange(chunk)[None, :] == self.lengths[:, None] - 1)
+
+
+# What a slot of a step has in which nobody sits.
+_IDLE = {
+    "start": IDLE,
+    "lengths": 0,
+    "reset": False,
+    "ends": False,
+    "admission": IDLE,
+    "exhausted": False,
+    "held": False,
+}
 
 
 class Packer:

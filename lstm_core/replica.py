@@ -20,15 +20,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from lstm_core.group import GroupShape, group_count, make_group
 from lstm_core.loop import can_loop, make_loop
 from lstm_core.rebatch import StepModel, build_step_model, load_model
+from lstm_core.same_bits import group_has_same_bits, has_same_bits
 from lstm_core.sizes import Size, Sizes
 from lstm_core.slots import keep_where, reset_where
 
 Array = NDArray[Any]
-
-_MAGNITUDES = (1.0, 0.1, 3.0)  # of the rows and states on which the bits of two sizes are compared
-_COMPARED_MIN = 20_000  # numbers that have to be the same
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,8 @@ class StatefulReplica:
         self.loops = shape.jit and not tf.config.get_visible_devices("GPU") and can_loop(self.step_model)
         self.sizes = Sizes((shape.slots, shape.chunk), self._compile_size)
         self._function = self._compile()
+        self._groups: dict[int, _Group | None] = {}  # by the timesteps of their steps; None where the bits differ
+        self._group: _Group | None = None  # that is used
         self.reset_all()
 
     def step(self, rows: Sequence[Array], reset: Array, lengths: Array) -> list[Any]:
@@ -84,6 +85,34 @@ class StatefulReplica:
         function = self._function if size == self.sizes.whole else self.sizes.get(size)
         scores, self._states = function(cast, reset[: size[0]], lengths[: size[0]], self._states)
         return list(scores)
+
+    def step_group(
+        self, rows: Sequence[Array], reset: Array, lengths: Array, restores: Sequence[tuple[Array, Sequence[Array]]]
+    ) -> tuple[list[Any], list[Any]]:
+        """The steps of a group, one after the other; every array has them so on its first axis: (steps * slots, ...).
+
+        As `step` otherwise. restores: places on that axis, and the states (place, *state) that they begin with.
+        Returns the scores and, per state tensor, the states after each step (steps * slots, *state).
+        """
+        assert self._group is not None, "no group was prepared"
+        cast = [array.astype(dtype, copy=False) for array, dtype in zip(rows, self.row_dtypes, strict=True)]
+        put_in = self._put_in(restores, len(reset)) if restores else self._group.nothing
+        scores, kept, self._states = self._group.function(cast, reset, lengths, self._states, put_in)
+        return list(scores), list(kept)
+
+    def _put_in(self, restores: Sequence[tuple[Array, Sequence[Array]]], places: int) -> list[Array]:
+        restored = np.zeros(places, np.bool_)
+        initial = [np.zeros((places, *state.shape), np.float32) for state in self.step_model.states]
+        for begun, states in restores:
+            restored[begun] = True
+            for array, values in zip(initial, states, strict=True):
+                array[begun] = values
+        return [restored, *initial]
+
+    @property
+    def group(self) -> Size:
+        """How many steps a call may have, and of how many timesteps each."""
+        return (1, self.shape.chunk) if self._group is None else self._group.size
 
     @property
     def kernel(self) -> str:
@@ -103,10 +132,14 @@ class StatefulReplica:
         return self.sizes.fit(width, steps) if self.loops else self.sizes.whole
 
     def prepare(self, width: int, steps: int) -> None:
-        """Compiles the size that steps on the first `width` slots with at most `steps` rows will have."""
-        if self.loops:
-            width, steps = min(max(width, 1), self.shape.slots), min(max(steps, 1), self.shape.chunk)
-            self.sizes.prepare(self.sizes.smallest(width, steps))
+        """Compiles what steps on the first `width` slots with at most `steps` rows will run on: a group, or a size."""
+        if not self.loops:
+            return
+        width, steps = min(max(width, 1), self.shape.slots), min(max(steps, 1), self.shape.chunk)
+        size = self.sizes.smallest(width, steps)
+        self._group = self._group_of(size[1]) if size[0] == self.shape.slots else None
+        if self._group is None:
+            self.sizes.prepare(size)
 
     @property
     def states(self) -> list[Any]:
@@ -154,45 +187,45 @@ class StatefulReplica:
         # The trace itself: `tf.function` would compare every call with its signature, which takes half a millisecond.
         return traced.get_concrete_function()
 
+    def _group_of(self, steps: int) -> _Group | None:
+        if group_count(self.shape.chunk, steps) == 1:
+            return None
+        if steps not in self._groups:
+            self._groups[steps] = self._compile_group(steps)
+        return self._groups[steps]
+
+    def _compile_group(self, steps: int) -> _Group | None:
+        """A group of steps of so many timesteps, or None where its bits are not those of the full step."""
+        count, slots = group_count(self.shape.chunk, steps), self.shape.slots
+        outputs = self.step_model.model.outputs[: len(self.step_model.output_names)]
+        shape = GroupShape(count, slots, tuple((slots, steps, *output.shape[2:]) for output in outputs))
+        rows, reset, lengths, states = self.signature((slots, steps))
+        together = tuple(
+            [tf.TensorSpec((count * slots, *spec.shape[1:]), spec.dtype) for spec in specs]
+            for specs in (rows, [reset, lengths], states)
+        )
+        signature = [together[0], *together[1], states, [together[1][0], *together[2]]]
+        run = make_group(make_loop(self.step_model, width=slots, steps=steps), shape)
+        traced = tf.function(run, input_signature=signature, jit_compile=True, autograph=False)
+        function = traced.get_concrete_function()
+        if not group_has_same_bits(function, self._function, signature, self.signature()):
+            return None
+        nothing = [tf.zeros(spec.shape, spec.dtype) for spec in signature[4]]
+        return _Group((count, steps), function, nothing)
+
     def _compile_size(self, size: Size) -> Any | None:
         """The step of a smaller size, or None where its bits are not those of the full step."""
         smaller = self._compile(size)
         return smaller if has_same_bits(smaller, self._function, self.signature(size), self.signature()) else None
 
 
-def has_same_bits(smaller: Any, full: Any, specs: list[Any], full_specs: list[Any]) -> bool:
-    """Whether a smaller step gives the bits of the full one, on random rows in the slots and timesteps that it has.
+@dataclass(frozen=True)
+class _Group:
+    """A compiled group."""
 
-    Where an engine computes in another order at another size, few of the numbers may show it (7 % were seen): steps of
-    few numbers are drawn over and over, with rows and states of several magnitudes.
-    """
-    width, steps = specs[0][0].shape[:2]
-    generator = np.random.default_rng(0)
-    compared = draws = 0
-    while draws < len(_MAGNITUDES) or compared < _COMPARED_MIN:
-        magnitude = _MAGNITUDES[draws % len(_MAGNITUDES)]
-        drawn = [_random(generator, spec, magnitude) for spec in full_specs[0]]
-        states = [_random(generator, spec, magnitude) for spec in full_specs[3]]
-        lengths = generator.integers(0, steps + 1, full_specs[2].shape, np.int32)
-        lengths[0], lengths[width:] = steps, 0
-        reset = (generator.random(lengths.shape) < 0.25) & (lengths > 0)
-        found, after = smaller([array[:width, :steps] for array in drawn], reset[:width], lengths[:width], states)
-        truth, after_full = full(drawn, reset, lengths, states)
-        valid, busy = np.arange(steps) < lengths[:width, None], lengths[:width] > 0
-        pairs = [(a.numpy()[valid], b.numpy()[:width, :steps][valid]) for a, b in zip(found, truth, strict=True)]
-        pairs += [(a.numpy()[:width], b.numpy()[:width]) for a, b in zip(after, after_full, strict=True)]
-        if not all(np.array_equal(a, b, equal_nan=True) for a, b in pairs):
-            return False
-        compared += sum(a.size for a, _ in pairs[: len(found)]) + sum(a[busy].size for a, _ in pairs[len(found) :])
-        draws += 1
-    return True
-
-
-def _random(generator: np.random.Generator, spec: Any, magnitude: float) -> Array:
-    dtype = spec.dtype.as_numpy_dtype
-    if spec.dtype.is_floating:
-        return np.asarray(generator.standard_normal(spec.shape, np.float32) * np.float32(magnitude), dtype)
-    return np.zeros(spec.shape, dtype)  # a code that every model knows
+    size: Size  # steps, timesteps of each
+    function: Any
+    nothing: list[Any]  # what is put into slots where none is restored
 
 
 def make_step(step_model: StepModel, chunk: Any, *, training: bool = False) -> Any:

@@ -114,6 +114,19 @@ class RunningSum:
         self._sums = sums[:, -1]
         return [np.where(valid, sums, np.nan).astype(np.float32)[..., None]]
 
+    def step_group(
+        self, rows: Sequence[Array], reset: Array, lengths: Array, restores: Sequence[tuple[Array, Sequence[Array]]]
+    ) -> tuple[list[Any], list[Any]]:
+        slots, scores, kept = len(self._sums), [], []
+        for first in range(0, len(lengths), slots):
+            own = slice(first, first + slots)
+            for places, states in restores:
+                here = (places >= first) & (places < first + slots)
+                self.set_slot_state(places[here] - first, [states[0][here]])
+            scores += self.step([rows[0][own]], reset[own], lengths[own])
+            kept += self.states
+        return [np.concatenate(scores)], [np.concatenate(kept)]
+
     def set_slot_state(self, slots: Array, states: Sequence[Array]) -> None:
         self._sums = self._sums.copy()
         self._sums[slots] = states[0][:, 0]

@@ -37,15 +37,16 @@ Fit = Callable[[int, int], tuple[int, int]]  # slots and timesteps that rows nee
 class Restore:
     """Slots whose series do not begin at zero."""
 
-    slots: NDArray[np.int64]
+    slots: NDArray[np.int64]  # or places, in a group of steps
     states: list[Array]  # per state tensor: (len(slots), *state)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows of one step."""
+    """The rows of one call of the model: of one step, or of the steps of a group, each with all slots."""
 
-    step: Step
+    steps: tuple[Step, ...]
+    step: Step  # all of them together
     rows: list[Array]  # per model input: (slot, step, feature) or (slot, step), of as many slots as `fit` said
     index: NDArray[np.int64]  # (slot, step) arena rows
     valid: NDArray[np.bool_]  # (slot, step)
@@ -89,6 +90,7 @@ class Feed:
         """`segments` gives a shard's part of the plan, and with it what the carry-over knows of its entities."""
         self._reader, self._segments, self._arena, self._packer = reader, segments, arena, packer
         self.fit: Fit = lambda width, steps: (packer.slots, packer.chunk)  # a model may know smaller ones
+        self.group = (1, packer.chunk)  # most steps of a batch, and the timesteps of each where there are several
         self._piece_rows = reader.piece_rows
         self.slots = packer.slots
         self._inbox: deque[Shard] = deque()
@@ -154,14 +156,15 @@ class Feed:
     def next_batch(self) -> Batch | None:
         """The next step's rows; None when the feed is closed and empty. Waits for rows, never for free slots."""
         with self._changed:
-            planned = self._next_step()
-            if planned is None:
+            steps = self._next_steps()
+            if steps is None:
                 return None
-            step, restores = self._restored(planned)
+            step, restores = self._restored(steps[0] if len(steps) == 1 else Step.together(steps, self.group[0]))
         begin = time.perf_counter()
-        width, steps = self.fit(*step.extent)
-        index = step.gather(steps, width)
-        batch = Batch(step, self._arena.gather(index), index, step.valid(steps, width), restores)
+        width, length = self.fit(*step.extent) if len(steps) == 1 else (len(step.lengths), self.group[1])
+        assert step.extent[1] <= length, f"a step of {step.extent[1]} timesteps, of {length} at most"
+        index = step.gather(length, width)
+        batch = Batch(steps, step, self._arena.gather(index), index, step.valid(length, width), restores)
         self.pack_s += time.perf_counter() - begin
         return batch
 
@@ -217,6 +220,24 @@ class Feed:
             self._reader_can_go_on = True
             self._changed.notify_all()
 
+    def _next_steps(self) -> tuple[Step, ...] | None:
+        """The next step, and those behind it that may be in its group: for whose slots no row can still be read.
+
+        Of a group every series ends with its step, so that nobody is under way in the middle of a batch.
+        """
+        first = self._next_step()
+        if first is None:
+            return None
+        steps = [first]
+        while len(steps) < self.group[0]:
+            assert steps[-1].all_end, "a series that is longer than a step of a group"
+            self._admit_ready()
+            step = None if self._packer.free_count and self._may_read() else self._packer.next_step()
+            if step is None:
+                break
+            steps.append(step)
+        return tuple(steps)
+
     def _next_step(self) -> Step | None:
         while True:
             if self._error:
@@ -258,10 +279,14 @@ class Feed:
             return work is not None
         if self._ready:
             return True
-        if self._reader_ended or not (self._reader_can_go_on or self._reading):
+        if not self._may_read():
             return False
         self._changed.wait()
         return True
+
+    def _may_read(self) -> bool:
+        """Whether rows are under way, or may soon be."""
+        return not self._reader_ended and bool(self._reader_can_go_on or self._reading)
 
     def _admit_ready(self) -> None:
         while self._ready:

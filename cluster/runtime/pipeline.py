@@ -76,6 +76,11 @@ class Stepper(Protocol):
     def set_slot_state(self, slots: NDArray[Any], states: Sequence[NDArray[Any]]) -> None:
         """Sets the state of the given slots."""
 
+    def step_group(
+        self, rows: Sequence[NDArray[Any]], reset: NDArray[Any], lengths: NDArray[Any], restores: Sequence[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        """The calls of a group, (steps * slots, ...) each: their scores, and the states after each."""
+
 
 @dataclass(frozen=True)
 class Saving:
@@ -92,6 +97,16 @@ class _ShardOutput:
     writer: FragmentWriter
     next_piece: int = 0
     early: dict[int, list[Cut]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What a call of the model gave."""
+
+    batch: Batch
+    scores: list[Any]  # per model output: (slot, step, value)
+    states: list[Any]  # per state tensor: (slot, *state) after the step, or after each step of a group
+    last: list[Any]  # after the last one: of all slots
 
 
 class Pipeline:
@@ -186,34 +201,42 @@ class Pipeline:
         while (work := self._batches.get()) is not None:
             if isinstance(work, Batch):
                 begin = time.perf_counter()
-                for restore in work.restores:
-                    self._model.set_slot_state(restore.slots, restore.states)
-                scores = self._model.step(work.rows, work.step.reset, work.step.lengths)
                 # On a CPU the step is done here; on a GPU the copy waits for it while the next one is being queued.
-                self._scored.put((work, scores, self._model.states))
+                self._scored.put(self._step(work))
                 self._counters.compute_s += time.perf_counter() - begin
             else:
-                self._scored.put((None, work, None))
+                self._scored.put(work)
         self._scored.put(None)
+
+    def _step(self, batch: Batch) -> _Scored:
+        step, model = batch.step, self._model
+        if len(batch.steps) > 1:
+            restores = [(restore.slots, restore.states) for restore in batch.restores]
+            scores, kept = model.step_group(batch.rows, step.reset, step.lengths, restores)
+            return _Scored(batch, scores, kept, model.states)
+        for restore in batch.restores:
+            model.set_slot_state(restore.slots, restore.states)
+        scores = model.step(batch.rows, step.reset, step.lengths)
+        return _Scored(batch, scores, model.states, model.states)
 
     def _collect(self) -> None:
         while (work := self._scored.get()) is not None:
-            batch, found, states = work
-            if batch is None:
-                self._put_cuts(found)
-            else:
-                self._keep(batch, [np.asarray(values) for values in found])
-                self._seats.move(batch.step, states)
+            if isinstance(work, _Scored):
+                self._keep(work.batch, [np.asarray(values) for values in work.scores])
+                for step in work.batch.steps:
+                    self._seats.move(step, work.last)
                 if self._saving.carry is not None:
-                    self._feed.keep_states(batch, states)
-                self._put_cuts(self._feed.collect(batch))
+                    self._feed.keep_states(work.batch, work.states)
+                self._put_cuts(self._feed.collect(work.batch))
                 self._put_checkpoints()
+            else:
+                self._put_cuts(work)
         self._cuts.put(None)
 
     def _keep(self, batch: Batch, scores: list[NDArray[Any]]) -> None:
         valid = batch.valid
         self._arena.scatter(batch.index[valid], [values[valid] for values in scores])
-        self._counters.steps += 1
+        self._counters.steps += len(batch.steps)
         self._counters.rows += batch.step.row_count
         self._counters.busy_slots += batch.step.busy_count
 

@@ -149,7 +149,7 @@ class ReplicaActor:
         carry = self._carry_schema()
         known = ShardCarry(self._store, spec.carry, carry) if carry and spec.carry and spec.carry.read else None
         feed = Feed(reader, partial(_found, self._store, known), arena, packer)
-        feed.fit = replica.fit
+        feed.fit, feed.group = replica.fit, replica.group
         target = self._target(carry, encoder.words)
         tensors = tuple((state.layer, state.index) for state in carry.states) if carry and target else None
         saving = Saving(partial(self._writer, target), spec.checkpoint_s, carry=tensors)

@@ -40,6 +40,7 @@ class Job:
     output: Path
     slots: int = 3
     chunk: int = 4
+    group: int = 1  # steps of a call, at most
     capacity: int = 1000
     checkpoint_s: float = NEVER_S
     rows_per_file: int = 1000
@@ -50,6 +51,7 @@ class Job:
         arena = make_arena(self.capacity)
         packer = Packer(slots=self.slots, chunk=self.chunk)
         feed = Feed(self.laid.reader(piece_rows=PIECE_ROWS), self.laid.found, arena, packer)
+        feed.group = (self.group, self.chunk)
         return Pipeline(feed, arena, self.make_model(self.slots), Saving(self.writer, self.checkpoint_s))
 
     def writer(self, attempt: Attempt) -> FragmentWriter:
@@ -125,6 +127,26 @@ def test_scores_do_not_depend_on_slots_or_room(tmp_path: Path) -> None:
         for slots, capacity in ((1, 36), (3, 50), (40, 1000))
     ]
     assert checksums[0] == checksums[1] == checksums[2]
+
+
+SHORT = [1, 4, 2, 3, 4, 4, 1, 1, 3, 2, 4, 1, 2, 4, 3, 3, 1, 4, 2, 2, 4, 1]  # one chunk at most: what a group is for
+
+
+@pytest.mark.parametrize("checkpoint_s", [NEVER_S, 0])
+@pytest.mark.parametrize("bad", [(), (5, 11, 40)], ids=str)
+@pytest.mark.parametrize(("slots", "group"), [(1, 4), (3, 2), (3, 16), (40, 2)])
+def test_short_series_are_scored_in_groups_of_steps(
+    tmp_path: Path, slots: int, group: int, bad: Sequence[int], checkpoint_s: float
+) -> None:
+    work = job(tmp_path, bad, SHORT, slots=slots, group=group, checkpoint_s=checkpoint_s, capacity=36)
+    parts = work.run()
+    check_scores(work.table(parts), SHORT, bad)
+    single = job(tmp_path / "single", bad, SHORT, slots=slots, capacity=36)
+    if checkpoint_s:  # where a checkpoint cuts depends on the clock
+        assert single.table(single.run()).equals(work.table(parts))
+        assert (work.counters.rows, work.counters.steps) == (single.counters.rows, single.counters.steps)
+    half = [part for part in parts if part.index < 1]
+    check_scores(work.table([*half, *work.run(half)]), SHORT, bad)
 
 
 @pytest.mark.parametrize("bad", [(6,), (14,), (22,), (50,), (0, 5, 6, 51, 60, 63), range(130)], ids=str)
