@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tests.bench.alternate import Outcome, Round
+from tests.bench.subjects.parquet_copy import THREADS as COPY_THREADS
 
 HEAD = (
     "| workload | subject | work_s, median (least to most) | M rows/s | x slotcar | total_s | GB | largest difference |"
@@ -54,5 +55,15 @@ def ratios(played: Round) -> Iterator[str]:
             yield f"{name}: {ours / max(known):.2f} times {what}"
     if "step" in rates:
         yield f"{name}: {ours / (played.task.replicas * rates['step']):.2f} of {played.task.replicas} steps alone"
+    if played.task.workload.carry and {"step", "copy"} <= rates.keys():
+        yield f"{name}: {_beyond_us(played):.1f} us of a core per entity beyond the step and the copy"
     if {"own-step", "onnx"} <= rates.keys():
         yield f"{name}: our step alone is {rates['own-step'] / rates['onnx']:.2f} times ONNX Runtime's LSTM"
+
+
+def _beyond_us(played: Round) -> float:
+    """Core time per entity that is neither the model nor a plain copy of rows and states, all cores counted as busy."""
+    ours, step, copy = (played.outcomes[name] for name in ("slotcar", "step", "copy"))
+    rows = ours.runs[0].rows
+    beyond_s = ours.work_s * played.task.replicas - rows / step.rows_per_s - copy.work_s * COPY_THREADS
+    return beyond_s / played.task.workload.entities * 1e6

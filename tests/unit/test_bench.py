@@ -86,6 +86,19 @@ def test_subjects_that_agree_share_a_hash(task: Task) -> None:
     assert list(ratios(played)) == ["SKEW: 1.00 times the best single process"]
 
 
+def test_a_night_says_what_an_entity_costs_beyond_the_step_and_the_copy(task: Task) -> None:
+    night = replace(task, workload=replace(task.workload, carry=True), replicas=2)
+    work_s = {"slotcar": 5.0, "step": 3.0, "copy": 1.0}
+
+    def measure(subject: Subject, task: Task) -> Measured:
+        return replace(_score(task), work_s=work_s[subject.name])
+
+    subjects = [Subject(name, "", "", scores=name == "slotcar") for name in work_s]
+    beyond_us = (2 * 5.0 - 3.0 - 2 * 1.0) / night.workload.entities * 1e6
+    told = f"{beyond_us:.1f} us of a core per entity beyond the step and the copy"
+    assert f"SKEW: {told}" in list(ratios(alternate(subjects, night, 1, measure)))
+
+
 @pytest.mark.parametrize("spoil", [2e-5, float("nan")])
 def test_a_subject_with_one_other_score_is_noticed(task: Task, spoil: float) -> None:
     def measure(subject: Subject, task: Task) -> Measured:
