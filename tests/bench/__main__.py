@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from tests.bench import table
@@ -89,6 +90,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--peer", action="append", choices=SUBJECTS, help="what to measure beside slotcar")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each, alternating")
     parser.add_argument("--replicas", type=int, default=2, help="of slotcar, and actors of Ray Data")
+    parser.add_argument("--slots", type=int, help="of a replica; 256 unless told")
+    parser.add_argument("--chunk", type=int, help="timesteps of a step; 64 unless told")
     parser.add_argument("--gpu", action="store_true", help="one GPU for each replica")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir(), "slotcar-bench"))
     parser.add_argument("--smoke", action="store_true", help="once, on tiny sizes")
@@ -98,6 +101,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     chosen = options.peer or (SMOKE if options.smoke else SUBJECTS)
     options.subjects = [SUBJECTS[name] for name in dict.fromkeys(["slotcar", *chosen])]
     options.workloads = options.workload or [WORKLOADS["SKEW" if options.smoke else "FULL"]]
+    shape = {name: value for name in ("slots", "chunk") if (value := getattr(options, name))}
+    options.workloads = [replace(workload, **shape) for workload in options.workloads]
     if options.smoke:
         options.workloads, options.repeat = [smoke(workload) for workload in options.workloads], 1
     return options
