@@ -19,6 +19,7 @@ KERAS_NAMES = (
     "builder",
     "callbacks",
     "export",
+    "group",
     "loop",
     "losses",
     "metrics",
