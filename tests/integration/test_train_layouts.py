@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import obstore
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -23,8 +25,10 @@ from cluster.runtime.shuffle import shuffle as prepass
 from cluster.runtime.training.actor import Pass, Trainer, TrainingActor, TrainingSpec
 from jobs import train
 from jobs.config import load_config
+from tests.clouds import Cloud
 from tests.integration.test_train import dropping, held_out, in_this_process, lay_out, table_with_targets
 from tests.series import with_nulls, with_ties, write_cut
+from tests.window_models import WINDOWED
 
 Write = Callable[[Path, Any], None]
 
@@ -123,6 +127,27 @@ def test_interleaved_rows_give_the_weights_of_the_tidy_table(
 def test_a_tidy_table_that_is_clustered_all_the_same_gives_its_weights(tmp_path: Path, tidy: Any) -> None:
     path = lay_out(tmp_path, dataset(), dropping)
     assert told(trained(path, held_out(), "input.layout=shuffle")) == told(tidy)
+
+
+def test_windows_of_interleaved_rows_are_those_of_the_tidy_table(cramped: None, tmp_path: Path) -> None:
+    """A window's place in its entity, and so its last row, follows from the order that clustering has made."""
+    one_model, asked = cache(WINDOWED["lstm_of_windows"]), (held_out(), "model.tail=drop", "train.epochs=1")
+    reports = []
+    for name, write in (("tidy", None), ("mixed", shuffled)):
+        (tmp_path / name).mkdir()
+        path = lay_out(tmp_path / name, dataset(), one_model)
+        reports.append(told(trained(reordered(path, write, dataset()) if write else path, *asked)))
+    assert reports[0] == reports[1]
+    assert reports[0]["rows_skipped"] > 0
+
+
+def test_rows_in_a_bucket_give_the_weights_of_those_on_disk(tmp_path: Path, tidy: Any, gs: Cloud) -> None:
+    shuffled(tmp_path / "mixed", dataset())
+    for file in (tmp_path / "mixed").iterdir():
+        obstore.put(gs.client(), f"train/{file.name}", file)
+    storage = [f"storage.{name}={value}" for name, value in gs.options().items()]
+    path = lay_out(tmp_path, dataset(), dropping)
+    assert told(trained(path, held_out(), f"input.path={gs.url}/train", *storage)) == told(tidy)
 
 
 def test_interleaved_rows_are_refused_where_the_layout_is_said_to_be_clustered(tmp_path: Path) -> None:
