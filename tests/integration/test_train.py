@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_weights_also_where_tasks_cluster_the_rows_
     path = lay_out(tmp_path, table_with_targets(), dropping)
     first = trained(path, "train.epochs=1", on_ray=True)
     write_cut(tmp_path / "mixed", table_with_targets().sort_by("time"), [100, 100, 50, 100], [30])
-    second = trained(path, "train.epochs=1", "input.path=mixed", on_ray=True)
+    second = trained(path, "train.epochs=1", "input.path=mixed", "cluster.address=auto", on_ray=True)
     assert "clustered first" in capsys.readouterr().err
     other = trained(path, "train.epochs=1", "train.seed=4", on_ray=True)
     assert first.model_fingerprint == second.model_fingerprint
