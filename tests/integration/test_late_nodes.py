@@ -48,12 +48,12 @@ class HeldFleet(Fleet):
     nodes: Nodes
     packages: Path
     kept: list[Answer]
-    late = ""
+    late: Any
 
     def begin(self, sources: Sources) -> None:
         """The others have been looked at, and a second replica waits for room."""
-        late = self.nodes.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(self.packages)})
-        self.late, self.kept = late.node_id, []
+        self.late = self.nodes.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(self.packages)})
+        self.kept = []
         super().begin(sources)
 
     def answers(self, timeout_s: float) -> list[Answer]:
@@ -91,17 +91,25 @@ def holding(nodes: Nodes, packages: Path, fleets: list[HeldFleet]) -> Any:
     return opened
 
 
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    """A head without CPUs and one worker; whoever adds a node removes it."""
+    started = Nodes(initialize_head=True, head_node_args={"num_cpus": 0})
+    started.add_node(num_cpus=1)
+    yield started
+    started.shutdown()
+
+
 def test_a_late_node_with_other_versions_is_refused_and_the_others_go_on(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    nodes: Nodes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     blob, table = save(FIT["lstm"]()), make_series([300 + 37 * i for i in range(12)])
     write_cut(tmp_path / "in", table, [table.num_rows], [3000])
     features = columns_for(read_contract(blob, name="lstm"))
     fields: dict[str, Any] = {"step": StepSettings(slots=4, chunk=16), "write": {"rows_per_file": 1500}}
     run(Job(blob, tmp_path / "in", tmp_path / "alone", features, **fields))
-    nodes, fleets = Nodes(initialize_head=True, head_node_args={"num_cpus": 0}), list[HeldFleet]()
+    fleets: list[HeldFleet] = []
     try:
-        nodes.add_node(num_cpus=1)
         fields |= {"replicas": 2, "cluster": {"address": nodes.address}}
         opened = holding(nodes, lay_packages(tmp_path / "packages"), fleets)
         with caplog.at_level(logging.INFO, logger="slotcar"):
@@ -109,9 +117,9 @@ def test_a_late_node_with_other_versions_is_refused_and_the_others_go_on(
         with pytest.raises(ClusterRefused, match=f"^{SENTENCE}"):  # it is there from the beginning now
             score(Job(blob, tmp_path / "in", tmp_path / "next", features, **fields).request())
     finally:
-        nodes.shutdown()
+        nodes.remove_node(fleets[0].late)
     assert tidy(tmp_path / "out").equals(tidy(tmp_path / "alone"))
-    assert fleets[0].avoided == {fleets[0].late}
+    assert fleets[0].avoided == {fleets[0].late.node_id}
     lines = list(read_timeline(open_store(StoreSpec(str(tmp_path / "out")))))
     (lost,) = [line for line in lines if line["event"] == "lost"]
     assert (record["replica_deaths"], record["attempts"]) == (1, record["shards"])
@@ -120,13 +128,12 @@ def test_a_late_node_with_other_versions_is_refused_and_the_others_go_on(
     assert re.match(SENTENCE, lost["cause"])
 
 
-def test_rays_warning_of_a_node_that_is_about_to_leave_is_heard() -> None:
-    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0})
+def test_rays_warning_of_a_node_that_is_about_to_leave_is_heard(nodes: Nodes) -> None:
+    spot = nodes.add_node(num_cpus=1, resources={"spot": 1})
     try:
-        spot = nodes.add_node(num_cpus=1)
         settings = ClusterSettings(address=nodes.address)
         with connected(settings):
-            holder = ray.remote(num_cpus=1)(Holder).remote()  # a node that does nothing would go at once
+            holder = ray.remote(resources={"spot": 1})(Holder).remote()  # a node that does nothing would go at once
             ray.get(holder.hold.remote())
             before = look_at_nodes(settings)
             told, _ = GcsClient(address=nodes.gcs_address).drain_node(spot.node_id, PREEMPTED, "a test", LATER_MS)
@@ -134,10 +141,10 @@ def test_rays_warning_of_a_node_that_is_about_to_leave_is_heard() -> None:
             while not after.draining and time.monotonic() < until:
                 after = look_at_nodes(settings)
     finally:
-        nodes.shutdown()
-    assert (before.room, before.draining) == (1, frozenset())
+        nodes.remove_node(spot)
+    assert (before.room, before.draining) == (2, frozenset())
     assert told
-    assert (after.room, after.draining) == (0, {spot.node_id})
+    assert (after.room, after.draining) == (1, {spot.node_id})
 
 
 class Holder:
