@@ -119,7 +119,8 @@ class StatefulReplica:
         """What the step is, and why."""
         compiler = "XLA" if self.shape.jit else "plain, as model.jit is false"
         if self.loops:
-            return f"loop, {compiler}: one timestep through all layers, on as many slots as are busy"
+            together = f", {self.group[0]} steps to a call" if self._group is not None else ""
+            return f"loop, {compiler}: one timestep through all layers, on as many slots as are busy{together}"
         if not self.shape.jit or tf.config.get_visible_devices("GPU"):
             return f"layers, {compiler}: the whole chunk through each layer"
         because = "one has custom code or names the chunk's length"

@@ -6,7 +6,7 @@ few numbers are drawn over and over, with rows and states of several magnitudes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,54 +21,70 @@ _COMPARED_MIN = 20_000  # numbers that have to be the same
 def has_same_bits(smaller: Any, full: Any, specs: list[Any], full_specs: list[Any]) -> bool:
     """Whether a smaller step gives the bits of the full one, on random rows in the slots and timesteps that it has."""
     width, steps = specs[0][0].shape[:2]
-    generator = np.random.default_rng(0)
-    compared = draws = 0
-    while draws < len(_MAGNITUDES) or compared < _COMPARED_MIN:
-        drawn, states = _drawn(generator, full_specs, _MAGNITUDES[draws % len(_MAGNITUDES)])
+
+    def compare(generator: np.random.Generator, magnitude: float) -> int | None:
+        rows, states = _drawn(generator, full_specs, magnitude)
         reset, lengths = _turns(generator, full_specs[2].shape, steps)
         reset[width:], lengths[width:] = False, 0
-        found, after = smaller([array[:width, :steps] for array in drawn], reset[:width], lengths[:width], states)
-        truth, after_full = full(drawn, reset, lengths, states)
-        pairs = list(_valid_pairs((found, truth), lengths[:width], steps))
-        pairs += [(a.numpy()[:width], b.numpy()[:width]) for a, b in zip(after, after_full, strict=True)]
-        if not all(np.array_equal(a, b, equal_nan=True) for a, b in pairs):
-            return False
-        busy = lengths[:width] > 0
-        compared += sum(a.size for a, _ in pairs[: len(found)]) + sum(a[busy].size for a, _ in pairs[len(found) :])
-        draws += 1
-    return True
+        found, after = smaller([array[:width, :steps] for array in rows], reset[:width], lengths[:width], states)
+        truth, after_full = full(rows, reset, lengths, states)
+        first = [tensor.numpy()[:width] for tensor in after], [tensor.numpy()[:width] for tensor in after_full]
+        return _same((found, truth), first, lengths[:width], steps)
+
+    return _always(compare)
 
 
 def group_has_same_bits(group: Any, full: Any, specs: list[Any], full_specs: list[Any]) -> bool:
     """Whether a group gives the bits of its steps, each taken by the full step, states that are put in included."""
     slots, steps = full_specs[2].shape[0], specs[0][0].shape[1]
     count = specs[1].shape[0] // slots
-    generator = np.random.default_rng(0)
-    compared = draws = 0
-    while draws < len(_MAGNITUDES) or compared < _COMPARED_MIN:
-        magnitude = _MAGNITUDES[draws % len(_MAGNITUDES)]
+
+    def compare(generator: np.random.Generator, magnitude: float) -> int | None:
         drawn = [_drawn(generator, full_specs, magnitude) for _ in range(count)]
         reset, lengths = _turns(generator, specs[1].shape, steps)
         restored = (generator.random(lengths.shape) < 0.25) & (lengths > 0)
         reset &= ~restored
         rows = [np.concatenate(arrays)[:, :steps] for arrays in zip(*(rows for rows, _ in drawn), strict=True)]
         initial = [np.concatenate(arrays) for arrays in zip(*(states for _, states in drawn), strict=True)]
-        states = drawn[0][1]
-        found, kept, last = group(rows, reset, lengths, states, [restored, *initial])
+        before: list[Any] = list(drawn[0][1])
+        found, kept, last = group(rows, reset, lengths, before, [restored, *initial])
+        compared = 0
         for number, (full_rows, put_in) in enumerate(drawn):
             own = slice(number * slots, (number + 1) * slots)
-            begins = restored[own]
-            before = [_where(begins, new, np.asarray(old)) for new, old in zip(put_in, states, strict=True)]
-            truth, states = full(full_rows, reset[own], lengths[own], before)
-            pairs = list(_valid_pairs(([array[own] for array in found], truth), lengths[own], steps))
-            pairs += [(a.numpy()[own], b.numpy()) for a, b in zip(kept, states, strict=True)]
-            if not all(np.array_equal(a, b, equal_nan=True) for a, b in pairs):
-                return False
-            compared += sum(a.size for a, _ in pairs)
-        if not all(np.array_equal(a.numpy(), np.asarray(b), equal_nan=True) for a, b in zip(last, states, strict=True)):
+            begun = [_where(restored[own], new, np.asarray(old)) for new, old in zip(put_in, before, strict=True)]
+            truth, before = full(full_rows, reset[own], lengths[own], begun)
+            states = [tensor.numpy()[own] for tensor in kept], [tensor.numpy() for tensor in before]
+            same = _same(([array[own] for array in found], truth), states, lengths[own], steps)
+            if same is None:
+                return None
+            compared += same
+        ends = zip(last, before, strict=True)
+        return compared if all(np.array_equal(a.numpy(), b.numpy(), equal_nan=True) for a, b in ends) else None
+
+    return _always(compare)
+
+
+def _always(compare: Callable[[np.random.Generator, float], int | None]) -> bool:
+    """Whether draws with enough numbers are all the same; `compare` counts those of one, None where some differ."""
+    generator = np.random.default_rng(0)
+    compared = draws = 0
+    while draws < len(_MAGNITUDES) or compared < _COMPARED_MIN:
+        same = compare(generator, _MAGNITUDES[draws % len(_MAGNITUDES)])
+        if same is None:
             return False
+        compared += same
         draws += 1
     return True
+
+
+def _same(scores: tuple[Any, Any], states: tuple[list[Array], list[Array]], lengths: Array, steps: int) -> int | None:
+    """How many numbers of two outcomes of a step are the same, all of them, idle slots left out; None where not all."""
+    found = list(_valid_pairs(scores, lengths, steps))
+    after = list(zip(*states, strict=True))
+    if not all(np.array_equal(a, b, equal_nan=True) for a, b in [*found, *after]):
+        return None
+    busy = lengths > 0
+    return sum(a.size for a, _ in found) + sum(a[busy].size for a, _ in after)
 
 
 def _valid_pairs(scores: tuple[Any, Any], lengths: Array, steps: int) -> Iterator[tuple[Array, Array]]:
