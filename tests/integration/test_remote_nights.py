@@ -26,8 +26,8 @@ from cluster.runtime.storage.stores import StoreSpec, open_store
 from cluster.runtime.tables import read_table
 from jobs import state, status, verify
 from tests.hdfs import HOST, Hadoop, Planned, hadoop
-from tests.inprocess import Job, in_process, run, scores
-from tests.integration.test_nights import job_of, last_state, nights_of, sporadic, tidy
+from tests.inprocess import Job, in_process, run, scores, tidied
+from tests.integration.test_nights import job_of, last_state, nights_of, sporadic
 from tests.s3_server import BUCKET, S3
 from tests.series import write_cut
 
@@ -43,7 +43,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Job:
     table = nights_of(sporadic()[:NIGHTS] * 3)
     job = job_of(folder, write={"rows_per_file": 40})
     for night in range(NIGHTS):
-        mine = tidy(table.filter(pa.array(table.column("night").to_numpy() == night)))
+        mine = tidied(table.filter(pa.array(table.column("night").to_numpy() == night)))
         write_cut(folder / f"in{night}", mine, [mine.num_rows // 2, mine.num_rows - mine.num_rows // 2], [20])
         read = {"read": folder / "state" / f"{night - 1}"} if night else {}
         after = {**read, "write": folder / "state" / f"{night}"}
@@ -98,7 +98,7 @@ def rows(place: StoreSpec, name: str) -> Any:
 def test_two_nights_in_a_remote_store_are_those_on_local_disk(local: Job, place: StoreSpec) -> None:
     for night in range(NIGHTS):
         assert score(one_night(local, place, night), open_cluster=in_process)["status"] == "done"
-        assert tidy(rows(place, f"out{night}")).equals(tidy(scores(local.path / f"out{night}")))
+        assert tidied(rows(place, f"out{night}")).equals(tidied(scores(local.path / f"out{night}")))
         verify.expect_holds(verify.run(named(below(place, f"out{night}"))))
         assert status.run(named(below(place, f"out{night}"))).as_dict()["status"] == "done"
         assert open_store(below(place, f"state{night}")).exists("_SUCCESS")
@@ -131,7 +131,7 @@ def test_a_run_that_hdfs_stops_is_resumed(local: Job, name_node: Hadoop) -> None
     ]
     assert score(request, open_cluster=in_process)["status"] == "done"
     assert name_node.planned == []
-    assert tidy(rows(place, "out0")).equals(tidy(scores(local.path / "out0")))
+    assert tidied(rows(place, "out0")).equals(tidied(scores(local.path / "out0")))
     verify.expect_holds(verify.run(named(below(place, "out0"))))
 
 
@@ -145,7 +145,7 @@ def test_another_run_takes_an_output_on_hdfs_over_only_where_it_may(local: Job, 
     overwriting = replace(second, output=replace(second.output, overwrite=True))
     record = score(overwriting, open_cluster=in_process)
     assert (record["status"], record["run_id"]) == ("done", "another")
-    assert tidy(rows(place, "out0")).equals(tidy(scores(local.path / "out0")))
+    assert tidied(rows(place, "out0")).equals(tidied(scores(local.path / "out0")))
     verify.expect_holds(verify.run(named(below(place, "out0"))))
 
 
@@ -157,5 +157,5 @@ def test_interleaved_input_is_clustered_on_hdfs_first(local: Job, name_node: Had
         content = (tmp_path / f"{half}" / "part-000.parquet").read_bytes()
         open_store(place).write(f"in0/part-{half:03d}.parquet", content)
     assert score(request, open_cluster=in_process)["status"] == "done"
-    assert tidy(rows(place, "out0")).equals(tidy(scores(local.path / "out0")))
+    assert tidied(rows(place, "out0")).equals(tidied(scores(local.path / "out0")))
     verify.expect_holds(verify.run(named(below(place, "out0"))))
