@@ -38,10 +38,10 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Three files of tests at a time, since many wait for a lock or a node: whatever a module shares, a Ray cluster or a
-# compiled model, stays in one process.
+# Two files of tests at a time: whatever a module shares, a Ray cluster or a compiled model, stays in one process. The
+# order is that of tests/conftest.py, which begins with the long ones.
 test: lint
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 soak: env
 	$(BIN)/python -m pytest -m soak --timeout=7200

@@ -22,6 +22,12 @@ settings.register_profile("slotcar", deadline=None, print_blob=True)
 settings.load_profile("slotcar")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest begin first, whatever order chance has given them: the last one decides the end."""
+    items.sort(key=lambda item: (item.get_closest_marker("ray") is None, "integration" not in item.path.parts))
+
+
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     """A real S3 server on loopback, one for all tests of this process, with its keys in the environment."""

@@ -127,7 +127,9 @@ def poisoned(shard: int, fragments: int) -> Any:
     return opened
 
 
-@pytest.mark.parametrize(("shard", "fragments"), [(0, 0), (0, 3), (1, 0), (1, 2)], ids=str)
+@pytest.mark.parametrize(
+    ("shard", "fragments"), [(0, 0), (0, 3), (1, 0), pytest.param(1, 2, marks=pytest.mark.soak)], ids=str
+)
 def test_a_shard_that_is_given_up_leaves_its_entities_where_they_were(
     tmp_path: Path, shard: int, fragments: int
 ) -> None:
@@ -162,7 +164,7 @@ def _times(night: Job) -> dict[str, list[Any]]:
     return {name: _of(table, name).column("time").to_pylist() for name in set(table.column("entity").to_pylist())}
 
 
-@pytest.mark.parametrize(("shard", "fragments"), [(0, 3), (1, 2)], ids=str)
+@pytest.mark.parametrize(("shard", "fragments"), [pytest.param(0, 3, marks=pytest.mark.soak), (1, 2)], ids=str)
 def test_what_was_given_up_is_scored_by_the_next_night_that_holds_its_rows(
     tmp_path: Path, shard: int, fragments: int
 ) -> None:

@@ -175,7 +175,10 @@ def test_a_run_gets_through_a_bad_night_of_its_storage(s3: S3, request_: ScoreRe
     assert rows(s3, request_).equals(expected)
 
 
-@pytest.mark.parametrize("fault", [Fault.FORBIDDEN, Fault.SLOW_DOWN, Fault.SILENT])
+OTHER_FAULTS = (pytest.param(fault, marks=pytest.mark.soak) for fault in (Fault.FORBIDDEN, Fault.SLOW_DOWN))
+
+
+@pytest.mark.parametrize("fault", [Fault.SILENT, *OTHER_FAULTS])
 def test_a_run_that_s3_stops_is_resumed(fault: Fault, s3: S3, request_: ScoreRequest, expected: Any) -> None:
     s3.fail(fault, "PUT", "/_slotcar/commits/", times=10**6)
     with pytest.raises(StoreFault, match="the same command resumes the run") as stopped:

@@ -114,7 +114,7 @@ def test_a_run_has_the_scores_of_one_on_local_disk_and_tells_no_secret(
     assert [text for text in [*contents, said.encode()] if cloud.secret.encode() in text] == []
 
 
-@pytest.mark.parametrize("cloud", ["gs", pytest.param("abfs", marks=pytest.mark.soak)], indirect=True)
+@pytest.mark.soak
 def test_a_run_gets_through_a_bad_night(cloud: Cloud, request_: ScoreRequest, expected: Any) -> None:
     output = f"/{folder_of(request_)}"
     night = {
