@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import ray
 import requests
 from ray.cluster_utils import Cluster
 
@@ -29,15 +31,20 @@ def running(workers: int) -> Iterator[Cluster]:
     """A head without CPUs, which is where jobs' drivers run, and workers with one each."""
     kept = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
+    folder = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
     # Free ports everywhere: with a fixed one the job agent of a second cluster on the machine is silently missing.
     head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": 0, "dashboard_agent_listen_port": 0}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = Cluster(initialize_head=True, head_node_args={**head, "temp_dir": folder.name})
+    # Ray sends a job's driver to the cluster that its folder names, by default to the one that was started last on the
+    # machine: in a folder of its own that is this one, whatever other tests start meanwhile.
+    ray._private.utils.write_ray_address(cluster.gcs_address, folder.name)
     try:
         for _ in range(workers):
             cluster.add_node(num_cpus=1)
         yield cluster
     finally:
         cluster.shutdown()
+        folder.cleanup()
         for name, value in kept.items():
             if value is None:
                 del os.environ[name]
