@@ -170,9 +170,8 @@ class Packer:
     def free_count(self) -> int:
         """Slots that would be idle in the next step if nothing more were admitted."""
         self._continue_streams()
-        empty = self._left == 0
-        idle = int(np.count_nonzero(empty & self._final))
-        starving = int(np.count_nonzero(empty)) - idle
+        idle = self.idle_count
+        starving = int(np.count_nonzero(self._left == 0)) - idle
         return max(0, idle - self.waiting_count) + starving
 
     @property

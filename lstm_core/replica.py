@@ -5,7 +5,7 @@ neither fail the batch nor lose its state. The kernel is a function of model, de
 `loop` where XLA compiles Keras's own layers for a CPU, else the layers on the whole chunk, which is what cuDNN wants.
 
 Limits: a step gives the bits that `slots` rows of `chunk` timesteps give. A looped step may run on fewer slots and
-timesteps, where these hold all its rows and the bits were found to be the same (see `sizes`).
+timesteps, where these hold all its rows and the bits were found to be the same (see `step_sizes`).
 
 It leaves alone: which rows stand where (`packing`), and where they come from.
 """
@@ -20,12 +20,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from lstm_core.group import GroupShape, group_count, make_group
 from lstm_core.loop import can_loop, make_loop
 from lstm_core.rebatch import StepModel, build_step_model, load_model
 from lstm_core.same_bits import group_has_same_bits, has_same_bits
-from lstm_core.sizes import Size, Sizes
 from lstm_core.slots import keep_where, reset_where
+from lstm_core.step_group import GroupShape, group_count, make_group
+from lstm_core.step_sizes import Size, Sizes
 
 Array = NDArray[Any]
 

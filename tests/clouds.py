@@ -36,7 +36,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from cluster.core.places import parse
 from cluster.runtime.storage.object_store import connect
-from tests.faulty import Answer, Fault, Faults, FaultyHandler, serving
+from tests.faulty_servers import Answer, Fault, Faults, FaultyHandler, serving
 
 BUCKET = "nightly"
 ACCOUNT = "devstoreaccount1"  # Azurite's own, whose key is in its documentation

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-IN_AND_OUT = """
+IN = """
 [input]
 path = "in"
 entity = ["entity"]
 time = ["time"]
 features = ["f0", "f1", "f2"]
-[output]
+"""
+IN_AND_OUT = f"""{IN}[output]
 path = "out"
 """

@@ -19,7 +19,6 @@ KERAS_NAMES = (
     "builder",
     "callbacks",
     "export",
-    "group",
     "loop",
     "losses",
     "metrics",
@@ -28,6 +27,7 @@ KERAS_NAMES = (
     "replica",
     "reference",
     "slots",
+    "step_group",
     "training",
 )
 KERAS_FILES = {f"lstm_core/{name}.py" for name in KERAS_NAMES}

@@ -24,7 +24,7 @@ from cluster.core.times import time_order
 from cluster.errors import InputBroken
 from cluster.runtime.carry.carried import LATE, Carried, LeftOut, broken_reason, left_out
 from cluster.runtime.checksum import canonical_table
-from cluster.runtime.context import with_context
+from cluster.runtime.chunk_context import with_context
 from cluster.runtime.encode import Encoder, Faults, LastKnown
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.salvage import DAMAGED, Salvage, lost_rows

@@ -7,7 +7,6 @@ came: its replica is lost, and the next one starts elsewhere.
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,8 @@ import ray
 from cluster.core.events import ClusterChanged, Event, ReplicaLeaving, ReplicaLost, ShardBroken
 from cluster.core.plan import Shard
 from cluster.core.settings import ClusterSettings
-from cluster.runtime.memory import environment
-from cluster.runtime.node_view import look, unfit
+from cluster.runtime.allocator import environment
+from cluster.runtime.node_view import unfit_here
 from cluster.runtime.outcomes import outcome
 from cluster.runtime.pipeline import Counters, Report
 from cluster.runtime.replica_actor import ReplicaActor, ReplicaInfo, ReplicaSpec, Sources, UnfitNode
@@ -151,7 +150,7 @@ class Fleet:
         self._bury(number)
         assert self._spec.needs is not None, "a node is unfit for what it does not need"
         # What the driver does not see any more either is no fault of the node's, and no other one would do.
-        mine = unfit(look(os.uname().nodename, self._spec.needs), self._spec.needs)
+        mine = unfit_here(self._spec.needs)
         if mine is not None:
             return Answer(number, failure=ShardBroken(number, mine))
         self.avoided.add(found.node_id)

@@ -108,6 +108,11 @@ def unfit(view: NodeView, needs: Needs) -> str | None:
     )
 
 
+def unfit_here(needs: Needs) -> str | None:
+    """As `unfit`, of this process's own node."""
+    return unfit(look(os.uname().nodename, needs), needs)
+
+
 def _version(name: str) -> str | None:
     try:
         return version(name)

@@ -31,7 +31,7 @@ from cluster.runtime.carry.writer import CarryTarget
 from cluster.runtime.encode import Encoder
 from cluster.runtime.feed import Feed
 from cluster.runtime.fragments import Attempt, Destination, FragmentWriter
-from cluster.runtime.node_view import Needs, look, unfit
+from cluster.runtime.node_view import Needs, unfit_here
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.pipeline import Pipeline, Report, Saving
 from cluster.runtime.planning import read_segments
@@ -241,7 +241,7 @@ def _unfit(needs: Needs | None) -> UnfitNode | None:
     """A node may have come after the others were looked at."""
     if needs is None:
         return None
-    why = unfit(look(os.uname().nodename, needs), needs)
+    why = unfit_here(needs)
     return None if why is None else UnfitNode(_node_id(), why)
 
 

@@ -19,7 +19,7 @@ import ray
 
 from cluster.core.settings import ClusterSettings
 from cluster.errors import ClusterRefused, first_line
-from cluster.runtime.memory import environment
+from cluster.runtime.allocator import environment
 
 
 @contextmanager

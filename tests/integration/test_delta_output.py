@@ -16,7 +16,7 @@ from cluster.errors import OutputRefused, RunFailed
 from cluster.runtime.delta_output import check_delta
 from cluster.runtime.run import score
 from lstm_core.contract import read_contract
-from tests.faulty import Fault
+from tests.faulty_servers import Fault
 from tests.inprocess import Job, in_process, run, scores
 from tests.models import FIT, save
 from tests.s3_server import BUCKET, S3

@@ -37,7 +37,7 @@ from cluster.runtime.storage.stores import StoreSpec, open_store
 from jobs import status, verify
 from jobs.verify import expect_holds
 from lstm_core.contract import read_contract
-from tests.faulty import Fault
+from tests.faulty_servers import Fault
 from tests.inprocess import Job, in_process, run, scores, tidied
 from tests.integration.test_two_drivers import interrupted_by, no_cluster
 from tests.kill_grid import ROOT
@@ -57,10 +57,14 @@ OUTPUTS = count()
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """A run on local disk, with an entity and a row in quarantine."""
-    folder = tmp_path_factory.mktemp("local")
-    blob = save(FIT["lstm"]())
     table = with_nulls(with_nulls(make_series(LENGTHS), "time", [11]), "f0", [300])
-    write_cut(folder / "in", table, [170, table.num_rows - 170], [60])
+    return run_on_disk(tmp_path_factory.mktemp("local"), table, ([170, table.num_rows - 170], [60]))
+
+
+def run_on_disk(folder: Path, table: Any, cut: tuple[list[int], list[int]]) -> Job:
+    """What others are compared with: a run with many checkpoints, over files and row groups of so many rows."""
+    blob = save(FIT["lstm"]())
+    write_cut(folder / "in", table, *cut)
     features = columns_for(read_contract(blob, name="lstm"))
     step = StepSettings(slots=4, chunk=8)
     often = {"checkpoint_s": 0.02}

@@ -16,18 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.settings import StepSettings
 from cluster.errors import OutputRefused
 from cluster.runtime.run import ScoreRequest, score
 from jobs import status, verify
-from lstm_core.contract import read_contract
 from tests.clouds import Cloud
-from tests.faulty import Fault
-from tests.inprocess import Job, in_process, run, scores, tidied
+from tests.faulty_servers import Fault
+from tests.inprocess import Job, in_process, scores, tidied
+from tests.integration.test_object_store import run_on_disk
 from tests.integration.test_two_drivers import no_cluster
-from tests.models import FIT, save
-from tests.series import make_series, with_nulls, write_cut
-from tests.truth import columns_for
+from tests.series import make_series, with_nulls
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -38,17 +35,9 @@ OUTPUTS = count()
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """A run on local disk, with an entity and a row in quarantine."""
-    folder = tmp_path_factory.mktemp("local")
-    blob = save(FIT["lstm"]())
     table = with_nulls(with_nulls(make_series(LENGTHS), "time", [11]), "f0", [150])
     table = table.take(pa.array(np.random.default_rng(0).permutation(table.num_rows)))
-    write_cut(folder / "in", table, [70, table.num_rows - 70], [30])
-    features = columns_for(read_contract(blob, name="lstm"))
-    step = StepSettings(slots=4, chunk=8)
-    job = Job(blob, folder / "in", folder / "out", features, step=step, cluster={"checkpoint_s": 0.02})
-    job = replace(job, quarantine_limit=1.0, write={"rows_per_file": 100})
-    run(job)
-    return job
+    return run_on_disk(tmp_path_factory.mktemp("local"), table, ([70, table.num_rows - 70], [30]))
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from jobs import score, train
 from jobs.config import load_config
 from lstm_core.contract import read_contract
 from lstm_core.errors import SlotcarError, UsageError
+from tests.configs import IN
 from tests.models import FIT, recurrent_model, save
 from tests.series import DAY_ZERO, MINUTE, make_series, replace, write_cut
 from tests.unfit_models import bidirectional
@@ -29,19 +30,13 @@ from tests.unfit_models import bidirectional
 LENGTHS = [40, 3, 90, 1, 16, 17, 55, 120, 8]
 SPLIT = str(DAY_ZERO + 60 * MINUTE)
 
-CONFIG = """
+CONFIG = f"""
 [model]
 path = "out/model.keras"
 slots = 4
 chunk = 8
 jit = false
-
-[input]
-path = "in"
-entity = ["entity"]
-time = ["time"]
-features = ["f0", "f1", "f2"]
-
+{IN}
 [output]
 path = "scores"
 keep = ["row", "target"]

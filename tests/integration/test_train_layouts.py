@@ -16,16 +16,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core import clustering, plan
+from cluster.core import plan
 from cluster.core.settings import ClusterSettings
 from cluster.errors import InputBroken, InputRefused, RunFailed
 from cluster.runtime.commits import SHUFFLE
-from cluster.runtime.shuffle import buckets, pieces
+from cluster.runtime.shuffle import buckets
 from cluster.runtime.shuffle import shuffle as prepass
 from cluster.runtime.training.actor import Pass, Trainer, TrainingActor, TrainingSpec
 from jobs import train
 from jobs.config import load_config
 from tests.clouds import Cloud
+from tests.cramped import cramp
 from tests.integration.test_train import dropping, held_out, in_this_process, lay_out, table_with_targets
 from tests.series import with_nulls, with_ties, write_cut
 from tests.window_models import WINDOWED
@@ -35,23 +36,11 @@ Write = Callable[[Path, Any], None]
 
 @pytest.fixture(scope="module")
 def cramped() -> Iterator[None]:
-    """Memory for a few rows only, so that there are many pieces and buckets, and runs that are merged."""
+    """Memory for a few rows only."""
     with pytest.MonkeyPatch.context() as patch:
-        _cramp(patch)
+        cramp(patch, sort_bytes=2500)
+        patch.setattr(plan, "SHARD_ROWS_MIN", 70)  # several shards, and an entity that is longer than one
         yield
-
-
-def _cramp(patch: pytest.MonkeyPatch) -> None:
-    for module, name, value in (
-        (clustering, "PIECE_BYTES", 4000),
-        (clustering, "BUCKET_BYTES", 3000),
-        (pieces, "ROUND_BYTES", 2000),
-        (buckets, "SORT_BYTES", 2500),
-        (buckets, "MERGE_BYTES", 1000),
-        (buckets, "BATCH_ROWS_MIN", 4),
-        (plan, "SHARD_ROWS_MIN", 70),  # several shards, and an entity that is longer than one
-    ):
-        patch.setattr(module, name, value)
 
 
 # Of one length are many, so that nothing but their order tells which of them comes first.

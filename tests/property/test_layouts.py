@@ -15,18 +15,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core import clustering
 from cluster.core.settings import StepSettings
 from cluster.runtime.audit.actor import AuditActor, AuditSpec, Rescore
 from cluster.runtime.audit.audit import audit
 from cluster.runtime.audit.rescore import find_truth, rescore
 from cluster.runtime.run import score
-from cluster.runtime.shuffle import buckets, pieces
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.stores import StoreSpec
 from jobs import plan
 from jobs.config import load_config
 from lstm_core.contract import read_contract
+from tests.cramped import cramp
 from tests.inprocess import Job, in_process, run, scores
 from tests.models import FIT, save
 from tests.series import make_series, replace, with_nulls, write_cut
@@ -148,15 +147,7 @@ def part(folder: Path, table: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def _cramped(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name, value in (
-        (clustering, "PIECE_BYTES", 4000),
-        (clustering, "BUCKET_BYTES", 3000),
-        (pieces, "ROUND_BYTES", 2000),
-        (buckets, "SORT_BYTES", 1200),
-        (buckets, "MERGE_BYTES", 1000),
-        (buckets, "BATCH_ROWS_MIN", 4),
-    ):
-        monkeypatch.setattr(module, name, value)
+    cramp(monkeypatch, sort_bytes=1200)
 
 
 def job(folder: Path, **changes: Any) -> Job:

@@ -53,13 +53,13 @@ def packed(lengths: Sequence[int] = LENGTHS, chunk: int = CHUNK) -> Iterator[Ste
 
 
 def train_epoch(trainer: StatefulTrainer, features: Array, targets: Array) -> list[float]:
-    """The mean loss of every step."""
+    """The mean loss of every step, 0 where none of its targets is known."""
     trainer.reset_all()
     losses = []
     for step in packed():
         index = step.gather(CHUNK)
         total, weight = trainer.train_step([features[index]], targets[index], step.reset, step.lengths)
-        losses.append(float(total[0] / weight[0]))
+        losses.append(float(total[0] / weight[0]) if weight[0] else 0.0)
     return losses
 
 

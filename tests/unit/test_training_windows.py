@@ -17,7 +17,7 @@ from lstm_core.recipe import Recipe
 from lstm_core.replica import StepShape
 from lstm_core.training import StatefulTrainer
 from tests.models import FEATURES, seeded
-from tests.unit.test_training import ADAM, CHUNK, LENGTHS, SLOTS, ResetByHand, packed, series, weights_of
+from tests.unit.test_training import ADAM, CHUNK, LENGTHS, SLOTS, ResetByHand, packed, series, train_epoch, weights_of
 from tests.window_models import WINDOW, WINDOWED
 
 Array = NDArray[Any]
@@ -75,16 +75,6 @@ def keras_epoch(plain: Any, features: Array, targets: Array) -> list[float]:
     return losses
 
 
-def our_epoch(trainer: StatefulTrainer, features: Array, targets: Array) -> list[float]:
-    trainer.reset_all()
-    losses = []
-    for step in packed():
-        index = step.gather(CHUNK)
-        total, weight = trainer.train_step([features[index]], targets[index], step.reset, step.lengths)
-        losses.append(float(total[0] / weight[0]) if weight[0] else 0.0)
-    return losses
-
-
 def test_loss_and_weights_of_an_epoch_are_those_of_keras_with_resets_by_hand() -> None:
     """Series end amid windows, slots are idle, and some targets are unknown."""
     assert any(length % CHUNK for length in LENGTHS)
@@ -94,7 +84,7 @@ def test_loss_and_weights_of_an_epoch_are_those_of_keras_with_resets_by_hand() -
         plain.get_layer("first").reset_state()
         plain.get_layer("memory").reset_state()
         by_hand = keras_epoch(plain, features, targets)
-        np.testing.assert_allclose(our_epoch(trainer, features, targets), by_hand, atol=1e-6, rtol=0)
+        np.testing.assert_allclose(train_epoch(trainer, features, targets), by_hand, atol=1e-6, rtol=0)
     for one, other in zip(weights_of(trainer.trained_model()), weights_of(plain), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6, rtol=0)
 

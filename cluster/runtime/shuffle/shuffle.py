@@ -69,7 +69,7 @@ def take_inventory(
     Raises InputRefused, InputBroken, RunFailed, StoreFault.
     """
     files = list_files(settings)
-    inventory, why = look(settings, files, mapper, rows_per_file)
+    inventory, why = look_at_layout(settings, files, mapper, rows_per_file)
     if inventory is not None:
         return Taken(inventory)
     begin = time.perf_counter()
@@ -78,7 +78,7 @@ def take_inventory(
     return Taken(replace(clustered, reason=f"{why}; clustered first"), time.perf_counter() - begin)
 
 
-def look(
+def look_at_layout(
     settings: InputSettings, files: Sequence[str], mapper: Mapper, rows_per_file: int
 ) -> tuple[Inventory | None, str]:
     """What the files hold, and why they are read as they lie; or None, and why they must be clustered first.

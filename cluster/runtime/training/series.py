@@ -21,7 +21,7 @@ from cluster.runtime.commits import SHUFFLE
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.planning import check_inventory, make_inventory
 from cluster.runtime.shuffle.files import Shuffle, remove_files
-from cluster.runtime.shuffle.shuffle import cluster_input, drop_pieces, look, open_shuffle, read_buckets
+from cluster.runtime.shuffle.shuffle import cluster_input, drop_pieces, look_at_layout, open_shuffle, read_buckets
 from cluster.runtime.storage.stores import StoreSpec, open_store
 
 CLUSTERED = f"{SHUFFLE}/training"  # has a mark of the driver's, by which the nodes know the folder
@@ -83,7 +83,7 @@ class Rows:
 
         Raises InputRefused, InputBroken, RunFailed, StoreFault; the same call again goes on.
         """
-        whole, why = look(self._settings, self._files, self._workers.map, ROWS_PER_FILE)
+        whole, why = look_at_layout(self._settings, self._files, self._workers.map, ROWS_PER_FILE)
         if whole is None:
             return self._take_clustered(split, f"{why}; clustered first")
         remove_clustered(self._place)  # what a training on other input has left

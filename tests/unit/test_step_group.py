@@ -17,9 +17,9 @@ from keras import layers
 
 import lstm_core.replica as replicas
 from cluster.core.settings import StepSettings
-from lstm_core.group import COUNT_MAX, group_count
 from lstm_core.replica import StatefulReplica, StepShape
 from lstm_core.same_bits import group_has_same_bits
+from lstm_core.step_group import COUNT_MAX, group_count
 from tests import inprocess
 from tests.inprocess import Job, run, scores
 from tests.models import FIT, contract_of, recurrent_model, save

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lstm_core.sizes import WASTE_MAX, Size, Sizes, ladder
+from lstm_core.step_sizes import WASTE_MAX, Size, Sizes, ladder
 
 
 def _sizes(refused: tuple[Size, ...] = ()) -> tuple[Sizes, list[Size]]:
