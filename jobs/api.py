@@ -67,13 +67,14 @@ def score(config: Source, *, overrides: Sequence[str] = (), address: str | None 
     return _summary(checked, score_job.run(checked))
 
 
-def submit(
+def submit(  # noqa: PLR0913  # those of the command
     config: Source,
     *,
     overrides: Sequence[str] = (),
     address: str | None = None,
     runtime_env: Mapping[str, Any] | None = None,
     entrypoint_cpus: float = 0.0,
+    entrypoint_resources: Mapping[str, float] | None = None,
 ) -> RunSummary:
     """Scores on a Ray cluster through its job API, as `slotcar submit` does: joins the job of the same run, and waits.
 
@@ -81,7 +82,8 @@ def submit(
     raises is what its run would have raised here; one that was stopped raises `JobStopped`, and the call again resumes.
     """
     checked = _checked(config, overrides, None, "score")
-    terms = submit_job.Terms(submit_job.checked_env(runtime_env or {}, "runtime_env"), entrypoint_cpus)
+    env = submit_job.checked_env(runtime_env or {}, "runtime_env")
+    terms = submit_job.Terms(env, entrypoint_cpus, entrypoint_resources or {})
     done = submit_job.run(checked, submit_job.open_server(address, checked), terms)
     return _summary(checked, submit_job.record_of(checked, done))
 

@@ -201,6 +201,10 @@ def submit(  # noqa: PLR0913  # the options of a command are its parameters
     entrypoint_cpus: Annotated[
         float, typer.Option("--entrypoint-cpus", min=0, help="CPUs of the driver; above 0 it may leave the head.")
     ] = 0.0,
+    entrypoint_resource: Annotated[
+        list[str] | None,
+        typer.Option("--entrypoint-resource", metavar="NAME=AMOUNT", help="A resource of the driver. Repeatable."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Waits for the run's end, with its log.")] = True,
     as_json: AsJson = False,
 ) -> int:
@@ -208,7 +212,8 @@ def submit(  # noqa: PLR0913  # the options of a command are its parameters
     checked = load_config(config, set_ or [], command="score")
     from jobs import submit as job
 
-    terms = job.Terms(job.read_runtime_env(runtime_env), entrypoint_cpus, wait)
+    resources = job.read_resources(entrypoint_resource or [])
+    terms = job.Terms(job.read_runtime_env(runtime_env), entrypoint_cpus, resources, wait)
     done = job.run(checked, job.open_server(address, checked), terms)
     _show(done, as_json)
     return done.exit_code or EXIT_DONE

@@ -10,12 +10,13 @@ Python, a job that failed raises what its run would have raised here, with the s
 from __future__ import annotations
 
 import json
+import math
 import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -74,6 +75,7 @@ class Terms:
 
     runtime_env: dict[str, Any]
     cpus: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=dict)
     wait: bool = True
     say: Callable[[str], None] = lambda text: print(text, end="", file=sys.stderr, flush=True)
     pause: Callable[[float], None] = time.sleep
@@ -151,6 +153,23 @@ def checked_env(found: Mapping[str, Any], name: str) -> dict[str, Any]:
     return dict(found)
 
 
+def read_resources(given: Sequence[str]) -> dict[str, float]:
+    """Resources of the entrypoint, each given as NAME=AMOUNT. Raises UsageError."""
+    found = {}
+    for text in given:
+        name, _, amount = text.rpartition("=")
+        try:
+            found[name] = float(amount)
+        except ValueError:
+            name = ""
+        if not name or not 0 < found[name] < math.inf:
+            raise UsageError(
+                f"--entrypoint-resource {text!r} is no NAME=AMOUNT: name a resource of Ray's and how much of it the "
+                "driver takes, as in head=0.01."
+            )
+    return found
+
+
 def _start(server: JobServer, run_id: str, folder: str, terms: Terms) -> tuple[str, bool]:
     """The id of the job that is under way now, and whether it was there before."""
     for number in count(1):
@@ -161,7 +180,7 @@ def _start(server: JobServer, run_id: str, folder: str, terms: Terms) -> tuple[s
         if view is not None:
             return job_id, True
         metadata = {"run_id": run_id, "attempt": str(number)}
-        job = Job(job_id, ENTRYPOINT, folder, terms.runtime_env, metadata, terms.cpus)
+        job = Job(job_id, ENTRYPOINT, folder, terms.runtime_env, metadata, terms.cpus, terms.resources)
         return job_id, not _patiently(partial(server.submit, job), terms)
     raise AssertionError("numbers have no end")
 

@@ -24,7 +24,7 @@ from jobs import submit as submit_job
 from jobs.config import Config, load_config
 from jobs.signals import Stopped
 from jobs.staging import CONFIG, as_toml, stage
-from jobs.submit import PATIENCE_S, POLL_S, Submitted, Terms, read_runtime_env, run
+from jobs.submit import PATIENCE_S, POLL_S, Submitted, Terms, read_resources, read_runtime_env, run
 from lstm_core.errors import SlotcarError, UsageError
 from tests.reporting import Laid, lay_run
 
@@ -128,11 +128,12 @@ Run = Callable[..., Submitted]
 @pytest.mark.parametrize(("status", "code"), [("SUCCEEDED", 0), ("FAILED", 1), ("FAILED", 3), ("STOPPED", 143)])
 def test_the_runs_own_code_is_handed_on_with_its_log(config: Config, watch: Watch, status: str, code: int) -> None:
     server = SimServer(codes=[(status, code)])
-    done = run(config, server, watch.terms(runtime_env={"pip": ["x"]}, cpus=1.0))
+    done = run(config, server, watch.terms(runtime_env={"pip": ["x"]}, cpus=1.0, resources={"head": 0.5}))
     assert (done.submission_id, done.status, done.exit_code, done.joined) == ("slotcar-night-1", status, code, False)
     assert watch.said == "submitted slotcar-night-1\n" + "".join(LOG)
     job = server.jobs["slotcar-night-1"]
     assert (job.entrypoint, job.runtime_env, job.cpus) == (f"python -m jobs score {CONFIG}", {"pip": ["x"]}, 1.0)
+    assert job.resources == {"head": 0.5}
     assert job.metadata == {"run_id": "night", "attempt": "1"}
     assert not os.path.exists(job.folder)
 
@@ -205,6 +206,16 @@ def test_or_leave_it(config: Config, watch: Watch) -> None:
     assert watch.said.endswith("slotcar-night-1 goes on; the same command joins it again\n")
 
 
+def test_resources_of_the_driver_are_named_with_their_amount() -> None:
+    assert read_resources(["head=0.5", "a=b=2"]) == {"head": 0.5, "a=b": 2.0}
+
+
+@pytest.mark.parametrize("text", ["head", "=1", "head=", "head=much", "head=0", "head=-1", "head=inf", "head=nan"])
+def test_a_resource_without_an_amount_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--entrypoint-resource .* is no NAME=AMOUNT"):
+        read_resources([text])
+
+
 # ---- from Python
 
 
@@ -219,11 +230,12 @@ def test_from_python_a_job_gives_the_figures_of_its_run(
 ) -> None:
     lay_run(tmp_path / "out", Laid())
     server = SimServer()
-    summary = submit_to(server, monkeypatch, tmp_path, runtime_env={"pip": ["x"]}, entrypoint_cpus=1.0)
+    asked = {"entrypoint_cpus": 1.0, "entrypoint_resources": {"head": 0.5}}
+    summary = submit_to(server, monkeypatch, tmp_path, runtime_env={"pip": ["x"]}, **asked)
     assert (summary.run_id, summary.rows_in, summary.output) == ("night", 100, str(tmp_path / "out"))
     assert summary.record == json.loads((tmp_path / "out" / RUN).read_text())
     (job,) = server.jobs.values()
-    assert (job.runtime_env, job.cpus) == ({"pip": ["x"]}, 1.0)
+    assert (job.runtime_env, job.cpus, job.resources) == ({"pip": ["x"]}, 1.0, {"head": 0.5})
     assert server.content[job.id]["model"]["slots"] == 8
 
 
