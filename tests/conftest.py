@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from cluster.core import lock
 from tests.clouds import Cloud, azure, google
 from tests.s3_server import ENVIRONMENT, S3, s3_server
 
@@ -26,6 +27,12 @@ settings.load_profile("slotcar")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest begin first, whatever order chance has given them: the last one decides the end."""
     items.sort(key=lambda item: (item.get_closest_marker("ray") is None, "integration" not in item.path.parts))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Soon takes a driver for dead whose lock no fault let it release; for tests with one driver at a time."""
+    monkeypatch.setattr(lock, "STALE_S", 1.0)
 
 
 @pytest.fixture(scope="session")

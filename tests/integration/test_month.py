@@ -110,6 +110,7 @@ def truncated_file(month: Month, night: int) -> tuple[api.RunSummary, int]:
     return with_retries(lambda: month.score(night), lambda: month.arrives(night))
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_month_with_two_nights_that_fail_and_are_retried_ends_in_the_state_of_an_undisturbed_one(
     tmp_path: Path,
 ) -> None:

@@ -80,6 +80,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", sorted(FAULTS))
 def test_a_run_that_storage_stops_can_be_resumed(
     fault: str, job: Job, undisturbed: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
