@@ -227,7 +227,7 @@ class Commits:
     def _write(self, name: str, content: bytes, store: Store | None = None) -> None:
         place = store or self.store
         self.fence.check()
-        _settle(lambda: place.write(name, content), lambda: place.find(name) == content)
+        settle(lambda: place.write(name, content), lambda: place.find(name) == content)
 
     def check_foreign(self, run_id: str, identity: str) -> None:
         """Refuses an output that belongs to another run, or to nobody that we know. Raises `OutputRefused`."""
@@ -292,10 +292,10 @@ def _move(store: Store, source: str, target: str) -> None:
     def moved() -> bool:
         return store.exists(target) and not store.exists(source)
 
-    _settle(lambda: store.publish(source, target), moved)
+    settle(lambda: store.publish(source, target), moved)
 
 
-def _settle(act: Callable[[], None], landed: Callable[[], bool]) -> None:
+def settle(act: Callable[[], None], landed: Callable[[], bool]) -> None:
     """Does what may be done again until it has landed; the last fault is raised."""
     for tries_left in reversed(range(TRIES)):
         try:

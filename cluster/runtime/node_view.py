@@ -3,7 +3,8 @@
 What it decides: a node is fit that has the driver's versions of all that a score depends on, and sees what the driver
 sees: its lock in the output (for a training, its mark in the folder where the input is clustered), its claim of the
 carry-over, the table that is read, some of the input's files at their size. A folder that is there and empty, as a
-mount that is missing leaves it, is not taken for the input.
+mount that is missing leaves it, is not taken for the input. Where the run writes, the node must be able to: one whose
+mount is read-only, or whose credentials only read, sees all that, and would fail at its first fragment.
 
 `look` runs on the node, and costs no import of TensorFlow; `unfit` makes a sentence of what it found.
 """
@@ -16,28 +17,35 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
-from cluster.core.commit import SUCCESS
+from cluster.core.commit import STAGED, SUCCESS
 from cluster.core.lock import LOCK
 from cluster.core.places import Options
 from cluster.errors import first_line
 from cluster.runtime.carry.plan import CarryRequest
 from cluster.runtime.commits import OWNER
+from cluster.runtime.probe import why_unwritable
 from cluster.runtime.storage.filesystems import Found, look_at
 from cluster.runtime.storage.stores import StoreSpec, open_store
 from lstm_core.errors import SlotcarError
 
 PACKAGES = ("slotcar", "tensorflow", "keras", "pyarrow", "numpy")
 FILES_MAX = 16  # of the input, that every node looks at
+SEE, WRITE = "does not see", "cannot write to"
+REMEDIES = {
+    SEE: "mount it at the same path on every node, or use a remote store that all of them reach",
+    WRITE: "mount it for writing on every node, or give each of them credentials that may write and remove there",
+}
 
 
 @dataclass(frozen=True)
 class Shared:
-    """A folder that every node must see, and what the driver keeps in it by the time the nodes look."""
+    """A place that every node must see and write to, and what the driver keeps there by the time the nodes look."""
 
     place: StoreSpec
     setting: str = "output.path"
     folder: str = LOCK
     kept: str = "lock"
+    tried: str = STAGED  # the folder in which a node tries to write: one that is swept of what it leaves there
 
 
 @dataclass(frozen=True)
@@ -52,12 +60,18 @@ class Needs:
 
 
 @dataclass(frozen=True)
-class Unseen:
-    """Something that a node does not see as the driver does."""
+class Unable:
+    """Something that a node cannot do as the driver does."""
 
+    deed: str  # SEE or WRITE
     setting: str
     place: str
     why: str
+
+    @property
+    def sentence(self) -> str:
+        """What is said of the node after its name."""
+        return f"{self.deed} {self.setting} {self.place} ({self.why}): {REMEDIES[self.deed]}."
 
 
 @dataclass(frozen=True)
@@ -66,7 +80,17 @@ class NodeView:
 
     name: str
     versions: Mapping[str, str | None]  # None where a package is missing
-    unseen: Unseen | None = None  # the first such thing
+    unable: Unable | None = None  # the first such thing
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One thing to be done; `why` says what keeps this process from it, by a sentence or by a fault."""
+
+    deed: str
+    setting: str
+    place: str
+    why: Callable[[], str | None]
 
 
 def some_of(files: Sequence[Found]) -> tuple[Found, ...]:
@@ -85,8 +109,8 @@ def installed() -> dict[str, str | None]:
 
 
 def look(name: str, needs: Needs) -> NodeView:
-    """What this process, on the node of this name, has and sees."""
-    return NodeView(name, installed(), next(_unseen(needs), None))
+    """What this process, on the node of this name, has, sees and can write to."""
+    return NodeView(name, installed(), next(_unable(needs), None))
 
 
 def unfit(view: NodeView, needs: Needs) -> str | None:
@@ -100,12 +124,7 @@ def unfit(view: NodeView, needs: Needs) -> str | None:
                 f"Node {view.name} has {name} {found}, the driver {expected}: scores could differ in their last bits; "
                 "give every node the same image."
             )
-    if view.unseen is None:
-        return None
-    return (
-        f"Node {view.name} does not see {view.unseen.setting} {view.unseen.place} ({view.unseen.why}): mount it at the "
-        "same path on every node, or use a remote store that all of them reach."
-    )
+    return None if view.unable is None else f"Node {view.name} {view.unable.sentence}"
 
 
 def unfit_here(needs: Needs) -> str | None:
@@ -120,30 +139,36 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _unseen(needs: Needs) -> Iterator[Unseen]:
-    for setting, place, why in _looks(needs):
+def _unable(needs: Needs) -> Iterator[Unable]:
+    for look_at_one in _looks(needs):
         try:
-            found = why()
+            found = look_at_one.why()
         except (SlotcarError, OSError) as fault:
             found = first_line(fault)
         if found is not None:
-            yield Unseen(setting, place, found)
+            yield Unable(look_at_one.deed, look_at_one.setting, look_at_one.place, found)
 
 
-def _looks(needs: Needs) -> Iterator[tuple[str, str, Callable[[], str | None]]]:
-    yield needs.shared.setting, needs.shared.place.url, partial(_kept, needs.shared)
-    carry = needs.carry
+def _looks(needs: Needs) -> Iterator[_Look]:
+    shared, carry = needs.shared, needs.carry
+    yield _Look(SEE, shared.setting, shared.place.url, partial(_kept, shared))
+    yield _Look(WRITE, shared.setting, shared.place.url, partial(_unwritable, shared.place, shared.tried))
     if carry is not None and carry.write is not None:
-        yield "state.write", carry.write.url, partial(_claim, carry.write)
+        yield _Look(SEE, "state.write", carry.write.url, partial(_claim, carry.write))
+        yield _Look(WRITE, "state.write", carry.write.url, partial(_unwritable, carry.write, STAGED))
     if carry is not None and carry.read is not None:
-        yield "state.read", carry.read.url, partial(_table, carry.read, carry.read_checksum)
+        yield _Look(SEE, "state.read", carry.read.url, partial(_table, carry.read, carry.read_checksum))
     for file in needs.files:
-        yield "input.path", file.path, partial(_file, file, needs.storage)
+        yield _Look(SEE, "input.path", file.path, partial(_file, file, needs.storage))
 
 
 def _kept(shared: Shared) -> str | None:
     # The driver has written it by now: whoever sees the folder sees that.
     return None if open_store(shared.place).list(shared.folder) else f"the driver's {shared.kept} is not there"
+
+
+def _unwritable(place: StoreSpec, folder: str) -> str | None:
+    return why_unwritable(open_store(place), folder)
 
 
 def _claim(write: StoreSpec) -> str | None:

@@ -1,23 +1,26 @@
 """Before any work: what a cluster lacks for a run, one sentence each.
 
 What it decides: a run is refused where no node could ever hold one of its replicas, and where a node is unfit. A
-cluster that may grow is believed to bring what its configuration says. One small task looks at each node; a node that
-goes meanwhile is none of the run's, and one that comes later is looked at by the first replica on it.
+cluster that may grow is believed to bring what its configuration says. One small task looks at each node, and tries to
+write where the run does; a node that goes meanwhile is none of the run's, and one that comes later is looked at by the
+first replica on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.core.settings import ClusterSettings
-from cluster.errors import ClusterRefused, RunFailed, WorkerLost, first_line
+from cluster.errors import ClusterRefused, RunFailed, StoreFault, WorkerLost, first_line
 from cluster.runtime.node_view import Needs, look, unfit
 from cluster.runtime.outcomes import task_value
 from cluster.runtime.session import alive_nodes, fitting, growth
+from cluster.runtime.storage.stores import open_store
 
 
 def check_room(settings: ClusterSettings) -> None:
@@ -50,7 +53,7 @@ def lack_of_room(
 
 
 def check_nodes(needs: Needs) -> None:
-    """Raises ClusterRefused for the first node that differs from this process, or does not see what it sees."""
+    """Raises ClusterRefused for the first node that differs from this process, or cannot see or write what it can."""
     remote: Any = ray.remote(look)
     asked = []
     for node in alive_nodes():
@@ -58,10 +61,19 @@ def check_nodes(needs: Needs) -> None:
         name = node["NodeManagerHostname"]
         options = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=place)
         asked.append((name, options.remote(name, needs)))
-    for name, ref in asked:
-        refusal = _refusal(name, ref, needs)
-        if refusal:
-            raise ClusterRefused(refusal)
+    refusals = [_refusal(name, ref, needs) for name, ref in asked]
+    for refusal in filter(None, refusals):
+        _leave_no_trace(needs)
+        raise ClusterRefused(refusal)
+
+
+def _leave_no_trace(needs: Needs) -> None:
+    """Of a run that is refused: the folder that nodes tried to write in, where it is empty. None of them is at it now.
+
+    Where the run goes on it stays: a node might still take it for there.
+    """
+    with suppress(StoreFault):  # the refusal is the one to tell
+        open_store(needs.shared.place).drop_folder(needs.shared.tried)
 
 
 def _refusal(name: str, ref: Any, needs: Needs) -> str | None:

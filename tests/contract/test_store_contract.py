@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.core.commit import STAGED
 from cluster.core.places import parse
 from cluster.errors import NotLanded, StoreFault
+from cluster.runtime.probe import why_unwritable
 from cluster.runtime.storage.hdfs_store import HdfsStore
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.object_store import ObjectStore
@@ -283,3 +285,9 @@ def test_a_sweep_removes_half_written_files_only(tmp_path: Path) -> None:
     assert store.list("") == ["whole"]
     store.sweep("")
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
+def test_a_place_that_can_be_written_is_found_to_be_and_left_as_it_was(store: Store) -> None:
+    store.write(f"{STAGED}/part", b"rows")
+    assert why_unwritable(store, STAGED) is None
+    assert store.list(STAGED) == ["part"]

@@ -1,6 +1,6 @@
 """Nodes that come late, and nodes that are about to leave, on real clusters.
 
-One that comes when the others have been looked at, with other versions, scores nothing, and the rest go on.
+One that comes when the others have been looked at, and is unfit, scores nothing, and the rest go on.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster as Nodes
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
+from cluster.core.commit import STAGED
 from cluster.core.settings import ClusterSettings, StepSettings
 from cluster.errors import ClusterRefused
 from cluster.runtime.fleet import Answer, Fleet
@@ -39,7 +40,23 @@ pytestmark = pytest.mark.ray
 REFUSED_S, HEARD_S = 120.0, 20.0
 PREEMPTED = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
 LATER_MS = 2**42  # when the node is to go
-SENTENCE = r"Node \S+ has numpy 0\.0\.1, the driver \S+: scores could differ in their last bits; give every node"
+OTHER_VERSION = r"Node \S+ has numpy 0\.0\.1, the driver \S+: scores could differ in their last bits; give every node"
+READ_ONLY = (
+    r"Node \S+ cannot write to output\.path \S+ \(\S+/_slotcar/staged/probe\.\w+ could not be written "
+    r"\(Read-only file system\)\): mount it for writing on every node"
+)
+# A mount that is read-only, as far as Python's own calls go: a real one needs privileges that a container lacks.
+MOUNT = """
+import errno, os, sys
+
+def refuse(event, args):
+    writes = event == "open" and not isinstance(args[0], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    if (writes or event in ("os.mkdir", "os.remove", "os.rename", "os.rmdir")) and args[0] is not None:
+        if os.fsdecode(args[0]).startswith({folder!r}):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), args[0])
+
+sys.addaudithook(refuse)
+"""
 
 
 class HeldFleet(Fleet):
@@ -65,12 +82,17 @@ class HeldFleet(Fleet):
         return found or super().answers(timeout_s)
 
 
-def lay_packages(folder: Path) -> Path:
+def lay_packages(folder: Path) -> None:
     """Another NumPy, as far as the metadata of what is installed tells."""
-    there = folder / "numpy-0.0.1.dist-info"
+    there = folder / "packages/numpy-0.0.1.dist-info"
     there.mkdir(parents=True)
     (there / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.0.1\n")
-    return folder
+
+
+def lay_mount(folder: Path) -> None:
+    """A node whose folder can be read only, as each of its processes finds it."""
+    (folder / "packages").mkdir()
+    (folder / "packages/sitecustomize.py").write_text(MOUNT.format(folder=str(folder)))
 
 
 def holding(nodes: Nodes, packages: Path, fleets: list[HeldFleet]) -> Any:
@@ -100,9 +122,13 @@ def nodes() -> Iterator[Nodes]:
     started.shutdown()
 
 
-def test_a_late_node_with_other_versions_is_refused_and_the_others_go_on(
-    nodes: Nodes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("spoil", "sentence"), [(lay_packages, OTHER_VERSION), (lay_mount, READ_ONLY)], ids=["version", "read-only"]
+)
+def test_a_late_node_that_is_unfit_is_refused_and_the_others_go_on(
+    nodes: Nodes, tmp_path: Path, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None], sentence: str
 ) -> None:
+    spoil(tmp_path)
     blob, table = save(FIT["lstm"]()), make_series([300 + 37 * i for i in range(12)])
     write_cut(tmp_path / "in", table, [table.num_rows], [3000])
     features = columns_for(read_contract(blob, name="lstm"))
@@ -111,10 +137,10 @@ def test_a_late_node_with_other_versions_is_refused_and_the_others_go_on(
     fleets: list[HeldFleet] = []
     try:
         fields |= {"replicas": 2, "cluster": {"address": nodes.address}}
-        opened = holding(nodes, lay_packages(tmp_path / "packages"), fleets)
+        opened = holding(nodes, tmp_path / "packages", fleets)
         with caplog.at_level(logging.INFO, logger="slotcar"):
             record = score(Job(blob, tmp_path / "in", tmp_path / "out", features, **fields).request(), opened)
-        with pytest.raises(ClusterRefused, match=f"^{SENTENCE}"):  # it is there from the beginning now
+        with pytest.raises(ClusterRefused, match=f"^{sentence}"):  # it is there from the beginning now
             score(Job(blob, tmp_path / "in", tmp_path / "next", features, **fields).request())
     finally:
         nodes.remove_node(fleets[0].late)
@@ -125,7 +151,9 @@ def test_a_late_node_with_other_versions_is_refused_and_the_others_go_on(
     assert (record["replica_deaths"], record["attempts"]) == (1, record["shards"])
     assert lost["replica"] not in {line["replica"] for line in lines if line["event"] in ("ready", "assign", "commit")}
     assert f"replica {lost['replica']} is lost: {lost['cause']}" in caplog.text
-    assert re.match(SENTENCE, lost["cause"])
+    assert re.match(sentence, lost["cause"])
+    assert not (tmp_path / "next").exists()  # of a run that is refused
+    assert list((tmp_path / "out" / STAGED).iterdir()) == []
 
 
 def test_rays_warning_of_a_node_that_is_about_to_leave_is_heard(nodes: Nodes) -> None:

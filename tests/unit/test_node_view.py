@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from cluster.core.carry import CarrySchema
-from cluster.core.commit import SUCCESS
+from cluster.core.commit import STAGED, SUCCESS
 from cluster.core.lock import LOCK
 from cluster.core.settings import StateSettings
 from cluster.runtime.carry.plan import CarryRequest
 from cluster.runtime.carry.table import make_mark, read_mark
 from cluster.runtime.commits import OWNER
-from cluster.runtime.node_view import FILES_MAX, Needs, Shared, installed, look, some_of, unfit
+from cluster.runtime.node_view import FILES_MAX, Needs, Shared, installed, look, some_of, unfit, unfit_here
 from cluster.runtime.storage.filesystems import Found, look_at
 from cluster.runtime.storage.stores import StoreSpec, open_store
 
@@ -63,6 +63,13 @@ def test_a_node_that_sees_what_the_driver_sees_is_fit(site: Site) -> None:
     assert unfit(look("n1", needs), needs) is None
 
 
+def test_nothing_is_left_of_a_look(site: Site) -> None:
+    needs = site.needs()
+    before = {path for path in site.folder.rglob("*") if path.is_file()}
+    look("n1", needs)
+    assert {path for path in site.folder.rglob("*") if path.is_file()} == before
+
+
 def test_a_run_without_carry_over_needs_no_table(site: Site) -> None:
     needs = replace(site.needs(), carry=None)
     for name in ("yesterday", "tonight"):
@@ -94,6 +101,30 @@ def test_what_a_node_does_not_see_is_told_with_its_setting_and_what_to_do(site: 
     spoil(site.folder)
     sentence = unfit(look("n1", needs), needs) or ""
     assert re.match(f"Node n1 does not see {said}: mount it at the same path on every node, or ", sentence)
+
+
+@pytest.mark.parametrize(("name", "setting"), [("out", "output.path"), ("tonight", "state.write")])
+def test_a_place_that_a_node_sees_and_cannot_write_to_is_told_with_its_setting(
+    site: Site, name: str, setting: str
+) -> None:
+    """Where a mount is read-only; here a file stands for the folder, since tests may run as root."""
+    needs = site.needs()
+    (site.folder / name / STAGED).touch()
+    said = (
+        rf"cannot write to {setting} \S+/{name} "
+        rf"\(\S+/{name}/{STAGED}/probe\.\w+ could not be written \(File exists\)\): "
+        "mount it for writing on every node, or give each of them credentials that may write and remove there"
+    )
+    assert re.fullmatch(rf"Node n1 {said}\.", unfit(look("n1", needs), needs) or "")
+    assert re.fullmatch(rf"Node {os.uname().nodename} {said}\.", unfit_here(needs) or "")
+
+
+def test_a_node_tries_where_the_run_says(site: Site) -> None:
+    """As for a training, which has no staged files."""
+    needs = replace(site.needs(), carry=None)
+    (site.folder / "out" / STAGED).touch()
+    elsewhere = replace(needs, shared=replace(needs.shared, tried="_slotcar/shuffle/training"))
+    assert unfit(look("n1", elsewhere), elsewhere) is None
 
 
 @pytest.mark.parametrize(

@@ -319,7 +319,7 @@ class _RayTrainer:
 
     def check(self, place: StoreSpec) -> None:
         if self._settings.address:  # else all is on this machine
-            shared = Shared(place, "the folder beside model.path,", CLUSTERED, "mark")
+            shared = Shared(place, "the folder beside model.path,", CLUSTERED, "mark", tried=CLUSTERED)
             check_nodes(Needs(installed(), shared))
 
     def load(self, source: bytes | str, code: CustomCode, seed: int) -> bytes:

@@ -115,7 +115,9 @@ def remove_clustered(place: StoreSpec) -> None:
     """Removes what clustering has left in the folder of a training that is done. Raises StoreFault."""
     store = open_store(place)
     remove_files(store)
-    store.remove(f"{CLUSTERED}/mark")
+    for name in store.list(CLUSTERED):  # the mark, and what a node has left that died while it tried to write
+        store.remove(f"{CLUSTERED}/{name}")
+    store.sweep(CLUSTERED)
     store.drop_folder(CLUSTERED)
 
 
