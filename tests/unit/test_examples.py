@@ -89,6 +89,82 @@ def test_jobs_on_kubernetes_have_the_operators_fields_and_kubernetess_pods(name:
         strictly_valid(pods[0])
 
 
+def given(name: str, **changes: Any) -> Any:
+    """An example with some fields of its spec replaced, those of the job where its spec is inside; None: left out."""
+    resource = read(name)
+    spec, job = resource["spec"], JOBS[name](resource["spec"])
+    for field, value in changes.items():
+        place = spec if field in ("schedule", "timeZone", "concurrencyPolicy", "jobTemplate") else job
+        place.pop(field, None)
+        if value is not None:
+            place[field] = value
+    return resource
+
+
+def is_taken(resource: Any) -> bool:
+    return bool(jsonschema.Draft202012Validator(SCHEMAS[resource["kind"]]).is_valid(resource))
+
+
+SCHEDULES = ["0 2 * * *", "*/5  0-6,22 ? JAN-mar mon", "00 02 1-31/2 12 0", "7/10 * * * *", "@daily", "@every 1h30m"]
+NO_SCHEDULES = [
+    "",
+    "0 2 * *",
+    "0 0 2 * * *",  # no seconds
+    "60 2 * * *",
+    "0 24 * * *",
+    "0 2 0 * *",
+    "0 2 L * *",
+    "0 2 * * 7",
+    "*/0 * * * *",
+    "TZ=Europe/Berlin 0 2 * * *",
+    "CRON_TZ=Europe/Berlin 0 2 * * *",
+    "@nightly",
+    "@every day",
+]
+
+
+@pytest.mark.parametrize(("schedule", "taken"), [(s, True) for s in SCHEDULES] + [(s, False) for s in NO_SCHEDULES])
+def test_a_schedule_is_five_fields_or_a_name(schedule: str, taken: bool) -> None:
+    assert is_taken(given("raycronjob.yaml", schedule=schedule)) is taken
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "taken"),
+    [
+        ("raycronjob.yaml", {"timeZone": "Europe/Berlin"}, True),
+        ("raycronjob.yaml", {"timeZone": ""}, False),
+        ("raycronjob.yaml", {"concurrencyPolicy": "Forbid"}, False),
+        ("raycronjob.yaml", {"schedule": None}, False),
+        ("raycronjob.yaml", {"jobTemplate": None}, False),
+        ("raycronjob.yaml", {"jobTemplate": {"spec": read("rayjob.yaml")["spec"]}}, False),
+        ("rayjob.yaml", {"preRunningDeadlineSeconds": 600}, True),
+        ("rayjob.yaml", {"preRunningDeadlineSeconds": 0}, False),
+        ("rayjob.yaml", {"activeDeadlineSeconds": 0}, False),
+        ("rayjob.yaml", {"backoffLimit": -1}, False),
+        ("rayjob.yaml", {"shutdownAfterJobFinishes": None}, False),  # its cluster would be kept, and has a time to live
+        ("rayjob.yaml", {"shutdownAfterJobFinishes": None, "ttlSecondsAfterFinished": None}, True),
+        ("rayjob.yaml", {"suspend": True}, True),
+        ("rayjob.yaml", {"suspend": True, "shutdownAfterJobFinishes": False, "ttlSecondsAfterFinished": 0}, False),
+        ("rayjob.yaml", {"rayClusterSpec": None}, False),
+        ("rayjob.yaml", {"rayClusterSpec": None, "clusterSelector": {"ray.io/cluster": "a"}}, False),  # and retries
+        ("rayjob.yaml", {"rayClusterSpec": None, "clusterSelector": {"ray.io/cluster": "a"}, "backoffLimit": 0}, True),
+        ("rayjob.yaml", {"submissionMode": "InteractiveMode"}, False),
+        ("rayjob.yaml", {"submissionMode": "InteractiveMode", "backoffLimit": 0}, True),
+        ("rayjob.yaml", {"submissionMode": "SidecarMode"}, True),
+        ("rayjob.yaml", {"submissionMode": "SidecarMode", "submitterConfig": {"backoffLimit": 1}}, False),
+    ],
+)
+def test_what_the_operator_refuses_is_refused_here(name: str, changes: dict[str, Any], taken: bool) -> None:
+    assert is_taken(given(name, **changes)) is taken
+
+
+@pytest.mark.parametrize(("name", "taken"), [("n" * 47, True), ("n" * 48, False), ("Nightly", False), ("9th", False)])
+def test_a_jobs_name_leaves_room_for_those_that_are_made_of_it(name: str, taken: bool) -> None:
+    resource = read("rayjob.yaml")
+    resource["metadata"]["name"] = name
+    assert is_taken(resource) is taken
+
+
 def test_the_job_of_every_night_is_the_job_of_one_but_for_its_date() -> None:
     nightly, once = read("raycronjob.yaml")["spec"]["jobTemplate"], read("rayjob.yaml")["spec"]
     assert nightly.pop("entrypoint").startswith("sh /config/night.sh score ")
