@@ -2,13 +2,16 @@
 
 Decides which entities share a shard and in which order shards start. Entities of a shard are neighbours in file order,
 so that a replica reads stretches of files; an entity longer than a shard's bound is alone in one and is streamed. In a
-large input the shards that start last are cut finer. The plan depends on nothing but the inventory and the bound: not
-on listing order, not on the number of replicas. Leaves files, replicas and steps alone.
+large input the shards that start last are cut finer. Shards whose longest entities are of like length make a band, in
+which they stand in file order: whoever scores neighbours of a band decodes a row group once for them. The plan depends
+on nothing but the inventory and the bound: not on listing order, not on the number of replicas. Leaves files, replicas
+and steps alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ SHARD_ROWS_MIN = 32_768  # below this, opening files and handing out work cost m
 CLUSTERED_REMEDY = 'set input.layout = "auto", and a run clusters it first'
 SHARD_STATE_BYTES = 64 << 20  # of carry-over that the entities of a shard leave, at most
 SHARDS_WANTED = 64  # enough that the last shards end close together on any usual number of replicas
+TAIL_STEPS = 64  # that the longest entity goes on behind a slot's share of the rows, before a tail is worth a size
 FINE_PARTS = 16  # of a shard, among the last ones of a large input
 FINE_SHARE = 0.3  # of the rows, in shards so fine
 FINE_FROM_ROWS = 8 * SHARD_ROWS_MIN  # bound of a shard from which on the last ones are cut finer
@@ -36,6 +40,7 @@ class Shard:
     rows: int
     longest_rows: int
     streamed: bool  # exactly one entity, longer than the bound
+    band: int = 0  # all shards of a band come before those of the next; among themselves their order is free
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,25 @@ class PlanHead:
     def longest_rows(self) -> int:
         """Rows of the longest entity."""
         return max((shard.longest_rows for shard in self.shards), default=0)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What the steps of one of several like replicas will look like."""
+
+    width: int  # entities that it will have, as far as they count
+    rows: int  # of the longest entity
+    tail: int  # entities that go on for long when all slots have had their share of the rows, few as they may be
+
+
+def extent_of(head: PlanHead, *, replicas: int, slots: int, chunk: int) -> Extent:
+    """The extent of a replica's steps, for the tail a guess: of each shard only the longest entity is known."""
+    share = head.rows_planned / (replicas * slots)  # rows of a slot, were all to end together
+    tail = 0
+    if head.longest_rows > share + TAIL_STEPS * chunk:
+        tail = 2 * -(-sum(shard.longest_rows > share for shard in head.shards) // replicas)
+    width = -(-head.entities // replicas)
+    return Extent(width, head.longest_rows, min(tail, width))
 
 
 @dataclass(frozen=True)
@@ -165,7 +189,13 @@ def shard_groups(entity_rows: Ordinals, shard_rows: int, shard_entities: int | N
 
 def shards_of(groups: list[Ordinals], entity_rows: Ordinals, shard_rows: int) -> tuple[Shard, ...]:
     """The shards of such groups."""
-    return tuple(_shard(index, entity_rows[group], shard_rows) for index, group in enumerate(groups))
+    fine_rows = _fine_rows(shard_rows)
+    kinds = [(_urgency(entity_rows[group]), bool(entity_rows[group].sum() <= fine_rows)) for group in groups]
+    bands = np.cumsum([0, *(kind != before for before, kind in pairwise(kinds))]).tolist()
+    return tuple(
+        _shard(index, entity_rows[group], shard_rows, band)
+        for index, (group, band) in enumerate(zip(groups, bands, strict=False))
+    )
 
 
 def why_shuffle(inventory: Inventory, *, shard_rows: int) -> str | None:
@@ -188,9 +218,9 @@ def refuse_interleaved(inventory: Inventory, remedy: str) -> None:
         raise InputRefused(f"The input is interleaved: {inventory.reason}; {remedy}.")
 
 
-def _shard(index: int, entity_rows: Ordinals, shard_rows: int) -> Shard:
+def _shard(index: int, entity_rows: Ordinals, shard_rows: int, band: int) -> Shard:
     longest = int(entity_rows.max())
-    return Shard(index, len(entity_rows), int(entity_rows.sum()), longest, streamed=longest > shard_rows)
+    return Shard(index, len(entity_rows), int(entity_rows.sum()), longest, streamed=longest > shard_rows, band=band)
 
 
 def _cut(entity_rows: Ordinals, shard_rows: int, shard_entities: int) -> list[Ordinals]:
@@ -209,13 +239,27 @@ def _cut(entity_rows: Ordinals, shard_rows: int, shard_entities: int) -> list[Or
 
 
 def _longest_first(groups: list[Ordinals], entity_rows: Ordinals) -> list[Ordinals]:
-    longest = np.array([entity_rows[group].max() for group in groups], np.int64)
-    return [groups[i] for i in np.argsort(-longest, kind="stable")]
+    urgency = np.array([_urgency(entity_rows[group]) for group in groups], np.int64)
+    return [groups[i] for i in np.argsort(-urgency, kind="stable")]
+
+
+def _urgency(entity_rows: Ordinals) -> int:
+    """Rows of a shard's longest entity: just so where it is alone, since it may decide the end, else to a power of two.
+
+    Its end comes after those of thousands of others then, and where their rows lie matters more.
+    """
+    longest = int(entity_rows.max())
+    return longest if len(entity_rows) == 1 else 1 << (longest.bit_length() - 1)
+
+
+def _fine_rows(shard_rows: int) -> int:
+    """The bound of a shard among the last ones of a large input."""
+    return max(SHARD_ROWS_MIN, shard_rows // FINE_PARTS) if shard_rows >= FINE_FROM_ROWS else 0
 
 
 def _finer_at_the_end(groups: list[Ordinals], entity_rows: Ordinals, shard_rows: int) -> list[Ordinals]:
     """Cuts the shards that start last, so that any number of replicas, slow ones too, end close together."""
-    fine_rows = max(SHARD_ROWS_MIN, shard_rows // FINE_PARTS)
+    fine_rows = _fine_rows(shard_rows)
     rows = np.array([entity_rows[group].sum() for group in groups], np.int64)
     coarse = int(np.searchsorted(np.cumsum(rows), (1 - FINE_SHARE) * rows.sum(), side="right"))
     parts = [part for group in groups[coarse:] for part in _parts(group, entity_rows, fine_rows)]

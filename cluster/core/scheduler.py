@@ -3,10 +3,12 @@
 What it decides: which replica gets which shard and when, which staged fragments are committed, what becomes of a dead
 replica's shards, and when the run is over. A shard is leased under an attempt number that only grows; a fragment of an
 older attempt is discarded by its number. Shards are handed out in plan order, longest entities first, to whoever has
-slots without an entity or fewer than `LEAD` shards ahead. Beyond its share of the rows that are left only the replica
-with the fewest rows gets more, so that the one that starts first does not take what the others could do, and no very
-long entity keeps slots idle that could step it beside another. Among many replicas some are slow, so there only a part
-of a share is handed out ahead: what a slow one sits on, the others would wait for.
+slots without an entity or fewer than `LEAD` shards ahead. Within a band of the plan each replica has a stretch of
+neighbours, whose rows lie together; one that is through with its own takes from the end of what is left. Beyond its
+share of the rows that are left only the replica with the fewest rows gets more, so that the one that starts first does
+not take what the others could do, and no very long entity keeps slots idle that could step it beside another. Among
+many replicas some are slow, so there only a part of a share is handed out ahead: what a slow one sits on, the others
+would wait for.
 
 The cluster may be smaller than what was asked for, grow and shrink. Shares are reckoned with the replicas that step and
 those that have room to come, so that nobody waits for one that cannot be placed. A replica whose node is about to leave
@@ -18,7 +20,7 @@ It knows no clock, no file and no Ray; its memory follows shards and replicas, n
 
 from __future__ import annotations
 
-import heapq
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -71,8 +73,8 @@ class Scheduler:
         self._max_attempts = max_attempts
         self._done = set(done)
         self._fragments = Counter(shard for shard, _ in committed)  # shard -> fragments committed, without a gap
-        self._queue = [index for index in self._shards if index not in self._done]
-        heapq.heapify(self._queue)
+        self._queue = sorted(index for index in self._shards if index not in self._done)
+        self._bands = _bands(shards)
         self._rows_left = sum(self._shards[index].rows for index in self._queue)
         self._leases: dict[int, int] = {}  # shard -> replica
         self.attempts: dict[int, int] = {}  # shard -> number of its newest attempt
@@ -134,6 +136,7 @@ class Scheduler:
         """Asserts the invariants; tests call it after every transition."""
         queued, leased = set(self._queue), set(self._leases)
         assert len(queued) == len(self._queue), "a shard is queued twice"
+        assert self._queue == sorted(self._queue), "the queue is out of order"
         assert not queued & leased, f"queued and leased: {queued & leased}"
         assert not (queued | leased) & self._done, "a done shard is still to do"
         assert queued | leased | self._done == set(self._shards), "a shard is lost"
@@ -180,13 +183,24 @@ class Scheduler:
         unfed, ahead, room = demand.unfed_slots, demand.shards_ahead, demand.rows_free
         actions: list[Action] = []
         while self._queue and (unfed > 0 or ahead < LEAD):
-            shard = self._shards[self._queue[0]]
+            place = self._next(number)
+            shard = self._shards[self._queue[place]]
             needed = demand.stream_rows if shard.streamed else shard.rows
             if replica.shards and (needed > room or not self._is_fair(number, shard)):
                 break
-            actions.append(self._lease(number, heapq.heappop(self._queue)))
+            actions.append(self._lease(number, self._queue.pop(place)))
             unfed, ahead, room = unfed - shard.entities, ahead + 1, room - needed
         return actions
+
+    def _next(self, number: int) -> int:
+        """Where in the queue the replica's next shard stands."""
+        first, behind = self._bands[self._shards[self._queue[0]].band]
+        parts, part = self._target, number % self._target
+        begin, end = (first + (behind - first) * border // parts for border in (part, part + 1))
+        place = bisect_left(self._queue, begin)
+        if place < len(self._queue) and self._queue[place] < end:
+            return place
+        return bisect_left(self._queue, behind) - 1
 
     def _is_fair(self, number: int, shard: Shard) -> bool:
         rows = self._replicas[number].rows
@@ -253,7 +267,7 @@ class Scheduler:
             del self._leases[index]
             self._losses[index] += 1 if event.with_node else LEAVES_PER_DEATH
             if self._losses[index] < self._max_attempts * LEAVES_PER_DEATH:
-                heapq.heappush(self._queue, index)
+                insort(self._queue, index)
             else:
                 actions += self._give_up(index, event.cause)
         if self.finished:
@@ -274,3 +288,11 @@ class Scheduler:
     def _fail(self, cause: str) -> list[Action]:
         self.finished = True
         return [Fail(cause)]
+
+
+def _bands(shards: Sequence[Shard]) -> dict[int, tuple[int, int]]:
+    """Per band the first of its shards, and the one behind the last."""
+    indices: dict[int, list[int]] = {}
+    for shard in shards:
+        indices.setdefault(shard.band, []).append(shard.index)
+    return {band: (min(found), max(found) + 1) for band, found in indices.items()}

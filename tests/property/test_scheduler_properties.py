@@ -53,7 +53,8 @@ class World:
     """Replicas, and an output that remembers what was committed."""
 
     def __init__(self, sizes: Sequence[int], replicas: int, max_attempts: int) -> None:
-        self.shards = [Shard(i, 1 + size % 3, size, size, size > 40) for i, size in enumerate(sizes)]
+        bands = max(1, sum(sizes) % 4)
+        self.shards = [Shard(i, 1 + size % 3, size, size, size > 40, i // bands) for i, size in enumerate(sizes)]
         self.scheduler = Scheduler(self.shards, replicas=replicas, max_attempts=max_attempts)
         self.replicas: dict[int, Pretended] = {}
         self.attempts: dict[int, int] = {}

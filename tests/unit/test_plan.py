@@ -13,7 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.inventory import build_inventory
-from cluster.core.plan import Plan, choose_shard_rows, entity_keys, make_plan, refuse_interleaved, shard_groups
+from cluster.core.plan import (
+    Extent,
+    Plan,
+    PlanHead,
+    choose_shard_rows,
+    entity_keys,
+    extent_of,
+    make_plan,
+    refuse_interleaved,
+    shard_groups,
+    shards_of,
+)
 from cluster.errors import InputBroken, InputRefused, RunFailed
 from cluster.runtime import planning
 from cluster.runtime.commits import PLAN
@@ -96,6 +107,18 @@ class TestShards:
         assert [entities.tolist() for entities in plan.shard_entities] == [[3], [4], [0, 1], [2]]
         assert [shard.index for shard in plan.shards] == [0, 1, 2, 3]
         assert [shard.longest_rows for shard in plan.shards] == [6, 6, 3, 2]
+
+    def test_shards_of_like_length_are_a_band_in_file_order(self, tmp_path: Path) -> None:
+        plan = plan_of(tmp_path, [2, 2, 9, 3, 2, 5, 2, 2, 1, 8, 4, 4], shard_rows=8)
+        assert [(shard.longest_rows, shard.band) for shard in plan.shards] == [
+            (9, 0),
+            (8, 1),
+            (5, 2),
+            (4, 2),
+            (3, 3),
+            (2, 3),
+        ]
+        assert [entities.tolist() for entities in plan.shard_entities[2:5]] == [[4, 5], [10, 11], [0, 1, 3]]
 
     def test_an_entity_longer_than_the_bound_is_alone_and_streamed(self, tmp_path: Path) -> None:
         plan = plan_of(tmp_path, [2, 9, 2, 8, 2], shard_rows=8)
@@ -322,5 +345,27 @@ def test_the_last_shards_of_a_large_input_are_cut_finer() -> None:
     assert rows.max() <= 500_000
     assert 0.65 < rows[coarse].sum() / rows.sum() < 0.75
     assert (rows[~coarse] <= 32_768).all()
-    longest = [int(lengths[group].max()) for group in groups]
-    assert longest == sorted(longest, reverse=True)
+    shards = shards_of(groups, lengths, 500_000)
+    assert [shard.band for shard in shards] == sorted(shard.band for shard in shards)
+    for band in range(shards[-1].band + 1):
+        own = [shard for shard in shards if shard.band == band]
+        assert len({shard.rows > 32_768 for shard in own}) == 1, "shards of like size"
+        assert max(shard.longest_rows for shard in own) < 2 * min(shard.longest_rows for shard in own)
+        first = [int(groups[shard.index][0]) for shard in own]
+        assert first == sorted(first), "in file order"
+
+
+def head_of(lengths: Sequence[int], shard_rows: int) -> PlanHead:
+    rows = np.array(lengths, np.int64)
+    shards = shards_of(shard_groups(rows, shard_rows), rows, shard_rows)
+    total = int(rows.sum())
+    return PlanHead((), shards, ("entity",), ("time",), shard_rows, "clustered", "", total, 0, 0, len(rows), 0, 0)
+
+
+def test_the_extent_of_a_replicas_steps_has_a_tail_where_few_entities_go_on_alone() -> None:
+    few = head_of([25_000] * 64, 32_768)
+    assert extent_of(few, replicas=2, slots=256, chunk=64) == Extent(32, 25_000, 32)
+    alike = head_of([1_000] * 4_096, 65_536)
+    assert extent_of(alike, replicas=2, slots=256, chunk=64) == Extent(2_048, 1_000, 0)
+    skewed = head_of([20_000, *[1_000] * 4_000, 16_000, 15_000], 65_536)
+    assert extent_of(skewed, replicas=2, slots=256, chunk=64) == Extent(2_002, 20_000, 2)

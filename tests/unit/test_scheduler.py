@@ -26,10 +26,10 @@ HUNGRY = Demand(unfed_slots=10**6, shards_ahead=0, rows_free=10**9)
 LOW = Demand(unfed_slots=0, shards_ahead=0, rows_free=10**9)  # every slot fed, nothing ahead
 
 
-def shards(*rows: int, streamed: Collection[int] = ()) -> list[Shard]:
-    """Shards of `rows` rows, each of 10 entities, or of one where it is streamed."""
+def shards(*rows: int, streamed: Collection[int] = (), bands: Sequence[int] | None = None) -> list[Shard]:
+    """Shards of `rows` rows, each of 10 entities, or of one where it is streamed; each is a band of its own."""
     return [
-        Shard(index, 1 if index in streamed else 10, count, count, streamed=index in streamed)
+        Shard(index, 1 if index in streamed else 10, count, count, index in streamed, bands[index] if bands else index)
         for index, count in enumerate(rows)
     ]
 
@@ -66,6 +66,26 @@ def test_shards_start_in_plan_order_under_attempt_1() -> None:
     scheduler = started([9, 8, 7])
     assert scheduler.handle(ReplicaReady(0, HUNGRY)) == [Assign(0, 0, 1), Assign(0, 1, 1), Assign(0, 2, 1)]
     assert scheduler.replicas_ready == 1
+
+
+def one_by_one(scheduler: Scheduler, order: Sequence[int]) -> list[int]:
+    """The shards that replicas get who take them in this order, each one at a time."""
+    one = Demand(unfed_slots=1, shards_ahead=LEAD - 1, rows_free=10**9)
+    return [shard for number in order for shard in assigned(scheduler.handle(ReplicaReported(number, one)))]
+
+
+def test_within_a_band_each_replica_has_neighbours() -> None:
+    scheduler = Scheduler(shards(*[9] * 8, bands=[0] * 6 + [1] * 2), replicas=2, max_attempts=3)
+    scheduler.start()
+    assert one_by_one(scheduler, [0, 1, 0, 1, 0, 1]) == [0, 3, 1, 4, 2, 5]
+    assert one_by_one(scheduler, [1, 0]) == [7, 6]
+
+
+def test_who_is_through_with_its_own_shards_takes_the_last_of_the_band() -> None:
+    scheduler = Scheduler(shards(*[9] * 8, bands=[0] * 8), replicas=2, max_attempts=3)
+    scheduler.start()
+    scheduler.handle(ClusterChanged(room=1, wanted=2))
+    assert one_by_one(scheduler, [0] * 8) == [0, 1, 2, 3, 7, 6, 5, 4]
 
 
 def test_done_shards_are_not_handed_out_again() -> None:
