@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from cluster.core.inventory import BAD_TIME, KEY_PREFIX, NULL_ENTITY, NULL_TIME
 from cluster.core.settings import InputSettings
-from cluster.core.times import Flags, Ordinals, ordinals, parse_bound
+from cluster.core.times import Flags, Ordinals, as_plain, ordinals, parse_bound
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def _bad_rows(keys: Any, times: Any, rows: Ordinals, first_row: int) -> Any | No
         return None
     null_entity, null_time = ~_valid(keys)[rows], ~_valid(times)[rows]
     reason = np.where(null_entity, NULL_ENTITY, np.where(null_time, NULL_TIME, BAD_TIME))
-    found = keys.take(pa.array(rows)).rename_columns([KEY_PREFIX + name for name in keys.column_names])
+    taken = keys.take(pa.array(rows))
+    found = pa.table([as_plain(column) for column in taken.columns], [KEY_PREFIX + name for name in keys.column_names])
     found = found.append_column("reason", pa.array(reason, pa.string()))
     return found.append_column("row", pa.array(first_row + rows, pa.int64()))
 

@@ -44,7 +44,7 @@ def scan_file(
     Raises InputBroken where the file cannot be read, InputRefused where its columns do not fit.
     """
     partitions = partitions or Partitions.of([path])
-    with open_source(path, settings.storage) as parquet:
+    with open_source(path, settings.storage, repeating=settings.entity) as parquet:
         columns = check_columns(partitions.extend(parquet.schema_arrow, path), settings, path)
         _check_agreement(parquet, settings, path, partitions)
         file = describe_source(path, parquet.metadata, settings.storage)
@@ -73,11 +73,15 @@ def describe_file(path: str, settings: InputSettings, partitions: Partitions) ->
 def key_batches(
     parquet: Any, settings: InputSettings, *, path: str, partitions: Partitions, batch_rows: int
 ) -> Iterator[tuple[Any, Any]]:
-    """Batches of (entity columns, time columns), two pa.Tables of equally many rows, in plain types and file order."""
+    """Batches of (entity columns, time columns), two pa.Tables of equally many rows, in file order.
+
+    Times are of plain types, entities too or dictionaries of such: they are opened where few rows of them are left.
+    """
     wanted = tuple(dict.fromkeys((*settings.entity, *settings.time)))
     for batch in _batches(parquet, path, wanted, batch_rows):
         whole = partitions.complete(batch, path, wanted)
-        yield _columns(whole, settings.entity), _columns(whole, settings.time)
+        keys = [_key_column(whole.column(name)) for name in settings.entity]
+        yield pa.table(keys, names=list(settings.entity)), _columns(whole, settings.time)
 
 
 def _batches(parquet: Any, path: str, wanted: Sequence[str], batch_rows: int) -> Iterator[Any]:
@@ -109,6 +113,15 @@ def _check_agreement(parquet: Any, settings: InputSettings, path: str, partition
                     f"{named[name]}: rename one of them, or move the file to the folder of its rows."
                 )
         start += batch.num_rows
+
+
+def _key_column(column: Any) -> Any:
+    """A column by whose dictionary rows can be told apart, or a plain one."""
+    return column if pa.types.is_dictionary(column.type) and not column.dictionary.null_count else as_plain(column)
+
+
+def _opened(keys: Any) -> Any:
+    return _columns(keys, tuple(keys.column_names))
 
 
 def _columns(batch: Any, names: tuple[str, ...]) -> Any:
@@ -184,9 +197,10 @@ class _Finder:
 
     def _add_good(self, keys: Any, times: Any, rows: Ordinals) -> None:
         """Cut good rows (row,) into pieces: the row before them is put in front, so that all borders look alike."""
-        before_keys = keys.slice(0, 1) if self.last_keys is None else self.last_keys
+        first = _opened(keys.slice(0, 1))
+        before_keys = first if self.last_keys is None else self.last_keys
         before_times = times.slice(0, 1) if self.last_times is None else self.last_times
-        fresh = _differs(pa.concat_tables([before_keys, keys]))
+        fresh = np.append(_differs(pa.concat_tables([before_keys, first])), _differs(keys))
         fresh |= np.diff(rows, prepend=self.last_row) != 1
         moments = table_ordinals(pa.concat_tables([before_times, times]))
         falls, equal = compare([column[1:] for column in moments], [column[:-1] for column in moments])
@@ -196,7 +210,7 @@ class _Finder:
         if self.torn and sum(len(piece.start) for piece in self.pieces) > TORN_RUNS_MAX:
             self.pieces, self.gathered = [_gathered(self.pieces)], True
         self.last_row = int(rows[-1])
-        self.last_keys, self.last_times = _last_row(keys), _last_row(times)
+        self.last_keys, self.last_times = _opened(_last_row(keys)), _last_row(times)
 
 
 def _cut(keys: Any, times: Any, rows: Ordinals, *, fresh: Flags, falls: Flags) -> _Pieces:
@@ -206,7 +220,7 @@ def _cut(keys: Any, times: Any, rows: Ordinals, *, fresh: Flags, falls: Flags) -
     start = np.flatnonzero(begins).astype(np.int64)
     end = np.append(start[1:], len(rows)).astype(np.int64)
     return _Pieces(
-        keys=keys.take(pa.array(start)),
+        keys=_opened(keys.take(pa.array(start))),
         first=times.take(pa.array(start)),
         last=times.take(pa.array(end - 1)),
         start=rows[start],
@@ -278,7 +292,11 @@ def _differs(keys: Any) -> Flags:
     differs = np.zeros(keys.num_rows - 1, np.bool_)
     for column in keys.columns:
         whole = column.combine_chunks()
-        differs |= pc.not_equal(whole[1:], whole[:-1]).to_numpy(zero_copy_only=False)
+        if pa.types.is_dictionary(whole.type):
+            places = whole.indices.to_numpy()
+            differs |= places[1:] != places[:-1]
+        else:
+            differs |= pc.not_equal(whole[1:], whole[:-1]).to_numpy(zero_copy_only=False)
     return differs
 
 

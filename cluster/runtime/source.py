@@ -6,7 +6,7 @@ The one place that turns pyarrow's errors about an input file into a sentence. W
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -22,6 +22,7 @@ from cluster.errors import InputBroken, first_line
 from cluster.runtime.storage.filesystems import filesystem_of, look_at
 
 LOOKS_AT_ONCE = 16
+_REPEATING_BYTES = 4  # a value, below which a column holds little but the places of its texts in a dictionary
 _STREAM_BYTES = 1 << 20  # read a column chunk through a window of this size: row groups may be larger than memory
 
 
@@ -52,11 +53,34 @@ def is_damage(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno is None and not service
 
 
-def open_source(path: str, storage: Options) -> Any:
-    """The file as a pq.ParquetFile that reads in bounded memory; close it. Raises InputBroken."""
+def open_source(path: str, storage: Options, repeating: Sequence[str] = ()) -> Any:
+    """The file as a pq.ParquetFile that reads in bounded memory; close it. Raises InputBroken.
+
+    Of the columns `repeating` those whose text is the same in many rows are read as dictionaries.
+    """
     with reading(path):
         filesystem, name = filesystem_of(path, storage)
-        return pq.ParquetFile(name, filesystem=filesystem, buffer_size=_STREAM_BYTES, pre_buffer=False)
+        options = {"filesystem": filesystem, "buffer_size": _STREAM_BYTES, "pre_buffer": False}
+        parquet = pq.ParquetFile(name, **options)
+        columns = _repeating(parquet.metadata, repeating)
+        if not columns:
+            return parquet
+        with parquet:
+            return pq.ParquetFile(name, metadata=parquet.metadata, read_dictionary=columns, **options)
+
+
+def _repeating(footer: Any, names: Sequence[str]) -> list[str]:
+    """The text columns that are stored as a dictionary and little else."""
+    found = []
+    for index in range(footer.num_columns if names and footer.num_row_groups else 0):
+        column = footer.schema.column(index)
+        if column.path in names and column.physical_type == "BYTE_ARRAY":
+            chunks = [footer.row_group(group).column(index) for group in range(footer.num_row_groups)]
+            small = sum(chunk.total_uncompressed_size for chunk in chunks)
+            # Where texts do not repeat, a reader would have to make the dictionary itself.
+            if small < _REPEATING_BYTES * sum(chunk.num_values for chunk in chunks):
+                found.append(column.path)
+    return found
 
 
 def describe_source(path: str, footer: Any, storage: Options) -> SourceFile:

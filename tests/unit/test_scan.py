@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ import pytest
 
 from cluster.core.inventory import FileRuns
 from cluster.errors import InputBroken, InputRefused
+from cluster.runtime import source
 from cluster.runtime.scan import scan_file
 from tests.series import make_series, replace, settings_for, with_key_type, with_nulls, with_ties, with_time_type
 
@@ -42,8 +45,17 @@ TIME_TYPES = [
 
 
 def scan(path: Path, table: Any, batch_rows: int = 1000, **settings: Any) -> FileRuns:
+    """The runs of a table, which are the same whether text comes as it is or as places in a dictionary."""
     pq.write_table(table, path / "a.parquet", row_group_size=4)
-    return scan_file(str(path / "a.parquet"), settings_for(path, **settings), batch_rows)
+    found = []
+    for repeating_bytes in (0, 10**9):
+        with patch.object(source, "_REPEATING_BYTES", repeating_bytes):
+            found.append(scan_file(str(path / "a.parquet"), settings_for(path, **settings), batch_rows))
+    plain, by_dictionary = map(vars, found)
+    for name, value in plain.items():
+        same = value.equals if isinstance(value, pa.Table | pa.Schema) else partial(np.array_equal, value)
+        assert same(by_dictionary[name]), name
+    return found[0]
 
 
 @pytest.mark.parametrize("batch_rows", [1, 2, 3, 5, 1000])
