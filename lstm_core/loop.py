@@ -42,16 +42,34 @@ def can_loop(step_model: StepModel) -> bool:
     return True
 
 
-def make_loop(step_model: StepModel, *, width: int, steps: int) -> Step:
-    """The step of the first `width` slots as a plain function, to be compiled by the caller.
+def make_narrow(step_model: StepModel, *, width: int, steps: int) -> Callable[..., Any]:
+    """The step of some `width` slots as a plain function, as `make_loop`, but `states` are those of all slots.
 
-    rows: per input (width, steps, *row shape). reset, lengths: (width,), no length above `steps`. states: of all slots.
-    Returns the scores (width, steps, value), without meaning behind a slot's length, and the states of all slots.
+    seating: the slots (width,) that stand in the rows, and for each slot of all (slot,) where it does, or -1.
+    """
+    step = make_loop(step_model, width=width, steps=steps)
+
+    def narrow(
+        rows: list[Any], reset: Any, lengths: Any, states: list[Any], seating: list[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        slots, place = seating
+        scores, after = step(rows, reset, lengths, [tf.gather(state, slots) for state in states])
+        back = [tf.gather(state, tf.maximum(place, 0)) for state in after]
+        return scores, keep_where(place >= 0, back, states)
+
+    return narrow
+
+
+def make_loop(step_model: StepModel, *, width: int, steps: int) -> Step:
+    """The step of `width` slots as a plain function, to be compiled by the caller.
+
+    rows: per input (width, steps, *row shape). reset, lengths: (width,), no length above `steps`. states: theirs.
+    Returns the scores (width, steps, value), without meaning behind a slot's length, and the states.
     """
     outputs = step_model.model.outputs[: len(step_model.output_names)]
 
     def step(rows: list[Any], reset: Any, lengths: Any, states: list[Any]) -> tuple[list[Any], list[Any]]:
-        before = reset_where(reset, [state[:width] for state in states])
+        before = reset_where(reset, states)
         by_time = [_swapped(array) for array in rows]
 
         def rows_at(time: Any) -> list[Any]:
@@ -72,8 +90,7 @@ def make_loop(step_model: StepModel, *, width: int, steps: int) -> Step:
         _, after, scores = tf.while_loop(
             lambda time, *_: time < longest, one, (0, before, scores), maximum_iterations=steps
         )
-        whole = [tf.concat([new, old[width:]], axis=0) for new, old in zip(after, states, strict=True)]
-        return [_swapped(array.stack()) for array in scores], whole
+        return [_swapped(array.stack()) for array in scores], after
 
     return step
 

@@ -8,13 +8,15 @@ What it leaves alone: the rows themselves. A series is a stretch of an arena (co
 arena, and when, is the caller's business. A series longer than memory comes in pieces: each but the last is admitted
 with `final=False` and holds its slot open, so that its state stays where it is.
 
+A step may take several chunks where its series go on: it is then several steps in one, and hardly a slot of it waits.
+
 Everything per step is one NumPy expression over all slots; nothing here loops over rows, chunks or series.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +26,20 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 IDLE = -1
+
+# Slots in use, and chunks that could go into one step -> how many of these may.
+Reach = Callable[[int, int], int]
+
+IDLE_SHARE_MAX = 1 / 16  # of the busy slots, that may wait for the others within such a step while series wait for them
+
+
+def busy_first(lengths: NDArray[np.int32], width: int) -> Ints:
+    """The slots (width,) that a step of so many runs on: those with rows, by `lengths` (slot,), and idle ones."""
+    if width == len(lengths):
+        return np.arange(width)
+    busy = np.flatnonzero(lengths)
+    assert len(busy) <= width, f"{len(busy)} slots have rows, and the step has {width}"
+    return np.append(busy, np.flatnonzero(lengths == 0)[: width - len(busy)])
 
 
 @dataclass(frozen=True)
@@ -67,22 +83,23 @@ class Step:
 
     @property
     def extent(self) -> tuple[int, int]:
-        """The first slots and timesteps, as few as hold every row of the step."""
-        return int(np.flatnonzero(self.lengths)[-1]) + 1, int(self.lengths.max())
+        """Slots and timesteps, as few as hold every row of the step."""
+        return self.busy_count, int(self.lengths.max())
 
-    def gather(self, chunk: int, width: int | None = None) -> Ints:
-        """Arena rows to read, shape (slot, chunk), of the first `width` slots or of all.
+    def gather(self, chunk: int, slots: Ints | None = None) -> Ints:
+        """Arena rows to read, shape (slot, chunk), of the given slots or of all.
 
         Padding repeats the slot's last valid row, and an idle slot row 0, so that what stands behind a series is always
         a row that exists; it is dropped by length, never by value.
         """
-        last = np.maximum(self.lengths[:width], 1) - 1
-        inside = np.minimum(np.arange(chunk, dtype=np.int64)[None, :], last[:, None])
-        return np.asarray(np.maximum(self.start[:width], 0)[:, None] + inside)
+        start, lengths = (array if slots is None else array[slots] for array in (self.start, self.lengths))
+        inside = np.minimum(np.arange(chunk, dtype=np.int64)[None, :], np.maximum(lengths, 1)[:, None] - 1)
+        return np.asarray(np.maximum(start, 0)[:, None] + inside)
 
-    def valid(self, chunk: int, width: int | None = None) -> Bools:
-        """True where a row is real, shape (slot, chunk)."""
-        return np.asarray(np.arange(chunk)[None, :] < self.lengths[:width, None])
+    def valid(self, chunk: int, slots: Ints | None = None) -> Bools:
+        """True where a row is real, shape (slot, chunk), of the given slots or of all."""
+        lengths = self.lengths if slots is None else self.lengths[slots]
+        return np.asarray(np.arange(chunk)[None, :] < lengths[:, None])
 
     def last(self, chunk: int) -> Bools:
         """True at the last real row of each busy slot, shape (slot, chunk)."""
@@ -180,11 +197,16 @@ class Packer:
         self._continue_streams()
         return np.asarray(self._stream[(self._left == 0) & ~self._final])
 
-    def next_step(self) -> Step | None:
-        """The next step, or None when no slot has a row."""
+    def next_step(self, reach: Reach | None = None, *, more: bool = True) -> Step | None:
+        """The next step, or None when no slot has a row.
+
+        It takes one chunk of each series; with `reach` several, where nearly all go on. `more` is whether other series
+        may still be admitted; where no more are to come, nothing is lost while a slot waits for the others.
+        """
         self._continue_streams()
         self._fill_free_slots()
-        lengths = np.minimum(self._left, self.chunk)
+        chunks = 1 if reach is None else self._chunks(reach, refill=more or bool(self._waiting))
+        lengths = np.minimum(self._left, chunks * self.chunk)
         busy = lengths > 0
         if not busy.any():
             return None
@@ -203,6 +225,15 @@ class Packer:
         self._fresh &= ~busy
         self._stream[step.ends] = IDLE
         return step
+
+    def _chunks(self, reach: Reach, *, refill: bool) -> int:
+        """How many chunks the next step takes."""
+        busy = np.flatnonzero(self._left)
+        if not len(busy):
+            return 1
+        left = -(-self._left[busy] // self.chunk)
+        waiting = int(len(busy) * IDLE_SHARE_MAX) if refill else len(busy) - 1
+        return reach(len(busy), int(np.partition(left, waiting)[waiting]))
 
     def _number(self) -> int:
         self._admission_count += 1

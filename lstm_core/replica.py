@@ -20,9 +20,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from lstm_core.loop import can_loop, make_loop
+from lstm_core.loop import can_loop, make_loop, make_narrow
 from lstm_core.rebatch import StepModel, build_step_model, load_model
-from lstm_core.same_bits import group_has_same_bits, has_same_bits
+from lstm_core.same_bits import group_has_same_bits, has_same_bits, seating
 from lstm_core.slots import keep_where, reset_where
 from lstm_core.step_group import GroupShape, group_count, make_group
 from lstm_core.step_sizes import Size, Sizes
@@ -72,18 +72,23 @@ class StatefulReplica:
         self.reset_all()
 
     def step(self, rows: Sequence[Array], reset: Array, lengths: Array) -> list[Any]:
-        """One model call, on all slots or, where `fit` allowed it, on the first ones.
+        """One model call, on all slots or, where `fit` allowed it, on fewer.
 
         rows: one array per model input, (slot, step, feature) or (slot, step); cast to `row_dtypes` where they differ.
-        Of a static input the chunk's first row counts.
-        reset: bool (slot,); the slot starts from zero state. lengths: int32 (slot,); valid rows, 0 for an idle slot.
+        Fewer slots are those of `packing.busy_first`. Of a static input the chunk's first row counts.
+        reset: bool (slot,); the slot starts from zero state. lengths: int32 (slot,); valid rows, 0 for an idle slot;
+        more than a chunk where `reach` allowed it.
         Returns one tensor per model output, (slot, step, score), as many slots and timesteps as `rows` has; what stands
         behind a slot's length has no meaning. A score per window stands at each of its rows.
         """
         cast = [array.astype(dtype, copy=False) for array, dtype in zip(rows, self.row_dtypes, strict=True)]
         size = cast[0].shape[:2]
         function = self._function if size == self.sizes.whole else self.sizes.get(size)
-        scores, self._states = function(cast, reset[: size[0]], lengths[: size[0]], self._states)
+        if size[0] == self.shape.slots:
+            scores, self._states = function(cast, reset, lengths, self._states)
+        else:
+            slots, place = seating(lengths, size[0])
+            scores, self._states = function(cast, reset[slots], lengths[slots], self._states, [slots, place])
         return list(scores)
 
     def step_group(
@@ -129,18 +134,28 @@ class StatefulReplica:
         return f"layers, {compiler}: the whole chunk through each, as {because}"
 
     def fit(self, width: int, steps: int) -> Size:
-        """The size (slots, timesteps) to bring rows in, where the first `width` slots have at most `steps` rows."""
+        """The size (slots, timesteps) to bring rows in, where `width` slots have at most `steps` rows each."""
         return self.sizes.fit(width, steps) if self.loops else self.sizes.whole
 
-    def prepare(self, width: int, steps: int) -> None:
-        """Compiles what steps on the first `width` slots with at most `steps` rows will run on: a group, or a size."""
+    def prepare(self, width: int, steps: int, tail: int = 0) -> None:
+        """Compiles what series of at most `steps` rows in `width` slots will run on: a group, or a size.
+
+        Also what the last `tail` of them will run on, where these go on for long when the others have ended.
+        """
         if not self.loops:
             return
-        width, steps = min(max(width, 1), self.shape.slots), min(max(steps, 1), self.shape.chunk)
-        size = self.sizes.smallest(width, steps)
-        self._group = self._group_of(size[1]) if size[0] == self.shape.slots else None
-        if self._group is None:
+        whole = self.sizes.whole
+        size = self.sizes.smallest(min(max(width, 1), whole[0]), max(steps, 1))
+        self._group = self._group_of(size[1]) if size[0] == whole[0] else None
+        # On all slots several chunks to a call save little: only a long run is worth it, and will show it.
+        if self._group is None and (size[0] < whole[0] or size[1] <= whole[1]):
             self.sizes.prepare(size)
+        if tail and self._group is None:
+            self.sizes.prepare(self.sizes.smallest(min(tail, whole[0]), steps))
+
+    def reach(self, width: int, chunks: int) -> int:
+        """How many of the next `chunks` chunks of the series in `width` slots a step may take."""
+        return self.sizes.reach(width, chunks) if self.loops and self._group is None else 1
 
     @property
     def states(self) -> list[Any]:
@@ -171,10 +186,15 @@ class StatefulReplica:
         self.reset_all()
 
     def signature(self, size: Size | None = None) -> list[Any]:
-        """The TensorSpecs of a step, for whoever compiles one of its own: rows, reset, lengths, states."""
+        """The TensorSpecs of a step, for whoever compiles one of its own: rows, reset, lengths, states.
+
+        Behind them, where it has fewer slots, which ones they are; see `loop.make_narrow`.
+        """
         slots, (width, _) = self.shape.slots, size or self.sizes.whole
         states = [tf.TensorSpec((slots, *state.shape), tf.float32) for state in self.step_model.states]
-        return [self._row_specs(size), tf.TensorSpec((width,), tf.bool), tf.TensorSpec((width,), tf.int32), states]
+        specs = [self._row_specs(size), tf.TensorSpec((width,), tf.bool), tf.TensorSpec((width,), tf.int32), states]
+        seats = [tf.TensorSpec((count,), tf.int32) for count in (width, slots)]
+        return specs if width == slots else [*specs, seats]
 
     def _row_specs(self, size: Size | None = None) -> list[Any]:
         lead = size or (self.shape.slots, self.shape.chunk)
@@ -182,8 +202,11 @@ class StatefulReplica:
 
     def _compile(self, size: Size | None = None) -> Any:
         width, steps = size or self.sizes.whole
-        loop = self.loops
-        run = make_loop(self.step_model, width=width, steps=steps) if loop else make_step(self.step_model, steps)
+        if self.loops:
+            make = make_loop if width == self.shape.slots else make_narrow
+            run = make(self.step_model, width=width, steps=steps)
+        else:
+            run = make_step(self.step_model, steps)
         traced = tf.function(run, input_signature=self.signature(size), jit_compile=self.shape.jit, autograph=False)
         # The trace itself: `tf.function` would compare every call with its signature, which takes half a millisecond.
         return traced.get_concrete_function()
@@ -217,7 +240,8 @@ class StatefulReplica:
     def _compile_size(self, size: Size) -> Any | None:
         """The step of a smaller size, or None where its bits are not those of the full step."""
         smaller = self._compile(size)
-        return smaller if has_same_bits(smaller, self._function, self.signature(size), self.signature()) else None
+        specs, static = (self.signature(size), self.signature()), self.step_model.static
+        return smaller if has_same_bits(smaller, self._function, *specs, static) else None
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ few numbers are drawn over and over, with rows and states of several magnitudes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lstm_core.packing import busy_first
 
 Array = NDArray[Any]
 
@@ -18,20 +20,55 @@ _MAGNITUDES = (1.0, 0.1, 3.0)  # of the rows and states that are compared
 _COMPARED_MIN = 20_000  # numbers that have to be the same
 
 
-def has_same_bits(smaller: Any, full: Any, specs: list[Any], full_specs: list[Any]) -> bool:
-    """Whether a smaller step gives the bits of the full one, on random rows in the slots and timesteps that it has."""
+def has_same_bits(
+    smaller: Any, full: Any, specs: list[Any], full_specs: list[Any], static: Sequence[bool] = ()
+) -> bool:
+    """Whether another size of a step gives the bits of the full one, on random rows in its slots and timesteps.
+
+    One of several chunks is compared with as many full steps, one after the other; what an input that is `static` has
+    is then the same in all of them, as it is of an entity.
+    """
     width, steps = specs[0][0].shape[:2]
+    chunk = full_specs[0][0].shape[1]
 
     def compare(generator: np.random.Generator, magnitude: float) -> int | None:
-        rows, states = _drawn(generator, full_specs, magnitude)
+        first_rows, states = _drawn(generator, full_specs, magnitude)
+        fixed = static or [False] * len(first_rows)
+        chunks = [first_rows]
+        for _ in range(-(-steps // chunk) - 1):
+            others = _drawn(generator, full_specs, magnitude)[0]
+            chunks.append([one if kept else new for one, new, kept in zip(first_rows, others, fixed, strict=True)])
+        rows = [np.concatenate(arrays, axis=1) for arrays in zip(*chunks, strict=True)]
         reset, lengths = _turns(generator, full_specs[2].shape, steps)
-        reset[width:], lengths[width:] = False, 0
-        found, after = smaller([array[:width, :steps] for array in rows], reset[:width], lengths[:width], states)
-        truth, after_full = full(rows, reset, lengths, states)
-        first = [tensor.numpy()[:width] for tensor in after], [tensor.numpy()[:width] for tensor in after_full]
-        return _same((found, truth), first, lengths[:width], steps)
+        idle = generator.permutation(len(lengths))[: len(lengths) - width]
+        reset[idle], lengths[idle] = False, 0
+        slots, place = seating(lengths, width)
+        seats = [[slots, place]] if width < len(lengths) else []
+        found, after = smaller([array[slots, :steps] for array in rows], reset[slots], lengths[slots], states, *seats)
+        truth, after_full = _by_chunk(full, chunks, reset, lengths, states)
+        pairs = [tensor.numpy() for tensor in after], [tensor.numpy() for tensor in after_full]
+        return _same((found, [array[slots] for array in truth]), pairs, lengths[slots], steps)
 
     return _always(compare)
+
+
+def seating(lengths: Array, width: int) -> tuple[Array, Array]:
+    """The slots (width,) of a step of so many, and for each slot of all (slot,) where among them it stands, or -1."""
+    slots = busy_first(lengths, width).astype(np.int32)
+    place = np.full(len(lengths), -1, np.int32)
+    place[slots] = np.arange(width, dtype=np.int32)
+    return slots, place
+
+
+def _by_chunk(full: Any, chunks: list[list[Array]], reset: Array, lengths: Array, states: Any) -> tuple[Any, Any]:
+    """Chunks that follow each other, each taken by the full step: scores (slot, step, value) of all, and the states."""
+    scores = []
+    for number, rows in enumerate(chunks):
+        chunk = rows[0].shape[1]
+        left = np.clip(lengths - number * chunk, 0, chunk).astype(np.int32)
+        found, states = full(rows, reset if number == 0 else np.zeros_like(reset), left, states)
+        scores.append([tensor.numpy() for tensor in found])
+    return [np.concatenate(arrays, axis=1) for arrays in zip(*scores, strict=True)], states
 
 
 def group_has_same_bits(group: Any, full: Any, specs: list[Any], full_specs: list[Any]) -> bool:
@@ -80,11 +117,11 @@ def _always(compare: Callable[[np.random.Generator, float], int | None]) -> bool
 def _same(scores: tuple[Any, Any], states: tuple[list[Array], list[Array]], lengths: Array, steps: int) -> int | None:
     """How many numbers of two outcomes of a step are the same, all of them, idle slots left out; None where not all."""
     found = list(_valid_pairs(scores, lengths, steps))
-    after = list(zip(*states, strict=True))
+    after = list(zip(*states, strict=True))  # of all slots, those that had no row too
     if not all(np.array_equal(a, b, equal_nan=True) for a, b in [*found, *after]):
         return None
-    busy = lengths > 0
-    return sum(a.size for a, _ in found) + sum(a[busy].size for a, _ in after)
+    busy = int(np.count_nonzero(lengths))
+    return sum(int(a.size) for a, _ in found) + sum(busy * int(a[0].size) for a, _ in after)
 
 
 def _valid_pairs(scores: tuple[Any, Any], lengths: Array, steps: int) -> Iterator[tuple[Array, Array]]:
@@ -100,9 +137,9 @@ def _drawn(generator: np.random.Generator, specs: list[Any], magnitude: float) -
 
 
 def _turns(generator: np.random.Generator, shape: Any, steps: int) -> tuple[Array, Array]:
-    """Resets and lengths, of which one is whole."""
+    """Resets and lengths, of which some are whole."""
     lengths = generator.integers(0, steps + 1, shape, np.int32)
-    lengths[0] = steps
+    lengths[generator.random(lengths.shape) < 0.25] = steps
     return (generator.random(lengths.shape) < 0.25) & (lengths > 0), lengths
 
 

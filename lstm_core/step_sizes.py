@@ -1,9 +1,11 @@
-"""The sizes of a step: a ladder of prefixes of its slots, and which of them a step runs on.
+"""The sizes of a step: a ladder of slots and timesteps, and on which of them a step runs.
 
-What it decides: a step whose busy slots are the first few runs on the shortest compiled prefix that holds them, since
-empty slots cost as much as full ones. An entity never changes its slot for it. A size is used only after it has given
-the bits of the full step; one that does not is refused for good, and so no score depends on which sizes there are. A
-size is compiled when it is known beforehand that it will be used, or, beside the steps, once enough work was wasted.
+What it decides: a step of which few slots are busy runs on the smallest compiled size that holds these, wherever they
+are, since empty slots cost as much as full ones, and where its series go on it takes several chunks of them in one
+call, since a call costs as much as a dozen slots do. An entity never changes its slot for it. A size is used only after
+it has given the bits of the full step; one that does not is refused for good, and so no score depends on which sizes
+there are. A size is compiled when it is known beforehand that it will be used, or, beside the steps, once enough work
+was wasted.
 
 It leaves alone what is compiled, and how it is proved: `replica`.
 """
@@ -16,7 +18,9 @@ from typing import Any
 
 WIDTH_MIN = 8  # below it a step costs nothing less: what is left is the loop itself
 STEPS_MIN = 8
-WASTE_MAX = 60.0  # full steps' worth of idle slots after which a narrower size is compiled: it costs about as much
+REACH = 4  # chunks of a call, at most: with more of them a call costs next to nothing against its steps
+CALL_WASTE = 0.05  # of a full step, that a call costs beside its timesteps
+WASTE_MAX = 60.0  # full steps' worth of idle slots and needless calls: about what it costs to compile a size
 
 Size = tuple[int, int]  # slots, timesteps
 
@@ -36,10 +40,11 @@ class Sizes:
         """`compile_size` gives the compiled step of a size, or None where its bits differ from the full step's."""
         self.whole = whole
         self._compile = compile_size
-        self._widths, self._lengths = ladder(whole[0], WIDTH_MIN), ladder(whole[1], STEPS_MIN)
+        self._widths, self._lengths = ladder(whole[0], WIDTH_MIN), [*ladder(whole[1], STEPS_MIN), REACH * whole[1]]
+        self._series_go_on = False  # some step could have taken more than one chunk
         self._steps: dict[Size, Any] = {}
         self._refused: set[Size] = set()
-        self._wasted: dict[Size, float] = {}
+        self._wasted = 0.0
         self._thread: threading.Thread | None = None
 
     @property
@@ -54,16 +59,34 @@ class Sizes:
         return self._steps[size]
 
     def smallest(self, width: int, steps: int) -> Size:
-        """The smallest size of the ladder that holds the first `width` slots for `steps` timesteps."""
+        """The smallest size of the ladder that holds `width` slots for `steps` timesteps, or its longest."""
+        steps = min(steps, self._lengths[-1])
         return min(w for w in self._widths if w >= width), min(s for s in self._lengths if s >= steps)
 
     def fit(self, width: int, steps: int) -> Size:
-        """The smallest compiled size that holds the first `width` slots for `steps` timesteps."""
-        known = [size for size in list(self._steps) if size[0] >= width and size[1] >= steps]
-        chosen = min(known, key=lambda size: size[0] * size[1], default=self.whole)
-        # The loop ends by itself behind the last row, so a narrower size is worth compiling, a shorter one is not.
-        self._count_waste(chosen, (self.smallest(width, steps)[0], self.whole[1]))
+        """The smallest compiled size that holds `width` slots for `steps` timesteps."""
+        # The loop ends by itself behind the last row: slots cost, timesteps behind it do not.
+        chosen = min(size for size in self._known() if size[0] >= width and size[1] >= steps)
+        length = self._lengths[-1] if self._series_go_on else self.whole[1]
+        fitting = (w for w in self._widths if w >= width and (w, length) not in self._refused)
+        narrow = next(fitting, self.whole[0])
+        if narrow < chosen[0]:
+            self._count_waste((narrow, length), (chosen[0] - narrow) / self.whole[0])
         return chosen
+
+    def reach(self, width: int, chunks: int) -> int:
+        """How many of the next `chunks` chunks of the series in `width` slots one call may take."""
+        chunks = min(chunks, REACH)
+        if chunks == 1:
+            return 1
+        self._series_go_on = True
+        narrow = min(size[0] for size in self._known() if size[0] >= width)
+        longest = max(size[1] for size in self._known() if size[0] == narrow)
+        allowed = min(chunks, max(1, longest // self.whole[1]))
+        wanted = (narrow, self._lengths[-1])
+        if allowed < chunks and wanted not in self._refused and narrow == self.smallest(width, 1)[0]:
+            self._count_waste(wanted, CALL_WASTE * (chunks - allowed))
+        return allowed
 
     def prepare(self, size: Size) -> None:
         """Compiles a size of the ladder now."""
@@ -80,11 +103,13 @@ class Sizes:
         if self._thread is not None:
             self._thread.join()
 
-    def _count_waste(self, chosen: Size, wanted: Size) -> None:
-        if wanted[0] >= chosen[0] or wanted in self._refused:
-            return
-        self._wasted[wanted] = self._wasted.get(wanted, 0.0) + (chosen[0] - wanted[0]) / self.whole[0]
+    def _known(self) -> list[Size]:
+        return [self.whole, *self._steps]
+
+    def _count_waste(self, wanted: Size, waste: float) -> None:
+        self._wasted += waste
         busy = self._thread is not None and self._thread.is_alive()
-        if self._wasted[wanted] > WASTE_MAX and not busy:
+        if self._wasted > WASTE_MAX and not busy:
+            self._wasted = 0.0
             self._thread = threading.Thread(target=self.prepare, args=(wanted,), name="compile", daemon=True)
             self._thread.start()

@@ -27,7 +27,7 @@ from cluster.runtime.encode import LastKnown
 from cluster.runtime.regions import Region, initial_of, skip_committed
 from cluster.runtime.snapshots import Snapshot
 from lstm_core.arena import Arena
-from lstm_core.packing import Packer, Step
+from lstm_core.packing import Packer, Reach, Step, busy_first
 
 Array = NDArray[Any]
 Fit = Callable[[int, int], tuple[int, int]]  # slots and timesteps that rows need -> those that they are brought in
@@ -43,14 +43,33 @@ class Restore:
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows of one call of the model: of one step, or of the steps of a group, each with all slots."""
+    """The rows of one call of the model: of one step, or of the steps of a group, each with all slots.
+
+    A step that takes several chunks counts as so many.
+    """
 
     steps: tuple[Step, ...]
     step: Step  # all of them together
-    rows: list[Array]  # per model input: (slot, step, feature) or (slot, step), of as many slots as `fit` said
+    rows: list[Array]  # per model input: (slot, step, feature) or (slot, step), of as many slots as `fit` said, the
+    # busy ones first where these are not all
     index: NDArray[np.int64]  # (slot, step) arena rows
     valid: NDArray[np.bool_]  # (slot, step)
+    chunk: int
     restores: tuple[Restore, ...] = ()
+
+    @property
+    def step_count(self) -> int:
+        """Steps of one chunk that it stands for."""
+        return len(self.steps) if len(self.steps) > 1 else int(self._chunks.max())
+
+    @property
+    def busy_count(self) -> int:
+        """Slots that carry an entity, over these steps."""
+        return int(self._chunks.sum())
+
+    @property
+    def _chunks(self) -> NDArray[np.int32]:
+        return np.asarray(-(-self.step.lengths // self.chunk))
 
 
 @dataclass
@@ -90,6 +109,7 @@ class Feed:
         """`segments` gives a shard's part of the plan, and with it what the carry-over knows of its entities."""
         self._reader, self._segments, self._arena, self._packer = reader, segments, arena, packer
         self.fit: Fit = lambda width, steps: (packer.slots, packer.chunk)  # a model may know smaller ones
+        self.reach: Reach | None = None  # a model may take several chunks in one step
         self.group = (1, packer.chunk)  # most steps of a batch, and the timesteps of each where there are several
         self._piece_rows = reader.piece_rows
         self.slots = packer.slots
@@ -163,8 +183,9 @@ class Feed:
         begin = time.perf_counter()
         width, length = self.fit(*step.extent) if len(steps) == 1 else (len(step.lengths), self.group[1])
         assert step.extent[1] <= length, f"a step of {step.extent[1]} timesteps, of {length} at most"
-        index = step.gather(length, width)
-        batch = Batch(steps, step, self._arena.gather(index), index, step.valid(length, width), restores)
+        slots = None if width == len(step.lengths) else busy_first(step.lengths, width)
+        index, valid = step.gather(length, slots), step.valid(length, slots)
+        batch = Batch(steps, step, self._arena.gather(index), index, valid, self._packer.chunk, restores)
         self.pack_s += time.perf_counter() - begin
         return batch
 
@@ -245,7 +266,7 @@ class Feed:
             self._admit_ready()
             if self._packer.free_count and self._read_more():
                 continue
-            step = self._packer.next_step()
+            step = self._packer.next_step(self.reach, more=self._may_read())
             if step is not None:
                 return step
             if self._closed and not (self._inbox or self._streams or self._reading or self._ready):

@@ -236,9 +236,9 @@ class Pipeline:
     def _keep(self, batch: Batch, scores: list[NDArray[Any]]) -> None:
         valid = batch.valid
         self._arena.scatter(batch.index[valid], [values[valid] for values in scores])
-        self._counters.steps += len(batch.steps)
+        self._counters.steps += batch.step_count
         self._counters.rows += batch.step.row_count
-        self._counters.busy_slots += batch.step.busy_count
+        self._counters.busy_slots += batch.busy_count
 
     def _put_cuts(self, regions: list[Region]) -> None:
         """Regions without a row left to score."""

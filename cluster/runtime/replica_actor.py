@@ -22,7 +22,7 @@ import ray
 from cluster.core.carry import CarrySchema
 from cluster.core.commit import Fragment, record_name
 from cluster.core.events import Demand
-from cluster.core.plan import Shard
+from cluster.core.plan import Extent, Shard
 from cluster.core.settings import InputSettings, OutputSettings, StepSettings
 from cluster.runtime.blocks import BlockReader
 from cluster.runtime.carry.carried import Carried
@@ -74,7 +74,7 @@ class Sources:
     """What the plan adds."""
 
     files: InputFiles
-    extent: tuple[int, int] | None = None  # slots and timesteps that the steps of a replica need; None: all of them
+    extent: Extent | None = None  # None: steps need all slots and timesteps
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class ReplicaActor:
         """Starts the pipeline, when the plan is there; answers when the first shard can be stepped."""
         spec, replica = self._spec, self._replica
         if sources.extent is not None:
-            replica.prepare(*sources.extent)
+            replica.prepare(sources.extent.width, sources.extent.rows, sources.extent.tail)
         arena = Arena(spec.arena_rows, row_layout(spec.contract))
         encoder = Encoder(spec.input, spec.contract.inputs)
         reader = BlockReader(
@@ -149,7 +149,7 @@ class ReplicaActor:
         carry = self._carry_schema()
         known = ShardCarry(self._store, spec.carry, carry) if carry and spec.carry and spec.carry.read else None
         feed = Feed(reader, partial(_found, self._store, known), arena, packer)
-        feed.fit, feed.group = replica.fit, replica.group
+        feed.fit, feed.reach, feed.group = replica.fit, replica.reach, replica.group
         target = self._target(carry, encoder.words)
         tensors = tuple((state.layer, state.index) for state in carry.states) if carry and target else None
         saving = Saving(partial(self._writer, target), spec.checkpoint_s, carry=tensors)

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.core.plan import PlanHead, choose_shard_entities, choose_shard_rows, make_plan
+from cluster.core.plan import PlanHead, choose_shard_entities, choose_shard_rows, extent_of, make_plan
 from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
 from cluster.errors import LockLost, NotLanded, OutputRefused, RunFailed, TooManyBadRows
 from cluster.runtime.carry.plan import CarryRequest, absent_counts, write_carry_plan
@@ -255,7 +255,9 @@ class _Run:
         scheduler.timeline = self._timeline
         files = InputFiles.of(head, self._commits.store, self._request.input.storage)
         # Where entities are few or short, each replica's steps will be smaller from the first to the last.
-        replicas.begin(Sources(files, (-(-head.entities // self._replica_count), head.longest_rows)))
+        slots, chunk = request.step.slots, request.step.chunk
+        extent = extent_of(head, replicas=self._replica_count, slots=slots, chunk=chunk)
+        replicas.begin(Sources(files, extent))
         shards = {shard.index: shard for shard in head.shards}
         Driver(Work(shards, self._lost_shards(head).stage), scheduler, replicas, self._commits, self._clock).run(
             lambda: self._tick(replicas.counters, line)

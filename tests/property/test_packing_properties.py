@@ -10,6 +10,7 @@ from lstm_core.packing import Packer, Step, predict
 
 CHUNKS = st.sampled_from([1, 2, 7, 64])
 SLOTS = st.sampled_from([1, 2, 3, 64])
+MOST = st.sampled_from([1, 2, 4])  # chunks of a step
 
 
 @st.composite
@@ -21,33 +22,35 @@ def series_lengths(draw: st.DrawFn) -> tuple[int, list[list[int]]]:
     return chunk, draw(st.lists(st.lists(length, max_size=12), min_size=1, max_size=4))
 
 
-def packed(chunk: int, admissions: list[list[int]], slots: int) -> list[Step]:
-    """Steps when one admission comes after each step, as shards do."""
+def packed(chunk: int, admissions: list[list[int]], slots: int, most: int = 1) -> list[Step]:
+    """Steps when one admission comes after each step, as shards do; with `most` several chunks may be in one."""
     packer, steps, row = Packer(slots=slots, chunk=chunk), [], 0
+    reach = None if most == 1 else lambda _, chunks: min(chunks, most)
     for lengths in admissions:
         starts = row + np.concatenate([[0], np.cumsum(lengths)])
         packer.admit(starts[:-1].astype(np.int64), np.array(lengths, np.int64))
         row = int(starts[-1])
-        if (step := packer.next_step()) is not None:
+        if (step := packer.next_step(reach)) is not None:
             steps.append(step)
-    while (step := packer.next_step()) is not None:
+    while (step := packer.next_step(reach, more=False)) is not None:
         steps.append(step)
     return steps
 
 
-@given(series_lengths(), SLOTS)
-@example((7, [[1, 7, 8]]), 1)
-def test_every_row_is_stepped_exactly_once(case: tuple[int, list[list[int]]], slots: int) -> None:
+@given(series_lengths(), SLOTS, MOST)
+@example((7, [[1, 7, 8]]), 1, 1)
+def test_every_row_is_stepped_exactly_once(case: tuple[int, list[list[int]]], slots: int, most: int) -> None:
     chunk, admissions = case
-    rows = [step.gather(chunk)[step.valid(chunk)] for step in packed(chunk, admissions, slots)]
+    steps, length = packed(chunk, admissions, slots, most), most * chunk
+    rows = [step.gather(length)[step.valid(length)] for step in steps]
     total = sum(map(sum, admissions))
     found = np.concatenate(rows) if rows else np.zeros(0, np.int64)
     np.testing.assert_array_equal(np.sort(found), np.arange(total))
 
 
-@given(series_lengths(), SLOTS)
+@given(series_lengths(), SLOTS, MOST)
 def test_a_series_stays_in_its_slot_in_order_and_is_reset_at_its_first_row_only(
-    case: tuple[int, list[list[int]]], slots: int
+    case: tuple[int, list[list[int]]], slots: int, most: int
 ) -> None:
     chunk, admissions = case
     flat = [length for lengths in admissions for length in lengths]
@@ -55,7 +58,7 @@ def test_a_series_stays_in_its_slot_in_order_and_is_reset_at_its_first_row_only(
     owner = np.repeat(np.arange(len(flat)), flat)
     slot_of: dict[int, int] = {}
     next_row = dict(enumerate(starts[:-1].tolist()))
-    for step in packed(chunk, admissions, slots):
+    for step in packed(chunk, admissions, slots, most):
         for slot in np.flatnonzero(step.lengths):
             series = int(owner[step.start[slot]])
             assert slot_of.setdefault(series, int(slot)) == slot

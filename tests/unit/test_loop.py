@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras import layers
 
 from lstm_core.loop import can_loop, make_loop
+from lstm_core.packing import busy_first
 from lstm_core.rebatch import StepModel, build_step_model
 from lstm_core.replica import StatefulReplica, StepShape, make_step
 from lstm_core.same_bits import has_same_bits
@@ -66,33 +67,67 @@ def test_compiled_packed_scores_are_those_of_each_entity_alone() -> None:
 def replica() -> StatefulReplica:
     """A replica whose sizes pass: of 64 units, as in the benchmark."""
     made = StatefulReplica(recurrent_model(layers.LSTM(64, return_sequences=True)), StepShape(slots=64, chunk=32))
-    for width, steps in ((8, 32), (9, 3)):
+    for width, steps in ((8, 32), (9, 3), (8, 1000)):
         made.prepare(width, steps)
     made.sizes.prepare((64, 8))
     return made
 
 
 def test_sizes_are_taken_that_keep_the_bits(replica: StatefulReplica) -> None:
-    assert replica.sizes.compiled == [(8, 32), (16, 8), (64, 8)]
+    assert replica.sizes.compiled == [(8, 32), (8, 128), (16, 8), (64, 8)]
 
 
 @pytest.mark.parametrize("size", [(8, 32), (16, 8), (64, 8)])
 def test_a_smaller_step_has_the_bits_of_the_full_one(replica: StatefulReplica, size: tuple[int, int]) -> None:
     width, steps = size
     generator = np.random.default_rng(2)
-    lengths = np.where(np.arange(64) < width, generator.integers(0, steps + 1, 64), 0).astype(np.int32)
-    lengths[width - 1] = steps
+    lengths = np.where(generator.permutation(64) < width, generator.integers(0, steps + 1, 64), 0).astype(np.int32)
+    lengths[np.flatnonzero(lengths)[-1]] = steps
     outcomes = []
     for rows_width, rows_steps in (replica.sizes.whole, replica.fit(width, steps)):
         replica.reset_all()
         series, scores = np.random.default_rng(3), []
         for _ in range(3):  # what stands in a slot after a step goes into the next one
             rows = series.standard_normal((64, 32, 3), np.float32)
-            found = replica.step([rows[:rows_width, :rows_steps]], np.zeros(64, np.bool_), lengths)[0].numpy()
-            scores.append(found[:width, :steps][np.arange(steps) < lengths[:width, None]])
+            slots = busy_first(lengths, rows_width)
+            found = replica.step([rows[slots, :rows_steps]], np.zeros(64, np.bool_), lengths)[0].numpy()
+            scores.append(by_slot(found, slots)[:, :steps][np.arange(steps) < lengths[:, None]])
         outcomes.append([*scores, *(state.numpy() for state in replica.states)])
     for one, other in zip(*outcomes, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def by_slot(scores: Any, slots: Any) -> Any:
+    """Scores of some slots (slot, step, value) among those of all 64."""
+    whole = np.zeros((64, *scores.shape[1:]), scores.dtype)
+    whole[slots] = scores
+    return whole
+
+
+def test_a_step_of_several_chunks_has_the_bits_of_one_after_the_other(replica: StatefulReplica) -> None:
+    assert [replica.reach(8, chunks) for chunks in (1, 3, 100)] == [1, 3, 4]
+    assert replica.reach(9, 100) == 1
+    generator = np.random.default_rng(6)
+    for chunks in (2, 4):
+        rows = generator.standard_normal((64, 128, 3), np.float32)
+        lengths = np.where(generator.permutation(64) < 8, generator.integers(0, chunks * 32 + 1, 64), 0)
+        lengths = lengths.astype(np.int32)
+        lengths[np.flatnonzero(lengths)[0]] = chunks * 32
+        reset = generator.random(64) < 0.5
+        before = [generator.standard_normal((64, 64), np.float32) for _ in range(2)]
+        outcomes = []
+        for length in (32, 128):
+            replica.set_slot_state(np.arange(64), before)
+            found = []
+            for begin in range(0, 128, length):
+                left = np.clip(lengths - begin, 0, length).astype(np.int32)
+                slots = busy_first(left, 8)
+                scores = replica.step([rows[slots, begin : begin + length]], reset & (begin == 0), left)[0].numpy()
+                found.append(by_slot(scores, slots))
+            valid = np.arange(128) < lengths[:, None]
+            outcomes.append([np.concatenate(found, axis=1)[valid], *(state.numpy() for state in replica.states)])
+        for one, other in zip(*outcomes, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_what_lies_outside_a_smaller_step_keeps_its_state(replica: StatefulReplica) -> None:

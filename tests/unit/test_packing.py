@@ -137,3 +137,39 @@ def test_a_prediction_of_nothing_is_nothing() -> None:
 def test_twice_the_replicas_are_one_pool_of_twice_the_slots() -> None:
     lengths = lognormal_lengths()
     assert predict(lengths, slots=32, chunk=64, replicas=2) == predict(lengths, slots=64, chunk=64)
+
+
+def _whole_reach(width: int, chunks: int) -> int:
+    return chunks
+
+
+def test_a_step_takes_the_chunks_that_nearly_all_series_still_have() -> None:
+    packer = Packer(slots=32, chunk=4)
+    packer.admit(np.arange(32) * 100, np.array([4, 8, 8, *[20] * 29]))
+    packer.admit(np.array([5_000]), np.array([4]))  # waits for a slot
+    step = packer.next_step(_whole_reach)
+    assert step is not None
+    # Two of 32 slots may wait for the others: longest first, so those of one and of two chunks come last.
+    assert step.lengths.tolist() == [*[8] * 31, 4]
+    assert step.ends.tolist() == [*[False] * 29, True, True, True]
+
+
+def test_where_nobody_waits_for_a_slot_a_step_takes_all_that_its_reach_allows() -> None:
+    packer, asked = Packer(slots=8, chunk=4), []
+
+    def reach(width: int, chunks: int) -> int:
+        asked.append((width, chunks))
+        return 3
+
+    packer.admit(np.array([0, 100]), np.array([18, 2]))
+    steps = [packer.next_step(reach, more=False), packer.next_step(reach, more=False)]
+    assert [step.lengths[:2].tolist() for step in steps if step] == [[12, 2], [6, 0]]
+    assert asked == [(2, 5), (1, 2)]
+
+
+def test_a_step_has_one_chunk_where_a_series_that_waits_could_take_a_slot() -> None:
+    packer = Packer(slots=2, chunk=4)
+    packer.admit(np.array([0, 100, 200]), np.array([40, 3, 3]))
+    step = packer.next_step(_whole_reach)
+    assert step is not None
+    assert step.lengths.tolist() == [4, 3]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lstm_core.step_sizes import WASTE_MAX, Size, Sizes, ladder
+import pytest
+
+from lstm_core.step_sizes import CALL_WASTE, REACH, WASTE_MAX, Size, Sizes, ladder
 
 
 def _sizes(refused: tuple[Size, ...] = ()) -> tuple[Sizes, list[Size]]:
@@ -49,10 +51,11 @@ def test_a_size_with_other_bits_is_never_used_nor_compiled_again() -> None:
     sizes, asked = _sizes(refused=((8, 64),))
     for _ in range(2):
         sizes.prepare((8, 64))
-    for _ in range(2 * int(WASTE_MAX) + 2):
-        assert sizes.fit(8, 64) == (256, 64)
-    sizes.wait()
-    assert asked == [(8, 64)]
+    for _ in range(2 * int(WASTE_MAX)):
+        sizes.fit(8, 64)
+        sizes.wait()
+    assert asked == [(8, 64), (16, 64)]  # the next one will do
+    assert sizes.fit(8, 64) == (16, 64)
 
 
 def test_a_size_is_compiled_once_enough_was_wasted() -> None:
@@ -73,3 +76,41 @@ def test_short_steps_on_all_slots_waste_nothing() -> None:
         assert sizes.fit(256, 3) == (256, 64)
     sizes.wait()
     assert asked == []
+
+
+def test_a_call_reaches_as_far_as_the_narrowest_size_that_holds_its_slots() -> None:
+    sizes, _ = _sizes()
+    assert sizes.reach(30, 9) == 1
+    sizes.prepare((32, REACH * 64))
+    assert [sizes.reach(*asked) for asked in ((30, 9), (30, 3), (30, 1), (33, 9))] == [REACH, 3, 1, 1]
+    assert sizes.fit(30, REACH * 64) == (32, REACH * 64)
+    assert sizes.fit(30, 5) == (32, REACH * 64)
+
+
+def test_the_reach_of_all_slots_grows_once_enough_calls_were_needless() -> None:
+    sizes, asked = _sizes()
+    needless = 0
+    while not asked:
+        assert sizes.reach(256, 100) == 1
+        sizes.wait()
+        needless += 1
+    assert needless == pytest.approx(WASTE_MAX / (CALL_WASTE * (REACH - 1)), abs=2)
+    assert asked == [(256, REACH * 64)]
+    assert sizes.reach(256, 100) == REACH
+    assert sizes.fit(256, 64) == (256, 64)
+
+
+def test_where_every_size_has_other_bits_the_whole_one_stays() -> None:
+    sizes, _ = _sizes(refused=tuple((width, REACH * 64) for width in ladder(256, 8)))
+    for _ in range(1_000):
+        assert sizes.reach(256, 4) == 1
+        assert sizes.fit(5, 64) == (256, 64)
+        sizes.wait()
+
+
+def test_a_narrow_size_is_compiled_long_where_series_go_on() -> None:
+    sizes, asked = _sizes()
+    while not asked:
+        assert sizes.fit(16, sizes.reach(16, 2) * 64) == (256, 64)
+        sizes.wait()
+    assert asked == [(16, REACH * 64)]
