@@ -1,7 +1,8 @@
 """`python -m tests.bench.nights`: what a short night costs, beside the run over the whole history before it.
 
 One run over the history leaves its state; then a night with a share of the history's rows for every entity is scored
-from it. A night's work should follow its rows and its entities, never the history. Both are measured in turn.
+from it. A night's work should follow its rows and its entities, never the history. Both are measured in turn, and
+beside them a night of one row, which costs what every run costs: starting on the first shard, and closing the output.
 """
 
 from __future__ import annotations
@@ -27,18 +28,22 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join(describe()), flush=True)
     history = Workload("HISTORY", entities=options.entities, mean_rows=options.rows, carry=True)
     night = replace(history, name="SHORT", mean_rows=max(1, options.rows * options.percent // 100))
-    found: dict[str, list[Measured]] = {"history": [], "night": []}
+    least = replace(history, name="LEAST", entities=1, mean_rows=1)
+    found: dict[str, list[Measured]] = {"history": [], "night": [], "one row": []}
     for _ in range(options.repeat):
         with tempfile.TemporaryDirectory(prefix="nights-", dir=options.cache) as folder:
             state = None
             for name, workload, number in (("history", history, 0), ("night", night, 30)):
                 found[name].append(_score(workload, options, Path(folder) / name, number, state))
                 state = Path(folder) / f"{name}-state"
+            found["one row"].append(_score(least, options, Path(folder) / "least", 0, None))
     seconds = {name: statistics.median(one.work_s for one in runs) for name, runs in found.items()}
     for name, runs in found.items():
         peak = max(one.resident_bytes for one in runs) >> 20
         print(f"{name}: {runs[0].rows:,} rows, work {seconds[name]:.2f} s, peak {peak} MB")
-    print(f"ratio of work {seconds['night'] / seconds['history']:.4f} for {options.percent} % of the rows")
+    share, above = seconds["night"] / seconds["history"], seconds["night"] - seconds["one row"]
+    print(f"ratio of work {share:.4f} for {options.percent} % of the rows", end="; ")
+    print(f"{above / seconds['history']:.4f} above that of one row")
     return 0
 
 
