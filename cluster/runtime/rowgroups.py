@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from cluster.core.places import Options
 from cluster.errors import InputBroken, InputDamaged, first_line
 from cluster.runtime.partitions import Partitions
+from cluster.runtime.recent import Recent
 from cluster.runtime.source import is_damage
 from cluster.runtime.storage.filesystems import filesystem_of
 
@@ -35,10 +37,9 @@ class RowGroups:
         self._paths, self._storage = paths, storage or {}
         self._columns = list(columns)
         self._partitions = Partitions.of(paths)
-        self._cache_bytes = cache_bytes
         self._files: OrderedDict[int, tuple[Any, Any]] = OrderedDict()  # file -> (reader, first row of each row group)
         self._schema: Any = None  # of every table: the first file's, opened
-        self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._groups = Recent(cache_bytes)
 
     def rows(self, file: int, start: int, stop: int) -> Any:
         """The rows start..stop of a file. Raises `InputBroken` where the file cannot be read."""
@@ -116,16 +117,13 @@ class RowGroups:
         return self._files[file]
 
     def _group(self, file: int, group: int) -> Any:
-        key = (file, group)
-        if key not in self._groups:
-            reader, _ = self._open(file)
-            own = [name for name in self._columns if name in reader.schema_arrow.names]
-            table = reader.read_row_group(group, columns=own, use_threads=False)
-            self._groups[key] = self._alike(self._partitions.complete(table, self._paths[file], self._columns))
-            while len(self._groups) > 1 and sum(table.nbytes for table in self._groups.values()) > self._cache_bytes:
-                self._groups.popitem(last=False)
-        self._groups.move_to_end(key)
-        return self._groups[key]
+        return self._groups.get((file, group), partial(self._decoded, file, group))
+
+    def _decoded(self, file: int, group: int) -> Any:
+        reader, _ = self._open(file)
+        own = [name for name in self._columns if name in reader.schema_arrow.names]
+        table = reader.read_row_group(group, columns=own, use_threads=False)
+        return self._alike(self._partitions.complete(table, self._paths[file], self._columns))
 
 
 def opened_schema(schema: Any) -> Any:

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from cluster.core.carry import CarrySchema, difference
 from cluster.core.commit import SUCCESS
 from cluster.errors import InputBroken, InputRefused, StoreFault, first_line
+from cluster.runtime.recent import Recent
 from cluster.runtime.storage.store import Store
 from cluster.runtime.tables import UNREADABLE
 
@@ -145,10 +147,9 @@ class CarryReader:
 
     def __init__(self, store: Store, files: Sequence[CarryFile], schema: CarrySchema, *, cache_bytes: int) -> None:
         self._store, self._files, self._schema = store, files, schema
-        self._cache_bytes = cache_bytes
         self._borders = [np.concatenate([[0], np.cumsum(file.group_rows, dtype=np.int64)]) for file in files]
         self._open: OrderedDict[int, Any] = OrderedDict()  # file -> reader
-        self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._groups = Recent(cache_bytes)
 
     def take(self, file: Ints, row: Ints) -> Any:
         """The rows (pa.Table) at the given places, in their order. Raises InputBroken."""
@@ -171,15 +172,12 @@ class CarryReader:
             yield table.slice(int(own[0]), len(own)) if together else table.take(pa.array(own))
 
     def _group(self, file: int, group: int) -> Any:
-        key = (file, group)
-        if key not in self._groups:
-            with reading(self._store, self._files[file].name):
-                table = self._reader(file).read_row_group(group, columns=self._schema.arrow.names, use_threads=False)
-            self._groups[key] = _as_planned(table.select(self._schema.arrow.names), self._schema.arrow)
-            while len(self._groups) > 1 and sum(table.nbytes for table in self._groups.values()) > self._cache_bytes:
-                self._groups.popitem(last=False)
-        self._groups.move_to_end(key)
-        return self._groups[key]
+        return self._groups.get((file, group), partial(self._decoded, file, group))
+
+    def _decoded(self, file: int, group: int) -> Any:
+        with reading(self._store, self._files[file].name):
+            table = self._reader(file).read_row_group(group, columns=self._schema.arrow.names, use_threads=False)
+        return _as_planned(table.select(self._schema.arrow.names), self._schema.arrow)
 
     def _reader(self, file: int) -> Any:
         if file not in self._open:
