@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join(describe()), flush=True)
     history = Workload("HISTORY", entities=options.entities, mean_rows=options.rows, carry=True)
     night = replace(history, name="SHORT", mean_rows=max(1, options.rows * options.percent // 100))
-    least = replace(history, name="LEAST", entities=1, mean_rows=1)
+    least = replace(history, name="LEAST", entities=1, mean_rows=1, files=1)
     found: dict[str, list[Measured]] = {"history": [], "night": [], "one row": []}
     for _ in range(options.repeat):
         with tempfile.TemporaryDirectory(prefix="nights-", dir=options.cache) as folder:

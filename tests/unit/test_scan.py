@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -49,7 +48,8 @@ def scan(path: Path, table: Any, batch_rows: int = 1000, **settings: Any) -> Fil
     pq.write_table(table, path / "a.parquet", row_group_size=4)
     found = []
     for repeating_bytes in (0, 10**9):
-        with patch.object(source, "_REPEATING_BYTES", repeating_bytes):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(source, "_REPEATING_BYTES", repeating_bytes)
             found.append(scan_file(str(path / "a.parquet"), settings_for(path, **settings), batch_rows))
     plain, by_dictionary = map(vars, found)
     for name, value in plain.items():
