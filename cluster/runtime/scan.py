@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from cluster.core.inventory import FileRuns, SourceFile, Torn, describe_entity, number_keys
 from cluster.core.settings import InputSettings
 from cluster.core.times import Flags, Ordinals, as_plain, compare, table_ordinals
-from cluster.errors import InputBroken, InputRefused
+from cluster.errors import InputDamaged, InputRefused
 from cluster.runtime.judging import Judge
 from cluster.runtime.partitions import Partitions, differing_row
 from cluster.runtime.schema import check_columns, needed_columns
@@ -54,7 +54,7 @@ def scan_file(
             if until_torn and finder.torn:
                 return finder.finish(file, columns)
     if finder.rows != file.rows:
-        raise InputBroken(f"{path} holds {finder.rows:,} rows, but its footer says {file.rows:,}: write it again.")
+        raise InputDamaged(f"{path} holds {finder.rows:,} rows, but its footer says {file.rows:,}: write it again.")
     return finder.finish(file, columns)
 
 

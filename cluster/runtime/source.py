@@ -18,17 +18,30 @@ import pyarrow.parquet as pq
 from cluster.core.inventory import SourceFile
 from cluster.core.places import Options
 from cluster.core.plan import PlanHead
-from cluster.errors import InputBroken, first_line
+from cluster.errors import InputBroken, InputDamaged, first_line
 from cluster.runtime.storage.filesystems import filesystem_of, look_at
 
 LOOKS_AT_ONCE = 16
 _REPEATING_BYTES = 4  # a value, below which a column holds little but the places of its texts in a dictionary
+_SERVICES = (
+    "AWS Error",
+    "HTTP",
+    "curl",
+    "CURL",
+    "Azure",
+    "GCS",
+    "google::cloud",
+    "HDFS",
+    "libhdfs",
+    "libjvm",
+    "timed out",
+)
 _STREAM_BYTES = 1 << 20  # read a column chunk through a window of this size: row groups may be larger than memory
 
 
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Whatever goes wrong inside while reading `path` is raised as InputBroken with its name."""
+    """Whatever goes wrong while reading `path` is raised as InputBroken with its name: damage as InputDamaged."""
     try:
         yield
     except FileNotFoundError as error:
@@ -36,7 +49,8 @@ def reading(path: str) -> Iterator[None]:
     except PermissionError as error:
         raise InputBroken(f"{path} may not be read by this user: allow it, then start the run again.") from error
     except (pa.ArrowException, OSError) as error:
-        raise InputBroken(
+        kind = InputDamaged if is_damage(error) else InputBroken
+        raise kind(
             f"{path} is truncated or no Parquet file ({first_line(error)}): "
             "write it again or take it out of the input, then start the run again."
         ) from error
@@ -49,7 +63,7 @@ def is_damage(error: BaseException | None) -> bool:
     """
     if isinstance(error, pa.ArrowInvalid):
         return True
-    service = any(word in str(error) for word in ("AWS Error", "HTTP", "curl", "Azure", "GCS", "timed out"))
+    service = any(word in str(error) for word in _SERVICES)
     return isinstance(error, OSError) and error.errno is None and not service
 
 
