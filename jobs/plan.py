@@ -18,6 +18,7 @@ from rich.table import Table
 from cluster.core.carry import carry_schema
 from cluster.core.forecast import Forecast
 from cluster.core.inventory import Inventory
+from cluster.core.lost_files import refuse_gone, refuse_lost
 from cluster.core.plan import CLUSTERED_REMEDY, Plan, choose_shard_rows, make_plan, refuse_interleaved, why_shuffle
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
 from cluster.runtime.carry.plan import CarryRequest, find_known
@@ -39,7 +40,8 @@ class PlanReport:
     layout: str
     reason: str  # why this layout
     shuffle: bool  # a run clusters the input first
-    files: int
+    files: int  # that can be read
+    files_lost: int  # that cannot, and whose entities go into quarantine
     rows_in: int  # = rows + rows_skipped + rows_bad
     rows: int  # that would be scored, as far as key columns tell
     rows_skipped: int  # outside since and until
@@ -71,6 +73,8 @@ class PlanReport:
         if self.shuffle:
             table.add_row("first", "the rows are clustered by entity, into temporary Parquet below OUTPUT/_slotcar")
         table.add_row("files", f"{self.files:,}")
+        if self.files_lost:
+            table.add_row("lost", f"{self.files_lost:,} files cannot be read; their entities go into quarantine")
         table.add_row("rows", f"{self.rows:,} of {self.rows_in:,}{self._left_out()}")
         table.add_row("entities", f"{self.entities:,}, the longest with {self.longest_rows:,} rows")
         if self.entities_known is not None:
@@ -106,6 +110,7 @@ def run(config: Config, simulated: Sequence[str] = ()) -> PlanReport:
     shuffle = settings.layout == "shuffle" or (
         settings.layout == "auto" and why_shuffle(inventory, shard_rows=shard_rows) is not None
     )
+    _refuse_lost(config, inventory, shuffle=shuffle)
     step, cluster = config.step_settings(contract), config.cluster_settings()
     found = report(made, step, _replicas(cluster), shuffle=shuffle)
     if asked is not None:
@@ -114,6 +119,14 @@ def run(config: Config, simulated: Sequence[str] = ()) -> PlanReport:
     schema = carry_schema(inventory.columns, settings, contract)
     carry = CarryRequest.of(config.state_settings(), schema, config.document.storage)
     return found if carry is None or carry.read is None else _with_carry(found, inventory, carry)
+
+
+def _refuse_lost(config: Config, inventory: Inventory, *, shuffle: bool) -> None:
+    """Where a run would end over a file that cannot be read."""
+    if shuffle:
+        refuse_lost(inventory)
+    if config.document.state.write is not None:
+        refuse_gone(inventory)
 
 
 def _with_carry(found: PlanReport, inventory: Inventory, carry: CarryRequest) -> PlanReport:
@@ -130,6 +143,7 @@ def report(plan: Plan, step: StepSettings, replicas: int, *, shuffle: bool) -> P
         reason=head.reason,
         shuffle=shuffle,
         files=len(head.files),
+        files_lost=head.files_lost,
         rows_in=head.rows_in,
         rows=head.rows_planned,
         rows_skipped=head.rows_skipped,

@@ -262,12 +262,15 @@ def _summaries(column: ScoreColumn) -> list[list[str]]:
 
 
 def _quarantine(figures: Figures) -> str:
+    lost = figures.record.get("files_lost", 0)
     if not figures.quarantine:
         return _section("Quarantine", "No row is in quarantine.", "")
     rows = [(one.reason, f"{one.rows:,}", f"{one.entities:,}", one.example) for one in figures.quarantine]
     total = figures.record["rows_quarantined"]
     share_of = total / figures.record["rows_in"] if figures.record["rows_in"] else 0.0
     said = f"{total:,} rows, {share_of:.2%} of the input, were not scored. Their files and rows are in _quarantine."
+    if lost:
+        said += f" {lost:,} files could not be read, and nobody has counted the rows in them."
     return _section("Quarantine", said, _table(("reason", "rows", "entries", "for example"), rows))
 
 

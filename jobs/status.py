@@ -44,6 +44,8 @@ class StatusReport:
         table.add_row("run", found.run_id)
         table.add_row("rows", _share(found.rows_done, found.rows_total))
         table.add_row("of them in quarantine", f"{found.rows_quarantined:,}")
+        if found.files_lost:
+            table.add_row("files that cannot be read", f"{found.files_lost:,}: nobody can count the rows in them")
         table.add_row("entities", _share(found.entities_done, found.entities_total))
         table.add_row("shards", _share(found.shards_done, found.shards_total))
         table.add_row("fragments", f"{found.fragments:,}")

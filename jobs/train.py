@@ -129,6 +129,7 @@ def _prepare(config: Config, contract: ModelContract, workers: Workers) -> tuple
         rows_in=head.rows_in,
         rows_skipped=head.rows_skipped,
         rows_quarantined=head.rows_bad,
+        files_lost=head.files_lost,
         entities=head.entities,
         slots=step.slots,
         chunk=step.chunk,

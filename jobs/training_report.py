@@ -38,6 +38,7 @@ class TrainReport:
     rows_validated: int = 0  # those that are held out, and what stands before them in a window that holds one
     rows_skipped: int = 0  # outside the input's window, and those that fill no window of the model, if dropped
     rows_quarantined: int = 0
+    files_lost: int = 0  # that cannot be read; the rows of their entities in other files are in quarantine
     targets_trained_on: int = 0  # per epoch; a target that is null has no loss
     targets_validated: int = 0
     entities: int = 0
@@ -64,5 +65,7 @@ class TrainReport:
         facts.add_row("fingerprint", self.model_fingerprint)
         facts.add_row("rows", f"{self.rows_trained_on:,} trained on, {self.rows_validated:,} held out")
         facts.add_row("left out", f"{self.rows_quarantined:,} rows in quarantine, {self.rows_skipped:,} skipped")
+        if self.files_lost:
+            facts.add_row("", f"the entities of {self.files_lost:,} files that cannot be read")
         facts.add_row("steps per epoch", f"{self.steps:,} of {self.slots:,} slots × {self.chunk:,} timesteps")
         return Group(figures, facts)

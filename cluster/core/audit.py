@@ -38,6 +38,7 @@ FIGURES = (  # of run.json, that the plan and the records give too
     "entities_in",
     "entities_scored",
     "entities_quarantined",
+    "files_lost",
     "shards",
     "fragments",
 )
@@ -153,9 +154,10 @@ def audit_totals(tally: Tally, head: PlanHead, records: Sequence[Fragment], run:
         "rows_scored": sum(record.rows for record in records),
         "rows_quarantined": head.rows_bad + sum(record.rows_quarantined for record in records),
         "rows_skipped": head.rows_skipped + sum(record.rows_skipped for record in records),
-        "entities_in": head.entities,
+        "entities_in": head.entities + head.entities_lost,
         "entities_scored": sum(record.entities for record in records),
-        "entities_quarantined": sum(record.entities_quarantined for record in records),
+        "files_lost": head.files_lost,
+        "entities_quarantined": head.entities_lost + sum(record.entities_quarantined for record in records),
         "shards": len(head.shards),
         "fragments": sum(record.file is not None for record in records),
     }

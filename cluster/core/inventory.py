@@ -14,13 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from cluster.core.times import Flags, Ordinals, compare, table_ordinals
 from cluster.errors import InputRefused
+
+if TYPE_CHECKING:
+    from cluster.core.lost_files import LostFiles
 
 Found = Literal["clustered", "interleaved"]
 KEY_PREFIX = "key__"  # before an entity column's name wherever columns of our own stand beside it
@@ -104,6 +107,7 @@ class Inventory:
     skipped: int
     bad: Any  # pa.Table (bad row, key__ columns + reason + file + row)
     sources: tuple[SourceFile, ...] = ()  # the input's own files, where `files` are those that a pre-pass made of them
+    lost: LostFiles | None = None  # beside `files`: those that cannot be read, where there are any
 
     @property
     def rows_in(self) -> int:

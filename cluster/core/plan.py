@@ -61,6 +61,8 @@ class PlanHead:
     entities_unsorted: int  # not in order of time: sorted when they are read
     ties: int
     sources: tuple[SourceFile, ...] = ()  # the input's own, where `files` are the buckets of a pre-pass, by name
+    files_lost: int = 0  # beside `files`: those that cannot be read; nobody has counted their rows
+    entities_lost: int = 0  # beside `entities`: those of whom only lost files have rows
 
     @property
     def input_files(self) -> tuple[SourceFile, ...]:
@@ -122,6 +124,7 @@ class Plan:
             pa.array(inventory.segment_start[rows]),
             pa.array(inventory.segment_count[rows]),
             pa.array(inventory.sorted[entities][ordinal]),
+            _faults(inventory, entities).take(pa.array(ordinal)),
         ]
         return pa.table([*own, *keys.columns], schema=segment_schema(inventory.keys.schema))
 
@@ -134,6 +137,7 @@ def segment_schema(keys: Any) -> Any:
         pa.field("row_start", pa.int64()),
         pa.field("row_count", pa.int64()),
         pa.field("sorted", pa.bool_()),  # the entity's segments and rows are in order of time
+        pa.field("fault", pa.string()),  # why the entity is in quarantine from its first row on; null elsewhere
     ]
     return pa.schema(own + [pa.field(KEY_PREFIX + field.name, field.type) for field in keys])
 
@@ -174,6 +178,8 @@ def make_plan(inventory: Inventory, *, shard_rows: int, shard_entities: int | No
         entities_unsorted=int((~inventory.sorted).sum()),
         ties=inventory.ties,
         sources=inventory.sources,
+        files_lost=len(inventory.lost.files) if inventory.lost else 0,
+        entities_lost=len(inventory.lost.gone) if inventory.lost else 0,
     )
     assert head.rows_in == head.rows_planned + head.rows_skipped + head.rows_bad
     return Plan(head, inventory, tuple(groups))
@@ -271,6 +277,11 @@ def _parts(group: Ordinals, entity_rows: Ordinals, fine_rows: int) -> list[Ordin
     if entity_rows[group].max() > fine_rows:
         return [group]
     return [group[part] for part in _cut(entity_rows[group], fine_rows, len(group))]
+
+
+def _faults(inventory: Inventory, entities: Ordinals) -> Any:
+    """Why each of some entities (entity,) is in quarantine as a whole, as a pa.Array."""
+    return pa.nulls(len(entities), pa.string()) if inventory.lost is None else inventory.lost.reasons(entities)
 
 
 def _segment_rows(inventory: Inventory, entities: Ordinals) -> tuple[Ordinals, Ordinals]:

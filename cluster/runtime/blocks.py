@@ -10,7 +10,7 @@ one score per window, and `tail` "drop", an entity ends with its last whole wind
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,7 @@ class Block:
     carried: Carried | None = None  # of the shard's entities
     time_before: Any = None  # of a streamed entity that is taken up again: the time of the row before its first block
     lost: Ints | None = None  # where rows stood in `ranges` that could not be read but for their keys
+    faults: dict[int, str] = field(default_factory=dict)  # series -> why it is in quarantine from its first row on
 
     @property
     def final(self) -> bool:
@@ -97,6 +98,10 @@ class Block:
         if self.lost is None:
             return np.zeros(0, np.int64)
         return self.lost if self.order is None else np.flatnonzero(np.isin(self.order, self.lost))
+
+    def first_rows(self) -> dict[int, str]:
+        """The first rows of the series that are in quarantine as a whole, late rows left out, and why they are."""
+        return {int(self.starts[one]): why for one, why in self.faults.items() if self.lengths[one]}
 
     def locate(self, rows: Ints) -> tuple[Ints, Ints]:
         """The file, and the row in it, of rows of the block."""
@@ -144,6 +149,7 @@ class BlockReader:
         if targets is not None and targets.shape[1]:
             self._encoder.encode_targets(block.table, targets)
         faults.reasons.update(dict.fromkeys(block.lost_now().tolist(), DAMAGED))
+        faults.reasons.update(block.first_rows())
         if faults.reasons:
             self._cut(block, faults)
         if block.final and block.late is not None:
@@ -165,7 +171,7 @@ class BlockReader:
         ranges = parts.ranges()
         found = [self._groups.rows(*part) for part in ranges]
         table = pa.concat_tables([part.table for part in found])
-        block = Block(shard, table, *parts.series(), ranges, lost=lost_rows(found))
+        block = Block(shard, table, *parts.series(), ranges, lost=lost_rows(found), faults=parts.faults)
         if not parts.sorted.all():
             _sort_by_time(block, self._settings.time)
         return block
@@ -317,6 +323,7 @@ class _Segments:
     start: Ints
     count: Ints
     sorted: NDArray[np.bool_]
+    faults: dict[int, str]  # number of the entity among these -> why it is in quarantine from its first row on
 
     @property
     def rows(self) -> int:
@@ -327,7 +334,7 @@ class _Segments:
     def of(table: Any) -> _Segments:
         names = ("entity", "file", "row_start", "row_count")
         entity, file, start, count = (table.column(name).to_numpy().astype(np.int64) for name in names)
-        return _Segments(entity, file, start, count, table.column("sorted").to_numpy())
+        return _Segments(entity, file, start, count, table.column("sorted").to_numpy(), _faults(table, entity))
 
     def ranges(self) -> list[tuple[int, int, int]]:
         """(file, start, stop), neighbours joined: a loop over what is left of them, a few per row group."""
@@ -344,7 +351,7 @@ class _Segments:
         return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64), lengths
 
     def cut(self, piece_rows: int, skip_rows: int) -> Iterator[_Segments]:
-        """The rows behind the first `skip_rows` in pieces of `piece_rows`."""
+        """The rows of a single entity behind the first `skip_rows`, in pieces of `piece_rows`."""
         ends = np.cumsum(self.count)
         for low in range(skip_rows, int(ends[-1]), piece_rows):
             high = min(low + piece_rows, int(ends[-1]))
@@ -353,7 +360,18 @@ class _Segments:
             begin = ends[part] - self.count[part]
             skipped = np.maximum(low - begin, 0)
             count = np.minimum(high, ends[part]) - np.maximum(low, begin)
-            yield _Segments(self.entity[part], self.file[part], self.start[part] + skipped, count, self.sorted[part])
+            start = self.start[part] + skipped
+            yield _Segments(self.entity[part], self.file[part], start, count, self.sorted[part], self.faults)
+
+
+def _faults(table: Any, entity: Ints) -> dict[int, str]:
+    """The faults of a segment table's entities, by their number among these: in a whole shard their ordinals."""
+    column = table.column("fault")
+    if column.null_count == len(column):
+        return {}
+    number = np.cumsum(np.append(False, entity[1:] != entity[:-1]))
+    rows = np.flatnonzero(column.is_valid().to_numpy())
+    return dict(zip(number[rows].tolist(), column.take(pa.array(rows)).to_pylist(), strict=True))
 
 
 def _sort_by_time(block: Block, time: tuple[str, ...]) -> None:

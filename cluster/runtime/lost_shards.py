@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cluster.core.actions import Quarantine
@@ -86,7 +87,7 @@ class LostShards:
         rest = np.flatnonzero(left)
         first = segments.take(pa.array(begin[rest]))
         table = entity_keys(first)
-        table = table.append_column("reason", pa.array([action.cause] * len(rest), pa.string()))
+        table = table.append_column("reason", pc.fill_null(first.column("fault"), action.cause))
         table = table.append_column("rows", pa.array(left[rest], pa.int64()))
         file, row = (first.column(name).to_numpy().astype(np.int64) for name in ("file", "row_start"))
         paths, row = InputFiles.of(self.head, self.commits.store, self.output.storage).locate(file, row)

@@ -1,4 +1,8 @@
-"""Rows that no entity owns: published beside the quarantined rows of the shards."""
+"""What no shard has: rows that no entity owns, and files that cannot be read. Published beside the shards' lines.
+
+A lost file has one line, whatever else its entity has in quarantine. Nobody can count its rows: the line says 0, and
+they are in none of a run's totals.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,14 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.core.commit import QUARANTINE, STAGED
+from cluster.core.lost_files import why_lost
 from cluster.core.plan import PlanHead, entity_keys
 from cluster.core.settings import OutputSettings
 from cluster.runtime.commits import Commits
-from cluster.runtime.planning import read_bad
+from cluster.runtime.planning import read_bad, read_lost
 from cluster.runtime.tables import write_table
 
+BAD_ROWS, LOST_FILES = "rows-without-key-", "lost-files-"  # how quarantine's own files begin
 SENTENCES = {
     "null_entity": "a column of the entity is null",
     "null_time": "a column of the time is null",
@@ -20,22 +26,38 @@ SENTENCES = {
 }
 
 
-def publish_bad_rows(commits: Commits, head: PlanHead, run: str, output: OutputSettings) -> None:
-    """Writes the rows without an entity or a time, which the plan found; again and again with the same outcome."""
-    if not head.rows_bad:
-        return
-    store = commits.store
-    name = f"rows-without-key-{run}.parquet"
+def publish_unowned(commits: Commits, head: PlanHead, run: str, output: OutputSettings) -> None:
+    """Writes the rows without an entity or a time, and the lost files, which the plan found.
+
+    Again and again with the same outcome.
+    """
+    if head.rows_bad:
+        _publish(commits, f"{BAD_ROWS}{run}.parquet", _of_rows(read_bad(commits.store)), output)
+    if head.files_lost:
+        _publish(commits, f"{LOST_FILES}{run}.parquet", _of_files(read_lost(commits.store)), output)
+
+
+def _publish(commits: Commits, name: str, lines: Any, output: OutputSettings) -> None:
     staged = f"{STAGED}/{name}.{commits.fence.number}"
-    write_table(store, staged, _as_quarantine(read_bad(store)), output.compression)
-    store.publish(staged, f"{QUARANTINE}/{name}")
+    write_table(commits.store, staged, lines, output.compression)
+    commits.store.publish(staged, f"{QUARANTINE}/{name}")
 
 
-def _as_quarantine(bad: Any) -> Any:
-    table = entity_keys(bad)
+def _of_rows(bad: Any) -> Any:
     reasons = [SENTENCES[reason] for reason in bad.column("reason").to_pylist()]
+    return _lines(bad, reasons, rows=1, row=bad.column("row").cast(pa.int64()))
+
+
+def _of_files(lost: Any) -> Any:
+    reasons = [why_lost(path) for path in lost.column("file").to_pylist()]
+    return _lines(lost, reasons, rows=0, row=pa.nulls(len(reasons), pa.int64()))
+
+
+def _lines(found: Any, reasons: list[str], *, rows: int, row: Any) -> Any:
+    """Lines of quarantine for what was found (key__ columns + file), each with so many rows."""
+    table = entity_keys(found)
     table = table.append_column("reason", pa.array(reasons, pa.string()))
-    table = table.append_column("rows", pa.array([1] * len(reasons), pa.int64()))
-    table = table.append_column("file", bad.column("file"))
-    table = table.append_column("row", bad.column("row").cast(pa.int64()))
+    table = table.append_column("rows", pa.array([rows] * len(reasons), pa.int64()))
+    table = table.append_column("file", found.column("file"))
+    table = table.append_column("row", row)
     return table.append_column("time", pa.nulls(len(reasons), pa.string()))

@@ -65,7 +65,8 @@ def opening(
 
 def with_plan(record: dict[str, Any], head: PlanHead) -> dict[str, Any]:
     """The record once the plan is known."""
-    planned = {"rows_in": head.rows_in, "rows_skipped": head.rows_skipped, "entities_in": head.entities}
+    planned = {"rows_in": head.rows_in, "rows_skipped": head.rows_skipped, "files_lost": head.files_lost}
+    planned |= {"entities_in": head.entities + head.entities_lost, "entities_quarantined": head.entities_lost}
     return {**record, **planned, "shards": len(head.shards), "rows_quarantined": head.rows_bad}
 
 
@@ -91,7 +92,7 @@ def closing(
         "rows_quarantined": head.rows_bad + sum(fragment.rows_quarantined for fragment in fragments),
         "rows_skipped": head.rows_skipped + sum(fragment.rows_skipped for fragment in fragments),
         "entities_scored": sum(fragment.entities for fragment in fragments),
-        "entities_quarantined": sum(fragment.entities_quarantined for fragment in fragments),
+        "entities_quarantined": head.entities_lost + sum(fragment.entities_quarantined for fragment in fragments),
         "fragments": len(done),
         "attempts": record["attempts"] + session.attempts,
         "replica_deaths": record["replica_deaths"] + session.replica_deaths,

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.core.lost_files import refuse_gone
 from cluster.core.plan import PlanHead, choose_shard_entities, choose_shard_rows, extent_of, make_plan
 from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
 from cluster.errors import LockLost, NotLanded, OutputRefused, RunFailed, TooManyBadRows
@@ -29,7 +30,7 @@ from cluster.runtime.origins import InputFiles
 from cluster.runtime.pipeline import Counters
 from cluster.runtime.planning import has_plan, read_plan, write_plan
 from cluster.runtime.progress import Progress, ProgressLine, count_stragglers, progress_line
-from cluster.runtime.quarantine import publish_bad_rows
+from cluster.runtime.quarantine import publish_unowned
 from cluster.runtime.ray_cluster import Cluster, Replicas, ray_cluster
 from cluster.runtime.record import Session, closing, opening, with_plan
 from cluster.runtime.replica_actor import ReplicaSpec, Sources, row_layout
@@ -216,6 +217,11 @@ class _Run:
         line.say(
             f"{self._request.run_id}: {head.entities:,} entities, {head.rows_planned:,} rows to score in "
             f"{len(head.shards)} shards, layout {head.layout}; committed {store.manner}"
+            + (
+                f"; {head.files_lost:,} files cannot be read: their entities go into quarantine"
+                if head.files_lost
+                else ""
+            )
         )
 
     def _make_plan(self, cluster: Cluster) -> PlanHead:
@@ -224,6 +230,8 @@ class _Run:
         taken = take_inventory(settings, place, cluster.map, check, output.rows_per_file)
         inventory, self._clock.shuffle_s = taken.inventory, taken.shuffle_s
         carry = self._request.carry
+        if carry is not None and carry.write is not None:
+            refuse_gone(inventory)
         plan = make_plan(
             inventory,
             shard_rows=choose_shard_rows(inventory.rows_in, rows_per_file=output.rows_per_file),
@@ -306,7 +314,7 @@ class _Run:
     def _finish(self, cluster: Cluster) -> dict[str, Any]:
         head = self._head
         assert head is not None
-        publish_bad_rows(self._commits, head, self._request.run, self._request.output)
+        publish_unowned(self._commits, head, self._request.run, self._request.output)
         self._commits.recover()
         record = self._close("done")
         bad, allowed = record["rows_quarantined"], self._request.quarantine_limit

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from cluster.core.settings import CONTEXT, InputSettings
 from cluster.core.times import is_key_type, is_time_type, plain_type
-from cluster.errors import InputRefused
+from cluster.errors import InputBroken, InputRefused
+from cluster.runtime.lost_files import lost_file
 from cluster.runtime.partitions import Partitions
 from cluster.runtime.source import open_source
 
@@ -56,20 +57,35 @@ def check_columns(schema: Any, settings: InputSettings, path: str) -> Any:
 
 
 def check_schema(settings: InputSettings, contract: ModelContract, files: Sequence[str]) -> Any:
-    """Check the first file against the configuration and the model, before anything is started; returns its columns.
+    """Check the first file that can be read, before anything is started; returns its columns.
 
-    That every other file has the same columns is checked where each is opened anyway, by the scan. Raises InputRefused
-    for its columns, InputBroken where the file cannot be read.
+    They must fit the configuration and the model. That every other file has the same columns is checked where each is
+    opened anyway, by the scan. Raises InputRefused for its columns, InputBroken where no file can be read, or where one
+    cannot whose entity nobody knows.
     """
-    with open_source(files[0], settings.storage) as parquet:
-        schema = Partitions.of(files).extend(parquet.schema_arrow, files[0])
-    columns = check_columns(schema, settings, files[0])
+    path, schema = _first_schema(settings, files)
+    columns = check_columns(schema, settings, path)
     kinds = {wanted.name: wanted.kind for wanted in contract.inputs}
     for name, wanted_columns in settings.features:
         if kinds.get(name) == "categorical":
             for column in set(wanted_columns) - set(CONTEXT):
-                _check_codes(schema.field(column), settings, name, files[0])
+                _check_codes(schema.field(column), settings, name, path)
     return columns
+
+
+def _first_schema(settings: InputSettings, files: Sequence[str]) -> tuple[str, Any]:
+    """The first file that is not lost, and its pa.Schema."""
+    partitions, first = Partitions.of(files), None
+    for path in files:
+        try:
+            with open_source(path, settings.storage) as parquet:
+                return path, partitions.extend(parquet.schema_arrow, path)
+        except InputBroken as broken:
+            if lost_file(path, broken, settings, partitions) is None:
+                raise
+            first = first or broken
+    assert first is not None, "an input without files is refused when it is listed"
+    raise first
 
 
 def _plain_schema(schema: Any, settings: InputSettings) -> Any:

@@ -48,6 +48,7 @@ class RunStatus:
     rows_total: int | None  # to score: all but skipped rows and those without a key
     rows_done: int  # of these, scored, in quarantine, or dropped because they were late
     rows_quarantined: int  # with those without a key
+    files_lost: int  # that cannot be read, and whose rows are in no count
     entities_total: int | None
     entities_done: int  # of shards that are done
     shards_total: int | None
@@ -79,6 +80,7 @@ def read_status(store: Store) -> RunStatus:
         finished_at=record.get("finished_at"),
         rows_done=sum(record.rows + record.rows_quarantined + record.rows_skipped for record in records),
         rows_quarantined=sum(fragment.rows_quarantined for fragment in records) + (head.rows_bad if head else 0),
+        files_lost=head.files_lost if head else 0,
         entities_done=sum(shard.entities for shard in head.shards if shard.index in done) if head else 0,
         shards_done=len(done),
         fragments=sum(fragment.file is not None for fragment in records),

@@ -28,6 +28,7 @@ from cluster.runtime.planning import read_plan
 from cluster.runtime.salvage import Salvage
 from cluster.runtime.storage.local_store import LocalStore
 from lstm_core.errors import SlotcarError
+from tests.damage import DAMAGES
 from tests.inprocess import Job, run
 from tests.models import FIT, save
 from tests.series import make_series, replace, with_nulls, with_ties, with_time_type, write_cut
@@ -246,25 +247,7 @@ def test_an_input_without_rows_is_refused(tmp_path: Path) -> None:
             run(job(tmp_path, layout=layout))
 
 
-def cut_off(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-20])
-
-
-def no_parquet(path: Path) -> None:
-    path.write_text("entity,time\ne0000,1\n")
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def torn_pages(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[4:200] = bytes(196)
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize("damage", [cut_off, no_parquet, empty, torn_pages], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("layout", ["auto", "shuffle"])
 def test_a_file_whose_keys_cannot_be_read_ends_the_run_and_mended_it_is_scored(
     tmp_path: Path, damage: Callable[[Path], None], layout: str

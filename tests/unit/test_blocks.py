@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.core.lost_files import LostFile, LostFiles
 from cluster.core.settings import Fill
 from cluster.errors import InputBroken
 from cluster.runtime.blocks import Block
@@ -184,6 +186,29 @@ def test_a_bad_row_fails_the_run_where_that_is_asked_for(tmp_path: Path) -> None
         blocks_of(laid)
 
 
+def faulty(laid: Laid, *entities: int) -> Laid:
+    """The same, where a file of some entities cannot be read."""
+    numbers = np.array(entities, np.int64)
+    files = tuple(LostFile(f"lost-{number}", (f"e{number:04d}",), "") for number in entities)
+    lost = LostFiles(files, laid.plan.inventory.keys.take(pa.array(numbers)), numbers)
+    return dataclasses.replace(
+        laid, plan=dataclasses.replace(laid.plan, inventory=dataclasses.replace(laid.plan.inventory, lost=lost))
+    )
+
+
+def test_an_entity_with_a_lost_file_has_nothing_to_score_and_its_reason(tmp_path: Path) -> None:
+    (block,) = blocks_of(faulty(lay(tmp_path, spoilt([8])), 2, 4))
+    assert block.lengths.tolist() == [5, 1, 0, 3, 0]
+    found = [(line["entity"], line["rows"], line["row"], line["reason"][:6]) for line in block.quarantine.to_pylist()]
+    assert found == [("e0002", 9, 6, "lost-2"), ("e0004", 7, 18, "lost-4")]
+
+
+def test_of_an_unsorted_entity_with_a_lost_file_the_earliest_row_is_named(tmp_path: Path) -> None:
+    table = series().take(pa.array([*range(6), 14, 9, 7, 6, 8, 10, 11, 12, 13, *range(15, 25)]))
+    (block,) = blocks_of(faulty(lay(tmp_path, table), 2))
+    assert block.quarantine.column("row").to_pylist() == [9]
+
+
 # ---- streams
 
 
@@ -221,6 +246,11 @@ def test_a_bad_row_in_any_piece_makes_it_the_last(tmp_path: Path, bad: int, piec
     assert blocks[-1].quarantined_rows == 45 - bad
     (entry,) = blocks[-1].quarantine.to_pylist()
     assert (entry["rows"], entry["row"]) == (45 - bad, bad if bad < 20 else bad - 20)
+
+
+def test_of_a_long_entity_with_a_lost_file_the_first_piece_is_the_last(tmp_path: Path) -> None:
+    blocks = blocks_of(faulty(stream(tmp_path, series([45])), 0))
+    assert [(block.final, block.lengths.tolist(), block.quarantined_rows) for block in blocks] == [(True, [0], 45)]
 
 
 def test_previous_goes_over_the_borders_of_pieces(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.inventory import build_inventory
+from cluster.core.inventory import Inventory, build_inventory
 from cluster.core.plan import (
     Extent,
     Plan,
@@ -37,6 +37,7 @@ from cluster.runtime.planning import (
     batches,
     make_inventory,
     read_bad,
+    read_lost,
     read_plan,
     read_segments,
     write_plan,
@@ -50,6 +51,19 @@ from tests.series import make_series, settings_for, with_nulls, with_ties, write
 def plan_of(folder: Path, lengths: Sequence[int], *, shard_rows: int, file_rows: Sequence[int] | None = None) -> Plan:
     write_cut(folder, make_series(lengths), file_rows)
     return make_plan(make_inventory(settings_for(folder), map), shard_rows=shard_rows)
+
+
+def lost_inventory(folder: Path, lost: Sequence[int]) -> Inventory:
+    """Entities 0, 2 and 3 have two files of two rows, entity 1 has one; those of these numbers cannot be read."""
+    names = ("k=0/part-0", "k=0/part-1", "k=2/part-0", "k=1/part-0", "k=2/part-1", "k=3/part-0", "k=3/part-1")
+    for number, name in enumerate(names):
+        path = folder / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if number in lost:
+            path.write_bytes(b"PAR1")
+        else:
+            pq.write_table(make_series([4]).slice(2 * int(name[-1]), 2), path)
+    return make_inventory(settings_for(folder, entity=("k",)), map)
 
 
 def touched(path: Path, seconds: int = 5) -> None:
@@ -191,6 +205,7 @@ class TestStorage:
             "row_start": [4, 0],
             "row_count": [1, 6],
             "sorted": [True, True],
+            "fault": [None, None],
             "key__entity": ["e0002", "e0002"],
         }
 
@@ -223,6 +238,20 @@ class TestStorage:
         store.write(HEAD_FILE, b'{"format": 1')
         with pytest.raises(RunFailed, match="no plan that can be read"):
             read_plan(store)
+
+    def test_lost_files_and_the_faults_of_their_entities_are_written_and_read(
+        self, tmp_path: Path, store: LocalStore
+    ) -> None:
+        plan = make_plan(lost_inventory(tmp_path / "in", [1, 3, 4]), shard_rows=3)
+        write_plan(store, plan)
+        assert read_plan(store) == plan.head
+        assert (plan.head.files_lost, plan.head.entities_lost) == (3, 1)
+        lost = read_lost(store)
+        assert (lost.column_names, lost.column("key__k").to_pylist()) == (["key__k", "file"], [0, 1, 2])
+        found = pa.concat_tables([read_segments(store, shard.index) for shard in plan.shards])
+        faults = dict(zip(found.column("key__k").to_pylist(), found.column("fault").to_pylist(), strict=True))
+        assert {key: fault is None for key, fault in faults.items()} == {0: False, 2: False, 3: True}
+        assert "k=2/part-1.parquet, which holds" in faults[2]
 
     def test_a_shard_that_is_not_there_is_refused(self, tmp_path: Path, store: LocalStore) -> None:
         plan = plan_of(tmp_path / "in", [3], shard_rows=6)
@@ -323,6 +352,29 @@ def test_a_plan_does_not_depend_on_how_files_were_batched(
     assert one.head == other.head
     assert alone.bad.equals(together.bad)
     assert all(one.segments(shard.index).equals(other.segments(shard.index)) for shard in one.shards)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_lost_files_are_found_however_files_are_batched(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "BATCHES_MIN", 1)
+    monkeypatch.setattr(planning, "BATCH_FILES_MAX", size)
+    inventory = lost_inventory(tmp_path, [0, 1, 3, 4])
+    lost = inventory.lost
+    assert lost is not None
+    assert [Path(file.path).parent.name for file in lost.files] == ["k=0", "k=0", "k=1", "k=2"]
+    assert lost.entity.tolist() == [-1, -1, -1, 0]
+    assert lost.gone.tolist() == [0, 2]
+    reasons = lost.reasons(np.array([1, 0])).to_pylist()
+    assert (reasons[0], "k=2" in reasons[1]) == (None, True)
+    assert inventory.rows_in == 6
+
+
+def test_where_no_file_is_lost_nobody_has_a_fault(tmp_path: Path) -> None:
+    inventory = lost_inventory(tmp_path, [])
+    assert inventory.lost is None
+    assert make_plan(inventory, shard_rows=100).segments(0).column("fault").null_count == 7
 
 
 def test_files_of_one_batch_that_disagree_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

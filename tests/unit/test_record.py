@@ -103,7 +103,7 @@ def add_up(record: dict[str, Any]) -> bool:
 def test_every_promised_field_is_there_from_the_first_record_on(head: PlanHead) -> None:
     for record in (opened(), with_plan(opened(), head), closing(opened(), "done", head, ALL, session())):
         assert set(PROMISED) <= set(record)
-        assert set(record) - set(PROMISED) == {"identity", "kernel"}
+        assert set(record) - set(PROMISED) == {"identity", "kernel", "files_lost"}
         assert (
             list(record["stage_s"]) == list(STAGES) == ["plan", "shuffle", "read", "pack", "compute", "write", "commit"]
         )

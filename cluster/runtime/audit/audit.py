@@ -36,13 +36,13 @@ from cluster.runtime.audit.shard import UNREADABLE, ShardAudit, Windows
 from cluster.runtime.commits import RUN
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.planning import has_plan, read_bad, read_plan, read_segments
+from cluster.runtime.quarantine import BAD_ROWS, LOST_FILES
 from cluster.runtime.request_file import RequestFile, read_request
 from cluster.runtime.rowgroups import RowGroups
 from cluster.runtime.source import check_unchanged
 from cluster.runtime.storage.store import Store
 
 CACHE_BYTES = 64 << 20
-BAD_ROWS = "rows-without-key-"  # how quarantine's own file begins
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,13 @@ class _Audit:
             head = read_plan(store)
             of_shard = audit_records(tallies["records"], len(head.shards), records)
             self._audit_rows(head, of_shard, read_request(store))
-            self._audit_bad_rows(head, quarantined)
+            self._audit_unowned(head, quarantined)
             for name in MEANINGS.keys() - {"scores"}:
                 tallies[name].count(0)  # in the report, also where there was nothing to look at
             audit_totals(tallies["totals"], head, records, self._run)
         named = {name for record in records for _, name in record.moves()}
-        named |= {name for name in quarantined if head and head.rows_bad and _is_of_bad_rows(name)}
+        own = _own_files(head) if head else {}
+        named |= {name for name in quarantined for begin, lines in own.items() if lines and name.startswith(begin)}
         audit_files(tallies["files"], [*present, *quarantined], named)
         shards = len(head.shards) if head else 0
         end = End(str(self._run.get("status")), shards, len(self._done), store.exists(SUCCESS))
@@ -209,20 +210,25 @@ class _Audit:
         if self._shortest is None or scored[least] < self._shortest.rows:
             self._shortest = ScoredEntity(shard, int(least), int(scored[least]))
 
-    def _audit_bad_rows(self, head: PlanHead, quarantined: list[str]) -> None:
-        """The rows without an entity or a time have a file of their own, written when all else is committed."""
-        tally = self._tallies["quarantine"]
-        if not head.rows_bad or self._run.get("status") not in CLOSED:
+    def _audit_unowned(self, head: PlanHead, quarantined: list[str]) -> None:
+        """What no shard has in quarantine lies in files of its own, written when all else is committed."""
+        if self._run.get("status") not in CLOSED:
             return
-        mine = [name for name in quarantined if _is_of_bad_rows(name)]
-        if not tally.expect(len(mine) == 1, f"{QUARANTINE}/{BAD_ROWS}*.parquet are {len(mine)} files, expected 1"):
+        for begin, lines in _own_files(head).items():
+            if lines:
+                self._audit_own(begin, lines, [name for name in quarantined if name.startswith(begin)])
+
+    def _audit_own(self, begin: str, lines: int, found: list[str]) -> None:
+        tally = self._tallies["quarantine"]
+        if not tally.expect(len(found) == 1, f"{begin}*.parquet are {len(found)} files, expected 1"):
             return
         try:
-            rows = rows_in_file(self._store, mine[0])
+            rows = rows_in_file(self._store, found[0])
         except UNREADABLE as error:
-            return tally.fail(f"{mine[0]} cannot be read: {first_line(error)}")
-        tally.expect(rows == head.rows_bad, f"{mine[0]} holds {rows:,} rows, but the plan found {head.rows_bad:,}")
+            return tally.fail(f"{found[0]} cannot be read: {first_line(error)}")
+        tally.expect(rows == lines, f"{found[0]} holds {rows:,} rows, but the plan found {lines:,}")
 
 
-def _is_of_bad_rows(name: str) -> bool:
-    return name.startswith(f"{QUARANTINE}/{BAD_ROWS}")
+def _own_files(head: PlanHead) -> dict[str, int]:
+    """How quarantine's own files begin -> the lines that each has; it is there where it has any."""
+    return {f"{QUARANTINE}/{BAD_ROWS}": head.rows_bad, f"{QUARANTINE}/{LOST_FILES}": head.files_lost}

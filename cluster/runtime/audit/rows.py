@@ -37,6 +37,7 @@ class ShardRows:
         self.entity, self.file, self.start, self.count = (segments.column(name).to_numpy() for name in names)
         first = np.flatnonzero(np.append(True, self.entity[1:] != self.entity[:-1]))
         self.keys = shard_keys(segments)
+        self.lost = segments.column("fault").is_valid().to_numpy()[first]  # (entity,) one of its files cannot be read
         self.entity_rows = np.add.reduceat(self.count, first).astype(np.int64)
         self._begin = np.cumsum(self.entity_rows) - self.entity_rows  # (entity,) its first row
         self._ends = np.cumsum(self.count)  # (segment,)

@@ -151,6 +151,9 @@ class ShardAudit:
                 f"{ledger.skipped[entity]:,} skipped",
                 int(np.abs(ledger.left[wrong]).sum()),
             )
+        scored = np.flatnonzero(self._rows.lost & (ledger.scored > 0))
+        if len(scored):
+            tally.fail(f"entity {self._name(int(scored[0]))} has scores, but a file of it cannot be read", len(scored))
         found = int(np.count_nonzero(ledger.scored))
         self._tallies["totals"].expect(
             found == entities_recorded,

@@ -16,6 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cluster.core.carry import PREVIOUS, SEEN, CarrySchema
+from cluster.core.inventory import describe_entity
+from cluster.errors import InputBroken
 from cluster.runtime.blocks import Block
 from cluster.runtime.carry.carried import Carried, as_column
 from cluster.runtime.checksum import canonical_table
@@ -147,7 +149,27 @@ class CarryRows:
         """The carried rows of series, unchanged."""
         assert block.carried is not None, "an entity that was never known has no row to keep"
         place = block.carried.place(len(block.starts))[series]
+        self._refuse_lost(block, series, place)
         return block.carried.rows.select(self._schema.arrow.names).take(pa.array(place)).cast(self._schema.arrow)
+
+    def _refuse_lost(self, block: Block, series: Ints, place: Ints) -> None:
+        """An entity with a file that cannot be read, and none but late rows beside it, would go on as if all were well.
+
+        Raises InputBroken: there is no row from which on it could be broken.
+        """
+        lost = [index for index, one in enumerate(series.tolist()) if one in block.faults] if block.faults else []
+        if not lost:
+            return
+        assert block.carried is not None, "asked by the caller"
+        broken = block.carried.rows.column(self._schema.broken[0]).is_valid().to_numpy()
+        for index in lost:
+            if not broken[place[index]]:
+                name = describe_entity(block.carried.rows.select(list(self._schema.entity)), int(place[index]))
+                raise InputBroken(
+                    f"{block.faults[int(series[index])]}; all other rows of entity {name} are late, so its carry-over "
+                    "cannot say since when it is broken: write the file again or take it out of the input, and run this"
+                    " again into new folders."
+                )
 
     def before(self, carried: Carried | None, series: Ints, entities: int) -> Standing:
         """How some of a shard's entities stood before tonight: as carried over, or at zero."""

@@ -4,7 +4,8 @@ Two rounds of tasks. The first reads the input in pieces and writes each piece's
 the second sorts each bucket by entity and time. What it decides: which tasks there are, when they are done, and what
 is removed when. A finished piece or bucket is known by its name, so a broken pre-pass goes on where it stopped.
 Memory is that of one task for each CPU, whatever the input's size. The plan is then made of the buckets like of any
-clustered input; every row knows its place in the input, for quarantine and audit.
+clustered input; every row knows its place in the input, for quarantine and audit. A file that cannot be read ends the
+run here, also where its entity is known: the buckets are to hold every file of the input.
 
 Why pyarrow in tasks: 3 million rows of a text, a timestamp and eight float32 took 1.8 times a plain copy of them on
 the same two cores, one sort by DuckDB 2.1 times, Ray Data's shuffle by hash, which leaves the time unsorted, 5.7 times

@@ -27,7 +27,7 @@ from cluster.runtime.storage.stores import StoreSpec, open_store
 CLUSTERED = f"{SHUFFLE}/training"  # has a mark of the driver's, by which the nodes know the folder
 GROUP_ROWS = 16_384
 ROWS_PER_FILE = 1_000_000  # bounds a shard, as in a run with the default settings
-_SEGMENT_COLUMNS = ["entity", "file", "row_start", "row_count", "sorted"]
+_SEGMENT_COLUMNS = ["entity", "file", "row_start", "row_count", "sorted", "fault"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,23 @@
+"""Which files of the input are lost: what is wrong with them lies in their bytes, and their entity is known.
+
+An entity is known where all its columns stand in the names of the file's folders. All else that cannot be read ends
+the run: nobody could say whose rows would be missing.
+"""
+
+from __future__ import annotations
+
+from cluster.core.lost_files import LostFile
+from cluster.core.settings import InputSettings
+from cluster.errors import InputBroken, InputDamaged
+from cluster.runtime.partitions import Partitions
+
+
+def lost_file(path: str, broken: InputBroken, settings: InputSettings, partitions: Partitions) -> LostFile | None:
+    """What is known of a file that was found broken; None where that is to end the run."""
+    if settings.bad_entity == "fail" or not isinstance(broken, InputDamaged):
+        return None
+    named = partitions.values(path)
+    values = [named[name] for name in settings.entity if name in named and named[name].is_valid]
+    if len(values) < len(settings.entity):
+        return None
+    return LostFile(path, tuple(str(value) for value in values), str(broken))
