@@ -35,7 +35,7 @@ from tests.truth import columns_for
 LENGTHS = [5, 2500, 130, 1, 4500, 64, 700, 8, 33]
 STEP = StepSettings(slots=4, chunk=4)
 WRITE = {"rows_per_file": 2000}
-OFTEN = {"checkpoint_s": 0.04}
+OFTEN = {"checkpoint_s": 0.005}
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_a_resumed_run_scores_no_committed_row_again(job: Job, undisturbed: Any,
     output = tmp_path / "out"
     request = replace(job, output=output, cluster=OFTEN).request()
     with pytest.raises(Broken):
-        score(request, open_cluster=breaking(20))
+        score(request, open_cluster=breaking(10))
     committed = sum(fragment.rows for fragment in records_of(output))
     assert committed > 0
     stepped: list[int] = []
@@ -148,8 +148,8 @@ def test_the_audit_holds_after_any_number_of_breaks(job: Job, undisturbed: Any, 
     output = tmp_path / "out"
     request = replace(job, output=output, cluster=OFTEN).request()
     with pytest.raises(Broken):
-        score(request, open_cluster=breaking(9))
+        score(request, open_cluster=breaking(6))
     with pytest.raises(Broken):
-        score(request, open_cluster=breaking(5))
+        score(request, open_cluster=breaking(4))
     score(request, open_cluster=in_process)
     expect_holds(verify.run(output))
