@@ -42,6 +42,14 @@ def busy_first(lengths: NDArray[np.int32], width: int) -> Ints:
     return np.append(busy, np.flatnonzero(lengths == 0)[: width - len(busy)])
 
 
+def seating(lengths: NDArray[np.int32], width: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The slots (width,) of such a step, and for each slot of all (slot,) where among them it stands, or -1."""
+    slots = busy_first(lengths, width).astype(np.int32)
+    place = np.full(len(lengths), -1, np.int32)
+    place[slots] = np.arange(width, dtype=np.int32)
+    return slots, place
+
+
 @dataclass(frozen=True)
 class Step:
     """One model call. A slot with length 0 is idle: nothing of it is read, its state stays as it was."""

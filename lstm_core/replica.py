@@ -21,8 +21,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from lstm_core.loop import can_loop, make_loop, make_narrow
+from lstm_core.packing import seating
 from lstm_core.rebatch import StepModel, build_step_model, load_model
-from lstm_core.same_bits import group_has_same_bits, has_same_bits, seating
+from lstm_core.same_bits import group_has_same_bits, has_same_bits
 from lstm_core.slots import keep_where, reset_where
 from lstm_core.step_group import GroupShape, group_count, make_group
 from lstm_core.step_sizes import Size, Sizes

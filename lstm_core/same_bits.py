@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_core.packing import busy_first
+from lstm_core.packing import seating
 
 Array = NDArray[Any]
 
@@ -50,14 +50,6 @@ def has_same_bits(
         return _same((found, [array[slots] for array in truth]), pairs, lengths[slots], steps)
 
     return _always(compare)
-
-
-def seating(lengths: Array, width: int) -> tuple[Array, Array]:
-    """The slots (width,) of a step of so many, and for each slot of all (slot,) where among them it stands, or -1."""
-    slots = busy_first(lengths, width).astype(np.int32)
-    place = np.full(len(lengths), -1, np.int32)
-    place[slots] = np.arange(width, dtype=np.int32)
-    return slots, place
 
 
 def _by_chunk(full: Any, chunks: list[list[Array]], reset: Array, lengths: Array, states: Any) -> tuple[Any, Any]:

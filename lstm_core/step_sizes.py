@@ -40,7 +40,8 @@ class Sizes:
         """`compile_size` gives the compiled step of a size, or None where its bits differ from the full step's."""
         self.whole = whole
         self._compile = compile_size
-        self._widths, self._lengths = ladder(whole[0], WIDTH_MIN), [*ladder(whole[1], STEPS_MIN), REACH * whole[1]]
+        self._long = REACH * whole[1]  # timesteps of a size for several chunks
+        self._widths, self._lengths = ladder(whole[0], WIDTH_MIN), [*ladder(whole[1], STEPS_MIN), self._long]
         self._series_go_on = False  # some step could have taken more than one chunk
         self._steps: dict[Size, Any] = {}
         self._refused: set[Size] = set()
@@ -60,14 +61,14 @@ class Sizes:
 
     def smallest(self, width: int, steps: int) -> Size:
         """The smallest size of the ladder that holds `width` slots for `steps` timesteps, or its longest."""
-        steps = min(steps, self._lengths[-1])
+        steps = min(steps, self._long)
         return min(w for w in self._widths if w >= width), min(s for s in self._lengths if s >= steps)
 
     def fit(self, width: int, steps: int) -> Size:
         """The smallest compiled size that holds `width` slots for `steps` timesteps."""
         # The loop ends by itself behind the last row: slots cost, timesteps behind it do not.
         chosen = min(size for size in self._known() if size[0] >= width and size[1] >= steps)
-        length = self._lengths[-1] if self._series_go_on else self.whole[1]
+        length = self._long if self._series_go_on else self.whole[1]
         fitting = (w for w in self._widths if w >= width and (w, length) not in self._refused)
         narrow = next(fitting, self.whole[0])
         if narrow < chosen[0]:
@@ -83,7 +84,7 @@ class Sizes:
         narrow = min(size[0] for size in self._known() if size[0] >= width)
         longest = max(size[1] for size in self._known() if size[0] == narrow)
         allowed = min(chunks, max(1, longest // self.whole[1]))
-        wanted = (narrow, self._lengths[-1])
+        wanted = (narrow, self._long)
         if allowed < chunks and wanted not in self._refused and narrow == self.smallest(width, 1)[0]:
             self._count_waste(wanted, CALL_WASTE * (chunks - allowed))
         return allowed

@@ -25,7 +25,6 @@ SHARD_ROWS_MIN = 32_768  # below this, opening files and handing out work cost m
 CLUSTERED_REMEDY = 'set input.layout = "auto", and a run clusters it first'
 SHARD_STATE_BYTES = 64 << 20  # of carry-over that the entities of a shard leave, at most
 SHARDS_WANTED = 64  # enough that the last shards end close together on any usual number of replicas
-TAIL_STEPS = 64  # that the longest entity goes on behind a slot's share of the rows, before a tail is worth a size
 FINE_PARTS = 16  # of a shard, among the last ones of a large input
 FINE_SHARE = 0.3  # of the rows, in shards so fine
 FINE_FROM_ROWS = 8 * SHARD_ROWS_MIN  # bound of a shard from which on the last ones are cut finer
@@ -78,25 +77,6 @@ class PlanHead:
     def longest_rows(self) -> int:
         """Rows of the longest entity."""
         return max((shard.longest_rows for shard in self.shards), default=0)
-
-
-@dataclass(frozen=True)
-class Extent:
-    """What the steps of one of several like replicas will look like."""
-
-    width: int  # entities that it will have, as far as they count
-    rows: int  # of the longest entity
-    tail: int  # entities that go on for long when all slots have had their share of the rows, few as they may be
-
-
-def extent_of(head: PlanHead, *, replicas: int, slots: int, chunk: int) -> Extent:
-    """The extent of a replica's steps, for the tail a guess: of each shard only the longest entity is known."""
-    share = head.rows_planned / (replicas * slots)  # rows of a slot, were all to end together
-    tail = 0
-    if head.longest_rows > share + TAIL_STEPS * chunk:
-        tail = 2 * -(-sum(shard.longest_rows > share for shard in head.shards) // replicas)
-    width = -(-head.entities // replicas)
-    return Extent(width, head.longest_rows, min(tail, width))
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,7 @@ class Batch:
 
     steps: tuple[Step, ...]
     step: Step  # all of them together
-    rows: list[Array]  # per model input: (slot, step, feature) or (slot, step), of as many slots as `fit` said, the
-    # busy ones first where these are not all
+    rows: list[Array]  # per model input: (slot, step, feature) or (slot, step), of `busy_first` where not of all slots
     index: NDArray[np.int64]  # (slot, step) arena rows
     valid: NDArray[np.bool_]  # (slot, step)
     chunk: int

@@ -23,9 +23,9 @@ from cluster.core.places import Options
 from cluster.errors import first_line
 from cluster.runtime.carry.plan import CarryRequest
 from cluster.runtime.commits import OWNER
-from cluster.runtime.probe import why_unwritable
 from cluster.runtime.storage.filesystems import Found, look_at
 from cluster.runtime.storage.stores import StoreSpec, open_store
+from cluster.runtime.write_probe import why_unwritable
 from lstm_core.errors import SlotcarError
 
 PACKAGES = ("slotcar", "tensorflow", "keras", "pyarrow", "numpy")

@@ -22,8 +22,9 @@ import ray
 from cluster.core.carry import CarrySchema
 from cluster.core.commit import Fragment, record_name
 from cluster.core.events import Demand
-from cluster.core.plan import Extent, Shard
+from cluster.core.plan import Shard
 from cluster.core.settings import InputSettings, OutputSettings, StepSettings
+from cluster.core.step_extent import Extent
 from cluster.runtime.blocks import BlockReader
 from cluster.runtime.carry.carried import Carried
 from cluster.runtime.carry.plan import CarryRequest, ShardCarry

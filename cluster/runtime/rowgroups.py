@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from cluster.core.places import Options
 from cluster.errors import InputBroken, InputDamaged, first_line
 from cluster.runtime.partitions import Partitions
-from cluster.runtime.recent import Recent
 from cluster.runtime.source import is_damage
 from cluster.runtime.storage.filesystems import filesystem_of
+from cluster.runtime.table_cache import TableCache
 
 OPEN_FILES_MAX = 64
 
@@ -39,7 +39,7 @@ class RowGroups:
         self._partitions = Partitions.of(paths)
         self._files: OrderedDict[int, tuple[Any, Any]] = OrderedDict()  # file -> (reader, first row of each row group)
         self._schema: Any = None  # of every table: the first file's, opened
-        self._groups = Recent(cache_bytes)
+        self._groups = TableCache(cache_bytes)
 
     def rows(self, file: int, start: int, stop: int) -> Any:
         """The rows start..stop of a file. Raises `InputBroken` where the file cannot be read."""

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.core.lost_files import refuse_gone
-from cluster.core.plan import PlanHead, choose_shard_entities, choose_shard_rows, extent_of, make_plan
+from cluster.core.plan import PlanHead, choose_shard_entities, choose_shard_rows, make_plan
 from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
+from cluster.core.step_extent import extent_of
 from cluster.errors import LockLost, NotLanded, OutputRefused, RunFailed, TooManyBadRows
 from cluster.runtime.carry.plan import CarryRequest, absent_counts, write_carry_plan
 from cluster.runtime.carry.table import make_mark
@@ -214,14 +215,11 @@ class _Run:
         if there:
             check_unchanged(head, self._request.input.storage)
         self._clock.plan_s = time.perf_counter() - begin - self._clock.shuffle_s
+        lost = f"; {head.files_lost:,} files cannot be read: their entities go into quarantine"
         line.say(
             f"{self._request.run_id}: {head.entities:,} entities, {head.rows_planned:,} rows to score in "
             f"{len(head.shards)} shards, layout {head.layout}; committed {store.manner}"
-            + (
-                f"; {head.files_lost:,} files cannot be read: their entities go into quarantine"
-                if head.files_lost
-                else ""
-            )
+            f"{lost if head.files_lost else ''}"
         )
 
     def _make_plan(self, cluster: Cluster) -> PlanHead:

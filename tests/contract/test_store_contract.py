@@ -16,12 +16,12 @@ import pytest
 from cluster.core.commit import STAGED
 from cluster.core.places import parse
 from cluster.errors import NotLanded, StoreFault
-from cluster.runtime.probe import why_unwritable
 from cluster.runtime.storage.hdfs_store import HdfsStore
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.object_store import ObjectStore
 from cluster.runtime.storage.store import Store
 from cluster.runtime.tables import read_row_group, read_table, write_table
+from cluster.runtime.write_probe import why_unwritable
 from tests.clouds import Cloud
 from tests.hdfs import HOST, hadoop
 from tests.s3_server import BUCKET, S3

@@ -14,12 +14,9 @@ import pytest
 
 from cluster.core.inventory import Inventory, build_inventory
 from cluster.core.plan import (
-    Extent,
     Plan,
-    PlanHead,
     choose_shard_rows,
     entity_keys,
-    extent_of,
     make_plan,
     refuse_interleaved,
     shard_groups,
@@ -405,19 +402,3 @@ def test_the_last_shards_of_a_large_input_are_cut_finer() -> None:
         assert max(shard.longest_rows for shard in own) < 2 * min(shard.longest_rows for shard in own)
         first = [int(groups[shard.index][0]) for shard in own]
         assert first == sorted(first), "in file order"
-
-
-def head_of(lengths: Sequence[int], shard_rows: int) -> PlanHead:
-    rows = np.array(lengths, np.int64)
-    shards = shards_of(shard_groups(rows, shard_rows), rows, shard_rows)
-    total = int(rows.sum())
-    return PlanHead((), shards, ("entity",), ("time",), shard_rows, "clustered", "", total, 0, 0, len(rows), 0, 0)
-
-
-def test_the_extent_of_a_replicas_steps_has_a_tail_where_few_entities_go_on_alone() -> None:
-    few = head_of([25_000] * 64, 32_768)
-    assert extent_of(few, replicas=2, slots=256, chunk=64) == Extent(32, 25_000, 32)
-    alike = head_of([1_000] * 4_096, 65_536)
-    assert extent_of(alike, replicas=2, slots=256, chunk=64) == Extent(2_048, 1_000, 0)
-    skewed = head_of([20_000, *[1_000] * 4_000, 16_000, 15_000], 65_536)
-    assert extent_of(skewed, replicas=2, slots=256, chunk=64) == Extent(2_002, 20_000, 2)

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from cluster.core.carry import CarrySchema, difference
 from cluster.core.commit import SUCCESS
 from cluster.errors import InputBroken, InputRefused, StoreFault, first_line
-from cluster.runtime.recent import Recent
 from cluster.runtime.storage.store import Store
+from cluster.runtime.table_cache import TableCache
 from cluster.runtime.tables import UNREADABLE
 
 Ints = NDArray[np.int64]
@@ -149,7 +149,7 @@ class CarryReader:
         self._store, self._files, self._schema = store, files, schema
         self._borders = [np.concatenate([[0], np.cumsum(file.group_rows, dtype=np.int64)]) for file in files]
         self._open: OrderedDict[int, Any] = OrderedDict()  # file -> reader
-        self._groups = Recent(cache_bytes)
+        self._groups = TableCache(cache_bytes)
 
     def take(self, file: Ints, row: Ints) -> Any:
         """The rows (pa.Table) at the given places, in their order. Raises InputBroken."""

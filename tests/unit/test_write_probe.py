@@ -9,10 +9,10 @@ import pytest
 
 from cluster.core.commit import STAGED
 from cluster.runtime.commits import TRIES, Commits
-from cluster.runtime.probe import PROBE, why_unwritable
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.stores import StoreSpec, open_store
 from cluster.runtime.training.series import CLUSTERED, remove_clustered
+from cluster.runtime.write_probe import PROBE, why_unwritable
 from tests.faulty_servers import Fault as Answer
 from tests.s3_server import BUCKET, S3
 from tests.sim.faults import Call, Crash, FailAt, Fault

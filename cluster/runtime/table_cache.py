@@ -1,4 +1,4 @@
-"""Recent: the tables that were used last, up to a bound of bytes; the newest stays, however large it is.
+"""A cache: the tables that were used last, up to a bound of bytes; the newest stays, however large it is.
 
 Their bytes are counted once, when they come: asking a table for them costs as much as decoding a small one.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 
-class Recent:
+class TableCache:
     """Tables (pa.Table) by a key."""
 
     def __init__(self, bytes_max: int) -> None:

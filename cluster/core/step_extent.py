@@ -1,0 +1,32 @@
+"""What the steps of a replica will look like, as far as a plan tells: which compiled sizes it will want.
+
+Decides when a few long entities are a tail, behind which all other slots are empty. Leaves sizes to
+`lstm_core.step_sizes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.core.plan import PlanHead
+
+TAIL_STEPS = 64  # that the longest entity goes on behind a slot's share of the rows, before a tail is worth a size
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What the steps of one of several like replicas will look like."""
+
+    width: int  # entities that it will have, as far as they count
+    rows: int  # of the longest entity
+    tail: int  # entities that go on for long when all slots have had their share of the rows, few as they may be
+
+
+def extent_of(head: PlanHead, *, replicas: int, slots: int, chunk: int) -> Extent:
+    """The extent of a replica's steps, for the tail a guess: of each shard only the longest entity is known."""
+    share = head.rows_planned / (replicas * slots)  # rows of a slot, were all to end together
+    tail = 0
+    if head.longest_rows > share + TAIL_STEPS * chunk:
+        tail = 2 * -(-sum(shard.longest_rows > share for shard in head.shards) // replicas)
+    width = -(-head.entities // replicas)
+    return Extent(width, head.longest_rows, min(tail, width))

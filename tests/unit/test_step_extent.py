@@ -1,0 +1,26 @@
+"""What a plan tells of a replica's steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cluster.core.plan import PlanHead, shard_groups, shards_of
+from cluster.core.step_extent import Extent, extent_of
+
+
+def head_of(lengths: Sequence[int], shard_rows: int) -> PlanHead:
+    rows = np.array(lengths, np.int64)
+    shards = shards_of(shard_groups(rows, shard_rows), rows, shard_rows)
+    total = int(rows.sum())
+    return PlanHead((), shards, ("entity",), ("time",), shard_rows, "clustered", "", total, 0, 0, len(rows), 0, 0)
+
+
+def test_the_extent_of_a_replicas_steps_has_a_tail_where_few_entities_go_on_alone() -> None:
+    few = head_of([25_000] * 64, 32_768)
+    assert extent_of(few, replicas=2, slots=256, chunk=64) == Extent(32, 25_000, 32)
+    alike = head_of([1_000] * 4_096, 65_536)
+    assert extent_of(alike, replicas=2, slots=256, chunk=64) == Extent(2_048, 1_000, 0)
+    skewed = head_of([20_000, *[1_000] * 4_000, 16_000, 15_000], 65_536)
+    assert extent_of(skewed, replicas=2, slots=256, chunk=64) == Extent(2_002, 20_000, 2)
