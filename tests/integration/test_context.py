@@ -67,7 +67,7 @@ def test_scores_are_those_of_columns_that_count_also_after_a_break_and_alone(tmp
     truth = tidied(scores(theirs.output))
     assert tidied(scores(mine.output)).equals(truth)
     assert len(set(truth.column("score").to_pylist())) > 0.5 * truth.num_rows  # not all gates are shut
-    cut = replace(mine, output=tmp_path / "cut", cluster={"checkpoint_s": 0.04})
+    cut = replace(mine, output=tmp_path / "cut", cluster={"checkpoint_s": 0.0})
     for sessions in range(1, 9):
         try:
             score(cut.request(), open_cluster=breaking(2**sessions))
