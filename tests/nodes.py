@@ -32,7 +32,8 @@ def running(workers: int) -> Iterator[Cluster]:
     kept = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
     folder = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
-    # Free ports everywhere: with a fixed one the job agent of a second cluster on the machine is silently missing.
+    # Free ports everywhere: with a fixed one the job agent of a second cluster on the machine is silently missing, and
+    # Ray leaves a socket open that asked for the dashboard's.
     head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": 0, "dashboard_agent_listen_port": 0}
     cluster = Cluster(initialize_head=True, head_node_args={**head, "temp_dir": folder.name})
     # Ray sends a job's driver to the cluster that its folder names, by default to the one that was started last on the

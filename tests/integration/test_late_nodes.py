@@ -32,6 +32,7 @@ from cluster.runtime.timeline import read_timeline
 from lstm_core.contract import read_contract
 from tests.inprocess import Job, run, tidy
 from tests.models import FIT, save
+from tests.nodes import running
 from tests.series import make_series, write_cut
 from tests.truth import columns_for
 
@@ -116,10 +117,8 @@ def holding(nodes: Nodes, packages: Path, fleets: list[HeldFleet]) -> Any:
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     """A head without CPUs and one worker; whoever adds a node removes it."""
-    started = Nodes(initialize_head=True, head_node_args={"num_cpus": 0})
-    started.add_node(num_cpus=1)
-    yield started
-    started.shutdown()
+    with running(workers=1) as started:
+        yield started
 
 
 @pytest.mark.parametrize(
