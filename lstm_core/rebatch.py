@@ -95,9 +95,12 @@ def save_model(model: Any) -> bytes:
             return file.read()
 
 
-def build_step_model(model: Any) -> StepModel:
-    """Rebuilds `model` as a step model. Any slot count and any chunk fit it: `replica` fixes both."""
-    walk = _Walk()
+def build_step_model(model: Any, *, cudnn: bool = False) -> StepModel:
+    """Rebuilds `model` as a step model. Any slot count and any chunk fit it: `replica` fixes both.
+
+    With `cudnn` its layers run on cuDNN where Keras finds a GPU and has a kernel; XLA compiles no step that does.
+    """
+    walk = _Walk(cudnn=cudnn)
     shapes = input_shapes(model)
     static = static_inputs(shapes)
     rows = [
@@ -136,7 +139,8 @@ def _no_mask(*_: Any) -> None:
 class _Walk:
     """One pass through a model's graph, nested models included, that swaps the recurrent layers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, cudnn: bool) -> None:
+        self._cudnn = cudnn
         self.valid = keras.Input(batch_shape=(None, None), dtype="bool", name="slotcar_valid")
         self.states: list[StateTensor] = []
         self.states_in: list[Any] = []
@@ -179,6 +183,8 @@ class _Walk:
         config = layer.get_config() | {"stateful": False, "return_state": True}
         rebuilt = type(layer).from_config(config)
         rebuilt.compute_mask = _no_mask
+        if not self._cudnn and hasattr(rebuilt, "use_cudnn"):
+            rebuilt.use_cudnn = False  # else Keras puts cuDNN's op into the graph of any process that sees a GPU
         self._rebuilt[id(layer)] = (layer, rebuilt)
         return rebuilt
 

@@ -41,13 +41,19 @@ class StepShape:
 
 
 def configure_devices(*, threads: int, gpu: bool) -> None:
-    """Sets thread counts and GPU memory growth; call once, before the first TensorFlow operation of the process."""
+    """Sets thread counts, and of GPUs memory growth and full float32 products.
+
+    Call once, before the first TensorFlow operation of the process.
+    """
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     if not gpu:
         tf.config.set_visible_devices([], "GPU")
-    for device in tf.config.get_visible_devices("GPU"):
+    devices = tf.config.get_visible_devices("GPU")
+    for device in devices:
         tf.config.experimental.set_memory_growth(device, True)
+    if devices:  # products of ten bits of mantissa, as newer GPUs make them unless told, are no scores within 1e-5
+        tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 class StatefulReplica:
@@ -62,7 +68,7 @@ class StatefulReplica:
         if isinstance(model, bytes):
             model = load_model(model, name="the model")
         self.shape = shape
-        self.step_model: StepModel = build_step_model(model)
+        self.step_model: StepModel = build_step_model(model, cudnn=not shape.jit)
         self.row_dtypes = tuple(np.dtype(spec.dtype.as_numpy_dtype) for spec in self._row_specs())
         self._states: list[Any] = []
         self.loops = shape.jit and not tf.config.get_visible_devices("GPU") and can_loop(self.step_model)
