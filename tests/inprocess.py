@@ -27,7 +27,6 @@ from cluster.runtime.run import ScoreRequest, score
 from cluster.runtime.schema import check_schema
 from cluster.runtime.timeline import Moment
 from lstm_core.contract import ModelContract
-from tests.models import contract_of
 
 Loaded = tuple[Any, ReplicaInfo]
 _IDLE: dict[Any, list[Loaded]] = {}  # compiled models that no replica has, by what they were compiled from
@@ -152,6 +151,8 @@ class Job:
 
     def request(self) -> ScoreRequest:
         """The run, as `jobs.score` would ask for it."""
+        from tests.models import contract_of  # which hides GPUs: not from whoever measures them with `in_process`
+
         contract = contract_of(self.model, "the test's model")
         columns: dict[str, Any] = {"entity": ("entity",), "time": ("time",), **self.input}
         columns |= {"window": contract.window, "tail": self.tail, "chunk": contract.chunk or self.step.chunk}

@@ -1,7 +1,7 @@
 """`python -m tests.bench`: measures workloads and peers in one go, and prints a table of medians and ratios.
 
 `--smoke` does it once on tiny sizes, all in this process, and prints the hash of the scores; it fails where a peer's
-scores are others.
+scores are others. `--gpu` says beside the table what the GPU does; see `tests.bench.gpu`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from tests.bench import table
+from tests.bench import gpu, table
 from tests.bench.alternate import Round, alternate
 from tests.bench.compare import Disagreement
 from tests.bench.machine import describe
@@ -26,9 +26,15 @@ SMOKE = ("slotcar", "stateful", "stateless", "map_batches", "map_groups", "copy"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns 1 where the subjects' scores differ."""
+    """Returns 1 where the subjects' scores differ, 2 where a GPU is asked for and there is none."""
     options = _parse(arguments)
     print("\n".join(describe()), flush=True)
+    if options.gpu:
+        seen = gpu.look()
+        if sentence := gpu.refusal(seen, options.replicas):
+            print(sentence, file=sys.stderr)
+            return 2
+        print(gpu.describe(seen), flush=True)
     rounds = []
     try:
         # In a smoke test all subjects share one cluster; each of them would start its own.
@@ -55,7 +61,11 @@ def _play(workload: Workload, options: argparse.Namespace) -> Round:
             gpus=1.0 if options.gpu else 0.0,
         )
         subjects = [subject for subject in options.subjects if _applies(subject, workload)]
-        return alternate(subjects, task, options.repeat, run_here if options.smoke else run_apart)
+        played = alternate(subjects, task, options.repeat, run_here if options.smoke else run_apart)
+        if options.gpu:
+            for line in gpu.report(task, run_apart, gpu.SWEEP_SMOKE if options.smoke else gpu.SWEEP):
+                print(line, flush=True)
+        return played
 
 
 def _applies(subject: Subject, workload: Workload) -> bool:
@@ -89,20 +99,22 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workload", action="append", type=find_workload, metavar="NAME", help=", ".join(WORKLOADS))
     parser.add_argument("--peer", action="append", choices=SUBJECTS, help="what to measure beside slotcar")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each, alternating")
-    parser.add_argument("--replicas", type=int, default=2, help="of slotcar, and actors of Ray Data")
+    parser.add_argument("--replicas", type=int, help="of slotcar, and actors of Ray Data; 2, with --gpu 1, unless told")
     parser.add_argument("--slots", type=int, help="of a replica; 256 unless told")
     parser.add_argument("--chunk", type=int, help="timesteps of a step; 64 unless told")
-    parser.add_argument("--gpu", action="store_true", help="one GPU for each replica")
+    parser.add_argument("--no-jit", action="store_true", help="model.jit = false: on a GPU the way to cuDNN")
+    parser.add_argument("--gpu", action="store_true", help="one GPU for each replica, and what it does there")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir(), "slotcar-bench"))
     parser.add_argument("--smoke", action="store_true", help="once, on tiny sizes")
     options = parser.parse_args(arguments)
+    options.replicas = options.replicas or (1 if options.gpu else 2)
     options.cache = options.cache.absolute()
     options.cache.mkdir(parents=True, exist_ok=True)
     chosen = options.peer or (SMOKE if options.smoke else SUBJECTS)
     options.subjects = [SUBJECTS[name] for name in dict.fromkeys(["slotcar", *chosen])]
     options.workloads = options.workload or [WORKLOADS["SKEW" if options.smoke else "FULL"]]
     shape = {name: value for name in ("slots", "chunk") if (value := getattr(options, name))}
-    options.workloads = [replace(workload, **shape) for workload in options.workloads]
+    options.workloads = [replace(workload, **shape, jit=not options.no_jit) for workload in options.workloads]
     if options.smoke:
         options.workloads, options.repeat = [smoke(workload) for workload in options.workloads], 1
     return options

@@ -31,6 +31,15 @@ def resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
+def device_bytes() -> int:
+    """The most memory of its GPU that this process ever used for tensors and workspaces; 0 where it sees no GPU."""
+    import tensorflow as tf
+
+    if not tf.config.get_visible_devices("GPU"):
+        return 0
+    return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
+
+
 @dataclass
 class Peak:
     """The most memory that any one of the watched processes ever had in RAM."""

@@ -39,6 +39,7 @@ class Workload:
     files: int = 8
     slots: int = 256
     chunk: int = 64
+    jit: bool = True
     carry: bool = False  # state is read from an earlier run and written for the next one
 
     def lengths(self) -> Ints:
@@ -50,7 +51,8 @@ class Workload:
 
     def identity(self) -> str:
         """A digest of all that decides the rows."""
-        shape = {key: value for key, value in asdict(self).items() if key not in ("units", "slots", "chunk", "carry")}
+        others = ("units", "slots", "chunk", "jit", "carry")
+        shape = {key: value for key, value in asdict(self).items() if key not in others}
         return hashlib.sha256(json.dumps([shape, FEATURES, ROW_GROUP_ROWS, SEED]).encode()).hexdigest()[:8]
 
 

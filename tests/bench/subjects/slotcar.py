@@ -17,7 +17,7 @@ from tests.bench.workloads import FEATURES
 def run(task: Task) -> Measured:
     """Scores the workload."""
     config = task.output.with_suffix(".toml")
-    config.write_text(_configuration(task))
+    config.write_text(configuration(task))
     begin = time.perf_counter()
     with watched("ray::ReplicaActor") as peak:
         record = score.run(load_config(str(config)))
@@ -36,10 +36,12 @@ def run_one_core(task: Task) -> Measured:
         os.sched_setaffinity(0, every_core)
 
 
-def _configuration(task: Task) -> str:
+def configuration(task: Task) -> str:
+    """The TOML of a run of the task."""
     workload = task.workload
+    step = {"slots": workload.slots, "chunk": workload.chunk, "jit": workload.jit}
     sections: dict[str, dict[str, Any]] = {
-        "model": {"path": str(task.model), "slots": workload.slots, "chunk": workload.chunk},
+        "model": {"path": str(task.model), **step},
         "input": {"path": str(task.input), "entity": ["entity"], "time": ["time"], "features": list(FEATURES)},
         "output": {"path": str(task.output), "names": ["score"]},
         "cluster": {"replicas": task.replicas, "gpus_per_replica": task.gpus},

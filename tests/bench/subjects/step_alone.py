@@ -1,18 +1,20 @@
 """Roofline: the step alone, on one thread: the Keras model as it is, under `tf.function(jit_compile=True)`.
 
 No reading, no packing, no state handed on but the one inside the call: `slots` full entities, one chunk, again and
-again. `run_own` is the step that Slotcar runs, with reset, lengths and the state of its slots.
+again. `run_own` is the step that Slotcar runs, with reset, lengths and the state of its slots. Where the workload
+leaves XLA out so do they, and a GPU may run them on cuDNN.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from tests.bench.engine import tensorflow
+from tests.bench.engine import device_bytes, tensorflow
 from tests.bench.task import Measured, Task
 from tests.bench.workloads import FEATURES, SEED
 
@@ -41,8 +43,11 @@ def run(task: Task) -> Measured:
     tf = tensorflow(threads=1, gpu=task.gpus > 0)
     from tests.bench.network import load
 
-    model, rows = load(task.model), rows_of(task)
-    step = tf.function(lambda rows: model(rows, training=False), jit_compile=True, autograph=False)
+    model, rows, jit = load(task.model), rows_of(task), task.workload.jit
+    for layer in model.layers:
+        if jit and hasattr(layer, "use_cudnn"):
+            layer.use_cudnn = False  # XLA has no kernel for it, and refuses the step
+    step = tf.function(lambda rows: model(rows, training=False), jit_compile=jit, autograph=False)
     return repeated(lambda: step(rows).numpy(), rows.shape[0] * rows.shape[1])
 
 
@@ -53,6 +58,7 @@ def run_own(task: Task) -> Measured:
 
     rows = rows_of(task)
     slots, chunk = rows.shape[:2]
-    replica = StatefulReplica(task.model.read_bytes(), StepShape(slots, chunk))
+    replica = StatefulReplica(task.model.read_bytes(), StepShape(slots, chunk, task.workload.jit))
     reset, lengths = np.zeros(slots, np.bool_), np.full(slots, chunk, np.int32)
-    return repeated(lambda: replica.step([rows], reset, lengths)[0].numpy(), slots * chunk)
+    measured = repeated(lambda: replica.step([rows], reset, lengths)[0].numpy(), slots * chunk)
+    return replace(measured, notes={"device_bytes": device_bytes()})
