@@ -1,7 +1,12 @@
-"""`map` over a cluster: Ray tasks of some items each, in order, a bounded number at a time."""
+"""`map` over a cluster: Ray tasks of some items each, in order, a bounded number at a time.
+
+What it decides: that one task runs at a time until it is seen that more would help. Their workers are started beside
+replicas that are importing TensorFlow, and a second one costs a small input more than the rest of its scan takes.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
@@ -13,6 +18,7 @@ from cluster.runtime.session import cluster_resources, elsewhere
 
 BATCHES_WANTED = 16  # for each CPU: few enough that a task's start does not show, enough that all end together
 BATCH_ITEMS_MAX = 256
+WORKER_START_S = 2.5  # what a worker costs before its first item: Python, Ray, Arrow
 
 
 def map_on_cluster(
@@ -22,16 +28,28 @@ def map_on_cluster(
     # No CPU is asked for: the replicas have been promised them all, and are importing TensorFlow meanwhile.
     remote = ray.remote(_call).options(num_cpus=0, max_retries=2, **elsewhere(avoided))
     shared = ray.put(function)
-    window = max(2, int(cluster_resources().get("CPU", 2)))
+    full = max(2, int(cluster_resources().get("CPU", 2)))
+    size = max(1, min(BATCH_ITEMS_MAX, -(-len(items) // (BATCHES_WANTED * full))))
     pending: deque[Any] = deque()
-    size = min(BATCH_ITEMS_MAX, -(-len(items) // (BATCHES_WANTED * window)))
-    for start in range(0, len(items), max(1, size)):
+    window = 1
+    for start in range(0, len(items), size):
+        if window == 1 and pending:
+            done, _ = ray.wait([pending[0]], timeout=WORKER_START_S)
+            if not done:
+                window = full  # each takes long
         if len(pending) == window:
-            yield from task_value(pending.popleft())
+            seconds, values = task_value(pending.popleft())
+            yield from values
+            # The first one has imported what all need: only those behind it say how long the rest will take.
+            if start > size and seconds * (len(items) - start) / size > WORKER_START_S:
+                window = full
         pending.append(remote.remote(shared, items[start : start + size]))
     while pending:
-        yield from task_value(pending.popleft())
+        yield from task_value(pending.popleft())[1]
 
 
-def _call(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    return [function(item) for item in items]
+def _call(function: Callable[[Any], Any], items: Sequence[Any]) -> tuple[float, list[Any]]:
+    """The items' values, and the seconds that they took."""
+    begin = time.perf_counter()
+    values = [function(item) for item in items]
+    return time.perf_counter() - begin, values

@@ -36,6 +36,7 @@ from cluster.runtime.node_view import Needs, unfit_here
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.pipeline import Pipeline, Report, Saving
 from cluster.runtime.planning import read_segments
+from cluster.runtime.quick_imports import quick_imports
 from cluster.runtime.snapshots import Snapshot, read_snapshot
 from cluster.runtime.storage.store import Store
 from cluster.runtime.storage.stores import StoreSpec, open_store
@@ -211,12 +212,14 @@ def _found(store: Store, known: ShardCarry | None, shard: Shard) -> tuple[Any, C
 def _load(spec: ReplicaSpec, model: bytes) -> tuple[StatefulReplica, ReplicaInfo]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     begin = time.perf_counter()
-    import keras
-    import tensorflow as tf
+    with quick_imports():
+        import keras
+        import numpy.ma  # noqa: F401  # np.unique wants it, at its first call
+        import tensorflow as tf
 
-    from lstm_core.proof import prove_model
-    from lstm_core.rebatch import load_model
-    from lstm_core.replica import StatefulReplica, StepShape, configure_devices
+        from lstm_core.proof import prove_model
+        from lstm_core.rebatch import load_model
+        from lstm_core.replica import StatefulReplica, StepShape, configure_devices
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     imported = time.perf_counter()

@@ -1,0 +1,59 @@
+"""Scans on a cluster: in order, by one worker while that does, and by several where one item alone takes long."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from cluster.core.settings import ClusterSettings
+from cluster.runtime import cluster_map
+from cluster.runtime.cluster_map import map_on_cluster
+from cluster.runtime.session import connected
+
+pytestmark = pytest.mark.ray
+
+DEADLINE_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    with connected(ClusterSettings(replicas=2)):
+        yield
+
+
+def squared(number: int) -> tuple[int, int]:
+    """The square, and who made it."""
+    return number * number, os.getpid()
+
+
+def among_others(number: int, folder: Path) -> int:
+    """Comes back once somebody else is at work on another item."""
+    (folder / str(number)).touch()
+    deadline = time.monotonic() + DEADLINE_S
+    while len(list(folder.iterdir())) < 2:
+        assert time.monotonic() < deadline, "alone to the end"
+        time.sleep(0.01)
+    return number
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_quick_items_keep_one_worker_and_their_order() -> None:
+    found = list(map_on_cluster(squared, range(300)))
+    assert [value for value, _ in found] == [number * number for number in range(300)]
+    assert len({worker for _, worker in found}) == 1
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_an_item_that_takes_long_is_not_waited_for_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_map, "WORKER_START_S", 0.2)
+    assert list(map_on_cluster(partial(among_others, folder=tmp_path), range(4))) == [0, 1, 2, 3]
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_nothing_is_mapped_to_nothing() -> None:
+    assert list(map_on_cluster(squared, [])) == []
