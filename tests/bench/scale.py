@@ -1,8 +1,9 @@
-"""Large inputs, one at a time: `python -m tests.bench.scale entities|files|long --count N`.
+"""Large inputs, one at a time: `python -m tests.bench.scale entities|files|long|simulate --count N`.
 
 `entities`: N entities of two rows each are planned. `files`: N files of a few rows are listed, and their footers and
-keys read in tasks. `long`: one entity of N rows, in row groups of a million, is scored by one replica. Each prints one
-JSON object: seconds, and the peak memory of the process that did it.
+keys read in tasks. `long`: one entity of N rows, in row groups of a million, is scored by one replica. `simulate`: the
+scheduler drives 1,000 simulated replicas, with deaths and stragglers, over N entities of skewed lengths. Each prints
+one JSON object: seconds, and the peak memory of the process that did it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.core.plan import choose_shard_rows, make_plan
+from cluster.core.fluid import Pace
+from cluster.core.forecast import Weather, forecast
+from cluster.core.plan import choose_shard_rows, make_plan, shard_groups, shards_of
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
 from cluster.runtime.cluster_map import map_on_cluster
 from cluster.runtime.planning import make_inventory, write_plan
@@ -77,6 +81,20 @@ def long(count: int, folder: Path) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - begin, "peak_mb": _peak_mb(), "fragments": record["fragments"]}
 
 
+def simulate(count: int, folder: Path) -> dict[str, Any]:
+    """Forecasts a run over `count` entities, lognormal with mean 1,000 and sigma 1, and times the scheduler."""
+    drawn = np.random.default_rng(7).lognormal(-0.5, 1.0, count)
+    lengths = np.maximum(1, (1_000 * drawn).astype(np.int64))
+    begin = time.perf_counter()
+    shard_rows = choose_shard_rows(int(lengths.sum()), rows_per_file=1_000_000)
+    shards = shards_of(shard_groups(lengths, shard_rows), lengths, shard_rows)
+    pace = Pace(rows_per_s=700_000, slots=256, startup_s=15.0, checkpoint_s=60.0)
+    weather = Weather(deaths_per_hour=0.5, stragglers=0.05)
+    found = forecast(shards, 1_000, pace, weather, time.perf_counter)
+    told = {name: round(value, 4) for name, value in asdict(found).items()}
+    return {"seconds": time.perf_counter() - begin, "peak_mb": _peak_mb(), "shards": len(shards), **told}
+
+
 def _write_long(folder: Path, count: int) -> None:
     folder.mkdir()
     table = _rows(pa.array(["e"]), np.arange(1), len(FEATURES))
@@ -103,7 +121,12 @@ def _peak_mb() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
-KINDS: dict[str, Callable[[int, Path], dict[str, Any]]] = {"entities": entities, "files": files, "long": long}
+KINDS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
+    "entities": entities,
+    "files": files,
+    "long": long,
+    "simulate": simulate,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:

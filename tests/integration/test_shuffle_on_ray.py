@@ -44,7 +44,7 @@ def test_tasks_on_a_cluster_lose_and_double_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(("kind", "count"), [("entities", 3000), ("files", 40), ("long", 3000)])
+@pytest.mark.parametrize(("kind", "count"), [("entities", 3000), ("files", 40), ("long", 3000), ("simulate", 3000)])
 def test_large_inputs_are_measured_in_a_smoke_test_too(kind: str, count: int) -> None:
     assert scale.main([kind, "--count", str(count)])["count"] == count
 
