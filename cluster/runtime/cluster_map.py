@@ -1,7 +1,8 @@
 """`map` over a cluster: Ray tasks of some items each, in order, a bounded number at a time.
 
-What it decides: that one task runs at a time until it is seen that more would help. Their workers are started beside
-replicas that are importing TensorFlow, and a second one costs a small input more than the rest of its scan takes.
+What it decides: that one task runs at a time until it is seen that more would help, and that none is started for light
+work that is done sooner here. Workers are started beside replicas that are importing TensorFlow, and each costs a small
+input more than its whole scan takes.
 """
 
 from __future__ import annotations
@@ -14,11 +15,28 @@ from typing import Any
 import ray
 
 from cluster.runtime.outcomes import task_value
+from cluster.runtime.planning import Light
 from cluster.runtime.session import cluster_resources, elsewhere
 
 BATCHES_WANTED = 16  # for each CPU: few enough that a task's start does not show, enough that all end together
 BATCH_ITEMS_MAX = 256
 WORKER_START_S = 2.5  # what a worker costs before its first item: Python, Ray, Arrow
+HERE_ITEMS_MAX = 16
+
+
+def map_here_or_on_cluster(
+    function: Callable[[Any], Any], items: Sequence[Any], avoided: Collection[str] = ()
+) -> Iterator[Any]:
+    """As `map_on_cluster`; a few items of light work are done here, for as long as they are as light as that."""
+    few, done = isinstance(function, Light) and len(items) <= HERE_ITEMS_MAX, 0
+    while few and done < len(items):
+        begin = time.monotonic()
+        yield function(items[done])
+        done += 1
+        # The first one imports what all need: it is only asked not to take as long as a worker would.
+        few = (time.monotonic() - begin) * (len(items) - done if done > 1 else 1) < WORKER_START_S
+    if done < len(items):
+        yield from map_on_cluster(function, items[done:], avoided)
 
 
 def map_on_cluster(

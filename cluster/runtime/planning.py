@@ -44,6 +44,16 @@ Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]  # calle
 
 
 @dataclass(frozen=True)
+class Light:
+    """A function that takes little time and memory for most items, so that a few need no worker."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, item: Any) -> Any:
+        return self.function(item)
+
+
+@dataclass(frozen=True)
 class Scanned:
     """What was found in some neighbouring files."""
 
@@ -65,7 +75,7 @@ def make_inventory(
     scan = partial(scan_files, settings=settings, partitions=partitions, until_torn=until_torn)
     scans: list[JoinedRuns] = []
     lost: list[LostFile] = []
-    for found in mapper(scan, batches(files)):
+    for found in mapper(Light(scan), batches(files)):
         lost += found.lost
         if found.runs is not None:
             scans.append(found.runs)

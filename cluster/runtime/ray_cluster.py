@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from cluster.core.plan import Shard
 from cluster.core.settings import ClusterSettings
-from cluster.runtime.cluster_map import map_on_cluster
+from cluster.runtime.cluster_map import map_here_or_on_cluster
 from cluster.runtime.fleet import Answer, Fleet
 from cluster.runtime.metrics import Metrics
 from cluster.runtime.node_view import Needs
@@ -21,7 +21,7 @@ from cluster.runtime.replica_actor import ReplicaSpec, Sources
 from cluster.runtime.session import connected, replica_count
 from cluster.runtime.timeline import Moment
 
-SCAN_IN_DRIVER_FILES_MAX = 3  # starting a worker process takes longer than reading the keys of a few files
+HERE_MAX = 3  # items that are done here, whatever they are: starting a worker takes longer
 
 
 class Replicas(Protocol):
@@ -86,9 +86,9 @@ class RayCluster:
         return self._fleet
 
     def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
-        if len(items) <= SCAN_IN_DRIVER_FILES_MAX:
+        if len(items) <= HERE_MAX:
             return map(function, items)
-        return map_on_cluster(function, items, self._fleet.avoided if self._fleet else ())
+        return map_here_or_on_cluster(function, items, self._fleet.avoided if self._fleet else ())
 
     def metrics(self, run_id: str) -> Callable[[Moment], None]:
         return Metrics(run_id).show

@@ -29,4 +29,5 @@ def test_every_peer_gives_the_scores_of_slotcar(tmp_path: Path, capsys: pytest.C
 @pytest.mark.soak
 def test_a_small_run_is_timed_beside_its_floor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert startup.main(["--repeat", "1", "--replicas", "1", "--cache", str(tmp_path)]) == 0
-    assert re.search(r"^the floor is \d+\.\d\d s; the run takes -?\d+\.\d\d s more$", capsys.readouterr().out, re.MULTILINE)
+    said = capsys.readouterr().out
+    assert re.search(r"^the floor is \d+\.\d\d s; the run takes -?\d+\.\d\d s more$", said, re.MULTILINE)

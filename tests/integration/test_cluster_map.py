@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -12,7 +13,8 @@ import pytest
 
 from cluster.core.settings import ClusterSettings
 from cluster.runtime import cluster_map
-from cluster.runtime.cluster_map import map_on_cluster
+from cluster.runtime.cluster_map import HERE_ITEMS_MAX, map_here_or_on_cluster, map_on_cluster
+from cluster.runtime.planning import Light
 from cluster.runtime.session import connected
 
 pytestmark = pytest.mark.ray
@@ -34,10 +36,10 @@ def squared(number: int) -> tuple[int, int]:
 def among_others(number: int, folder: Path) -> int:
     """Comes back once somebody else is at work on another item."""
     (folder / str(number)).touch()
-    deadline = time.monotonic() + DEADLINE_S
+    deadline, pause = time.monotonic() + DEADLINE_S, threading.Event()
     while len(list(folder.iterdir())) < 2:
         assert time.monotonic() < deadline, "alone to the end"
-        time.sleep(0.01)
+        pause.wait(0.01)
     return number
 
 
@@ -52,6 +54,22 @@ def test_quick_items_keep_one_worker_and_their_order() -> None:
 def test_an_item_that_takes_long_is_not_waited_for_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_map, "WORKER_START_S", 0.2)
     assert list(map_on_cluster(partial(among_others, folder=tmp_path), range(4))) == [0, 1, 2, 3]
+
+
+def test_a_few_items_of_light_work_are_done_here() -> None:
+    found = list(map_here_or_on_cluster(Light(squared), range(HERE_ITEMS_MAX)))
+    assert found == [(number * number, os.getpid()) for number in range(HERE_ITEMS_MAX)]
+
+
+@pytest.mark.usefixtures("ray_here")
+@pytest.mark.parametrize("count", [HERE_ITEMS_MAX, HERE_ITEMS_MAX + 1], ids=["slow", "many"])
+def test_many_items_and_slow_ones_are_done_elsewhere(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if count <= HERE_ITEMS_MAX:
+        monkeypatch.setattr(cluster_map, "WORKER_START_S", 0.0)
+    found = list(map_here_or_on_cluster(Light(squared), range(count)))
+    assert [value for value, _ in found] == [number * number for number in range(count)]
+    here = [worker == os.getpid() for _, worker in found]
+    assert here == [count <= HERE_ITEMS_MAX] + [False] * (count - 1)
 
 
 @pytest.mark.usefixtures("ray_here")

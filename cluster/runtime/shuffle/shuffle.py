@@ -30,7 +30,7 @@ from cluster.core.settings import InputSettings
 from cluster.runtime.commits import SHUFFLE
 from cluster.runtime.listing import list_files
 from cluster.runtime.partitions import Partitions
-from cluster.runtime.planning import batches, check_inventory, make_inventory
+from cluster.runtime.planning import Light, batches, check_inventory, make_inventory
 from cluster.runtime.rowgroups import opened_schema
 from cluster.runtime.scan import describe_file, scan_file
 from cluster.runtime.schema import needed_columns
@@ -100,7 +100,7 @@ def look_at_layout(
 def open_shuffle(settings: InputSettings, files: Sequence[str], place: StoreSpec, mapper: Mapper) -> Shuffle:
     """Reads the footers of the input's files. Raises InputRefused, InputBroken."""
     describe = partial(_describe_files, settings=settings, partitions=Partitions.of(files))
-    described = list(mapper(describe, batches(sorted(files))))
+    described = list(mapper(Light(describe), batches(sorted(files))))
     check_same_columns([(sources[0], plain) for sources, plain, _ in described])
     _, _, schema = described[0]
     columns = opened_schema(pa.schema([schema.field(name) for name in needed_columns(settings)]))
