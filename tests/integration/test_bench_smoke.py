@@ -1,33 +1,38 @@
-"""The benchmark runs, end to end, and its peers agree with Slotcar: so that it can neither rot nor cheat."""
+"""The benchmark runs, end to end, and its peers agree with Slotcar: so that it can neither rot nor cheat.
+
+In a process of its own: what Ray Data leaves behind in one takes the actors of its next cluster along, and other tests
+want other threads of TensorFlow.
+"""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.bench import startup
-from tests.bench.__main__ import main
-from tests.bench.engine import tensorflow
+ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # Ray Data warns of settings that it reads itself
-]
+pytestmark = pytest.mark.ray
 
 
-def test_every_peer_gives_the_scores_of_slotcar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tensorflow(threads=1).zeros(1)  # the threads of other tests in this process, before a subject asks for more
-    assert main(["--smoke", "--replicas", "1", "--cache", str(tmp_path)]) == 0
-    said = capsys.readouterr().out
+def said_by(module: str, *arguments: str) -> str:
+    """What a benchmark prints; it ends well."""
+    ended = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
+    return ended.stdout
+
+
+def test_every_peer_gives_the_scores_of_slotcar(tmp_path: Path) -> None:
+    said = said_by("tests.bench", "--smoke", "--replicas", "1", "--cache", str(tmp_path))
     for peer in ("stateful", "stateless", "map_batches", "map_groups", "copy"):
         assert f"| SKEW | {peer} |" in said
     assert re.search(r"^scores of SKEW: [0-9a-f]{12}$", said, re.MULTILINE)
 
 
 @pytest.mark.soak
-def test_a_small_run_is_timed_beside_its_floor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert startup.main(["--repeat", "1", "--replicas", "1", "--cache", str(tmp_path)]) == 0
-    said = capsys.readouterr().out
+def test_a_small_run_is_timed_beside_its_floor(tmp_path: Path) -> None:
+    said = said_by("tests.bench.startup", "--repeat", "1", "--replicas", "1", "--cache", str(tmp_path))
     assert re.search(r"^the floor is \d+\.\d\d s; the run takes -?\d+\.\d\d s more$", said, re.MULTILINE)
