@@ -25,16 +25,22 @@ ENVIRONMENT = {
     "RAY_health_check_failure_threshold": "4",
 }
 
+# Where only drivers are. With a fixed port of its dashboard, which another cluster has, Ray leaves a socket open.
+HEAD = {"num_cpus": 0, "dashboard_port": 0}
+
 
 @contextmanager
 def running(workers: int) -> Iterator[Cluster]:
-    """A head without CPUs, which is where jobs' drivers run, and workers with one each."""
+    """A head without CPUs, which is where jobs' drivers run, and workers with one each.
+
+    This process must not connect to it: whether calls carry a token is settled in a process by its first cluster, and
+    one that is asked in vain whether its actors are still wanted loses them.
+    """
     kept = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
     folder = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
-    # Free ports everywhere: with a fixed one the job agent of a second cluster on the machine is silently missing, and
-    # Ray leaves a socket open that asked for the dashboard's.
-    head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": 0, "dashboard_agent_listen_port": 0}
+    # Free ports everywhere: with a fixed one the job agent of a second cluster on the machine is silently missing.
+    head = {**HEAD, "include_dashboard": True, "dashboard_agent_listen_port": 0}
     cluster = Cluster(initialize_head=True, head_node_args={**head, "temp_dir": folder.name})
     # Ray sends a job's driver to the cluster that its folder names, by default to the one that was started last on the
     # machine: in a folder of its own that is this one, whatever other tests start meanwhile.

@@ -1,7 +1,6 @@
 """The benchmark runs, end to end, and its peers agree with Slotcar: so that it can neither rot nor cheat.
 
-In a process of its own: what Ray Data leaves behind in one takes the actors of its next cluster along, and other tests
-want other threads of TensorFlow.
+In a process of its own, as it is run: other tests want other threads of TensorFlow.
 """
 
 from __future__ import annotations

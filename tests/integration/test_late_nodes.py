@@ -32,7 +32,7 @@ from cluster.runtime.timeline import read_timeline
 from lstm_core.contract import read_contract
 from tests.inprocess import Job, run, tidy
 from tests.models import FIT, save
-from tests.nodes import running
+from tests.nodes import HEAD
 from tests.series import make_series, write_cut
 from tests.truth import columns_for
 
@@ -117,8 +117,10 @@ def holding(nodes: Nodes, packages: Path, fleets: list[HeldFleet]) -> Any:
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     """A head without CPUs and one worker; whoever adds a node removes it."""
-    with running(workers=1) as started:
-        yield started
+    started = Nodes(initialize_head=True, head_node_args=HEAD)
+    started.add_node(num_cpus=1)
+    yield started
+    started.shutdown()
 
 
 @pytest.mark.parametrize(
