@@ -44,7 +44,8 @@ def among_others(number: int, folder: Path) -> int:
 
 
 @pytest.mark.usefixtures("ray_here")
-def test_quick_items_keep_one_worker_and_their_order() -> None:
+def test_quick_items_keep_one_worker_and_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_map, "WORKER_START_S", DEADLINE_S)  # however long a worker takes here to start
     found = list(map_on_cluster(squared, range(300)))
     assert [value for value, _ in found] == [number * number for number in range(300)]
     assert len({worker for _, worker in found}) == 1
@@ -56,7 +57,8 @@ def test_an_item_that_takes_long_is_not_waited_for_alone(tmp_path: Path, monkeyp
     assert list(map_on_cluster(partial(among_others, folder=tmp_path), range(4))) == [0, 1, 2, 3]
 
 
-def test_a_few_items_of_light_work_are_done_here() -> None:
+def test_a_few_items_of_light_work_are_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_map, "WORKER_START_S", DEADLINE_S)
     found = list(map_here_or_on_cluster(Light(squared), range(HERE_ITEMS_MAX)))
     assert found == [(number * number, os.getpid()) for number in range(HERE_ITEMS_MAX)]
 
