@@ -21,20 +21,21 @@ from cluster.runtime.session import cluster_resources, elsewhere
 BATCHES_WANTED = 16  # for each CPU: few enough that a task's start does not show, enough that all end together
 BATCH_ITEMS_MAX = 256
 WORKER_START_S = 2.5  # what a worker costs before its first item: Python, Ray, Arrow
-HERE_ITEMS_MAX = 16
+HERE_MAX = 3  # items that are done here whatever they are
+HERE_LIGHT_MAX = 16  # items of light work that are begun here
 
 
 def map_here_or_on_cluster(
     function: Callable[[Any], Any], items: Sequence[Any], avoided: Collection[str] = ()
 ) -> Iterator[Any]:
-    """As `map_on_cluster`; a few items of light work are done here, for as long as they are as light as that."""
-    few, done = isinstance(function, Light) and len(items) <= HERE_ITEMS_MAX, 0
-    while few and done < len(items):
-        begin = time.monotonic()
-        yield function(items[done])
+    """As `map_on_cluster`; items so few and so quick that no worker is worth its start are done here."""
+    anyhow, light = len(items) <= HERE_MAX, isinstance(function, Light) and len(items) <= HERE_LIGHT_MAX
+    here, done = anyhow or light, 0
+    while here and done < len(items):
+        seconds, values = _call(function, items[done : done + 1])
+        yield from values
         done += 1
-        # The first one imports what all need: it is only asked not to take as long as a worker would.
-        few = (time.monotonic() - begin) * (len(items) - done if done > 1 else 1) < WORKER_START_S
+        here = anyhow or not _is_worth_a_worker(seconds, done, len(items) - done)
     if done < len(items):
         yield from map_on_cluster(function, items[done:], avoided)
 
@@ -51,19 +52,24 @@ def map_on_cluster(
     pending: deque[Any] = deque()
     window = 1
     for start in range(0, len(items), size):
-        if window == 1 and pending:
-            done, _ = ray.wait([pending[0]], timeout=WORKER_START_S)
-            if not done:
-                window = full  # each takes long
+        if window == 1 and pending and not ray.wait([pending[0]], timeout=WORKER_START_S)[0]:
+            window = full
         if len(pending) == window:
             seconds, values = task_value(pending.popleft())
             yield from values
-            # The first one has imported what all need: only those behind it say how long the rest will take.
-            if start > size and seconds * (len(items) - start) / size > WORKER_START_S:
+            if _is_worth_a_worker(seconds, start // size, (len(items) - start) / size):
                 window = full
         pending.append(remote.remote(shared, items[start : start + size]))
     while pending:
         yield from task_value(pending.popleft())[1]
+
+
+def _is_worth_a_worker(seconds: float, done: int, left: float) -> bool:
+    """Whether one more would help with what is left, given how long the last of what is done took.
+
+    The first has imported what all need, and says nothing of those behind it.
+    """
+    return seconds * (left if done > 1 else 1) > WORKER_START_S
 
 
 def _call(function: Callable[[Any], Any], items: Sequence[Any]) -> tuple[float, list[Any]]:

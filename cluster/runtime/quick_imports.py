@@ -3,7 +3,8 @@
 What it decides, for a process that Ray has started for one actor and nobody else: that the garbage collector rests
 while hundreds of thousands of objects are made that stay to the end, and leaves them alone from then on; and that
 pandas stays out. Keras and Arrow import it where it is installed, Arrow at its first array, and neither has a use for
-it here. A model's own modules are imported later, and find all that is installed.
+it here. A model's own modules are imported later, and find all that is installed; only Arrow's own ways from and to
+pandas are closed to them.
 """
 
 from __future__ import annotations

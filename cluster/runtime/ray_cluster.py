@@ -21,8 +21,6 @@ from cluster.runtime.replica_actor import ReplicaSpec, Sources
 from cluster.runtime.session import connected, replica_count
 from cluster.runtime.timeline import Moment
 
-HERE_MAX = 3  # items that are done here, whatever they are: starting a worker takes longer
-
 
 class Replicas(Protocol):
     """The replicas of one run; see `fleet.Fleet`, the real ones."""
@@ -86,8 +84,6 @@ class RayCluster:
         return self._fleet
 
     def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
-        if len(items) <= HERE_MAX:
-            return map(function, items)
         return map_here_or_on_cluster(function, items, self._fleet.avoided if self._fleet else ())
 
     def metrics(self, run_id: str) -> Callable[[Moment], None]:

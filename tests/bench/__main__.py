@@ -18,6 +18,7 @@ from tests.bench.alternate import Round, alternate
 from tests.bench.compare import Disagreement
 from tests.bench.machine import describe
 from tests.bench.measure import SUBJECTS, Subject, missing, run_apart, run_here
+from tests.bench.options import parsed, parser
 from tests.bench.ray_peer import quiet_cluster
 from tests.bench.task import Task, find_workload, model_file
 from tests.bench.workloads import WORKLOADS, Workload, smoke, written
@@ -95,21 +96,17 @@ def _conclude(rounds: list[Round]) -> None:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--workload", action="append", type=find_workload, metavar="NAME", help=", ".join(WORKLOADS))
-    parser.add_argument("--peer", action="append", choices=SUBJECTS, help="what to measure beside slotcar")
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each, alternating")
-    parser.add_argument("--replicas", type=int, help="of slotcar, and actors of Ray Data; 2, with --gpu 1, unless told")
-    parser.add_argument("--slots", type=int, help="of a replica; 256 unless told")
-    parser.add_argument("--chunk", type=int, help="timesteps of a step; 64 unless told")
-    parser.add_argument("--no-jit", action="store_true", help="model.jit = false: on a GPU the way to cuDNN")
-    parser.add_argument("--gpu", action="store_true", help="one GPU for each replica, and what it does there")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir(), "slotcar-bench"))
-    parser.add_argument("--smoke", action="store_true", help="once, on tiny sizes")
-    options = parser.parse_args(arguments)
+    made = parser("tests.bench", __doc__)
+    made.add_argument("--workload", action="append", type=find_workload, metavar="NAME", help=", ".join(WORKLOADS))
+    made.add_argument("--peer", action="append", choices=SUBJECTS, help="what to measure beside slotcar")
+    made.set_defaults(replicas=None)  # 2, and with --gpu 1
+    made.add_argument("--slots", type=int, help="of a replica; 256 unless told")
+    made.add_argument("--chunk", type=int, help="timesteps of a step; 64 unless told")
+    made.add_argument("--no-jit", action="store_true", help="model.jit = false: on a GPU the way to cuDNN")
+    made.add_argument("--gpu", action="store_true", help="a GPU for each replica, one unless told, and what it does")
+    made.add_argument("--smoke", action="store_true", help="once, on tiny sizes")
+    options = parsed(made, arguments)
     options.replicas = options.replicas or (1 if options.gpu else 2)
-    options.cache = options.cache.absolute()
-    options.cache.mkdir(parents=True, exist_ok=True)
     chosen = options.peer or (SMOKE if options.smoke else SUBJECTS)
     options.subjects = [SUBJECTS[name] for name in dict.fromkeys(["slotcar", *chosen])]
     options.workloads = options.workload or [WORKLOADS["SKEW" if options.smoke else "FULL"]]

@@ -100,7 +100,9 @@ def refusal(seen: Seen, replicas: int) -> str | None:
 def describe(seen: Seen) -> str:
     """What it is measured on, and who is."""
     engines = f"CUDA {seen.cuda}, cuDNN {seen.cudnn}"
-    return f"GPU: {', '.join(seen.names)}; {engines}; for slotcar, step and own-step, all others run on the CPU"
+    return (
+        f"GPU: {', '.join(seen.names)}; {engines}; for slotcar, slotcar-1, step and own-step, all others run on the CPU"
+    )
 
 
 def report(task: Task, measure: Measure, sweep: Sequence[int]) -> Iterator[str]:

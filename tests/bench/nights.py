@@ -17,6 +17,7 @@ from typing import Any
 
 from tests.bench.machine import describe
 from tests.bench.measure import SUBJECTS, run_apart
+from tests.bench.options import parsed, parser
 from tests.bench.task import Measured, Task, model_file
 from tests.bench.workloads import Workload, written
 
@@ -24,7 +25,6 @@ from tests.bench.workloads import Workload, written
 def main(arguments: list[str] | None = None) -> int:
     """Prints work seconds and their ratio."""
     options = _parse(arguments)
-    options.cache.mkdir(parents=True, exist_ok=True)
     print("\n".join(describe()), flush=True)
     history = Workload("HISTORY", entities=options.entities, mean_rows=options.rows, carry=True)
     night = replace(history, name="SHORT", mean_rows=max(1, options.rows * options.percent // 100))
@@ -54,14 +54,11 @@ def _score(workload: Workload, options: Any, output: Path, number: int, state: P
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.nights", description=__doc__)
-    parser.add_argument("--entities", type=int, default=4_096)
-    parser.add_argument("--rows", type=int, default=2_000, help="rows of an entity's history")
-    parser.add_argument("--percent", type=int, default=1, help="rows of a night, of an entity's history")
-    parser.add_argument("--replicas", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "slotcar-bench")
-    return parser.parse_args(arguments)
+    made = parser("tests.bench.nights", __doc__)
+    made.add_argument("--entities", type=int, default=4_096)
+    made.add_argument("--rows", type=int, default=2_000, help="rows of an entity's history")
+    made.add_argument("--percent", type=int, default=1, help="rows of a night, of an entity's history")
+    return parsed(made, arguments)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tests.bench.machine import describe
 from tests.bench.measure import SUBJECTS, run_apart
+from tests.bench.options import parsed, parser
 from tests.bench.subjects.slotcar import configuration
 from tests.bench.task import Task, model_file
 from tests.bench.workloads import Workload, written
@@ -31,8 +32,7 @@ TIMED = "import os, time; begin = time.perf_counter(); {}; print(time.perf_count
 
 def main(arguments: list[str] | None = None) -> int:
     """Prints the medians, and what the run takes beyond the floor."""
-    options = _parse(arguments)
-    options.cache.mkdir(parents=True, exist_ok=True)
+    options = parsed(parser("tests.bench.startup", __doc__), arguments)
     print("\n".join(describe()), flush=True)
     floor: dict[str, Callable[[Task], float]] = {
         "importing TensorFlow": lambda task: _timed(ENGINES),
@@ -83,14 +83,6 @@ def _timed(code: str) -> float:
 
 def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.getcwd(), "TF_CPP_MIN_LOG_LEVEL": "3", "RAY_worker_niceness": "0"}
-
-
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.startup", description=__doc__)
-    parser.add_argument("--replicas", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "slotcar-bench")
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 
 from cluster.core.settings import ClusterSettings
 from cluster.runtime import cluster_map
-from cluster.runtime.cluster_map import HERE_ITEMS_MAX, map_here_or_on_cluster, map_on_cluster
+from cluster.runtime.cluster_map import HERE_LIGHT_MAX, map_here_or_on_cluster, map_on_cluster
 from cluster.runtime.planning import Light
 from cluster.runtime.session import connected
 
@@ -59,19 +59,19 @@ def test_an_item_that_takes_long_is_not_waited_for_alone(tmp_path: Path, monkeyp
 
 def test_a_few_items_of_light_work_are_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_map, "WORKER_START_S", DEADLINE_S)
-    found = list(map_here_or_on_cluster(Light(squared), range(HERE_ITEMS_MAX)))
-    assert found == [(number * number, os.getpid()) for number in range(HERE_ITEMS_MAX)]
+    found = list(map_here_or_on_cluster(Light(squared), range(HERE_LIGHT_MAX)))
+    assert found == [(number * number, os.getpid()) for number in range(HERE_LIGHT_MAX)]
 
 
 @pytest.mark.usefixtures("ray_here")
-@pytest.mark.parametrize("count", [HERE_ITEMS_MAX, HERE_ITEMS_MAX + 1], ids=["slow", "many"])
+@pytest.mark.parametrize("count", [HERE_LIGHT_MAX, HERE_LIGHT_MAX + 1], ids=["slow", "many"])
 def test_many_items_and_slow_ones_are_done_elsewhere(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    if count <= HERE_ITEMS_MAX:
+    if count <= HERE_LIGHT_MAX:
         monkeypatch.setattr(cluster_map, "WORKER_START_S", 0.0)
     found = list(map_here_or_on_cluster(Light(squared), range(count)))
     assert [value for value, _ in found] == [number * number for number in range(count)]
     here = [worker == os.getpid() for _, worker in found]
-    assert here == [count <= HERE_ITEMS_MAX] + [False] * (count - 1)
+    assert here == [count <= HERE_LIGHT_MAX] + [False] * (count - 1)
 
 
 @pytest.mark.usefixtures("ray_here")
