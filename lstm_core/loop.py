@@ -19,10 +19,12 @@ from typing import Any
 import tensorflow as tf
 from keras import tree
 
+from lstm_core.cells import FusedLSTM, fused
 from lstm_core.rebatch import StepModel, is_recurrent
 from lstm_core.slots import keep_where, reset_where
 
 Step = Callable[[list[Any], Any, Any, list[Any]], tuple[list[Any], list[Any]]]
+Cells = dict[int, FusedLSTM]  # by the id of their layer
 
 
 def can_loop(step_model: StepModel) -> bool:
@@ -36,7 +38,7 @@ def can_loop(step_model: StepModel) -> bool:
     rows = [tf.TensorSpec((2, *shape), dtype) for shape, dtype in step_model.row_shapes()]
     states = [tf.TensorSpec((2, *state.shape), tf.float32) for state in step_model.states]
     try:
-        tf.function(partial(_timestep, step_model), autograph=False).get_concrete_function(rows, states)
+        tf.function(partial(_timestep, step_model, {}), autograph=False).get_concrete_function(rows, states)
     except (ValueError, tf.errors.InvalidArgumentError):  # shapes that do not fit each other
         return False
     return True
@@ -71,13 +73,14 @@ def make_loop(step_model: StepModel, *, width: int, steps: int) -> Step:
     def step(rows: list[Any], reset: Any, lengths: Any, states: list[Any]) -> tuple[list[Any], list[Any]]:
         before = reset_where(reset, states)
         by_time = [_swapped(array) for array in rows]
+        cells = _fused_cells(step_model)
 
         def rows_at(time: Any) -> list[Any]:
             # Of an input that is one value per entity the first row of the step counts.
             return [array[0 if fixed else time] for array, fixed in zip(by_time, step_model.static, strict=True)]
 
         def one(time: Any, states: list[Any], scores: list[Any]) -> tuple[Any, list[Any], list[Any]]:
-            found, after = _timestep(step_model, rows_at(time), states)
+            found, after = _timestep(step_model, cells, rows_at(time), states)
             live = time < lengths
             return (
                 time + 1,
@@ -99,12 +102,20 @@ def _is_own(code: Any) -> bool:
     return str(code.__module__).startswith(("keras.", "tensorflow."))
 
 
-def _timestep(step_model: StepModel, rows: list[Any], states: list[Any]) -> tuple[list[Any], list[Any]]:
+def _fused_cells(step_model: StepModel) -> Cells:
+    """The cells that are not left to Keras."""
+    pairs = ((id(layer), fused(layer.cell)) for _, layer in step_model.rebuilt)
+    return {layer: cell for layer, cell in pairs if cell is not None}
+
+
+def _timestep(
+    step_model: StepModel, cells: Cells, rows: list[Any], states: list[Any]
+) -> tuple[list[Any], list[Any]]:
     """The model on one row of each slot: scores (slot, value) and states, both float32."""
     given = [row if static else row[:, None] for row, static in zip(rows, step_model.static, strict=True)]
     valid = tf.ones((rows[0].shape[0], 1), tf.bool)
     # `valid` and the states are inputs like any other; nothing of the model is called but its layers, one by one.
-    found = step_model.model._run_through_graph([*given, valid, *states], operation_fn=_as_it_is, call_fn=_call)
+    found = step_model.model._run_through_graph([*given, valid, *states], operation_fn=_as_it_is, call_fn=partial(_call, cells))
     flat = [tf.cast(tensor, tf.float32) for tensor in tree.flatten(found)]
     count = len(step_model.output_names)
     return [score[:, 0] for score in flat[:count]], flat[count:]
@@ -114,9 +125,13 @@ def _as_it_is(layer: Any) -> Any:
     return layer
 
 
-def _call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+def _call(cells: Cells, layer: Any, *args: Any, **kwargs: Any) -> Any:
     if is_recurrent(layer):
-        return _call_cell(layer.cell, args[0][:, 0], kwargs["initial_state"])
+        row, states = args[0][:, 0], kwargs["initial_state"]
+        if id(layer) in cells:
+            hidden, carried = cells[id(layer)](row, list(states))
+            return [hidden[:, None], hidden, carried]
+        return _call_cell(layer.cell, row, states)
     return partial(layer, training=False)(*args, **kwargs) if _can_train(layer) else layer(*args, **kwargs)
 
 

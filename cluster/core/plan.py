@@ -25,8 +25,7 @@ SHARD_ROWS_MIN = 32_768  # below this, opening files and handing out work cost m
 CLUSTERED_REMEDY = 'set input.layout = "auto", and a run clusters it first'
 SHARD_STATE_BYTES = 64 << 20  # of carry-over that the entities of a shard leave, at most
 SHARDS_WANTED = 64  # enough that the last shards end close together on any usual number of replicas
-FINE_PARTS = 16  # of a shard, among the last ones of a large input
-FINE_SHARE = 0.3  # of the rows, in shards so fine
+FINE = ((0.3, 4), (0.1, 16))  # of a large input the last share of the rows, in shards of about that part of their bound
 FINE_FROM_ROWS = 8 * SHARD_ROWS_MIN  # bound of a shard from which on the last ones are cut finer
 
 
@@ -168,15 +167,17 @@ def make_plan(inventory: Inventory, *, shard_rows: int, shard_entities: int | No
 def shard_groups(entity_rows: Ordinals, shard_rows: int, shard_entities: int | None = None) -> list[Ordinals]:
     """The entities (number,) of each shard, in the order in which shards start."""
     groups = _longest_first(_cut(entity_rows, shard_rows, shard_entities or len(entity_rows)), entity_rows)
-    if shard_rows < FINE_FROM_ROWS:
-        return groups
-    return _longest_first(_finer_at_the_end(groups, entity_rows, shard_rows), entity_rows)
+    for share, bound in _finer(shard_rows):
+        groups = _longest_first(_finer_at_the_end(groups, entity_rows, share, bound), entity_rows)
+    return groups
 
 
 def shards_of(groups: list[Ordinals], entity_rows: Ordinals, shard_rows: int) -> tuple[Shard, ...]:
     """The shards of such groups."""
-    fine_rows = _fine_rows(shard_rows)
-    kinds = [(_urgency(entity_rows[group]), bool(entity_rows[group].sum() <= fine_rows)) for group in groups]
+    sizes = [1.5 * bound for _, bound in _finer(shard_rows)]  # one of a kind has about its bound
+    kinds = [
+        (_urgency(entity_rows[group]), sum(int(entity_rows[group].sum()) < size for size in sizes)) for group in groups
+    ]
     bands = np.cumsum([0, *(kind != before for before, kind in pairwise(kinds))]).tolist()
     return tuple(
         _shard(index, entity_rows[group], shard_rows, band)
@@ -238,25 +239,30 @@ def _urgency(entity_rows: Ordinals) -> int:
     return longest if len(entity_rows) == 1 else 1 << (longest.bit_length() - 1)
 
 
-def _fine_rows(shard_rows: int) -> int:
-    """The bound of a shard among the last ones of a large input."""
-    return max(SHARD_ROWS_MIN, shard_rows // FINE_PARTS) if shard_rows >= FINE_FROM_ROWS else 0
+def _finer(shard_rows: int) -> list[tuple[float, int]]:
+    """Shares of the rows at the end of a plan, falling, and the bound of the shards that have them."""
+    if shard_rows < FINE_FROM_ROWS:
+        return []
+    return [(share, max(SHARD_ROWS_MIN, shard_rows // parts)) for share, parts in FINE]
 
 
-def _finer_at_the_end(groups: list[Ordinals], entity_rows: Ordinals, shard_rows: int) -> list[Ordinals]:
+def _finer_at_the_end(groups: list[Ordinals], entity_rows: Ordinals, share: float, bound: int) -> list[Ordinals]:
     """Cuts the shards that start last, so that any number of replicas, slow ones too, end close together."""
-    fine_rows = _fine_rows(shard_rows)
     rows = np.array([entity_rows[group].sum() for group in groups], np.int64)
-    coarse = int(np.searchsorted(np.cumsum(rows), (1 - FINE_SHARE) * rows.sum(), side="right"))
-    parts = [part for group in groups[coarse:] for part in _parts(group, entity_rows, fine_rows)]
+    coarse = int(np.searchsorted(np.cumsum(rows), (1 - share) * rows.sum(), side="right"))
+    parts = [part for group in groups[coarse:] for part in _parts(group, entity_rows, bound)]
     return [*groups[:coarse], *parts]
 
 
-def _parts(group: Ordinals, entity_rows: Ordinals, fine_rows: int) -> list[Ordinals]:
-    """The entities of a shard in parts of at most `fine_rows` rows, or whole where one of them is longer."""
-    if entity_rows[group].max() > fine_rows:
+def _parts(group: Ordinals, entity_rows: Ordinals, bound: int) -> list[Ordinals]:
+    """The entities of a shard in like parts of about `bound` rows; whole where one of them is longer."""
+    # Filled one after the other they might leave a last one of a few rows, which costs as much as any.
+    ends = np.cumsum(entity_rows[group])
+    count = round(int(ends[-1]) / bound)
+    if entity_rows[group].max() > bound or count < 2:
         return [group]
-    return [group[part] for part in _cut(entity_rows[group], fine_rows, len(group))]
+    borders = np.searchsorted(ends, ends[-1] * np.arange(1, count) // count) + 1
+    return [part for part in np.split(group, borders) if len(part)]
 
 
 def _faults(inventory: Inventory, entities: Ordinals) -> Any:

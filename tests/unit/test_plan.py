@@ -390,15 +390,15 @@ def test_the_last_shards_of_a_large_input_are_cut_finer() -> None:
     assert sorted(np.concatenate(groups)) == list(range(len(lengths)))
     assert all((np.diff(group) == 1).all() for group in groups), "neighbours in file order"
     rows = np.array([lengths[group].sum() for group in groups])
-    coarse = rows > 100_000
-    assert rows.max() <= 500_000
-    assert 0.65 < rows[coarse].sum() / rows.sum() < 0.75
-    assert (rows[~coarse] <= 32_768).all()
+    kinds = np.digitize(rows, [1.5 * 32_768, 1.5 * 125_000])
+    shares = np.bincount(kinds, rows) / rows.sum()
+    assert shares == pytest.approx([0.1, 0.2, 0.7], abs=0.05), "few rows in small shards"
+    assert rows[kinds == 1].min() > 100_000, "no remainders"
     shards = shards_of(groups, lengths, 500_000)
     assert [shard.band for shard in shards] == sorted(shard.band for shard in shards)
     for band in range(shards[-1].band + 1):
         own = [shard for shard in shards if shard.band == band]
-        assert len({shard.rows > 32_768 for shard in own}) == 1, "shards of like size"
+        assert len({int(kinds[shard.index]) for shard in own}) == 1, "shards of like size"
         assert max(shard.longest_rows for shard in own) < 2 * min(shard.longest_rows for shard in own)
         first = [int(groups[shard.index][0]) for shard in own]
         assert first == sorted(first), "in file order"
