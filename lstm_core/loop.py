@@ -108,14 +108,14 @@ def _fused_cells(step_model: StepModel) -> Cells:
     return {layer: cell for layer, cell in pairs if cell is not None}
 
 
-def _timestep(
-    step_model: StepModel, cells: Cells, rows: list[Any], states: list[Any]
-) -> tuple[list[Any], list[Any]]:
+def _timestep(step_model: StepModel, cells: Cells, rows: list[Any], states: list[Any]) -> tuple[list[Any], list[Any]]:
     """The model on one row of each slot: scores (slot, value) and states, both float32."""
     given = [row if static else row[:, None] for row, static in zip(rows, step_model.static, strict=True)]
     valid = tf.ones((rows[0].shape[0], 1), tf.bool)
     # `valid` and the states are inputs like any other; nothing of the model is called but its layers, one by one.
-    found = step_model.model._run_through_graph([*given, valid, *states], operation_fn=_as_it_is, call_fn=partial(_call, cells))
+    found = step_model.model._run_through_graph(
+        [*given, valid, *states], operation_fn=_as_it_is, call_fn=partial(_call, cells)
+    )
     flat = [tf.cast(tensor, tf.float32) for tensor in tree.flatten(found)]
     count = len(step_model.output_names)
     return [score[:, 0] for score in flat[:count]], flat[count:]

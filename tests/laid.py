@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from cluster.core.plan import Plan, Shard, make_plan
 from cluster.core.settings import InputSettings
-from cluster.runtime.blocks import Block, BlockReader
+from cluster.runtime.blocks import Block, BlockReader, Bounds
 from cluster.runtime.encode import Encoder
 from cluster.runtime.origins import InputFiles
+from cluster.runtime.planned_keys import PlannedKeys
 from cluster.runtime.planning import make_inventory
 from lstm_core.arena import Arena, RowLayout
 from lstm_core.contract import InputContract
@@ -65,9 +66,9 @@ class Laid:
         """A reader of one numeric input."""
         ((_, columns),) = self.settings.features
         encoder = Encoder(self.settings, (numeric(len(columns)),))
-        return BlockReader(
-            self.settings, encoder, InputFiles(self.files), piece_rows=piece_rows, cache_bytes=cache_bytes
-        )
+        files = InputFiles(self.files)
+        keys = PlannedKeys.of(self.settings, files)
+        return BlockReader(self.settings, encoder, files, Bounds(piece_rows, cache_bytes), keys)
 
     def encoded(self, shard: Shard, *, piece_rows: int = 8) -> Iterator[tuple[Block, Array]]:
         """The blocks of a shard, each with its rows of the input, as a feed reads them."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cluster.core.plan import Shard
+from cluster.core.plan import Shard, entity_keys
 from cluster.core.settings import InputSettings
 from cluster.core.times import time_order
 from cluster.errors import InputBroken
@@ -27,6 +27,7 @@ from cluster.runtime.checksum import canonical_table
 from cluster.runtime.chunk_context import with_context
 from cluster.runtime.encode import Encoder, Faults, LastKnown
 from cluster.runtime.origins import InputFiles
+from cluster.runtime.planned_keys import PlannedKeys, opened
 from cluster.runtime.salvage import DAMAGED, Salvage, lost_rows
 
 Ints = NDArray[np.int64]
@@ -113,18 +114,34 @@ class Block:
         return file[part], start[part] + rows - begin[part]
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """How much a reader has in memory."""
+
+    piece_rows: int  # of a streamed shard's blocks but the last
+    cache_bytes: int  # of decoded row groups
+
+
 class BlockReader:
     """Reads shards."""
 
     def __init__(
-        self, settings: InputSettings, encoder: Encoder, files: InputFiles, *, piece_rows: int, cache_bytes: int
+        self,
+        settings: InputSettings,
+        encoder: Encoder,
+        files: InputFiles,
+        bounds: Bounds,
+        planned_keys: PlannedKeys | None = None,
     ) -> None:
+        """`planned_keys` are not read: the plan has them."""
         self._settings = settings
         self._encoder = encoder
         self._files = files
-        self.piece_rows = piece_rows  # of a streamed shard's blocks but the last
+        self.piece_rows = bounds.piece_rows
+        self._keys = planned_keys or PlannedKeys()
         columns = (*settings.entity, *settings.time, *settings.feature_columns, *settings.keep, *settings.target)
-        self._groups = Salvage(files, tuple(dict.fromkeys(columns)), settings, cache_bytes)
+        read = tuple(name for name in dict.fromkeys(columns) if name not in self._keys.names)
+        self._groups = Salvage(files, read, settings, bounds.cache_bytes)
 
     def blocks(
         self, shard: Shard, segments: Any, skip_rows: int = 0, carried: Carried | None = None
@@ -170,8 +187,10 @@ class BlockReader:
     def _block(self, shard: Shard, parts: _Segments) -> Block:
         ranges = parts.ranges()
         found = [self._groups.rows(*part) for part in ranges]
-        table = pa.concat_tables([part.table for part in found])
-        block = Block(shard, table, *parts.series(), ranges, lost=lost_rows(found), faults=parts.faults)
+        first, lengths = parts.series()
+        starts = np.cumsum(lengths) - lengths
+        table = self._keys.put_into(pa.concat_tables([part.table for part in found]), parts.keys, (first, lengths))
+        block = Block(shard, table, starts, lengths, ranges, lost=lost_rows(found), faults=parts.faults)
         if not parts.sorted.all():
             _sort_by_time(block, self._settings.time)
         return block
@@ -293,7 +312,7 @@ class BlockReader:
     def _lines(self, block: Block, at: Ints, rows: Ints, reasons: Sequence[str]) -> Any:
         """Lines for the quarantine: the entities of the rows `at`, each with so many rows from there on."""
         paths, row = self._files.locate(*block.locate(at))
-        table = block.table.select(list(self._settings.entity)).take(pa.array(at))
+        table = opened(block.table.select(list(self._settings.entity)).take(pa.array(at)))
         table = table.append_column("reason", pa.array(reasons, pa.string()))
         table = table.append_column("rows", pa.array(rows, pa.int64()))
         table = table.append_column("file", pa.array(paths, pa.string()))
@@ -324,6 +343,7 @@ class _Segments:
     count: Ints
     sorted: NDArray[np.bool_]
     faults: dict[int, str]  # number of the entity among these -> why it is in quarantine from its first row on
+    keys: Any  # pa.Table (segment, entity columns); without a column where a plan has been relieved of them
 
     @property
     def rows(self) -> int:
@@ -334,7 +354,8 @@ class _Segments:
     def of(table: Any) -> _Segments:
         names = ("entity", "file", "row_start", "row_count")
         entity, file, start, count = (table.column(name).to_numpy().astype(np.int64) for name in names)
-        return _Segments(entity, file, start, count, table.column("sorted").to_numpy(), _faults(table, entity))
+        keys = entity_keys(table)
+        return _Segments(entity, file, start, count, table.column("sorted").to_numpy(), _faults(table, entity), keys)
 
     def ranges(self) -> list[tuple[int, int, int]]:
         """(file, start, stop), neighbours joined: a loop over what is left of them, a few per row group."""
@@ -345,10 +366,9 @@ class _Segments:
         return [(int(self.file[b]), int(self.start[b]), int(stop[e])) for b, e in zip(begin, end, strict=True)]
 
     def series(self) -> tuple[Ints, Ints]:
-        """First row and length of each entity within these segments."""
+        """The first segment of each entity, and its rows."""
         begin = np.flatnonzero(np.append(True, self.entity[1:] != self.entity[:-1]))
-        lengths = np.add.reduceat(self.count, begin)
-        return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64), lengths
+        return begin, np.add.reduceat(self.count, begin)
 
     def cut(self, piece_rows: int, skip_rows: int) -> Iterator[_Segments]:
         """The rows of a single entity behind the first `skip_rows`, in pieces of `piece_rows`."""
@@ -361,7 +381,8 @@ class _Segments:
             skipped = np.maximum(low - begin, 0)
             count = np.minimum(high, ends[part]) - np.maximum(low, begin)
             start = self.start[part] + skipped
-            yield _Segments(self.entity[part], self.file[part], start, count, self.sorted[part], self.faults)
+            keys = self.keys.slice(part.start, part.stop - part.start)
+            yield _Segments(self.entity[part], self.file[part], start, count, self.sorted[part], self.faults, keys)
 
 
 def _faults(table: Any, entity: Ints) -> dict[int, str]:

@@ -24,6 +24,7 @@ from cluster.core.times import as_plain
 from cluster.runtime.blocks import Block
 from cluster.runtime.carry.writer import CarryTarget, CarryWriter, Staged
 from cluster.runtime.checksum import RowChecksum
+from cluster.runtime.planned_keys import writer_options
 from cluster.runtime.regions import Cut
 from cluster.runtime.snapshots import Snapshot, write_snapshot
 from cluster.runtime.storage.store import Output, Store
@@ -38,6 +39,7 @@ class _Open:
     staged: str = ""  # its name under STAGED
     file: Output | None = None
     writer: Any = None
+    metadata: dict[bytes, bytes] = field(default_factory=dict)  # that the file must end with
     rows: int = 0  # of the input
     file_rows: int = 0
     entities: int = 0
@@ -111,7 +113,8 @@ class FragmentWriter:
             part.file = self._store.open_output(f"{STAGED}/{part.staged}")
             # No two scores are alike: a dictionary of them would be made, found too large and thrown away.
             alike = [name for name in table.schema.names if name not in self._settings.names]
-            options = {"compression": self._settings.compression, "use_dictionary": alike}
+            options, part.metadata = writer_options(table.schema)
+            options |= {"compression": self._settings.compression, "use_dictionary": alike}
             part.writer = pq.ParquetWriter(part.file, table.schema, **options)
         part.writer.write_table(table)
         part.file_rows += table.num_rows
@@ -124,6 +127,8 @@ class FragmentWriter:
         part, block, final = self._open, cut.region.block, cut.snapshot is None
         assert block.final or not final, "a fragment that goes on needs a snapshot"
         if part.file is not None:
+            if part.metadata:
+                part.writer.add_key_value_metadata(part.metadata)
             part.writer.close()
             part.file.close()
         quarantine = self._stage_quarantine(block, part.index) if final else None

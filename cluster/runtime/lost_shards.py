@@ -20,7 +20,7 @@ from cluster.core.actions import Quarantine
 from cluster.core.commit import QUARANTINE, STAGED, Fragment, carry_name, fragment_name, staged_name
 from cluster.core.plan import PlanHead, entity_keys
 from cluster.core.settings import InputSettings, OutputSettings
-from cluster.runtime.blocks import BlockReader
+from cluster.runtime.blocks import BlockReader, Bounds
 from cluster.runtime.carry.plan import CarryRequest, ShardCarry
 from cluster.runtime.carry.rows import CarryRows
 from cluster.runtime.carry.writer import CarryTarget, Staged, stage_rows
@@ -128,7 +128,7 @@ class LostCarry:
         """The rows of carry-over (pa.Table) of all entities that have not ended in an earlier fragment."""
         keys_only = replace(self.input, features=(), fill={}, keep=(), target=(), late="quarantine")
         files = InputFiles.of(head, commits.store, self.input.storage)
-        reader = BlockReader(keys_only, Encoder(keys_only, ()), files, piece_rows=PIECE_ROWS, cache_bytes=CACHE_BYTES)
+        reader = BlockReader(keys_only, Encoder(keys_only, ()), files, Bounds(PIECE_ROWS, CACHE_BYTES))
         known, schema = None, self.request.schema
         if snapshot is not None:
             schema = schema.ordered_as(snapshot.tensors)

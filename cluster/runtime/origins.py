@@ -27,6 +27,10 @@ Ints = NDArray[np.int64]
 class Rows(Protocol):
     """Rows of a plan's files by number."""
 
+    @property
+    def schema(self) -> Any:
+        """The pa.Schema of what `rows` gives."""
+
     def rows(self, file: int, start: int, stop: int) -> Any:
         """The rows start..stop of a file, a pa.Table. Raises `InputBroken`."""
 
@@ -77,6 +81,10 @@ class _ScatteredRows:
         self._places = RowGroups(files.files, (ORIGIN_FILE, ORIGIN_ROW), cache_bytes=cache_bytes, storage=files.storage)
         self._input = RowGroups(files.sources, own, cache_bytes=cache_bytes, storage=files.storage)
         self._wants_place = ORIGIN_ROW in columns
+
+    @property
+    def schema(self) -> Any:
+        return self._input.schema
 
     def rows(self, file: int, start: int, stop: int) -> Any:
         places = self._places.rows(file, start, stop)

@@ -25,7 +25,7 @@ from cluster.core.events import Demand
 from cluster.core.plan import Shard
 from cluster.core.settings import InputSettings, OutputSettings, StepSettings
 from cluster.core.step_extent import Extent
-from cluster.runtime.blocks import BlockReader
+from cluster.runtime.blocks import BlockReader, Bounds
 from cluster.runtime.carry.carried import Carried
 from cluster.runtime.carry.plan import CarryRequest, ShardCarry
 from cluster.runtime.carry.writer import CarryTarget
@@ -35,6 +35,7 @@ from cluster.runtime.fragments import Attempt, Destination, FragmentWriter
 from cluster.runtime.node_view import Needs, unfit_here
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.pipeline import Pipeline, Report, Saving
+from cluster.runtime.planned_keys import PlannedKeys
 from cluster.runtime.planning import read_segments
 from cluster.runtime.quick_imports import quick_imports
 from cluster.runtime.snapshots import Snapshot, read_snapshot
@@ -140,13 +141,8 @@ class ReplicaActor:
             replica.prepare(sources.extent.width, sources.extent.rows, sources.extent.tail)
         arena = Arena(spec.arena_rows, row_layout(spec.contract))
         encoder = Encoder(spec.input, spec.contract.inputs)
-        reader = BlockReader(
-            spec.input,
-            encoder,
-            sources.files,
-            piece_rows=spec.piece_rows,
-            cache_bytes=spec.cache_bytes,
-        )
+        bounds, keys = Bounds(spec.piece_rows, spec.cache_bytes), PlannedKeys.of(spec.input, sources.files)
+        reader = BlockReader(spec.input, encoder, sources.files, bounds, keys)
         packer = Packer(slots=spec.step.slots, chunk=spec.step.chunk)
         carry = self._carry_schema()
         known = ShardCarry(self._store, spec.carry, carry) if carry and spec.carry and spec.carry.read else None

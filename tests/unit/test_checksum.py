@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cluster.runtime.checksum import RowChecksum
 
@@ -91,3 +94,27 @@ def test_names_types_and_the_order_of_columns_count() -> None:
 def test_a_swap_of_two_rows_is_another_checksum() -> None:
     table = pa.table({"a": [1, 2, 3], "b": ["x", "y", "z"]})
     assert checksum(table.take([0, 2, 1])) != checksum(table)
+
+
+words = st.lists(st.sampled_from(["a", "ab", "b", "", None]), min_size=1, max_size=12)
+
+
+@given(words, st.lists(st.integers(0, 12), max_size=3))
+def test_text_has_one_checksum_however_it_is_cut_and_held(values: list[str | None], cuts: list[int]) -> None:
+    table = pa.table({"a": pa.array(values, pa.string())})
+    bounds = sorted({0, len(values), *(min(cut, len(values)) for cut in cuts)})
+    pieces = [table.slice(start, stop - start) for start, stop in pairwise(bounds)]
+    # A dictionary may have a value twice, and one that no row has.
+    names = pa.array(["b", "a", "ab", "", "a", "never"])
+    index = [None if value is None else names.to_pylist().index(value) for value in values]
+    index = [4 if place == 1 and row % 2 else place for row, place in enumerate(index)]
+    held = pa.table({"a": pa.DictionaryArray.from_arrays(pa.array(index, pa.int32()), names)})
+    assert checksum(*pieces) == checksum(table)
+    assert checksum(held) == checksum(table)
+    assert checksum(*(held.slice(start, stop - start) for start, stop in pairwise(bounds))) == checksum(table)
+
+
+@given(words, words)
+def test_other_texts_have_another_checksum(values: list[str | None], others: list[str | None]) -> None:
+    one, other = (checksum(pa.table({"a": pa.array(texts, pa.string())})) for texts in (values, others))
+    assert (one == other) == (values == others)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cluster.core.plan import Shard
 from cluster.core.settings import ClusterSettings, InputSettings
-from cluster.runtime.blocks import BlockReader
+from cluster.runtime.blocks import BlockReader, Bounds
 from cluster.runtime.carry.carried import Carried
 from cluster.runtime.carry.plan import CarryRequest, ShardCarry
 from cluster.runtime.encode import Encoder
@@ -67,7 +67,7 @@ class AuditActor:
         self._reference: Reference | None = None
         settings = replace(spec.input, keep=(), target=())
         encoder = Encoder(settings, spec.contract.inputs)
-        self._reader = BlockReader(settings, encoder, spec.files, piece_rows=spec.rows_max, cache_bytes=CACHE_BYTES)
+        self._reader = BlockReader(settings, encoder, spec.files, Bounds(spec.rows_max, CACHE_BYTES))
 
     def rescore(self, shard: Shard, entities: Sequence[int]) -> list[Scores]:
         """Scores of entities of a shard, given by their ordinals; raises ModelRefused, InputBroken or RunFailed."""

@@ -1,8 +1,9 @@
 """Files of carry-over: written beside a shard's fragments, and for the entities that tonight's input does not have.
 
 What it decides: that a fragment's carry-over is one file, staged like its scores and named by the same record; that
-keys and states are not dictionary encoded, since no two are alike; and that what is handed on is copied unchanged, row
-group by row group, by tasks that each make one file and can be done again.
+keys and states are not dictionary encoded, since no two are alike; that states, of whose bytes hardly one in ten can be
+saved, get the compression that costs least; and that what is handed on is copied unchanged, row group by row group, by
+tasks that each make one file and can be done again.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from cluster.runtime.tables import read_row_group
 Ints = NDArray[np.int64]
 
 HANDED_ON = "kept-"  # how the files of entities that are handed on begin
+STATES_COMPRESSION = "lz4"
 HANDED_BYTES = 256 << 20  # of states in such a file
 
 
@@ -83,13 +85,25 @@ def _write(store: Store, name: str, schema: CarrySchema, tables: Iterable[Any], 
     """Writes tables one after the other; returns their rows and the checksum over them."""
     checksum, rows = RowChecksum(), 0
     times = [*schema.last, SEEN, *schema.broken]  # many entities share them; no two share a key or a state
-    options = {"compression": compression, "use_dictionary": times, "write_statistics": [*schema.entity, *times]}
+    options = {
+        "compression": _compressions(schema, compression),
+        "use_dictionary": times,
+        "write_statistics": [*schema.entity, *times],
+    }
     with store.open_output(name) as file, pq.ParquetWriter(file, schema.arrow, **options) as writer:
         for table in tables:
             writer.write_table(table, row_group_size=group_rows_max(schema))
             checksum.add(table)
             rows += table.num_rows
     return rows, checksum.hexdigest()
+
+
+def _compressions(schema: CarrySchema, wanted: str) -> str | dict[str, str]:
+    """By column, as Parquet knows it."""
+    if wanted == "none":
+        return wanted
+    states = {f"{state.name}.list.element": STATES_COMPRESSION for state in schema.states}
+    return {**dict.fromkeys(schema.arrow.names, wanted), **states}
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
 from cluster.core.times import as_plain, ordinals
-from cluster.runtime.blocks import Block, BlockReader
+from cluster.runtime.blocks import Block, BlockReader, Bounds
 from cluster.runtime.encode import Encoder, LastKnown
 from cluster.runtime.feed import Batch, Feed
 from cluster.runtime.node_view import Needs, Shared, installed
@@ -289,13 +289,7 @@ class _HeldOutReader(BlockReader):
 def _reader(spec: TrainingSpec, series: Series, held_from: int | None, piece_rows: int) -> BlockReader:
     kind = BlockReader if held_from is None else _HeldOutReader
     encoder = Encoder(spec.input, spec.contract.inputs)
-    reader = kind(
-        spec.input,
-        encoder,
-        series.files,
-        piece_rows=piece_rows,
-        cache_bytes=CACHE_BYTES,
-    )
+    reader = kind(spec.input, encoder, series.files, Bounds(piece_rows, CACHE_BYTES))
     if isinstance(reader, _HeldOutReader):
         assert held_from is not None, "a moment to hold out from"
         reader.time, reader.held_from = spec.input.time[0], held_from
