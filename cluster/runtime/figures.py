@@ -22,7 +22,7 @@ from cluster.core.commit import QUARANTINE, Fragment
 from cluster.core.distribution import Distribution, distance, length_bins
 from cluster.core.plan import PlanHead, entity_keys
 from cluster.runtime.commits import RUN, Commits
-from cluster.runtime.planning import has_plan, read_plan, read_segments
+from cluster.runtime.planning import Segments, has_plan, read_plan
 from cluster.runtime.request_file import RequestFile, read_request
 from cluster.runtime.storage.store import Store
 from cluster.runtime.storage.stores import StoreSpec, open_store
@@ -128,9 +128,9 @@ def gather(output: str | StoreSpec, *, against: str | None = None, rows_max: int
 
 def _lengths(store: Store, head: PlanHead, rows_max: int | None) -> Lengths:
     shards = [shard.index for shard in _spread(head.shards, [shard.entities for shard in head.shards], rows_max)]
-    bins, longest = np.zeros(0, np.int64), []
+    bins, longest, plan = np.zeros(0, np.int64), [], Segments(store)
     for index in sorted({*shards, *range(min(LONGEST_SHARDS, len(head.shards)))}):
-        segments = read_segments(store, index)
+        segments = plan.of(index)
         entity = segments.column("entity").to_numpy()
         begin = np.flatnonzero(np.append(True, entity[1:] != entity[:-1]))
         rows = np.add.reduceat(segments.column("row_count").to_numpy(), begin)

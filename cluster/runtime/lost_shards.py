@@ -27,7 +27,7 @@ from cluster.runtime.carry.writer import CarryTarget, Staged, stage_rows
 from cluster.runtime.commits import Commits
 from cluster.runtime.encode import Encoder
 from cluster.runtime.origins import InputFiles
-from cluster.runtime.planning import read_segments
+from cluster.runtime.planning import Segments
 from cluster.runtime.snapshots import Snapshot, read_snapshot
 from cluster.runtime.tables import write_table
 
@@ -48,7 +48,7 @@ class LostShards:
 
     def stage(self, action: Quarantine) -> Fragment:
         """The shard's final fragment: no scores, and all its rows that no earlier fragment has."""
-        segments, snapshot = read_segments(self.commits.store, action.shard), self._snapshot(action)
+        segments, snapshot = Segments(self.commits.store).of(action.shard), self._snapshot(action)
         lost = self._lost(action, segments, snapshot)
         name = fragment_name(self.run, action.shard, action.fragments)
         staged = self._marked(f"{QUARANTINE}-{name}", action)

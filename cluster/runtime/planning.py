@@ -29,7 +29,7 @@ from cluster.runtime.partitions import Partitions
 from cluster.runtime.scan import scan_file
 from cluster.runtime.schema import needed_columns
 from cluster.runtime.storage.store import Store
-from cluster.runtime.tables import UNREADABLE, read_row_group, read_table, write_table
+from cluster.runtime.tables import UNREADABLE, TableGroups, read_table, write_table
 
 PLAN_FILE, BAD_FILE, HEAD_FILE = f"{PLAN}/plan.parquet", f"{PLAN}/bad.parquet", f"{PLAN}/plan.json"
 LOST_FILE = f"{PLAN}/lost.parquet"
@@ -168,15 +168,22 @@ def read_plan(store: Store) -> PlanHead:
         ) from error
 
 
-def read_segments(store: Store, shard_index: int) -> Any:
-    """The segment table (pa.Table) of one shard; see `cluster.core.plan.segment_schema`. Raises RunFailed."""
-    try:
-        return read_row_group(store, PLAN_FILE, shard_index)
-    except (*UNREADABLE, IndexError) as error:
-        raise RunFailed(
-            f"Shard {shard_index} cannot be read from {store.path(PLAN_FILE)}: {first_line(error)}; run the same "
-            f"command again, and if that does not help, remove the folder {store.path(PLAN)} first."
-        ) from error
+class Segments:
+    """The plan's part about each shard."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._groups = store, TableGroups(store, PLAN_FILE)
+
+    def of(self, shard_index: int) -> Any:
+        """The segment table (pa.Table) of one shard; see `cluster.core.plan.segment_schema`. Raises RunFailed."""
+        store = self._store
+        try:
+            return self._groups.read(shard_index)
+        except UNREADABLE as error:
+            raise RunFailed(
+                f"Shard {shard_index} cannot be read from {store.path(PLAN_FILE)}: {first_line(error)}; run the same "
+                f"command again, and if that does not help, remove the folder {store.path(PLAN)} first."
+            ) from error
 
 
 def read_bad(store: Store) -> Any:

@@ -36,10 +36,9 @@ from cluster.runtime.node_view import Needs, unfit_here
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.pipeline import Pipeline, Report, Saving
 from cluster.runtime.planned_keys import PlannedKeys
-from cluster.runtime.planning import read_segments
+from cluster.runtime.planning import Segments
 from cluster.runtime.quick_imports import quick_imports
 from cluster.runtime.snapshots import Snapshot, read_snapshot
-from cluster.runtime.storage.store import Store
 from cluster.runtime.storage.stores import StoreSpec, open_store
 from lstm_core.arena import Arena, RowLayout
 from lstm_core.contract import ModelContract
@@ -146,7 +145,7 @@ class ReplicaActor:
         packer = Packer(slots=spec.step.slots, chunk=spec.step.chunk)
         carry = self._carry_schema()
         known = ShardCarry(self._store, spec.carry, carry) if carry and spec.carry and spec.carry.read else None
-        feed = Feed(reader, partial(_found, self._store, known), arena, packer)
+        feed = Feed(reader, partial(_found, Segments(self._store), known), arena, packer)
         feed.fit, feed.reach, feed.group = replica.fit, replica.reach, replica.group
         target = self._target(carry, encoder.words)
         tensors = tuple((state.layer, state.index) for state in carry.states) if carry and target else None
@@ -200,9 +199,9 @@ class ReplicaActor:
         return FragmentWriter(destination, attempt)
 
 
-def _found(store: Store, known: ShardCarry | None, shard: Shard) -> tuple[Any, Carried | None]:
+def _found(segments: Segments, known: ShardCarry | None, shard: Shard) -> tuple[Any, Carried | None]:
     """A shard's part of the plan, and what is known of its entities."""
-    return read_segments(store, shard.index), known.of(shard) if known is not None else None
+    return segments.of(shard.index), known.of(shard) if known is not None else None
 
 
 def _load(spec: ReplicaSpec, model: bytes) -> tuple[StatefulReplica, ReplicaInfo]:

@@ -1,4 +1,4 @@
-"""Tables in a store: one whole Parquet file, written and read in one go.
+"""Tables in a store: one Parquet file each, written in one go, and read whole or by row groups.
 
 For what is small enough to be in memory: snapshots, the plan's parts, quarantine. It leaves errors to its callers, who
 know what the file means; `UNREADABLE` is all that reading may raise.
@@ -29,7 +29,25 @@ def read_table(store: Store, name: str) -> Any:
         return parquet.read(use_threads=False)
 
 
-def read_row_group(store: Store, name: str, index: int) -> Any:
-    """Reads one row group (pa.Table). Raises one of `UNREADABLE`, or IndexError where there is none."""
-    with store.open_input(name) as file, pq.ParquetFile(file) as parquet:
-        return parquet.read_row_group(index, use_threads=False)
+class TableGroups:
+    """The row groups of a table, one by one; the file stays open, since its footer has them all."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+        self._file: Any = None
+
+    def read(self, index: int) -> Any:
+        """One row group (pa.Table). Raises one of `UNREADABLE`, also where there is none."""
+        try:
+            if self._file is None:
+                self._file = pq.ParquetFile(self._store.open_input(self._name))
+            return self._file.read_row_group(index, use_threads=False)
+        except UNREADABLE:
+            self.close()  # and opened anew when it is asked again
+            raise
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file is not None:
+            self._file.close(force=True)
+            self._file = None

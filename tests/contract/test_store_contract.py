@@ -20,7 +20,7 @@ from cluster.runtime.storage.hdfs_store import HdfsStore
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.object_store import ObjectStore
 from cluster.runtime.storage.store import Store
-from cluster.runtime.tables import read_row_group, read_table, write_table
+from cluster.runtime.tables import UNREADABLE, TableGroups, read_table, write_table
 from cluster.runtime.write_probe import why_unwritable
 from tests.clouds import Cloud
 from tests.hdfs import HOST, hadoop
@@ -179,7 +179,12 @@ def test_parquet_is_written_and_read_through_the_door(store: Store) -> None:
     with store.open_output("part") as file, pq.ParquetWriter(file, table.schema) as writer:
         for start in range(0, 1000, 100):
             writer.write_table(table.slice(start, 100))
-    assert read_row_group(store, "part", 3).equals(table.slice(300, 100))
+    groups = TableGroups(store, "part")
+    assert all(groups.read(index).equals(table.slice(100 * index, 100)) for index in (3, 0, 9))
+    with pytest.raises(UNREADABLE):
+        groups.read(10)
+    groups.close()
+    assert groups.read(3).equals(table.slice(300, 100))
     write_table(store, "other", table)
     assert read_table(store, "other").equals(table)
 

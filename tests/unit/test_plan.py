@@ -31,12 +31,12 @@ from cluster.runtime.planning import (
     BATCHES_MIN,
     HEAD_FILE,
     PLAN_FILE,
+    Segments,
     batches,
     make_inventory,
     read_bad,
     read_lost,
     read_plan,
-    read_segments,
     write_plan,
 )
 from cluster.runtime.scan import scan_file
@@ -141,8 +141,8 @@ class TestShards:
         ]
 
     def test_the_bound_follows_the_input_within_limits(self) -> None:
-        assert choose_shard_rows(1000, rows_per_file=10**6) == 32_768
-        assert choose_shard_rows(64 * 50_000, rows_per_file=10**6) == 50_000
+        assert choose_shard_rows(1000, rows_per_file=10**6) == 65_536
+        assert choose_shard_rows(64 * 90_000, rows_per_file=10**6) == 90_000
         assert choose_shard_rows(10**12, rows_per_file=10**6) == 10**6
         assert choose_shard_rows(1000, rows_per_file=100) == 100
 
@@ -180,7 +180,7 @@ class TestStorage:
         write_plan(store, plan)
         assert read_plan(store) == plan.head
         for shard in plan.shards:
-            segments = read_segments(store, shard.index)
+            segments = Segments(store).of(shard.index)
             assert segments.equals(plan.segments(shard.index))
             assert segments.column("row_count").to_numpy().sum() == shard.rows
 
@@ -211,7 +211,7 @@ class TestStorage:
         write_cut(tmp_path / "in", table)
         settings = settings_for(tmp_path / "in", entity=("entity", "file"))
         write_plan(store, make_plan(make_inventory(settings, map), shard_rows=8))
-        keys = entity_keys(read_segments(store, 0))
+        keys = entity_keys(Segments(store).of(0))
         assert keys.to_pydict() == {"entity": ["e0000", "e0001"], "file": ["x", "y"]}
         assert entity_keys(read_bad(store)).to_pydict() == {"entity": ["e0001"], "file": [None]}
 
@@ -245,7 +245,7 @@ class TestStorage:
         assert (plan.head.files_lost, plan.head.entities_lost) == (3, 1)
         lost = read_lost(store)
         assert (lost.column_names, lost.column("key__k").to_pylist()) == (["key__k", "file"], [0, 1, 2])
-        found = pa.concat_tables([read_segments(store, shard.index) for shard in plan.shards])
+        found = pa.concat_tables([Segments(store).of(shard.index) for shard in plan.shards])
         faults = dict(zip(found.column("key__k").to_pylist(), found.column("fault").to_pylist(), strict=True))
         assert {key: fault is None for key, fault in faults.items()} == {0: False, 2: False, 3: True}
         assert "k=2/part-1.parquet, which holds" in faults[2]
@@ -254,7 +254,7 @@ class TestStorage:
         plan = plan_of(tmp_path / "in", [3], shard_rows=6)
         write_plan(store, plan)
         with pytest.raises(RunFailed, match="Shard 1 cannot be read"):
-            read_segments(store, 1)
+            Segments(store).of(1)
 
 
 class TestUnchanged:

@@ -27,7 +27,7 @@ from cluster.runtime.carry.plan import CarryRequest, ShardCarry
 from cluster.runtime.encode import Encoder
 from cluster.runtime.origins import InputFiles
 from cluster.runtime.outcomes import task_value
-from cluster.runtime.planning import read_segments
+from cluster.runtime.planning import Segments
 from cluster.runtime.replica_actor import row_layout
 from cluster.runtime.session import connected
 from cluster.runtime.storage.stores import StoreSpec, open_store
@@ -72,7 +72,7 @@ class AuditActor:
     def rescore(self, shard: Shard, entities: Sequence[int]) -> list[Scores]:
         """Scores of entities of a shard, given by their ordinals; raises ModelRefused, InputBroken or RunFailed."""
         store = open_store(self._spec.store)
-        reference, segments = self._load(), read_segments(store, shard.index)
+        reference, segments = self._load(), Segments(store).of(shard.index)
         carry = self._spec.carry
         known = ShardCarry(store, carry, carry.schema).of(shard) if carry is not None else None
         found = []

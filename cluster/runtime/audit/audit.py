@@ -35,7 +35,7 @@ from cluster.runtime.audit.rows import ShardRows, rows_in_file, shard_keys
 from cluster.runtime.audit.shard import UNREADABLE, ShardAudit, Windows
 from cluster.runtime.commits import RUN
 from cluster.runtime.origins import InputFiles
-from cluster.runtime.planning import has_plan, read_bad, read_plan, read_segments
+from cluster.runtime.planning import Segments, has_plan, read_bad, read_plan
 from cluster.runtime.quarantine import BAD_ROWS, LOST_FILES
 from cluster.runtime.request_file import RequestFile, read_request
 from cluster.runtime.rowgroups import RowGroups
@@ -164,10 +164,11 @@ class _Audit:
         files = InputFiles.of(head, store, storage).files
         groups = RowGroups(files, (*head.entity, *head.time), cache_bytes=CACHE_BYTES, storage=storage)
         coverage = Coverage()
-        keys = [shard_keys(read_segments(store, shard.index)) for shard in head.shards]
+        segments = Segments(store)
+        keys = [shard_keys(segments.of(shard.index)) for shard in head.shards]
         carry = CarryAudit(self._tallies["carry-over"], request, keys) if request and request.state.used else None
         for shard in head.shards:
-            rows = ShardRows(groups, head, shard, read_segments(store, shard.index))
+            rows = ShardRows(groups, head, shard, segments.of(shard.index))
             coverage.add(rows.file, rows.start, rows.count)
             if shard.index in of_shard:
                 audit = ShardAudit(self._tallies, rows, shard.index, store, Windows.of(settings))

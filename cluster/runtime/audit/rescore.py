@@ -27,7 +27,7 @@ from cluster.runtime.carry.plan import CarryRequest
 from cluster.runtime.checksum import canonical_table
 from cluster.runtime.listing import list_files
 from cluster.runtime.origins import InputFiles
-from cluster.runtime.planning import read_segments
+from cluster.runtime.planning import Segments
 from cluster.runtime.request_file import RequestFile, read_request
 from cluster.runtime.schema import check_schema
 from cluster.runtime.storage.store import Store
@@ -131,12 +131,13 @@ class _Comparison:
 
     def __init__(self, tally: Tally, audit: Audit, store: Store, truth: Truth, rows_max: int) -> None:
         self._tally, self._audit, self._store = tally, audit, store
+        self._segments = Segments(store)
         self._names, self._rows_max = truth.request.output.names, rows_max
         self._tolerance = truth.contract.tolerance
 
     def of_shard(self, shard: Shard, entities: Sequence[int], again: Sequence[Scores]) -> list[Rescored]:
         """Compares the entities of one shard, given by their ordinals."""
-        keys = shard_keys(read_segments(self._store, shard.index))
+        keys = shard_keys(self._segments.of(shard.index))
         committed = self._committed(shard, keys, entities)
         return [
             self._compare(describe_entity(keys, entity), committed[entity], other)

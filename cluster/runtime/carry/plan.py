@@ -27,7 +27,7 @@ from cluster.runtime.checksum import canonical_table
 from cluster.runtime.commits import PLAN
 from cluster.runtime.storage.store import Store
 from cluster.runtime.storage.stores import StoreSpec, open_store
-from cluster.runtime.tables import UNREADABLE, read_row_group, read_table
+from cluster.runtime.tables import UNREADABLE, TableGroups, read_table
 
 Ints = NDArray[np.int64]
 
@@ -127,12 +127,13 @@ class ShardCarry:
         """`schema` has the states in the order in which the model hands them out."""
         assert carry.read is not None, "nothing is read"
         self._plan, self._schema = plan, schema
+        self._places = TableGroups(plan, CARRY_FILE)
         self._reader = CarryReader(open_store(carry.read), carry.files, schema, cache_bytes=CACHE_BYTES)
 
     def of(self, shard: Shard) -> Carried:
         """The rows of a shard's entities. Raises InputBroken and RunFailed."""
         try:
-            places = read_row_group(self._plan, CARRY_FILE, shard.index)
+            places = self._places.read(shard.index)
         except UNREADABLE as error:
             raise _unreadable(self._plan, CARRY_FILE, error) from error
         entity, file, row = (places.column(name).to_numpy() for name in _PLACES.names)

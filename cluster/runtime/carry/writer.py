@@ -26,7 +26,7 @@ from cluster.runtime.checksum import RowChecksum
 from cluster.runtime.regions import Cut
 from cluster.runtime.storage.store import Store
 from cluster.runtime.storage.stores import StoreSpec, open_store
-from cluster.runtime.tables import read_row_group
+from cluster.runtime.tables import TableGroups
 
 Ints = NDArray[np.int64]
 
@@ -126,9 +126,10 @@ class HandOn:
 
     def _tables(self, files: range) -> Iterator[Any]:
         assert self.carry.read is not None, "nothing is read"
-        plan, source, schema = open_store(self.plan), open_store(self.carry.read), self.carry.schema.arrow
+        source, schema = open_store(self.carry.read), self.carry.schema.arrow
+        absent = TableGroups(open_store(self.plan), ABSENT_FILE)
         for number in files:
-            stretches = read_row_group(plan, ABSENT_FILE, number)
+            stretches = absent.read(number)
             begin = 0
             for table in groups_of(source, self.carry.files[number]):
                 kept = _inside(stretches, begin, table.num_rows)
