@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cluster.core.places import Options
+from cluster.core.places import Options, is_url
 from cluster.errors import InputBroken, InputDamaged, first_line
+from cluster.runtime.open_parquet import OpenParquet
 from cluster.runtime.partitions import Partitions
 from cluster.runtime.source import is_damage
-from cluster.runtime.storage.filesystems import filesystem_of
+from cluster.runtime.storage.filesystems import open_file
 from cluster.runtime.table_cache import TableCache
 
 OPEN_FILES_MAX = 64
@@ -37,7 +37,7 @@ class RowGroups:
         self._paths, self._storage = paths, storage or {}
         self._columns = list(columns)
         self._partitions = Partitions.of(paths)
-        self._files: OrderedDict[int, tuple[Any, Any]] = OrderedDict()  # file -> (reader, first row of each row group)
+        self._files: OrderedDict[int, tuple[OpenParquet, Any]] = OrderedDict()  # with the first row of each row group
         self._schema: Any = None  # of every table: the first file's, opened
         self._groups = TableCache(cache_bytes)
 
@@ -71,7 +71,7 @@ class RowGroups:
         if self._schema is None:
             with self._named(0, 0, 0):
                 reader, _ = self._open(0)
-                wanted = self._partitions.extend(reader.schema_arrow, self._paths[0])
+                wanted = self._partitions.extend(reader.schema, self._paths[0])
             self._schema = opened_schema(pa.schema([wanted.field(name) for name in self._columns]))
         return self._schema
 
@@ -105,10 +105,9 @@ class RowGroups:
         table = table.select(self._columns)
         return table if table.schema.equals(self.schema) else table.cast(self.schema)
 
-    def _open(self, file: int) -> tuple[Any, Any]:
+    def _open(self, file: int) -> tuple[OpenParquet, Any]:
         if file not in self._files:
-            filesystem, name = filesystem_of(self._paths[file], self._storage)
-            reader = pq.ParquetFile(name, filesystem=filesystem)
+            reader = OpenParquet(open_file(self._paths[file], self._storage), local=not is_url(self._paths[file]))
             sizes = [reader.metadata.row_group(i).num_rows for i in range(reader.metadata.num_row_groups)]
             self._files[file] = (reader, np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]))
             if len(self._files) > OPEN_FILES_MAX:
@@ -121,8 +120,8 @@ class RowGroups:
 
     def _decoded(self, file: int, group: int) -> Any:
         reader, _ = self._open(file)
-        own = [name for name in self._columns if name in reader.schema_arrow.names]
-        table = reader.read_row_group(group, columns=own, use_threads=False)
+        own = [name for name in self._columns if name in reader.schema.names]
+        table = reader.read_row_group(group, own)
         return self._alike(self._partitions.complete(table, self._paths[file], self._columns))
 
 

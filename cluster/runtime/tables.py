@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.errors import StoreFault
+from cluster.runtime.open_parquet import OpenParquet, open_parquet
 from cluster.runtime.storage.store import Store
 
 UNREADABLE = (OSError, pa.ArrowException, StoreFault)
@@ -34,14 +35,14 @@ class TableGroups:
 
     def __init__(self, store: Store, name: str) -> None:
         self._store, self._name = store, name
-        self._file: Any = None
+        self._file: OpenParquet | None = None
 
     def read(self, index: int) -> Any:
         """One row group (pa.Table). Raises one of `UNREADABLE`, also where there is none."""
         try:
             if self._file is None:
-                self._file = pq.ParquetFile(self._store.open_input(self._name))
-            return self._file.read_row_group(index, use_threads=False)
+                self._file = open_parquet(self._store, self._name)
+            return self._file.read_row_group(index)
         except UNREADABLE:
             self.close()  # and opened anew when it is asked again
             raise
@@ -49,5 +50,5 @@ class TableGroups:
     def close(self) -> None:
         """Closes the file."""
         if self._file is not None:
-            self._file.close(force=True)
+            self._file.close()
             self._file = None

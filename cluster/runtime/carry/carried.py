@@ -34,12 +34,27 @@ class Carried:
 
     schema: CarrySchema
     entity: Ints  # (known,) ordinals in the shard, rising
-    rows: Any  # pa.Table (known, column) of `schema.arrow`
+    rows: Any  # pa.Table (known, column) of `schema.arrow`, but for the states
+    tensors: list[Array]  # per state tensor: (known, *state); whoever is given them leaves them as they are
+
+    @staticmethod
+    def of(schema: CarrySchema, entity: Ints, table: Any) -> Carried:
+        """Of rows (pa.Table) of a table; states are copied, since slices of them would keep whole row groups."""
+        tensors = [_copied(table.column(state.name), state.shape) for state in schema.states]
+        return Carried(schema, entity, table.drop_columns([state.name for state in schema.states]), tensors)
 
     def alone(self, entity: int) -> Carried:
         """What is known of one entity, as of the only one of its shard."""
         here = np.flatnonzero(self.entity == entity)
-        return Carried(self.schema, np.zeros(len(here), np.int64), self.rows.take(pa.array(here)))
+        tensors = [values[here] for values in self.tensors]
+        return Carried(self.schema, np.zeros(len(here), np.int64), self.rows.take(pa.array(here)), tensors)
+
+    def table(self, place: Ints) -> Any:
+        """Some of the rows (pa.Table) as they stood in the table."""
+        columns = {name: self.rows.column(name).take(pa.array(place)) for name in self.rows.column_names}
+        for state, values in zip(self.schema.states, self.tensors, strict=True):
+            columns[state.name] = as_lists(values[place], self.schema.arrow.field(state.name).type)
+        return pa.table([columns[name] for name in self.schema.arrow.names], schema=self.schema.arrow)
 
     def place(self, entities: int) -> Ints:
         """For each of the shard's entities (entity,) its row here, -1 where it has none."""
@@ -49,11 +64,14 @@ class Carried:
 
     def states(self, entities: int) -> tuple[Bools, list[Array]]:
         """(entity,) True where there is a state, and the states (entity, *state), zero elsewhere."""
-        held, spread = np.zeros(entities, np.bool_), []
+        held = np.zeros(entities, np.bool_)
         held[self.entity] = self.seen > 0
-        for state in self.schema.states:
-            values = np.zeros((entities, *state.shape), np.float32)
-            values[self.entity] = _as_array(self.rows.column(state.name), state.shape)
+        if len(self.entity) == entities:
+            return held, self.tensors
+        spread = []
+        for known in self.tensors:
+            values = np.zeros((entities, *known.shape[1:]), np.float32)
+            values[self.entity] = known
             spread.append(values)
         return held, spread
 
@@ -93,10 +111,16 @@ def as_column(values: Array, words: Any, kind: Any) -> Any:
     return spelt.take(pa.array(np.where(missing, 0, values).astype(np.int64), mask=missing))
 
 
-def _as_array(column: Any, shape: tuple[int, ...]) -> Array:
-    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    flat = np.asarray(whole.flatten().to_numpy(zero_copy_only=False), np.float32)
-    return flat.reshape(len(whole), *shape)
+def as_lists(values: Array, kind: Any) -> Any:
+    """States (entity, *state) as a column of lists of a fixed size."""
+    flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
+
+
+def _copied(column: Any, shape: tuple[int, ...]) -> Array:
+    """The other way."""
+    flat = [np.asarray(chunk.flatten().to_numpy(zero_copy_only=False), np.float32) for chunk in column.chunks]
+    return np.concatenate([np.zeros(0, np.float32), *flat]).reshape(len(column), *shape)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from cluster.core.carry import PREVIOUS, SEEN, CarrySchema
 from cluster.core.inventory import describe_entity
 from cluster.errors import InputBroken
 from cluster.runtime.blocks import Block
-from cluster.runtime.carry.carried import Carried, as_column
+from cluster.runtime.carry.carried import Carried, as_column, as_lists
 from cluster.runtime.checksum import canonical_table
 from cluster.runtime.encode import LastKnown
 from cluster.runtime.regions import Cut, Region
@@ -150,7 +150,7 @@ class CarryRows:
         assert block.carried is not None, "an entity that was never known has no row to keep"
         place = block.carried.place(len(block.starts))[series]
         self._refuse_lost(block, series, place)
-        return block.carried.rows.select(self._schema.arrow.names).take(pa.array(place)).cast(self._schema.arrow)
+        return block.carried.table(place)
 
     def _refuse_lost(self, block: Block, series: Ints, place: Ints) -> None:
         """An entity with a file that cannot be read, and none but late rows beside it, would go on as if all were well.
@@ -176,7 +176,7 @@ class CarryRows:
         schema = self._schema
         if carried is None:
             nobody = np.zeros(0, np.int64)
-            carried = Carried(schema, nobody, schema.arrow.empty_table())
+            carried = Carried.of(schema, nobody, schema.arrow.empty_table())
         place, seen = carried.place(entities)[series], np.zeros(entities, np.int64)
         seen[carried.entity] = carried.seen
         times = carried.times(schema.last).take(pa.array(np.maximum(place, 0), mask=place < 0))
@@ -194,8 +194,7 @@ class CarryRows:
             kind = schema.arrow.field(PREVIOUS + name).type
             columns[PREVIOUS + name] = as_column(standing.known.values[name], self._words.get(name), kind)
         for state, values in zip(schema.states, standing.states, strict=True):
-            flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1))
-            columns[state.name] = pa.FixedSizeListArray.from_arrays(flat, schema.arrow.field(state.name).type.list_size)
+            columns[state.name] = as_lists(values, schema.arrow.field(state.name).type)
         return pa.table([columns[name] for name in schema.arrow.names], schema=schema.arrow)
 
 

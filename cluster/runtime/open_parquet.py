@@ -1,0 +1,43 @@
+"""A Parquet file that stays open for one row group after the other, and keeps none of them.
+
+What it decides: that only the file's handle and its footer are kept. pyarrow's own reader holds on to the bytes that it
+has last fetched until it goes, which with dozens of files open is more than everything else that a replica has. And
+that a file on this machine is read where its columns lie, since to fetch them together first only copies them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from cluster.core.places import is_url
+from cluster.runtime.storage.store import Store
+
+
+class OpenParquet:
+    """Reads row groups; not for several threads at once."""
+
+    def __init__(self, source: Any, *, local: bool) -> None:
+        """`source` is a pa.NativeFile that seeks; it is closed with this. Raises what pyarrow raises."""
+        self._source, self._local = source, local
+        with self._reader(None) as reader:
+            self.metadata, self.schema = reader.metadata, reader.schema_arrow
+
+    def read_row_group(self, group: int, columns: Sequence[str] | None = None) -> Any:
+        """A row group (pa.Table) with some columns, or all. Raises what pyarrow raises."""
+        with self._reader(self.metadata) as reader:
+            return reader.read_row_group(group, columns=columns, use_threads=False)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._source.close()
+
+    def _reader(self, metadata: Any) -> Any:
+        return pq.ParquetFile(self._source, metadata=metadata, pre_buffer=not self._local)
+
+
+def open_parquet(store: Store, name: str) -> OpenParquet:
+    """A file of a store. Raises `StoreFault` and what pyarrow raises."""
+    return OpenParquet(store.open_input(name), local=not is_url(store.root))
