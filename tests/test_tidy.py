@@ -18,6 +18,7 @@ ACTOR_FILES = {f"cluster/runtime/{name}.py" for name in ACTORS}  # in functions,
 KERAS_NAMES = (
     "builder",
     "callbacks",
+    "cells",
     "export",
     "loop",
     "losses",

@@ -1,7 +1,7 @@
 """Row groups: rows `start..stop` of a Parquet file as a table, decoded once for neighbours that want the same group.
 
-What it decides: which decoded row groups are kept (the last used ones, up to `cache_bytes`), and which files stay open.
-It leaves alone what the rows mean.
+What it decides: which decoded row groups are kept (those used last whose end was not read yet, up to `cache_bytes`),
+and which files stay open. It leaves alone what the rows mean.
 """
 
 from __future__ import annotations
@@ -98,6 +98,8 @@ class RowGroups:
             table = self._group(file, group)
             low, high = max(start - begin, 0), min(stop - begin, len(table))
             parts.append(table.slice(low, high - low))
+            if high == len(table):  # who reads on needs the next one
+                self._groups.drop((file, group))
         return pa.concat_tables(parts) if len(parts) > 1 else parts[0]
 
     def _alike(self, table: Any) -> Any:

@@ -47,7 +47,7 @@ from lstm_core.errors import EXIT_STOPPED, SlotcarError
 
 ARENA_BYTES = 64 << 20  # rows at hand; the next ones take the place of the last, so that few pages are ever touched
 ARENA_ROWS_MAX = 8 << 20
-CACHE_BYTES = 16 << 20
+CACHE_BYTES = 64 << 20
 PIECE_CHUNKS = 512  # chunks of a long entity that are read at once
 
 

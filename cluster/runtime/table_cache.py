@@ -28,3 +28,7 @@ class TableCache:
                 self._bytes -= self._tables.popitem(last=False)[1][1]
         self._tables.move_to_end(key)
         return self._tables[key][0]
+
+    def drop(self, key: Hashable) -> None:
+        """Forgets the table of that key, which nobody will soon ask for."""
+        self._bytes -= self._tables.pop(key, (None, 0))[1]

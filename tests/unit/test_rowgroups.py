@@ -76,24 +76,35 @@ def test_more_files_than_may_be_open_are_read_all_the_same(tmp_path: Path, monke
 def test_a_row_group_at_hand_is_not_read_again(tmp_path: Path) -> None:
     (path,) = write_cut(tmp_path, numbered(6), None, [3])
     groups = groups_of([path])
-    groups.rows(0, 0, 6)
+    groups.rows(0, 0, 2)
     path.write_bytes(b"gone")
-    assert groups.rows(0, 2, 5).column("row").to_pylist() == [2, 3, 4]
+    assert groups.rows(0, 1, 2).column("row").to_pylist() == [1]
 
 
 def test_the_cache_keeps_the_groups_used_last_and_within_its_bytes(tmp_path: Path) -> None:
     (path,) = write_cut(tmp_path, numbered(9), None, [3])
     group_bytes = groups_of([path]).rows(0, 0, 3).nbytes
     groups = groups_of([path], cache_bytes=2 * group_bytes)
-    groups.rows(0, 0, 6)
-    groups.rows(0, 0, 1)
-    groups.rows(0, 6, 9)  # group 1, not used for longest, makes room
+    for start, stop in ((0, 2), (3, 5), (0, 1), (6, 8)):  # group 1, not used for longest, makes room in the end
+        groups.rows(0, start, stop)
     with path.open("r+b") as file:
         file.write(bytes(path.stat().st_size))
-    assert groups.rows(0, 0, 3).column("row").to_pylist() == [0, 1, 2]
-    assert groups.rows(0, 6, 9).column("row").to_pylist() == [6, 7, 8]
+    assert groups.rows(0, 0, 2).column("row").to_pylist() == [0, 1]
+    assert groups.rows(0, 6, 8).column("row").to_pylist() == [6, 7]
     with pytest.raises(InputBroken):
-        groups.rows(0, 3, 6)
+        groups.rows(0, 3, 5)
+
+
+def test_a_group_that_is_read_to_its_end_is_not_kept(tmp_path: Path) -> None:
+    (path,) = write_cut(tmp_path, numbered(6), None, [3])
+    groups = groups_of([path])
+    assert groups.rows(0, 1, 5).column("row").to_pylist() == [1, 2, 3, 4]
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    assert groups.rows(0, 4, 6).column("row").to_pylist() == [4, 5], "group 1 was not at its end"
+    for start in (0, 4):
+        with pytest.raises(InputBroken):
+            groups.rows(0, start, start + 1)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 and no more"], ids=["empty", "truncated"])

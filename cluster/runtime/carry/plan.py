@@ -32,7 +32,7 @@ from cluster.runtime.tables import UNREADABLE, TableGroups, read_table
 Ints = NDArray[np.int64]
 
 CARRY_FILE, ABSENT_FILE = f"{PLAN}/carry.parquet", f"{PLAN}/absent.parquet"
-CACHE_BYTES = 16 << 20
+CACHE_BYTES = 64 << 20
 _PLACES = pa.schema([("entity", pa.int64()), ("file", pa.int32()), ("row", pa.int64())])
 _STRETCHES = pa.schema([("file", pa.int32()), ("start", pa.int64()), ("stop", pa.int64())])
 

@@ -169,6 +169,8 @@ class CarryReader:
         for number in np.unique(group):
             own = rows[group == number] - self._borders[file][number]
             table = self._group(file, int(number))
+            if own[-1] == len(table) - 1:  # the next entities are in the next one
+                self._groups.drop((file, int(number)))
             together = len(own) == own[-1] - own[0] + 1
             yield table.slice(int(own[0]), len(own)) if together else table.take(pa.array(own))
 
