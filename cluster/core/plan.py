@@ -21,13 +21,13 @@ from cluster.core.inventory import KEY_PREFIX, Found, Inventory, SourceFile, des
 from cluster.core.times import Ordinals
 from cluster.errors import InputRefused
 
-SHARD_ROWS_MIN = 65_536  # below this, opening files and handing out work cost more than scoring
+SHARD_ROWS_MIN = 32_768  # below this, opening files and handing out work cost more than scoring
+SHARD_ROWS_FEW = 65_536  # an input is cut into like shards of at most so many rows, as long as these are few
 CLUSTERED_REMEDY = 'set input.layout = "auto", and a run clusters it first'
 SHARD_STATE_BYTES = 64 << 20  # of carry-over that the entities of a shard leave, at most
 SHARDS_WANTED = 64  # enough that the last shards end close together on any usual number of replicas
 FINE = ((0.3, 4), (0.1, 16))  # of a large input the last share of the rows, in shards of about that part of their bound
-FINE_ROWS_MIN = 32_768
-FINE_FROM_ROWS = 8 * FINE_ROWS_MIN  # bound of a shard from which on the last ones are cut finer
+FINE_FROM_ROWS = 8 * SHARD_ROWS_MIN  # bound of a shard from which on the last ones are cut finer
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ def entity_keys(table: Any) -> Any:
 
 def choose_shard_rows(rows: int, *, rows_per_file: int) -> int:
     """The bound of a shard for an input of `rows` rows: a 64th of it, but no few, and at most one output file."""
-    return max(1, min(rows_per_file, max(SHARD_ROWS_MIN, rows // SHARDS_WANTED)))
+    parts = min(SHARDS_WANTED, max(1, -(-rows // SHARD_ROWS_FEW)))
+    return max(1, min(rows_per_file, max(SHARD_ROWS_MIN, -(-rows // parts))))
 
 
 def choose_shard_entities(state_bytes: int) -> int:
@@ -244,7 +245,7 @@ def _finer(shard_rows: int) -> list[tuple[float, int]]:
     """Shares of the rows at the end of a plan, falling, and the bound of the shards that have them."""
     if shard_rows < FINE_FROM_ROWS:
         return []
-    return [(share, max(FINE_ROWS_MIN, shard_rows // parts)) for share, parts in FINE]
+    return [(share, max(SHARD_ROWS_MIN, shard_rows // parts)) for share, parts in FINE]
 
 
 def _finer_at_the_end(groups: list[Ordinals], entity_rows: Ordinals, share: float, bound: int) -> list[Ordinals]:

@@ -141,7 +141,9 @@ class TestShards:
         ]
 
     def test_the_bound_follows_the_input_within_limits(self) -> None:
-        assert choose_shard_rows(1000, rows_per_file=10**6) == 65_536
+        assert choose_shard_rows(1000, rows_per_file=10**6) == 32_768
+        assert choose_shard_rows(80_000, rows_per_file=10**6) == 40_000, "two like ones"
+        assert choose_shard_rows(1_600_000, rows_per_file=10**6) == 64_000
         assert choose_shard_rows(64 * 90_000, rows_per_file=10**6) == 90_000
         assert choose_shard_rows(10**12, rows_per_file=10**6) == 10**6
         assert choose_shard_rows(1000, rows_per_file=100) == 100
