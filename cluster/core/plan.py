@@ -130,8 +130,9 @@ def entity_keys(table: Any) -> Any:
 
 def choose_shard_rows(rows: int, *, rows_per_file: int) -> int:
     """The bound of a shard for an input of `rows` rows: a 64th of it, but no few, and at most one output file."""
-    parts = min(SHARDS_WANTED, max(1, -(-rows // SHARD_ROWS_FEW)))
-    return max(1, min(rows_per_file, max(SHARD_ROWS_MIN, -(-rows // parts))))
+    parts = min(SHARDS_WANTED, -(-rows // SHARD_ROWS_FEW))
+    like = -(-rows // parts) if parts > 1 else 0
+    return max(1, min(rows_per_file, max(SHARD_ROWS_MIN, like)))
 
 
 def choose_shard_entities(state_bytes: int) -> int:
