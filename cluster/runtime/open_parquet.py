@@ -7,13 +7,19 @@ that a file on this machine is read where its columns lie, since to fetch them t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from cluster.core.places import is_url
 from cluster.runtime.storage.store import Store
+
+OPEN_FILES_MAX = 64
 
 
 class OpenParquet:
@@ -24,6 +30,12 @@ class OpenParquet:
         self._source, self._local = source, local
         with self._reader(None) as reader:
             self.metadata, self.schema = reader.metadata, reader.schema_arrow
+
+    @cached_property
+    def borders(self) -> NDArray[np.int64]:
+        """The first row of each row group, and behind them the file's rows."""
+        sizes = [self.metadata.row_group(index).num_rows for index in range(self.metadata.num_row_groups)]
+        return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
 
     def read_row_group(self, group: int, columns: Sequence[str] | None = None) -> Any:
         """A row group (pa.Table) with some columns, or all. Raises what pyarrow raises."""
@@ -36,6 +48,23 @@ class OpenParquet:
 
     def _reader(self, metadata: Any) -> Any:
         return pq.ParquetFile(self._source, metadata=metadata, pre_buffer=not self._local)
+
+
+class OpenFiles:
+    """Files by number, of which those used last stay open."""
+
+    def __init__(self, opened: Callable[[int], OpenParquet]) -> None:
+        self._opened = opened
+        self._files: OrderedDict[int, OpenParquet] = OrderedDict()
+
+    def get(self, number: int) -> OpenParquet:
+        """The file of that number. Raises what opening it raises."""
+        if number not in self._files:
+            self._files[number] = self._opened(number)
+            if len(self._files) > OPEN_FILES_MAX:
+                self._files.popitem(last=False)[1].close()
+        self._files.move_to_end(number)
+        return self._files[number]
 
 
 def open_parquet(store: Store, name: str) -> OpenParquet:

@@ -6,7 +6,6 @@ and which files stay open. It leaves alone what the rows mean.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,13 +18,11 @@ from numpy.typing import NDArray
 
 from cluster.core.places import Options, is_url
 from cluster.errors import InputBroken, InputDamaged, first_line
-from cluster.runtime.open_parquet import OpenParquet
+from cluster.runtime.open_parquet import OpenFiles, OpenParquet
 from cluster.runtime.partitions import Partitions
 from cluster.runtime.source import is_damage
 from cluster.runtime.storage.filesystems import open_file
 from cluster.runtime.table_cache import TableCache
-
-OPEN_FILES_MAX = 64
 
 
 class RowGroups:
@@ -37,7 +34,7 @@ class RowGroups:
         self._paths, self._storage = paths, storage or {}
         self._columns = list(columns)
         self._partitions = Partitions.of(paths)
-        self._files: OrderedDict[int, tuple[OpenParquet, Any]] = OrderedDict()  # with the first row of each row group
+        self._files = OpenFiles(self._opened)
         self._schema: Any = None  # of every table: the first file's, opened
         self._groups = TableCache(cache_bytes)
 
@@ -63,14 +60,14 @@ class RowGroups:
     def borders(self, file: int) -> NDArray[np.int64]:
         """The first row of each row group of a file, and behind them its rows. Raises `InputBroken`."""
         with self._named(file, 0, 0):
-            return np.asarray(self._open(file)[1])
+            return self._files.get(file).borders
 
     @property
     def schema(self) -> Any:
         """The pa.Schema of every table."""
         if self._schema is None:
             with self._named(0, 0, 0):
-                reader, _ = self._open(0)
+                reader = self._files.get(0)
                 wanted = self._partitions.extend(reader.schema, self._paths[0])
             self._schema = opened_schema(pa.schema([wanted.field(name) for name in self._columns]))
         return self._schema
@@ -78,7 +75,7 @@ class RowGroups:
     def scattered(self, file: int, rows: NDArray[np.int64]) -> list[Any]:
         """Some rows of a file, given ascending, as tables that follow each other. Raises `InputBroken`."""
         with self._named(file, int(rows[0]), int(rows[-1]) + 1):
-            _, borders = self._open(file)
+            borders = self._files.get(file).borders
             cuts = np.searchsorted(rows, borders)
             return [
                 self._group(file, group).take(pa.array(rows[low:high] - borders[group]))
@@ -87,7 +84,7 @@ class RowGroups:
             ]
 
     def _rows(self, file: int, start: int, stop: int) -> Any:
-        _, borders = self._open(file)
+        borders = self._files.get(file).borders
         if stop > borders[-1]:
             why = f"expected at least {stop} rows, found {borders[-1]}: the file has changed since it was planned"
             raise InputBroken(self._sentence(file, start, stop, why))
@@ -107,21 +104,14 @@ class RowGroups:
         table = table.select(self._columns)
         return table if table.schema.equals(self.schema) else table.cast(self.schema)
 
-    def _open(self, file: int) -> tuple[OpenParquet, Any]:
-        if file not in self._files:
-            reader = OpenParquet(open_file(self._paths[file], self._storage), local=not is_url(self._paths[file]))
-            sizes = [reader.metadata.row_group(i).num_rows for i in range(reader.metadata.num_row_groups)]
-            self._files[file] = (reader, np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]))
-            if len(self._files) > OPEN_FILES_MAX:
-                self._files.popitem(last=False)[1][0].close()
-        self._files.move_to_end(file)
-        return self._files[file]
+    def _opened(self, file: int) -> OpenParquet:
+        return OpenParquet(open_file(self._paths[file], self._storage), local=not is_url(self._paths[file]))
 
     def _group(self, file: int, group: int) -> Any:
         return self._groups.get((file, group), partial(self._decoded, file, group))
 
     def _decoded(self, file: int, group: int) -> Any:
-        reader, _ = self._open(file)
+        reader = self._files.get(file)
         own = [name for name in self._columns if name in reader.schema.names]
         table = reader.read_row_group(group, own)
         return self._alike(self._partitions.complete(table, self._paths[file], self._columns))

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.errors import InputBroken, first_line
-from cluster.runtime import rowgroups
+from cluster.runtime import open_parquet
 from cluster.runtime.rowgroups import RowGroups
 from tests.series import write_cut, write_groups
 
@@ -67,7 +67,7 @@ def test_files_are_told_apart_by_their_number(tmp_path: Path) -> None:
 
 
 def test_more_files_than_may_be_open_are_read_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rowgroups, "OPEN_FILES_MAX", 2)
+    monkeypatch.setattr(open_parquet, "OPEN_FILES_MAX", 2)
     groups = groups_of(write_cut(tmp_path, numbered(10), [2] * 5), cache_bytes=0)
     for file in (0, 1, 2, 3, 4, 0, 3, 1):
         assert groups.rows(file, 0, 2).column("row").to_pylist() == [2 * file, 2 * file + 1]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from cluster.core.carry import CarrySchema, difference
 from cluster.core.commit import SUCCESS
 from cluster.errors import InputBroken, InputRefused, StoreFault, first_line
-from cluster.runtime.open_parquet import OpenParquet, open_parquet
+from cluster.runtime.open_parquet import OpenFiles, open_parquet
 from cluster.runtime.storage.store import Store
 from cluster.runtime.table_cache import TableCache
 from cluster.runtime.tables import UNREADABLE
@@ -32,7 +31,6 @@ from cluster.runtime.tables import UNREADABLE
 Ints = NDArray[np.int64]
 
 GROUP_BYTES = 8 << 20  # of states in a row group: what a reader must decode to have one of them
-OPEN_FILES_MAX = 64
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ class CarryReader:
     def __init__(self, store: Store, files: Sequence[CarryFile], schema: CarrySchema, *, cache_bytes: int) -> None:
         self._store, self._files, self._schema = store, files, schema
         self._borders = [np.concatenate([[0], np.cumsum(file.group_rows, dtype=np.int64)]) for file in files]
-        self._open: OrderedDict[int, OpenParquet] = OrderedDict()
+        self._open = OpenFiles(lambda file: open_parquet(store, files[file].name))
         self._groups = TableCache(cache_bytes)
 
     def take(self, file: Ints, row: Ints) -> Any:
@@ -179,16 +177,8 @@ class CarryReader:
 
     def _decoded(self, file: int, group: int) -> Any:
         with reading(self._store, self._files[file].name):
-            table = self._reader(file).read_row_group(group, self._schema.arrow.names)
+            table = self._open.get(file).read_row_group(group, self._schema.arrow.names)
         return _as_planned(table.select(self._schema.arrow.names), self._schema.arrow)
-
-    def _reader(self, file: int) -> OpenParquet:
-        if file not in self._open:
-            self._open[file] = open_parquet(self._store, self._files[file].name)
-            if len(self._open) > OPEN_FILES_MAX:
-                self._open.popitem(last=False)[1].close()
-        self._open.move_to_end(file)
-        return self._open[file]
 
 
 def _as_planned(table: Any, schema: Any) -> Any:
