@@ -1,8 +1,8 @@
 """Whole entities -> shards: the units of assignment, of bounded size, longest entity first.
 
 Decides which entities share a shard and in which order shards start. Entities of a shard are neighbours in file order,
-so that a replica reads stretches of files; an entity longer than a shard's bound is alone in one and is streamed. In a
-large input the shards that start last are cut finer. Shards whose longest entities are of like length make a band, in
+so that a replica reads stretches of files; an entity longer than a shard's bound is alone in one and is streamed. Where
+shards are large, those that start last are cut finer. Shards whose longest entities are of like length make a band, in
 which they stand in file order: whoever scores neighbours of a band decodes a row group once for them. The plan depends
 on nothing but the inventory and the bound: not on listing order, not on the number of replicas. Leaves files, replicas
 and steps alone.
@@ -22,12 +22,11 @@ from cluster.core.times import Ordinals
 from cluster.errors import InputRefused
 
 SHARD_ROWS_MIN = 32_768  # below this, opening files and handing out work cost more than scoring
-SHARD_ROWS_FEW = 65_536  # an input is cut into like shards of at most so many rows, as long as these are few
+LIKE = ((65_536, 16), (262_144, 64))  # like shards of so many rows, as long as no more of them are needed than so many
 CLUSTERED_REMEDY = 'set input.layout = "auto", and a run clusters it first'
 SHARD_STATE_BYTES = 64 << 20  # of carry-over that the entities of a shard leave, at most
-SHARDS_WANTED = 64  # enough that the last shards end close together on any usual number of replicas
-FINE = ((0.3, 4), (0.1, 16))  # of a large input the last share of the rows, in shards of about that part of their bound
-FINE_FROM_ROWS = 8 * SHARD_ROWS_MIN  # bound of a shard from which on the last ones are cut finer
+FINE = ((0.3, 4), (0.1, 16))  # the last share of the rows, in shards of about that part of their bound
+FINE_ROWS_MIN = 65_536  # below this they would end together no better, and cost more
 
 
 @dataclass(frozen=True)
@@ -129,8 +128,8 @@ def entity_keys(table: Any) -> Any:
 
 
 def choose_shard_rows(rows: int, *, rows_per_file: int) -> int:
-    """The bound of a shard for an input of `rows` rows: a 64th of it, but no few, and at most one output file."""
-    parts = min(SHARDS_WANTED, -(-rows // SHARD_ROWS_FEW))
+    """The bound of a shard for an input of `rows` rows: a like part of it, but no few, and at most one output file."""
+    parts = max(min(count, -(-rows // size)) for size, count in LIKE)
     like = -(-rows // parts) if parts > 1 else 0
     return max(1, min(rows_per_file, max(SHARD_ROWS_MIN, like)))
 
@@ -244,9 +243,8 @@ def _urgency(entity_rows: Ordinals) -> int:
 
 def _finer(shard_rows: int) -> list[tuple[float, int]]:
     """Shares of the rows at the end of a plan, falling, and the bound of the shards that have them."""
-    if shard_rows < FINE_FROM_ROWS:
-        return []
-    return [(share, max(SHARD_ROWS_MIN, shard_rows // parts)) for share, parts in FINE]
+    bounds = [(share, max(FINE_ROWS_MIN, shard_rows // parts)) for share, parts in FINE]
+    return [(share, bound) for share, bound in bounds if 2 * bound <= shard_rows]
 
 
 def _finer_at_the_end(groups: list[Ordinals], entity_rows: Ordinals, share: float, bound: int) -> list[Ordinals]:

@@ -143,8 +143,9 @@ class TestShards:
     def test_the_bound_follows_the_input_within_limits(self) -> None:
         assert choose_shard_rows(1000, rows_per_file=10**6) == 32_768
         assert choose_shard_rows(80_000, rows_per_file=10**6) == 40_000, "two like ones"
-        assert choose_shard_rows(1_600_000, rows_per_file=10**6) == 64_000
-        assert choose_shard_rows(64 * 90_000, rows_per_file=10**6) == 90_000
+        assert choose_shard_rows(1_600_000, rows_per_file=10**6) == 100_000, "sixteen of them"
+        assert choose_shard_rows(16 * 262_144 + 1, rows_per_file=10**6) == 246_724, "one more, since they are full"
+        assert choose_shard_rows(64 * 290_000, rows_per_file=10**6) == 290_000
         assert choose_shard_rows(10**12, rows_per_file=10**6) == 10**6
         assert choose_shard_rows(1000, rows_per_file=100) == 100
 
@@ -392,7 +393,7 @@ def test_the_last_shards_of_a_large_input_are_cut_finer() -> None:
     assert sorted(np.concatenate(groups)) == list(range(len(lengths)))
     assert all((np.diff(group) == 1).all() for group in groups), "neighbours in file order"
     rows = np.array([lengths[group].sum() for group in groups])
-    kinds = np.digitize(rows, [1.5 * 32_768, 1.5 * 125_000])
+    kinds = np.digitize(rows, [1.5 * 65_536, 1.5 * 125_000])
     shares = np.bincount(kinds, rows) / rows.sum()
     assert shares == pytest.approx([0.1, 0.2, 0.7], abs=0.05), "few rows in small shards"
     assert rows[kinds == 1].min() > 100_000, "no remainders"
