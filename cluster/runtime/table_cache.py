@@ -29,6 +29,8 @@ class TableCache:
         self._tables.move_to_end(key)
         return self._tables[key][0]
 
-    def drop(self, key: Hashable) -> None:
-        """Forgets the table of that key, which nobody will soon ask for."""
-        self._bytes -= self._tables.pop(key, (None, 0))[1]
+    def pop(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """The table of that key, which nobody will soon ask for again: it is not kept."""
+        table, size = self._tables.pop(key, (None, 0))
+        self._bytes -= size
+        return make() if table is None else table

@@ -22,3 +22,17 @@ def test_tables_that_were_used_last_are_kept_up_to_their_bytes() -> None:
     assert made == ["a", "b", "c", "b", "huge"]
     cache.get("a", partial(make, "a", 5))
     assert made[-1] == "a"
+
+
+def test_a_table_that_is_popped_is_given_once_more_and_not_kept() -> None:
+    cache, made = TableCache(100), list[int]()
+
+    def make() -> pa.Table:
+        made.append(len(made))
+        return pa.table({"x": pa.array(np.zeros(5))})
+
+    assert cache.get("a", make) is cache.pop("a", make)
+    assert made == [0], "it was at hand"
+    assert cache.pop("a", make).num_rows == 5
+    cache.get("a", make)
+    assert made == [0, 1, 2], "made each time"
