@@ -25,7 +25,7 @@ SHARD_ROWS_MIN = 32_768  # below this, opening files and handing out work cost m
 LIKE = ((65_536, 16), (262_144, 64))  # like shards of so many rows, as long as no more of them are needed than so many
 CLUSTERED_REMEDY = 'set input.layout = "auto", and a run clusters it first'
 SHARD_STATE_BYTES = 64 << 20  # of carry-over that the entities of a shard leave, at most
-FINE = ((0.3, 4), (0.1, 16))  # the last share of the rows, in shards of about that part of their bound
+FINE = ((0.25, 4), (0.1, 16))  # the last share of the rows, in shards of about that part of their bound
 FINE_ROWS_MIN = 65_536  # below this they would end together no better, and cost more
 
 
