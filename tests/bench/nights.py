@@ -56,7 +56,7 @@ def _score(workload: Workload, options: Any, output: Path, number: int, state: P
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     made = parser("tests.bench.nights", __doc__)
     made.add_argument("--entities", type=int, default=4_096)
-    made.add_argument("--rows", type=int, default=2_000, help="rows of an entity's history")
+    made.add_argument("--rows", type=int, default=10_000, help="rows of an entity's history")
     made.add_argument("--percent", type=int, default=1, help="rows of a night, of an entity's history")
     return parsed(made, arguments)
 
