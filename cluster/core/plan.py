@@ -22,7 +22,7 @@ from cluster.core.times import Ordinals
 from cluster.errors import InputRefused
 
 SHARD_ROWS_MIN = 32_768  # below this, opening files and handing out work cost more than scoring
-LIKE = ((65_536, 16), (262_144, 64))  # like shards of so many rows, as long as no more of them are needed than so many
+LIKE_SHARDS = ((65_536, 16), (262_144, 64))  # of at most so many rows each, as long as so many of them will do
 CLUSTERED_REMEDY = 'set input.layout = "auto", and a run clusters it first'
 SHARD_STATE_BYTES = 64 << 20  # of carry-over that the entities of a shard leave, at most
 FINE = ((0.25, 4), (0.1, 16))  # the last share of the rows, in shards of about that part of their bound
@@ -129,7 +129,7 @@ def entity_keys(table: Any) -> Any:
 
 def choose_shard_rows(rows: int, *, rows_per_file: int) -> int:
     """The bound of a shard for an input of `rows` rows: a like part of it, but no few, and at most one output file."""
-    parts = max(min(count, -(-rows // size)) for size, count in LIKE)
+    parts = max(min(count, -(-rows // size)) for size, count in LIKE_SHARDS)
     like = -(-rows // parts) if parts > 1 else 0
     return max(1, min(rows_per_file, max(SHARD_ROWS_MIN, like)))
 

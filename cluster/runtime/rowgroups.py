@@ -93,7 +93,7 @@ class RowGroups:
         for group in range(first, last + 1):
             begin, end = int(borders[group]), int(borders[group + 1])
             low, high = max(start, begin), min(stop, end)
-            table = self._group(file, group, to_its_end=high == end)
+            table = self._group(file, group, keep=high < end)  # who reads on behind its end needs the next one
             parts.append(table.slice(low - begin, high - low))
         return pa.concat_tables(parts) if len(parts) > 1 else parts[0]
 
@@ -105,10 +105,8 @@ class RowGroups:
     def _opened(self, file: int) -> OpenParquet:
         return OpenParquet(open_file(self._paths[file], self._storage), local=not is_url(self._paths[file]))
 
-    def _group(self, file: int, group: int, *, to_its_end: bool = False) -> Any:
-        """A row group; one that is read to its end is not kept, since who reads on needs the next one."""
-        make = partial(self._decoded, file, group)
-        return self._groups.pop((file, group), make) if to_its_end else self._groups.get((file, group), make)
+    def _group(self, file: int, group: int, *, keep: bool = True) -> Any:
+        return self._groups.get((file, group), partial(self._decoded, file, group), keep=keep)
 
     def _decoded(self, file: int, group: int) -> Any:
         reader = self._files.get(file)

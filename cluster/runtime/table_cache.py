@@ -18,8 +18,15 @@ class TableCache:
         self._tables: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._bytes = 0
 
-    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """The table of that key, which `make` gives where it is not at hand."""
+    def get(self, key: Hashable, make: Callable[[], Any], *, keep: bool = True) -> Any:
+        """The table of that key, which `make` gives where it is not at hand.
+
+        With `keep=False`, where nobody will soon ask for it again, it is at hand no longer.
+        """
+        if not keep:
+            table, size = self._tables.pop(key, (None, 0))
+            self._bytes -= size
+            return make() if table is None else table
         if key not in self._tables:
             table = make()
             self._tables[key] = (table, int(table.nbytes))
@@ -28,9 +35,3 @@ class TableCache:
                 self._bytes -= self._tables.popitem(last=False)[1][1]
         self._tables.move_to_end(key)
         return self._tables[key][0]
-
-    def pop(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """The table of that key, which nobody will soon ask for again: it is not kept."""
-        table, size = self._tables.pop(key, (None, 0))
-        self._bytes -= size
-        return make() if table is None else table

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -155,38 +156,29 @@ class CarryReader:
         if not len(file):
             return self._schema.arrow.empty_table()
         order = np.lexsort((row, file))
-        sorted_file, sorted_row = file[order], row[order]
-        borders = np.flatnonzero(np.diff(sorted_file)) + 1
-        tables = [
-            part
-            for rows, first in zip(np.split(sorted_row, borders), np.append(0, borders), strict=True)
-            for part in self._of_file(int(sorted_file[first]), rows)
-        ]
-        table = pa.concat_tables(tables)
+        numbers, begins = np.unique(file[order], return_index=True)
+        rows_of = zip(numbers.tolist(), np.split(row[order], begins[1:]), strict=True)
+        table = pa.concat_tables([part for number, rows in rows_of for part in self._of_file(number, rows)])
         return table if (order[1:] > order[:-1]).all() else table.take(pa.array(np.argsort(order)))
 
     def _of_file(self, file: int, rows: Ints) -> Iterator[Any]:
         """Rising rows of one file, a part for each row group that holds some."""
         borders = self._borders[file]
-        first, last = np.searchsorted(borders, [rows[0], rows[-1]], side="right") - 1
-        cuts = np.searchsorted(rows, borders)
-        for group in range(first, last + 1):
-            own = rows[cuts[group] : cuts[group + 1]] - borders[group]
-            if len(own):
+        for group, (low, high) in enumerate(pairwise(np.searchsorted(rows, borders))):
+            if high > low:
+                own = rows[low:high] - borders[group]
+                # Behind its end the next entities are in the next row group.
+                table = self._group(file, group, keep=own[-1] + 1 < borders[group + 1] - borders[group])
                 together = len(own) == own[-1] - own[0] + 1
-                table = self._group(file, group, to_its_end=bool(own[-1] == borders[group + 1] - borders[group] - 1))
                 yield table.slice(int(own[0]), len(own)) if together else table.take(pa.array(own))
 
-    def _group(self, file: int, group: int, *, to_its_end: bool) -> Any:
-        """A row group; of one that is read to its end the next entities are in the next one, so it is not kept."""
-        make = partial(self._decoded, file, group)
-        return self._groups.pop((file, group), make) if to_its_end else self._groups.get((file, group), make)
+    def _group(self, file: int, group: int, *, keep: bool) -> Any:
+        return self._groups.get((file, group), partial(self._decoded, file, group), keep=keep)
 
     def _decoded(self, file: int, group: int) -> Any:
-        names = self._schema.arrow.names
         with reading(self._store, self._files[file].name):
-            table = self._open.get(file).read_row_group(group, names)
-        return _as_planned(table if table.column_names == names else table.select(names), self._schema.arrow)
+            table = self._open.get(file).read_row_group(group, self._schema.arrow.names)
+        return _as_planned(table.select(self._schema.arrow.names), self._schema.arrow)
 
 
 def _as_planned(table: Any, schema: Any) -> Any:
