@@ -1,7 +1,7 @@
 """The connection to a cluster: an embedded one on this machine, or one that exists.
 
-What it decides: how an embedded Ray is started (loopback only, no dashboard, workers at the driver's own nice level)
-and how many replicas the cluster is good for when nobody said.
+What it decides: how an embedded Ray is started (loopback only, nothing that only watches, workers at the driver's own
+nice level) and how many replicas the cluster is good for when nobody said.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -53,7 +54,7 @@ def _connect(settings: ClusterSettings) -> None:
         # Ray starts its workers at nice 15 unless told otherwise, and any other load on the machine would starve them.
         os.environ.setdefault("RAY_worker_niceness", "0")
         os.environ.update(environment())
-        with _on_loopback():
+        with _on_loopback(), _without_watchers():
             ray.init(
                 address="local",
                 num_cpus=embedded_cpus(settings),
@@ -91,6 +92,22 @@ def _on_loopback() -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = told
+
+
+@contextmanager
+def _without_watchers() -> Iterator[None]:
+    """A Ray that is started inside has no autoscaler and no reader of its workers' logs.
+
+    Here nobody would listen to either, and while replicas start each takes half a second of a core from them.
+    `ray.init` cannot be told so; it takes what it starts from these parameters.
+    """
+    module: Any = ray._private.parameter
+    kept = module.RayParams
+    module.RayParams = partial(kept, no_monitor=True, include_log_monitor=False)
+    try:
+        yield
+    finally:
+        module.RayParams = kept
 
 
 def cluster_resources() -> dict[str, float]:

@@ -84,6 +84,14 @@ def test_an_embedded_cluster_listens_on_loopback_only(cluster: None) -> None:
     assert [address for address in found if not address.is_loopback] == []
 
 
+def test_an_embedded_cluster_starts_nothing_that_only_watches(cluster: None) -> None:
+    import psutil
+
+    commands = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    assert any("raylet" in command for command in commands)
+    assert [command for command in commands if "log_monitor.py" in command or "_private/monitor.py" in command] == []
+
+
 def test_two_replicas_on_ray_give_the_bits_of_one_in_this_process(cluster: None, case: Any, tmp_path: Path) -> None:
     job, table, alone = case
     record = score(job_in(case, tmp_path / "out").request())
