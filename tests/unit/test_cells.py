@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from lstm_core.cells import fused
+from lstm_core.cells import FusedLSTM, fused
 
 SLOTS, FEATURES, UNITS = 16, 5, 7
 
@@ -36,6 +36,49 @@ def test_it_gives_the_numbers_of_keras(magnitude: float, use_bias: bool, dtype: 
     found = found_cell(row, states)
     np.testing.assert_allclose(found[0], hidden, rtol=0, atol=1e-6)
     np.testing.assert_allclose(found[1], wanted[1], rtol=0, atol=1e-6)
+
+
+ENDS = [-1e30, -40.0, -16.1, -15.9, -8.1, -7.9, -1e-30, 0.0, 1e-4, 7.9, 8.1, 16.1, 1e30, np.inf]
+
+
+@pytest.mark.parametrize("gate", ENDS)
+def test_its_gates_are_those_of_keras_at_their_ends(gate: float) -> None:
+    cell = built(use_bias=False)
+    cell.kernel.assign(tf.ones_like(cell.kernel))
+    found_cell = fused(cell)
+    assert found_cell is not None
+    row = tf.constant([[gate, *np.zeros(FEATURES - 1)]], tf.float32)  # so every gate is `gate`
+    before = np.array([[-1e4, -3.0, -1e-3, 0.0, 1e-3, 3.0, 1e4]], np.float32)
+    states = [tf.zeros((1, UNITS)), tf.constant(before)]
+    hidden, (_, carried) = cell(row, states)
+    found = found_cell(row, states)
+    np.testing.assert_allclose(found[0], hidden, rtol=0, atol=1e-6)
+    gap = np.abs(found[1] - carried)
+    assert (gap <= 1e-6 * np.maximum(1, np.abs(before))).all(), gap  # a gate is right within some bits of 1
+
+
+def test_a_gate_that_is_wide_open_loses_nothing_in_a_long_series() -> None:
+    bias = np.repeat([-40.0, 40.0, 0.0, 0.0], UNITS).astype(np.float32)  # nothing enters, all is kept
+    cell = FusedLSTM(tf.zeros((FEATURES + UNITS, 4 * UNITS)), tf.constant(bias))
+    row, zero = tf.zeros((SLOTS, FEATURES)), tf.zeros((SLOTS, UNITS))
+
+    @tf.function(jit_compile=True)
+    def stepped(carried: Any) -> Any:
+        loop = (0, zero, carried)
+        return tf.while_loop(lambda step, *_: step < 20_000, lambda step, *two: (step + 1, *cell(row, list(two))), loop)
+
+    before = tf.constant(100 * np.random.default_rng(0).standard_normal((SLOTS, UNITS)), tf.float32)
+    np.testing.assert_allclose(stepped(before)[2], before, rtol=1e-6)
+
+
+def test_a_number_that_is_none_stays_in_its_slot() -> None:
+    found_cell = fused(built())
+    assert found_cell is not None
+    row = np.zeros((SLOTS, FEATURES), np.float32)
+    row[3] = np.nan
+    for values in found_cell(tf.constant(row), [tf.zeros((SLOTS, UNITS))] * 2):
+        assert np.isnan(values[3]).all()
+        assert np.isfinite(np.delete(values, 3, axis=0)).all()
 
 
 def test_it_has_the_weights_that_the_cell_has_when_it_is_asked() -> None:
