@@ -91,11 +91,13 @@ class StatefulReplica:
         cast = [array.astype(dtype, copy=False) for array, dtype in zip(rows, self.row_dtypes, strict=True)]
         size = cast[0].shape[:2]
         function = self._function if size == self.sizes.whole else self.sizes.get(size)
+        # As tensors: a trace would look at each array again before it makes it one.
         if size[0] == self.shape.slots:
-            scores, self._states = function(cast, reset, lengths, self._states)
+            given = [_tensors(cast), *_tensors([reset, lengths]), self._states]
         else:
-            slots, place = seating(lengths, size[0])
-            scores, self._states = function(cast, reset[slots], lengths[slots], self._states, [slots, place])
+            seats = slots, _ = seating(lengths, size[0])
+            given = [_tensors(cast), *_tensors([reset[slots], lengths[slots]]), self._states, _tensors(seats)]
+        scores, self._states = function(*given)
         return list(scores)
 
     def step_group(
@@ -249,6 +251,10 @@ class StatefulReplica:
         smaller = self._compile(size)
         specs, static = (self.signature(size), self.signature()), self.step_model.static
         return smaller if has_same_bits(smaller, self._function, *specs, static) else None
+
+
+def _tensors(arrays: Sequence[Array]) -> list[Any]:
+    return [tf.constant(array) for array in arrays]
 
 
 @dataclass(frozen=True)

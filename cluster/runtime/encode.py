@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,8 +58,13 @@ class _Series:
     """How the rows of a table fall into series, and what is known of these from before."""
 
     starts: Array  # (series,) first row of each
-    begin: Array  # (row,) first row of the row's series
+    rows: int
     before: dict[str, Array]  # as in `LastKnown`
+
+    @cached_property
+    def begin(self) -> Array:
+        """(row,) first row of the row's series."""
+        return np.repeat(self.starts, np.diff(np.append(self.starts, self.rows)))
 
     def of(self, rows: Bools) -> Array:
         """The series of the rows that are True."""
@@ -96,8 +102,7 @@ class Encoder:
         `starts` are the first rows of the table's series; `last_known` is what is known of them from before.
         """
         faults = Faults()
-        begin = np.repeat(starts, np.diff(np.append(starts, table.num_rows)))
-        series = _Series(starts, begin, last_known.values if last_known else {})
+        series = _Series(starts, table.num_rows, last_known.values if last_known else {})
         for (contract, names), out in zip(self._inputs, into, strict=True):
             for index, name in enumerate(names):
                 view = out if out.ndim == 1 else out[:, index]
