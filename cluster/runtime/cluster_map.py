@@ -25,10 +25,12 @@ HERE_MAX = 3  # items that are done here whatever they are
 HERE_LIGHT_MAX = 16  # items of light work that are begun here
 
 
-def map_here_or_on_cluster(
-    function: Callable[[Any], Any], items: Sequence[Any], avoided: Collection[str] = ()
-) -> Iterator[Any]:
-    """As `map_on_cluster`; items so few and so quick that no worker is worth its start are done here."""
+class NotHere(Exception):
+    """What is left is work for a cluster."""
+
+
+def map_here(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+    """As `map_here_or_on_cluster` while there is no cluster yet. Raises `NotHere` at the first item that wants one."""
     anyhow, light = len(items) <= HERE_MAX, isinstance(function, Light) and len(items) <= HERE_LIGHT_MAX
     here, done = anyhow or light, 0
     while here and done < len(items):
@@ -37,6 +39,19 @@ def map_here_or_on_cluster(
         done += 1
         here = anyhow or not _is_worth_a_worker(seconds, done, len(items) - done)
     if done < len(items):
+        raise NotHere
+
+
+def map_here_or_on_cluster(
+    function: Callable[[Any], Any], items: Sequence[Any], avoided: Collection[str] = ()
+) -> Iterator[Any]:
+    """As `map_on_cluster`; items so few and so quick that no worker is worth its start are done here."""
+    done = 0
+    try:
+        for value in map_here(function, items):
+            yield value
+            done += 1
+    except NotHere:
         yield from map_on_cluster(function, items[done:], avoided)
 
 

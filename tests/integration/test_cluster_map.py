@@ -13,7 +13,14 @@ import pytest
 
 from cluster.core.settings import ClusterSettings
 from cluster.runtime import cluster_map
-from cluster.runtime.cluster_map import HERE_LIGHT_MAX, map_here_or_on_cluster, map_on_cluster
+from cluster.runtime.cluster_map import (
+    HERE_LIGHT_MAX,
+    HERE_MAX,
+    NotHere,
+    map_here,
+    map_here_or_on_cluster,
+    map_on_cluster,
+)
 from cluster.runtime.planning import Light
 from cluster.runtime.session import connected
 
@@ -69,6 +76,17 @@ def test_a_few_items_of_light_work_are_done_here(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(cluster_map, "WORKER_START_S", DEADLINE_S)
     found = list(map_here_or_on_cluster(Light(squared), range(HERE_LIGHT_MAX)))
     assert found == [(number * number, os.getpid()) for number in range(HERE_LIGHT_MAX)]
+
+
+def test_without_a_cluster_what_wants_one_is_told_and_the_rest_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_map, "WORKER_START_S", 0.0)
+    found = map_here(Light(squared), range(HERE_LIGHT_MAX))
+    assert next(found) == (0, os.getpid())
+    with pytest.raises(NotHere):
+        next(found)
+    with pytest.raises(NotHere):
+        list(map_here(squared, range(HERE_MAX + 1)))
+    assert len(list(map_here(squared, range(HERE_MAX)))) == HERE_MAX
 
 
 @pytest.mark.usefixtures("ray_here")

@@ -19,8 +19,16 @@ from cluster.core.settings import InputSettings
 from cluster.errors import InputBroken, InputRefused
 from cluster.runtime import planning
 from cluster.runtime.commits import SHUFFLE
+from cluster.runtime.listing import list_files
 from cluster.runtime.shuffle import buckets, pieces
-from cluster.runtime.shuffle.shuffle import cluster_input, cut_down, keep_buckets, open_shuffle, take_inventory
+from cluster.runtime.shuffle.shuffle import (
+    cluster_input,
+    cut_down,
+    keep_buckets,
+    look_at_layout,
+    open_shuffle,
+    take_inventory,
+)
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.stores import StoreSpec
 from tests.series import (
@@ -56,6 +64,12 @@ def cramped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def nothing() -> None:
     """For a driver that may always go on."""
+
+
+def taken(settings: InputSettings, place: StoreSpec, rows_per_file: int) -> Inventory:
+    """What a run takes an input for."""
+    look = look_at_layout(settings, list_files(settings), map, rows_per_file)
+    return take_inventory(settings, place, map, nothing, look).inventory
 
 
 def shuffled(table: Any, seed: int = 0) -> Any:
@@ -266,9 +280,9 @@ def test_a_file_that_cannot_be_read_is_named_and_leaves_no_piece(tmp_path: Path)
 def test_clustered_input_is_left_as_it_is_unless_the_layout_says_otherwise(tmp_path: Path) -> None:
     write_cut(tmp_path / "in", numbered(make_series([4, 3])))
     place = StoreSpec(str(tmp_path / "out"))
-    plain = take_inventory(asked(tmp_path / "in"), place, map, nothing, 10).inventory
+    plain = taken(asked(tmp_path / "in"), place, 10)
     assert (plain.layout, plain.sources) == ("clustered", ())
-    forced = take_inventory(asked(tmp_path / "in", layout="shuffle"), place, map, nothing, 10).inventory
+    forced = taken(asked(tmp_path / "in", layout="shuffle"), place, 10)
     assert forced.reason == 'input.layout is "shuffle"; clustered first'
     assert [len(rows) for rows in rows_in_order(tmp_path, forced).values()] == [4, 3]
 
@@ -294,11 +308,11 @@ def test_a_long_entity_out_of_order_is_clustered_first(tmp_path: Path, monkeypat
     place = StoreSpec(str(tmp_path / "out"))
     table = numbered(make_series([9, 3]))
     write_cut(tmp_path / "in", table.take(pa.array([1, 0, *range(2, 12)])))
-    found = take_inventory(asked(tmp_path / "in"), place, map, nothing, 100).inventory
+    found = taken(asked(tmp_path / "in"), place, 100)
     assert "entity='e0000' has 9 rows that are not in order of time" in found.reason
     assert list(rows_in_order(tmp_path, found).values()) == [[*range(9)], [9, 10, 11]]
     write_cut(tmp_path / "in", table.take(pa.array([*range(9), 10, 9, 11])))
-    assert take_inventory(asked(tmp_path / "in"), place, map, nothing, 100).inventory.sources == ()
+    assert taken(asked(tmp_path / "in"), place, 100).sources == ()
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])

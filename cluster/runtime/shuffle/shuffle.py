@@ -51,6 +51,7 @@ from cluster.runtime.storage.stores import StoreSpec, open_store
 from cluster.runtime.tables import read_table
 
 Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
+Look = tuple[Inventory | None, str]  # what the files hold, None where they must be clustered first; and why so
 Described = tuple[tuple[SourceFile, ...], Any, Any]  # files; of the first its needed columns, plain, and all it has
 
 
@@ -63,26 +64,23 @@ class Taken:
 
 
 def take_inventory(
-    settings: InputSettings, place: StoreSpec, mapper: Mapper, check: Callable[[], None], rows_per_file: int
+    settings: InputSettings, place: StoreSpec, mapper: Mapper, check: Callable[[], None], look: Look
 ) -> Taken:
-    """What the input holds; where it cannot be read as it lies, or `layout` says so, it is clustered first.
+    """What the input holds: what `look` has found, or where that is nothing what it holds when it is clustered.
 
     Raises InputRefused, InputBroken, RunFailed, StoreFault.
     """
-    files = list_files(settings)
-    inventory, why = look_at_layout(settings, files, mapper, rows_per_file)
+    inventory, why = look
     if inventory is not None:
         return Taken(inventory)
     begin = time.perf_counter()
-    clustered = cluster_input(open_shuffle(settings, files, place, mapper), mapper, check)
+    clustered = cluster_input(open_shuffle(settings, list_files(settings), place, mapper), mapper, check)
     check_inventory(clustered, settings)
     return Taken(replace(clustered, reason=f"{why}; clustered first"), time.perf_counter() - begin)
 
 
-def look_at_layout(
-    settings: InputSettings, files: Sequence[str], mapper: Mapper, rows_per_file: int
-) -> tuple[Inventory | None, str]:
-    """What the files hold, and why they are read as they lie; or None, and why they must be clustered first.
+def look_at_layout(settings: InputSettings, files: Sequence[str], mapper: Mapper, rows_per_file: int) -> Look:
+    """Reads the files, or as many of them as tell that they must be clustered first.
 
     Raises InputRefused, InputBroken.
     """
