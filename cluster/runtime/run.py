@@ -1,17 +1,16 @@
 """One run, from a request to `_SUCCESS`.
 
 What it decides: the order of a run's stages, that the input is looked at while the cluster starts, and that replicas
-import TensorFlow and compile while the plan is made.
-The same request on a broken run goes on from its commit records, on a finished one does nothing. Whatever is written is
-written under the lock on the output; a driver that has lost it writes nothing more, not even that it failed.
+import TensorFlow and compile while the plan is made. The same request on a broken run goes on from its commit records,
+on a finished one does nothing. Whatever is written is written under the lock on the output; a driver that has lost it
+writes nothing more, not even that it failed.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +22,10 @@ from cluster.errors import LockLost, NotLanded, OutputRefused, RunFailed, TooMan
 from cluster.runtime.carry.plan import CarryRequest, absent_counts, write_carry_plan
 from cluster.runtime.carry.table import make_mark
 from cluster.runtime.carry.writer import HandOn, hand_on_parts
-from cluster.runtime.cluster_map import NotHere, map_here
 from cluster.runtime.commits import RUN, Commits
 from cluster.runtime.delta_output import append_to_delta
 from cluster.runtime.driver import Clock, Driver, Work
-from cluster.runtime.listing import list_files
+from cluster.runtime.first_look import FirstLook
 from cluster.runtime.lock import Lock, held
 from cluster.runtime.lost_shards import LostCarry, LostShards
 from cluster.runtime.node_view import Needs, Shared, installed
@@ -40,7 +38,7 @@ from cluster.runtime.ray_cluster import Cluster, Replicas, ray_cluster
 from cluster.runtime.record import Session, closing, opening, with_plan
 from cluster.runtime.replica_actor import ReplicaSpec, Sources, row_layout
 from cluster.runtime.request_file import RequestFile, write_request
-from cluster.runtime.shuffle.shuffle import Look, cut_down, keep_buckets, look_at_layout, take_inventory
+from cluster.runtime.shuffle.shuffle import cut_down, keep_buckets, take_inventory
 from cluster.runtime.source import check_unchanged
 from cluster.runtime.storage.filesystems import Found
 from cluster.runtime.storage.store import Store
@@ -160,6 +158,7 @@ class _Run:
             before.pop("error", None)
         self._record = opening(request.run_id, request.identity, request.step, request.contract.fingerprint, before)
         self._resumes = before is not None
+        self._first_look = FirstLook(request.input, request.output.rows_per_file)
         self._head: PlanHead | None = None
         self._scheduler: WatchedScheduler | None = None
         self._timeline = Timeline(commits, request.run_id)
@@ -171,7 +170,7 @@ class _Run:
         """Plans, scores and finishes; returns run.json."""
         with (
             progress_line() as line,
-            self._looking() as looked,
+            self._looking(),
             open_cluster(self._request.cluster) as cluster,
             self._recorded(),
         ):
@@ -182,7 +181,7 @@ class _Run:
             try:
                 for number in range(self._replica_count):
                     self._replicas.start(number)
-                self._plan(cluster, looked, line)
+                self._plan(cluster, line)
                 self._drive(self._replicas, line)
             finally:
                 self._counters = self._replicas.counters
@@ -216,37 +215,19 @@ class _Run:
         request, shared = self._request, Shared(StoreSpec.of(self._request.output))
         return Needs(installed(), shared, request.carry, request.some_files, request.input.storage)
 
-    @contextmanager
-    def _looking(self) -> Iterator[Callable[[], Look | None]]:
-        """A look at the input that needs no cluster, taken while one starts; the answer waits for its end.
+    def _looking(self) -> AbstractContextManager[None]:
+        """The first look begins before there is a cluster, unless there is a plan."""
+        return nullcontext() if self._resumes else self._first_look.begun()
 
-        A small input is known by then, and the replicas have the cores to themselves.
-        """
-        if self._resumes:  # it has a plan
-            yield lambda: None
-            return
-        with ThreadPoolExecutor(1, thread_name_prefix="slotcar-look") as aside:
-            yield aside.submit(self._look).result
-
-    def _look(self) -> Look | None:
-        begin, settings = time.perf_counter(), self._request.input
-        try:
-            return look_at_layout(settings, list_files(settings), map_here, self._request.output.rows_per_file)
-        except NotHere:
-            return None
-        finally:
-            self._clock.plan_s = time.perf_counter() - begin
-
-    def _plan(self, cluster: Cluster, looked: Callable[[], Look | None], line: ProgressLine) -> None:
-        look = looked()
+    def _plan(self, cluster: Cluster, line: ProgressLine) -> None:
         begin = time.perf_counter()
         store = self._commits.store
         # A plan without run.json is left of a session that died before its first record, perhaps with other settings.
         there = self._commits.run_record() is not None and has_plan(store)
-        self._head = head = read_plan(store) if there else self._make_plan(cluster, look)
+        self._head = head = read_plan(store) if there else self._make_plan(cluster)
         if there:
             check_unchanged(head, self._request.input.storage)
-        self._clock.plan_s += time.perf_counter() - begin - self._clock.shuffle_s
+        self._clock.plan_s = self._first_look.ahead_s + time.perf_counter() - begin - self._clock.shuffle_s
         lost = f"; {head.files_lost:,} files cannot be read: their entities go into quarantine"
         line.say(
             f"{self._request.run_id}: {head.entities:,} entities, {head.rows_planned:,} rows to score in "
@@ -254,11 +235,10 @@ class _Run:
             f"{lost if head.files_lost else ''}"
         )
 
-    def _make_plan(self, cluster: Cluster, look: Look | None) -> PlanHead:
+    def _make_plan(self, cluster: Cluster) -> PlanHead:
         settings, output = self._request.input, self._request.output
         place, check = StoreSpec.of(output), self._commits.fence.check
-        look = look or look_at_layout(settings, list_files(settings), cluster.map, output.rows_per_file)
-        taken = take_inventory(settings, place, cluster.map, check, look)
+        taken = take_inventory(settings, place, cluster.map, check, self._first_look.finish(cluster.map))
         inventory, self._clock.shuffle_s = taken.inventory, taken.shuffle_s
         carry = self._request.carry
         if carry is not None and carry.write is not None:

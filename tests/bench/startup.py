@@ -26,7 +26,10 @@ from tests.bench.workloads import Workload, written
 
 SMALL = Workload("SMALL", entities=100, mean_rows=1_000)
 ENGINES = "import tensorflow, keras"
-RAY = "import ray; ray.init(address='local', num_cpus=2, include_dashboard=False, log_to_driver=False)"
+RAY = (
+    "from cluster.core.settings import ClusterSettings; from cluster.runtime.session import connected; "
+    "there = connected(ClusterSettings(replicas=2)); there.__enter__()"
+)
 TIMED = "import os, time; begin = time.perf_counter(); {}; print(time.perf_counter() - begin)"
 
 
@@ -71,7 +74,8 @@ def _run(task: Task) -> float:
 
 def _started_ray(task: Task) -> float:
     """Seconds to start Ray as an embedded cluster is started; it is stopped by the end of the process that did."""
-    return _timed(f"{RAY}; taken = time.perf_counter() - begin; ray.shutdown(); begin = time.perf_counter() - taken")
+    ended = "there.__exit__(None, None, None)"
+    return _timed(f"{RAY}; taken = time.perf_counter() - begin; {ended}; begin = time.perf_counter() - taken")
 
 
 def _timed(code: str) -> float:

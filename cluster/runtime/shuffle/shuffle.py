@@ -28,7 +28,6 @@ from cluster.core.inventory import FileRuns, Inventory, SourceFile, build_invent
 from cluster.core.plan import CLUSTERED_REMEDY, choose_shard_rows, refuse_interleaved, why_shuffle
 from cluster.core.settings import InputSettings
 from cluster.runtime.commits import SHUFFLE
-from cluster.runtime.listing import list_files
 from cluster.runtime.partitions import Partitions
 from cluster.runtime.planning import Light, batches, check_inventory, make_inventory
 from cluster.runtime.rowgroups import opened_schema
@@ -51,8 +50,16 @@ from cluster.runtime.storage.stores import StoreSpec, open_store
 from cluster.runtime.tables import read_table
 
 Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
-Look = tuple[Inventory | None, str]  # what the files hold, None where they must be clustered first; and why so
 Described = tuple[tuple[SourceFile, ...], Any, Any]  # files; of the first its needed columns, plain, and all it has
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an input lies."""
+
+    files: Sequence[str]
+    inventory: Inventory | None  # what they hold; None where they must be clustered first
+    why: str  # it is read as it lies, or is not
 
 
 @dataclass(frozen=True)
@@ -70,13 +77,12 @@ def take_inventory(
 
     Raises InputRefused, InputBroken, RunFailed, StoreFault.
     """
-    inventory, why = look
-    if inventory is not None:
-        return Taken(inventory)
+    if look.inventory is not None:
+        return Taken(look.inventory)
     begin = time.perf_counter()
-    clustered = cluster_input(open_shuffle(settings, list_files(settings), place, mapper), mapper, check)
+    clustered = cluster_input(open_shuffle(settings, look.files, place, mapper), mapper, check)
     check_inventory(clustered, settings)
-    return Taken(replace(clustered, reason=f"{why}; clustered first"), time.perf_counter() - begin)
+    return Taken(replace(clustered, reason=f"{look.why}; clustered first"), time.perf_counter() - begin)
 
 
 def look_at_layout(settings: InputSettings, files: Sequence[str], mapper: Mapper, rows_per_file: int) -> Look:
@@ -85,14 +91,14 @@ def look_at_layout(settings: InputSettings, files: Sequence[str], mapper: Mapper
     Raises InputRefused, InputBroken.
     """
     if settings.layout == "shuffle":
-        return None, 'input.layout is "shuffle"'
+        return Look(files, None, 'input.layout is "shuffle"')
     inventory = make_inventory(settings, mapper, files, until_torn=settings.layout == "auto")
     if settings.layout == "clustered":
         refuse_interleaved(inventory, CLUSTERED_REMEDY)
-        return inventory, inventory.reason
+        return Look(files, inventory, inventory.reason)
     shard_rows = choose_shard_rows(inventory.rows_in, rows_per_file=rows_per_file)
     why = why_shuffle(inventory, shard_rows=shard_rows)
-    return (inventory, inventory.reason) if why is None else (None, why)
+    return Look(files, inventory, inventory.reason) if why is None else Look(files, None, why)
 
 
 def open_shuffle(settings: InputSettings, files: Sequence[str], place: StoreSpec, mapper: Mapper) -> Shuffle:

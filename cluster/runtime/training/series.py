@@ -83,13 +83,13 @@ class Rows:
 
         Raises InputRefused, InputBroken, RunFailed, StoreFault; the same call again goes on.
         """
-        whole, why = look_at_layout(self._settings, self._files, self._workers.map, ROWS_PER_FILE)
-        if whole is None:
-            return self._take_clustered(split, f"{why}; clustered first")
+        look = look_at_layout(self._settings, self._files, self._workers.map, ROWS_PER_FILE)
+        if look.inventory is None:
+            return self._take_clustered(split, f"{look.why}; clustered first")
         remove_clustered(self._place)  # what a training on other input has left
         settings = replace(self._settings, until=split)
         before = None if split is None else make_inventory(settings, self._workers.map, self._files)
-        return self._taken(whole, before)
+        return self._taken(look.inventory, before)
 
     def _take_clustered(self, split: str | None, reason: str) -> Taken:
         shuffle = open_shuffle(self._settings, self._files, self._place, self._workers.map)
