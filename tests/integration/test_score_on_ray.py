@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -84,10 +84,19 @@ def test_an_embedded_cluster_listens_on_loopback_only(cluster: None) -> None:
     assert [address for address in found if not address.is_loopback] == []
 
 
-def test_an_embedded_cluster_starts_nothing_that_only_watches(cluster: None) -> None:
+def commands_of_children() -> list[str]:
+    """The command lines of all that this process has started; one that is just ending has none."""
     import psutil
 
-    commands = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # a zombie is one
+            found.append(" ".join(process.cmdline()))
+    return found
+
+
+def test_an_embedded_cluster_starts_nothing_that_only_watches(cluster: None) -> None:
+    commands = commands_of_children()
     assert any("raylet" in command for command in commands)
     assert [command for command in commands if "log_monitor.py" in command or "_private/monitor.py" in command] == []
 
