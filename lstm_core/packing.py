@@ -27,27 +27,29 @@ Bools = NDArray[np.bool_]
 
 IDLE = -1
 
-# Slots in use, and chunks that could go into one step -> how many of these may.
-Reach = Callable[[int, int], int]
+# Chunks to come of each busy slot, and how many could go into one step -> how many of these may.
+Reach = Callable[[Ints, int], int]
 
 IDLE_SHARE_MAX = 1 / 16  # of the busy slots, that may wait for the others within such a step while series wait for them
 
 
 def busy_first(lengths: NDArray[np.int32], width: int) -> Ints:
-    """The slots (width,) that a step of so many runs on: those with rows, by `lengths` (slot,), and idle ones."""
+    """The slots (width,) that a step of so many runs on, longest first, idle ones last; all of them as they stand.
+
+    lengths: (slot,).
+    """
     if width == len(lengths):
         return np.arange(width)
-    busy = np.flatnonzero(lengths)
-    assert len(busy) <= width, f"{len(busy)} slots have rows, and the step has {width}"
-    return np.append(busy, np.flatnonzero(lengths == 0)[: width - len(busy)])
+    busy = np.count_nonzero(lengths)
+    assert busy <= width, f"{busy} slots have rows, and the step has {width}"
+    return np.argsort(-lengths, kind="stable")[:width]
 
 
-def seating(lengths: NDArray[np.int32], width: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The slots (width,) of such a step, and for each slot of all (slot,) where among them it stands, or -1."""
-    slots = busy_first(lengths, width).astype(np.int32)
-    place = np.full(len(lengths), -1, np.int32)
-    place[slots] = np.arange(width, dtype=np.int32)
-    return slots, place
+def seating(slots: Ints, count: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Some of `count` slots, and for each of all (slot,) where among these it stands, or -1."""
+    place = np.full(count, -1, np.int32)
+    place[slots] = np.arange(len(slots), dtype=np.int32)
+    return slots.astype(np.int32), place
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,6 @@ class Step:
     def all_end(self) -> bool:
         """Whether each slot's series begins and ends here."""
         return np.array_equal(self.lengths > 0, self.ends)
-
-    @property
-    def extent(self) -> tuple[int, int]:
-        """Slots and timesteps, as few as hold every row of the step."""
-        return self.busy_count, int(self.lengths.max())
 
     def gather(self, chunk: int, slots: Ints | None = None) -> Ints:
         """Arena rows to read, shape (slot, chunk), of the given slots or of all.
@@ -241,7 +238,7 @@ class Packer:
             return 1
         left = -(-self._left[busy] // self.chunk)
         waiting = int(len(busy) * IDLE_SHARE_MAX) if refill else len(busy) - 1
-        return reach(len(busy), int(np.partition(left, waiting)[waiting]))
+        return reach(left, int(np.partition(left, waiting)[waiting]))
 
     def _number(self) -> int:
         self._admission_count += 1

@@ -16,15 +16,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from lstm_core.loop import can_loop, make_loop, make_narrow
-from lstm_core.packing import seating
+from lstm_core.packing import busy_first, seating
 from lstm_core.rebatch import StepModel, build_step_model, load_model
 from lstm_core.same_bits import group_has_same_bits, has_same_bits
 from lstm_core.slots import keep_where, reset_where
+from lstm_core.step_cost import StepCost
 from lstm_core.step_group import GroupShape, group_count, make_group
 from lstm_core.step_sizes import Size, Sizes
 
@@ -72,7 +74,7 @@ class StatefulReplica:
         self.row_dtypes = tuple(np.dtype(spec.dtype.as_numpy_dtype) for spec in self._row_specs())
         self._states: list[Any] = []
         self.loops = shape.jit and not tf.config.get_visible_devices("GPU") and can_loop(self.step_model)
-        self.sizes = Sizes((shape.slots, shape.chunk), self._compile_size)
+        self.sizes = Sizes((shape.slots, shape.chunk), self._compile_size, cost_of(self.step_model))
         self._function = self._compile()
         self._groups: dict[int, _Group | None] = {}  # by the timesteps of their steps; None where the bits differ
         self._group: _Group | None = None  # that is used
@@ -82,7 +84,8 @@ class StatefulReplica:
         """One model call, on all slots or, where `fit` allowed it, on fewer.
 
         rows: one array per model input, (slot, step, feature) or (slot, step); cast to `row_dtypes` where they differ.
-        Fewer slots are those of `packing.busy_first`. Of a static input the chunk's first row counts.
+        Fewer slots are those of `packing.busy_first`, in one block of a compiled size or several, one after the other.
+        Of a static input the chunk's first row counts.
         reset: bool (slot,); the slot starts from zero state. lengths: int32 (slot,); valid rows, 0 for an idle slot;
         more than a chunk where `reach` allowed it.
         Returns one tensor per model output, (slot, step, score), as many slots and timesteps as `rows` has; what stands
@@ -90,14 +93,26 @@ class StatefulReplica:
         """
         cast = [array.astype(dtype, copy=False) for array, dtype in zip(rows, self.row_dtypes, strict=True)]
         size = cast[0].shape[:2]
-        function = self._function if size == self.sizes.whole else self.sizes.get(size)
+        if size == self.sizes.whole:
+            return self._call(self._function, cast, reset, lengths)
+        block = self.sizes.block(size)
+        function = self.sizes.get(block)
+        if block[0] == self.shape.slots:
+            return self._call(function, cast, reset, lengths)
+        slots, found = busy_first(lengths, size[0]), []
+        for begin in range(0, size[0], block[0]):
+            here = slice(begin, begin + block[0])
+            own = slots[here]
+            seats = seating(own, len(lengths))
+            found.append(self._call(function, [array[here] for array in cast], reset[own], lengths[own], seats))
+        return found[0] if len(found) == 1 else [tf.concat(scores, 0) for scores in zip(*found, strict=True)]
+
+    def _call(
+        self, function: Any, rows: list[Array], reset: Array, lengths: Array, seats: Sequence[Array] | None = None
+    ) -> list[Any]:
         # As tensors: a trace would look at each array again before it makes it one.
-        if size[0] == self.shape.slots:
-            given = [_tensors(cast), *_tensors([reset, lengths]), self._states]
-        else:
-            seats = slots, _ = seating(lengths, size[0])
-            given = [_tensors(cast), *_tensors([reset[slots], lengths[slots]]), self._states, _tensors(seats)]
-        scores, self._states = function(*given)
+        given = [_tensors(rows), *_tensors([reset, lengths]), self._states]
+        scores, self._states = function(*given) if seats is None else function(*given, _tensors(seats))
         return list(scores)
 
     def step_group(
@@ -142,9 +157,9 @@ class StatefulReplica:
             because = "there is one score for it"
         return f"layers, {compiler}: the whole chunk through each, as {because}"
 
-    def fit(self, width: int, steps: int) -> Size:
-        """The size (slots, timesteps) to bring rows in, where `width` slots have at most `steps` rows each."""
-        return self.sizes.fit(width, steps) if self.loops else self.sizes.whole
+    def fit(self, lengths: Array) -> Size:
+        """The size (slots, timesteps) to bring rows in, of which the slots have `lengths` (slot,)."""
+        return self.sizes.fit(lengths) if self.loops else self.sizes.whole
 
     def prepare(self, width: int, steps: int, tail: int = 0) -> None:
         """Compiles what series of at most `steps` rows in `width` slots will run on: a group, or a size.
@@ -162,9 +177,9 @@ class StatefulReplica:
         if tail and self._group is None:
             self.sizes.prepare(self.sizes.smallest(min(tail, whole[0]), steps))
 
-    def reach(self, width: int, chunks: int) -> int:
-        """How many of the next `chunks` chunks of the series in `width` slots a step may take."""
-        return self.sizes.reach(width, chunks) if self.loops and self._group is None else 1
+    def reach(self, left: Array, chunks: int) -> int:
+        """How many of the next `chunks` chunks a step may take, where busy slots have `left` (busy slot,) to come."""
+        return self.sizes.reach(left, chunks) if self.loops and self._group is None else 1
 
     @property
     def states(self) -> list[Any]:
@@ -251,6 +266,15 @@ class StatefulReplica:
         smaller = self._compile(size)
         specs, static = (self.signature(size), self.signature()), self.step_model.static
         return smaller if has_same_bits(smaller, self._function, *specs, static) else None
+
+
+def cost_of(step_model: StepModel) -> StepCost:
+    """What its steps cost: a weight is used once per row, but for tables, of which a row takes one line."""
+    layers = step_model.model._flatten_layers()
+    tables = {id(weight) for layer in layers if isinstance(layer, keras.layers.Embedding) for weight in layer.weights}
+    used = [weight for weight in step_model.model.weights if id(weight) not in tables]
+    products = 2 * sum(int(np.prod(weight.shape)) for weight in used)
+    return StepCost.of(products, sum(int(np.prod(state.shape)) for state in step_model.states))
 
 
 def _tensors(arrays: Sequence[Array]) -> list[Any]:

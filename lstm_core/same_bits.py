@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_core.packing import seating
+from lstm_core.packing import busy_first, seating
 
 Array = NDArray[Any]
 
@@ -42,7 +42,7 @@ def has_same_bits(
         reset, lengths = _turns(generator, full_specs[2].shape, steps)
         idle = generator.permutation(len(lengths))[: len(lengths) - width]
         reset[idle], lengths[idle] = False, 0
-        slots, place = seating(lengths, width)
+        slots, place = seating(busy_first(lengths, width), len(lengths))
         seats = [[slots, place]] if width < len(lengths) else []
         found, after = smaller([array[slots, :steps] for array in rows], reset[slots], lengths[slots], states, *seats)
         truth, after_full = _by_chunk(full, chunks, reset, lengths, states)

@@ -1,26 +1,32 @@
 """The sizes of a step: a ladder of slots and timesteps, and on which of them a step runs.
 
-What it decides: a step of which few slots are busy runs on the smallest compiled size that holds these, wherever they
-are, since empty slots cost as much as full ones, and where its series go on it takes several chunks of them in one
-call, since a call costs as much as a dozen slots do. An entity never changes its slot for it. A size is used only after
-it has given the bits of the full step; one that does not is refused for good, and so no score depends on which sizes
-there are. A size is compiled when it is known beforehand that it will be used, or, beside the steps, once enough work
-was wasted.
+What it decides: a step of which few slots are busy runs on a compiled size that holds these, wherever they are, since
+empty slots cost as much as full ones, or on several calls of a smaller one, a block of slots each, longest first; and
+where its series go on it takes several chunks of them in one call, since a call costs as much as a dozen slots do. What
+is cheapest is told by `step_cost`. An entity never changes its slot for it. A size is used only after it has given the
+bits of the full step; one that does not is refused for good, and so no score depends on which sizes there are. A size
+is compiled when it is known beforehand that it will be used, or, beside the steps, once enough work was wasted.
 
 It leaves alone what is compiled, and how it is proved: `replica`.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_core.step_cost import CALL, COMPILE, StepCost
+
+Ints = NDArray[np.integer[Any]]
+
 WIDTH_MIN = 8  # below it a step costs nothing less: what is left is the loop itself
 STEPS_MIN = 8
 REACH = 4  # chunks of a call, at most: with more of them a call costs next to nothing against its steps
-CALL_WASTE = 0.05  # of a full step, that a call costs beside its timesteps
-WASTE_MAX = 60.0  # full steps' worth of idle slots and needless calls: about what it costs to compile a size
 
 Size = tuple[int, int]  # slots, timesteps
 
@@ -36,16 +42,17 @@ def ladder(whole: int, least: int) -> list[int]:
 class Sizes:
     """The compiled sizes of one replica's step."""
 
-    def __init__(self, whole: Size, compile_size: Callable[[Size], Any | None]) -> None:
+    def __init__(self, whole: Size, compile_size: Callable[[Size], Any | None], cost: StepCost) -> None:
         """`compile_size` gives the compiled step of a size, or None where its bits differ from the full step's."""
         self.whole = whole
+        self._cost = cost
         self._compile = compile_size
         self._long = REACH * whole[1]  # timesteps of a size for several chunks
         self._widths, self._lengths = ladder(whole[0], WIDTH_MIN), [*ladder(whole[1], STEPS_MIN), self._long]
         self._series_go_on = False  # some step could have taken more than one chunk
         self._steps: dict[Size, Any] = {}
         self._refused: set[Size] = set()
-        self._wasted = 0.0
+        self._wasted = 0.0  # FLOP's worth of idle slots and needless calls
         self._thread: threading.Thread | None = None
 
     @property
@@ -53,10 +60,15 @@ class Sizes:
         """The sizes beside the whole one, smallest first."""
         return sorted(self._steps)
 
-    def get(self, size: Size) -> Any:
-        """The compiled step of a size that `fit` gave, other than the whole one."""
-        if size not in self._steps:
+    def block(self, size: Size) -> Size:
+        """The compiled size of which a size that `fit` gave is made: itself, or one of fewer slots, again and again."""
+        known = [known for known in self._known() if known[1] == size[1] and size[0] % known[0] == 0]
+        if not known:
             raise ValueError(f"a step of {size} slots and timesteps was never compiled: {self.whole} is the whole one")
+        return max(known)
+
+    def get(self, size: Size) -> Any:
+        """The compiled step of such a size, other than the whole one."""
         return self._steps[size]
 
     def smallest(self, width: int, steps: int) -> Size:
@@ -64,30 +76,37 @@ class Sizes:
         steps = min(steps, self._long)
         return min(w for w in self._widths if w >= width), min(s for s in self._lengths if s >= steps)
 
-    def fit(self, width: int, steps: int) -> Size:
-        """The smallest compiled size that holds `width` slots for `steps` timesteps."""
-        # The loop ends by itself behind the last row: slots cost, timesteps behind it do not.
-        chosen = min(size for size in self._known() if size[0] >= width and size[1] >= steps)
-        length = self._long if self._series_go_on else self.whole[1]
-        fitting = (w for w in self._widths if w >= width and (w, length) not in self._refused)
-        narrow = next(fitting, self.whole[0])
-        if narrow < chosen[0]:
-            self._count_waste((narrow, length), (chosen[0] - narrow) / self.whole[0])
-        return chosen
+    def fit(self, lengths: Ints) -> Size:
+        """The size to bring rows in, of which each slot has `lengths` (slot,), at least one of them some.
 
-    def reach(self, width: int, chunks: int) -> int:
-        """How many of the next `chunks` chunks of the series in `width` slots one call may take."""
+        Its slots are one or several blocks of a compiled size, and hold the longest first; see `packing.busy_first`.
+        """
+        longest_first = np.sort(lengths[lengths > 0])[::-1]
+        cost, size = self._cheapest(longest_first)
+        length = self._long if self._series_go_on else self.whole[1]
+        fitting = (w for w in self._widths if w >= len(longest_first) and (w, length) not in self._refused)
+        narrow = next(fitting, self.whole[0])
+        self._count_waste((narrow, length), cost - self._cost.calls(narrow, longest_first[:1]))
+        return size
+
+    def reach(self, left: Ints, chunks: int) -> int:
+        """How many of the next `chunks` chunks one call may take of series of which `left` (busy slot,) are to come."""
         chunks = min(chunks, REACH)
         if chunks == 1:
             return 1
         self._series_go_on = True
-        narrow = min(size[0] for size in self._known() if size[0] >= width)
-        longest = max(size[1] for size in self._known() if size[0] == narrow)
-        allowed = min(chunks, max(1, longest // self.whole[1]))
-        wanted = (narrow, self._long)
-        if allowed < chunks and wanted not in self._refused and narrow == self.smallest(width, 1)[0]:
-            self._count_waste(wanted, CALL_WASTE * (chunks - allowed))
-        return allowed
+        left = np.sort(left)[::-1]
+        prices = []
+        for count in (1, chunks):
+            taken = np.minimum(left, count)
+            cost, _ = self._cheapest(taken * self.whole[1])
+            prices.append(cost / taken.sum())
+        narrow = min(width for width, _ in self._known() if width >= len(left))
+        if narrow == self.smallest(len(left), 1)[0]:
+            wanted = (narrow, self._long)
+            if wanted not in self._refused and wanted not in self._steps:
+                self._count_waste(wanted, CALL * (chunks - 1))
+        return chunks if prices[1] <= prices[0] else 1
 
     def prepare(self, size: Size) -> None:
         """Compiles a size of the ladder now."""
@@ -107,10 +126,23 @@ class Sizes:
     def _known(self) -> list[Size]:
         return [self.whole, *self._steps]
 
+    def _cheapest(self, longest_first: Ints) -> tuple[float, Size]:
+        """The cost and the size in which busy slots of these lengths (busy slot,) cost least; infinite if none does."""
+        best: tuple[float, Size] = (math.inf, self.whole)
+        for width, steps in self._known():
+            # The loop ends by itself behind the last row: slots cost, timesteps behind it do not.
+            longest = longest_first[::width]
+            whole = len(longest) * width
+            if steps >= longest[0] and (whole == width or whole < self.whole[0]):
+                best = min(best, (self._cost.calls(width, longest), (whole, steps)))
+        return best
+
     def _count_waste(self, wanted: Size, waste: float) -> None:
+        if waste <= 0:
+            return
         self._wasted += waste
         busy = self._thread is not None and self._thread.is_alive()
-        if self._wasted > WASTE_MAX and not busy:
+        if self._wasted > COMPILE and not busy:
             self._wasted = 0.0
             self._thread = threading.Thread(target=self.prepare, args=(wanted,), name="compile", daemon=True)
             self._thread.start()

@@ -30,7 +30,7 @@ from lstm_core.arena import Arena
 from lstm_core.packing import Packer, Reach, Step, busy_first
 
 Array = NDArray[Any]
-Fit = Callable[[int, int], tuple[int, int]]  # slots and timesteps that rows need -> those that they are brought in
+Fit = Callable[[Array], tuple[int, int]]  # rows of each slot -> slots and timesteps that they are brought in
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Feed:
     ) -> None:
         """`segments` gives a shard's part of the plan, and with it what the carry-over knows of its entities."""
         self._reader, self._segments, self._arena, self._packer = reader, segments, arena, packer
-        self.fit: Fit = lambda width, steps: (packer.slots, packer.chunk)  # a model may know smaller ones
+        self.fit: Fit = lambda lengths: (packer.slots, packer.chunk)  # a model may know smaller ones
         self.reach: Reach | None = None  # a model may take several chunks in one step
         self.group = (1, packer.chunk)  # most steps of a batch, and the timesteps of each where there are several
         self._piece_rows = reader.piece_rows
@@ -180,8 +180,8 @@ class Feed:
                 return None
             step, restores = self._restored(steps[0] if len(steps) == 1 else Step.together(steps, self.group[0]))
         begin = time.perf_counter()
-        width, length = self.fit(*step.extent) if len(steps) == 1 else (len(step.lengths), self.group[1])
-        assert step.extent[1] <= length, f"a step of {step.extent[1]} timesteps, of {length} at most"
+        width, length = self.fit(step.lengths) if len(steps) == 1 else (len(step.lengths), self.group[1])
+        assert step.lengths.max() <= length, f"a step of {step.lengths.max()} timesteps, of {length} at most"
         slots = None if width == len(step.lengths) else busy_first(step.lengths, width)
         index, valid = step.gather(length, slots), step.valid(length, slots)
         batch = Batch(steps, step, self._arena.gather(index), index, valid, self._packer.chunk, restores)

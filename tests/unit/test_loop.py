@@ -84,7 +84,7 @@ def test_a_smaller_step_has_the_bits_of_the_full_one(replica: StatefulReplica, s
     lengths = np.where(generator.permutation(64) < width, generator.integers(0, steps + 1, 64), 0).astype(np.int32)
     lengths[np.flatnonzero(lengths)[-1]] = steps
     outcomes = []
-    for rows_width, rows_steps in (replica.sizes.whole, replica.fit(width, steps)):
+    for rows_width, rows_steps in (replica.sizes.whole, replica.fit(lengths)):
         replica.reset_all()
         series, scores = np.random.default_rng(3), []
         for _ in range(3):  # what stands in a slot after a step goes into the next one
@@ -104,30 +104,36 @@ def by_slot(scores: Any, slots: Any) -> Any:
     return whole
 
 
-def test_a_step_of_several_chunks_has_the_bits_of_one_after_the_other(replica: StatefulReplica) -> None:
-    assert [replica.reach(8, chunks) for chunks in (1, 3, 100)] == [1, 3, 4]
-    assert replica.reach(9, 100) == 1
+@pytest.mark.parametrize("busy", [8, 20])  # one call of the size, and three, a block of slots each
+@pytest.mark.parametrize("chunks", [2, 4])
+def test_a_step_of_several_chunks_has_the_bits_of_one_after_the_other(
+    replica: StatefulReplica, busy: int, chunks: int
+) -> None:
     generator = np.random.default_rng(6)
-    for chunks in (2, 4):
-        rows = generator.standard_normal((64, 128, 3), np.float32)
-        lengths = np.where(generator.permutation(64) < 8, generator.integers(0, chunks * 32 + 1, 64), 0)
-        lengths = lengths.astype(np.int32)
-        lengths[np.flatnonzero(lengths)[0]] = chunks * 32
-        reset = generator.random(64) < 0.5
-        before = [generator.standard_normal((64, 64), np.float32) for _ in range(2)]
-        outcomes = []
-        for length in (32, 128):
-            replica.set_slot_state(np.arange(64), before)
-            found = []
-            for begin in range(0, 128, length):
-                left = np.clip(lengths - begin, 0, length).astype(np.int32)
-                slots = busy_first(left, 8)
-                scores = replica.step([rows[slots, begin : begin + length]], reset & (begin == 0), left)[0].numpy()
-                found.append(by_slot(scores, slots))
-            valid = np.arange(128) < lengths[:, None]
-            outcomes.append([np.concatenate(found, axis=1)[valid], *(state.numpy() for state in replica.states)])
-        for one, other in zip(*outcomes, strict=True):
-            np.testing.assert_array_equal(one, other)
+    rows = generator.standard_normal((64, 128, 3), np.float32)
+    lengths = np.where(generator.permutation(64) < busy, generator.integers(1, chunks * 32 + 1, 64), 0)
+    lengths = lengths.astype(np.int32)
+    lengths[np.flatnonzero(lengths)[0]] = chunks * 32
+    reset = (generator.random(64) < 0.5) & (lengths > 0)
+    before = [generator.standard_normal((64, 64), np.float32) for _ in range(2)]
+    outcomes = []
+    for width, length in (replica.sizes.whole, (-(-busy // 8) * 8, 128)):
+        replica.set_slot_state(np.arange(64), before)
+        found = []
+        for begin in range(0, 128, length):
+            left = np.clip(lengths - begin, 0, length).astype(np.int32)
+            slots = busy_first(left, width)
+            scores = replica.step([rows[slots, begin : begin + length]], reset & (begin == 0), left)[0].numpy()
+            found.append(by_slot(scores, slots))
+        valid = np.arange(128) < lengths[:, None]
+        outcomes.append([np.concatenate(found, axis=1)[valid], *(state.numpy() for state in replica.states)])
+    for one, other in zip(*outcomes, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_replica_takes_as_many_chunks_in_a_call_as_cost_less(replica: StatefulReplica) -> None:
+    assert [replica.reach(np.full(8, 100), chunks) for chunks in (1, 3, 100)] == [1, 3, 4]
+    assert replica.reach(np.full(64, 100), 100) == 1
 
 
 def test_what_lies_outside_a_smaller_step_keeps_its_state(replica: StatefulReplica) -> None:
@@ -202,4 +208,4 @@ def test_without_xla_every_step_is_whole() -> None:
     replica.prepare(8, 8)
     assert not replica.loops
     assert replica.kernel.startswith("layers, plain")
-    assert replica.fit(1, 1) == (16, 8)
+    assert replica.fit(np.ones(16, np.int32)) == (16, 8)

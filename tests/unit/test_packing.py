@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lstm_core.packing import IDLE, Packer, Step, predict
+from lstm_core.packing import IDLE, Ints, Packer, Step, predict
 
 
 def steps_of(lengths: list[int], *, slots: int, chunk: int) -> list[Step]:
@@ -139,7 +139,7 @@ def test_twice_the_replicas_are_one_pool_of_twice_the_slots() -> None:
     assert predict(lengths, slots=32, chunk=64, replicas=2) == predict(lengths, slots=64, chunk=64)
 
 
-def _whole_reach(width: int, chunks: int) -> int:
+def _whole_reach(left: Ints, chunks: int) -> int:
     return chunks
 
 
@@ -157,14 +157,14 @@ def test_a_step_takes_the_chunks_that_nearly_all_series_still_have() -> None:
 def test_where_nobody_waits_for_a_slot_a_step_takes_all_that_its_reach_allows() -> None:
     packer, asked = Packer(slots=8, chunk=4), []
 
-    def reach(width: int, chunks: int) -> int:
-        asked.append((width, chunks))
+    def reach(left: Ints, chunks: int) -> int:
+        asked.append((left.tolist(), chunks))
         return 3
 
     packer.admit(np.array([0, 100]), np.array([18, 2]))
     steps = [packer.next_step(reach, more=False), packer.next_step(reach, more=False)]
     assert [step.lengths[:2].tolist() for step in steps if step] == [[12, 2], [6, 0]]
-    assert asked == [(2, 5), (1, 2)]
+    assert asked == [([5, 1], 5), ([2], 2)]
 
 
 def test_a_step_has_one_chunk_where_a_series_that_waits_could_take_a_slot() -> None:

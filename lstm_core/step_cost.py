@@ -1,0 +1,36 @@
+"""What a step costs: which of two ways to take the same rows is cheaper, told without a clock.
+
+What it decides: the prices, in FLOP of a matrix product, of all that a step on a CPU does beside its products. They
+were measured on models of 8 to 256 units; another machine has others, and then takes a way that is somewhat dearer, to
+the same scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CALL = 60e6  # of the compiled function, whatever is in it
+TIMESTEP = 80e3  # of its loop, for however many slots
+ROW = 6e3  # in and out of the step
+VALUE = 200  # of a state, for its activations
+COMPILE = 60e9  # a size, and to compare its bits
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """The prices of one model's steps."""
+
+    row: float  # of one slot at one timestep
+
+    @staticmethod
+    def of(products: int, values: int) -> StepCost:
+        """For a model of `products` FLOP per row in matrix products, and so many state values per slot."""
+        return StepCost(products + VALUE * values + ROW)
+
+    def calls(self, width: int, lengths: NDArray[Any]) -> float:
+        """Of one call for each of `lengths`, on `width` slots of which the longest has so many timesteps."""
+        return len(lengths) * CALL + float(np.sum(lengths)) * (TIMESTEP + width * self.row)
