@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from lstm_core.compiled import Compiled
 from lstm_core.loop import can_loop, make_loop, make_narrow
 from lstm_core.packing import busy_first, seating
 from lstm_core.rebatch import StepModel, build_step_model, load_model
@@ -108,12 +109,11 @@ class StatefulReplica:
         return found[0] if len(found) == 1 else [tf.concat(scores, 0) for scores in zip(*found, strict=True)]
 
     def _call(
-        self, function: Any, rows: list[Array], reset: Array, lengths: Array, seats: Sequence[Array] | None = None
+        self, function: Compiled, rows: list[Array], reset: Array, lengths: Array, seats: Sequence[Array] | None = None
     ) -> list[Any]:
-        # As tensors: a trace would look at each array again before it makes it one.
-        given = [_tensors(rows), *_tensors([reset, lengths]), self._states]
-        scores, self._states = function(*given) if seats is None else function(*given, _tensors(seats))
-        return list(scores)
+        given = [rows, reset, lengths, self._states]
+        scores, self._states = function(*given) if seats is None else function(*given, seats)
+        return scores
 
     def step_group(
         self, rows: Sequence[Array], reset: Array, lengths: Array, restores: Sequence[tuple[Array, Sequence[Array]]]
@@ -127,7 +127,7 @@ class StatefulReplica:
         cast = [array.astype(dtype, copy=False) for array, dtype in zip(rows, self.row_dtypes, strict=True)]
         put_in = self._put_in(restores, len(reset)) if restores else self._group.nothing
         scores, kept, self._states = self._group.function(cast, reset, lengths, self._states, put_in)
-        return list(scores), list(kept)
+        return scores, kept
 
     def _put_in(self, restores: Sequence[tuple[Array, Sequence[Array]]], places: int) -> list[Array]:
         restored = np.zeros(places, np.bool_)
@@ -224,16 +224,14 @@ class StatefulReplica:
         lead = size or (self.shape.slots, self.shape.chunk)
         return [tf.TensorSpec((*lead, *shape), dtype) for shape, dtype in self.step_model.row_shapes()]
 
-    def _compile(self, size: Size | None = None) -> Any:
+    def _compile(self, size: Size | None = None) -> Compiled:
         width, steps = size or self.sizes.whole
         if self.loops:
             make = make_loop if width == self.shape.slots else make_narrow
             run = make(self.step_model, width=width, steps=steps)
         else:
             run = make_step(self.step_model, steps)
-        traced = tf.function(run, input_signature=self.signature(size), jit_compile=self.shape.jit, autograph=False)
-        # The trace itself: `tf.function` would compare every call with its signature, which takes half a millisecond.
-        return traced.get_concrete_function()
+        return Compiled(run, self.signature(size), jit=self.shape.jit)
 
     def _group_of(self, steps: int) -> _Group | None:
         if group_count(self.shape.chunk, steps) == 1:
@@ -254,8 +252,7 @@ class StatefulReplica:
         )
         signature = [together[0], *together[1], states, [together[1][0], *together[2]]]
         run = make_group(make_loop(self.step_model, width=slots, steps=steps), shape)
-        traced = tf.function(run, input_signature=signature, jit_compile=True, autograph=False)
-        function = traced.get_concrete_function()
+        function = Compiled(run, signature, jit=True)
         if not group_has_same_bits(function, self._function, signature, self.signature()):
             return None
         nothing = [tf.zeros(spec.shape, spec.dtype) for spec in signature[4]]
@@ -277,16 +274,12 @@ def cost_of(step_model: StepModel) -> StepCost:
     return StepCost.of(products, sum(int(np.prod(state.shape)) for state in step_model.states))
 
 
-def _tensors(arrays: Sequence[Array]) -> list[Any]:
-    return [tf.constant(array) for array in arrays]
-
-
 @dataclass(frozen=True)
 class _Group:
     """A compiled group."""
 
     size: Size  # steps, timesteps of each
-    function: Any
+    function: Compiled
     nothing: list[Any]  # what is put into slots where none is restored
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CALL = 60e6  # of the compiled function, whatever is in it
+CALL = 45e6  # of the compiled function, whatever is in it
 TIMESTEP = 80e3  # of its loop, for however many slots
 ROW = 6e3  # in and out of the step
 VALUE = 200  # of a state, for its activations

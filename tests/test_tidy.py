@@ -19,6 +19,7 @@ KERAS_NAMES = (
     "builder",
     "callbacks",
     "cells",
+    "compiled",
     "export",
     "loop",
     "losses",

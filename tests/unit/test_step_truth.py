@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from lstm_core.replica import StatefulReplica, StepShape
 from tests.models import FIT, contract_of, save
@@ -138,14 +137,6 @@ def test_not_a_bit_of_a_row_depends_on_its_slot_or_its_neighbours(slot: int) -> 
         return replica.step([rows], none, full)[0].numpy()[at]
 
     np.testing.assert_array_equal(scored(slot, 2), scored(5, 3))
-
-
-def test_the_step_is_one_trace_whatever_it_is_given() -> None:
-    replica, rows = _lstm_replica()
-    none = np.zeros(4, np.bool_)
-    for lengths in ([5, 5, 5, 5], [1, 0, 3, 5], [0, 0, 0, 0]):
-        replica.step([rows], none, np.array(lengths, np.int32))
-    assert isinstance(replica._function, tf.types.experimental.ConcreteFunction)
 
 
 def test_rows_of_another_batch_size_are_refused_by_the_step() -> None:
