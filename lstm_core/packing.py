@@ -184,6 +184,11 @@ class Packer:
         return sum(len(admitted.starts) - admitted.taken for admitted in self._waiting)
 
     @property
+    def waiting_admissions(self) -> int:
+        """Admissions of which a series waits for a slot."""
+        return len(self._waiting)
+
+    @property
     def idle_count(self) -> int:
         """Slots that hold no entity now."""
         return int(np.count_nonzero((self._left == 0) & self._final))

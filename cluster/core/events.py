@@ -9,9 +9,9 @@ from cluster.core.commit import Fragment
 
 @dataclass(frozen=True)
 class Demand:
-    """How well a replica's slots are fed, as it says itself."""
+    """What a replica needs so that its slots stay fed, as it says itself."""
 
-    unfed_slots: int  # slots for which no entity is at hand
+    wanted_entities: int  # so many at hand beside those it has would fill its slots, and all of them once again
     shards_ahead: int  # assigned shards that are not all in slots yet
     rows_free: int  # rows that it has room for
     stream_rows: int = 0  # the room that a streamed shard takes, however long it is

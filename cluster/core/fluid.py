@@ -94,7 +94,7 @@ class FluidReplica:
 
     def demand(self) -> Demand:
         """What the replica would say of itself."""
-        wanted = sum(held.rows_left / held.shard.longest_rows for held in self.held)
+        at_hand = sum(held.rows_left / held.shard.longest_rows for held in self.held)  # entities, in slots too
         speeds = self._speeds()
         ahead = sum(
             speed <= 0 or held.rows_left > self._rows_in_slots(held) + ROWS_EPSILON
@@ -102,7 +102,7 @@ class FluidReplica:
         )
         stream_rows = self.pace.room_rows // 8
         taken = sum(stream_rows if held.shard.streamed else held.shard.rows for held in self.held)
-        return Demand(int(self.pace.slots - wanted), ahead, self.pace.room_rows - taken, stream_rows)
+        return Demand(int(2 * self.pace.slots - at_hand), ahead, self.pace.room_rows - taken, stream_rows)
 
     def _rows_in_slots(self, held: Held) -> float:
         return min(held.slots, self.pace.slots) * held.shard.longest_rows

@@ -3,12 +3,13 @@
 What it decides: which replica gets which shard and when, which staged fragments are committed, what becomes of a dead
 replica's shards, and when the run is over. A shard is leased under an attempt number that only grows; a fragment of an
 older attempt is discarded by its number. Shards are handed out in plan order, longest entities first, to whoever has
-slots without an entity or fewer than `LEAD` shards ahead. Within a band of the plan each replica has a stretch of
-neighbours, whose rows lie together; one that is through with its own takes from the end of what is left. Beyond its
-share of the rows that are left only the replica with the fewest rows gets more, so that the one that starts first does
-not take what the others could do, and no very long entity keeps slots idle that could step it beside another. Among
-many replicas some are slow, so there only a part of a share is handed out ahead: what a slow one sits on, the others
-would wait for.
+fewer than `LEAD` of them ahead, or fewer entities at hand than would fill its slots and each of them once again: no
+slot waits for one, and the rest is left for whoever wants it first. Within a band of the plan each replica has a
+stretch of neighbours, whose rows lie together; one that is through with its own takes from the end of what is left.
+Beyond its share of the rows that are left only the replica with the fewest rows gets more, so that the one that starts
+first does not take what the others could do, and no very long entity keeps slots idle that could step it beside
+another. Among many replicas some are slow, so there only a part of a share is handed out ahead: what a slow one sits
+on, the others would wait for.
 
 The cluster may be smaller than what was asked for, grow and shrink. Shares are reckoned with the replicas that step and
 those that have room to come, so that nobody waits for one that cannot be placed. A replica whose node is about to leave
@@ -40,7 +41,7 @@ from cluster.core.events import (
 from cluster.core.loads import Loads
 from cluster.core.plan import Shard
 
-LEAD = 2
+LEAD = 2  # one that goes into slots, one that is read meanwhile
 MANY_REPLICAS = 16
 SHARE_PARTS = 4  # of a replica's share of the rows that are left, among many, one is handed out ahead
 LEAVES_PER_DEATH = 5
@@ -180,16 +181,16 @@ class Scheduler:
         if replica.leaving:
             return []
         self._loads.put(number, replica.rows)
-        unfed, ahead, room = demand.unfed_slots, demand.shards_ahead, demand.rows_free
+        wanted, ahead, room = demand.wanted_entities, demand.shards_ahead, demand.rows_free
         actions: list[Action] = []
-        while self._queue and (unfed > 0 or ahead < LEAD):
+        while self._queue and (wanted > 0 or ahead < LEAD):
             place = self._next(number)
             shard = self._shards[self._queue[place]]
             needed = demand.stream_rows if shard.streamed else shard.rows
             if replica.shards and (needed > room or not self._is_fair(number, shard)):
                 break
             actions.append(self._lease(number, self._queue.pop(place)))
-            unfed, ahead, room = unfed - shard.entities, ahead + 1, room - needed
+            wanted, ahead, room = wanted - shard.entities, ahead + 1, room - needed
         return actions
 
     def _next(self, number: int) -> int:

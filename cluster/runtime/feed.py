@@ -87,7 +87,7 @@ class _Stream:
 class FeedCounts:
     """What a scheduler must know to keep the slots fed."""
 
-    unfed_slots: int  # slots that have no entity, neither in them nor waiting for them
+    wanted_entities: int  # as in `Demand`
     shards_ahead: int  # shards that are assigned and not all in slots yet
     rows_free: int  # arena rows that no assigned shard will take
     stream_rows: int  # arena rows that a streamed shard takes
@@ -157,10 +157,10 @@ class Feed:
             unread = [*self._inbox, *([self._reading] if self._reading else [])]
             ready = sum(len(region.block.starts) for region in self._ready if region.piece == 0)
             queued = sum(shard.entities for shard in unread) + ready
-            unfed = self._packer.idle_count - self._packer.waiting_count - queued
+            wanted = self._packer.idle_count + self.slots - self._packer.waiting_count - queued
             taken = sum(self._room(shard) for shard in self._inbox)  # what is being read has its region
             free = self._arena.capacity - self._arena.used_rows - taken
-            return FeedCounts(unfed, self._ahead(), free, 2 * self._piece_rows)
+            return FeedCounts(wanted, self._ahead(), free, 2 * self._piece_rows)
 
     @property
     def shards_ahead(self) -> int:
@@ -170,7 +170,7 @@ class Feed:
 
     def _ahead(self) -> int:
         unread = len(self._inbox) + (self._reading is not None)
-        return unread + len(self._ready) + (1 if self._packer.waiting_count else 0)
+        return unread + len(self._ready) + self._packer.waiting_admissions
 
     def next_batch(self) -> Batch | None:
         """The next step's rows; None when the feed is closed and empty. Waits for rows, never for free slots."""

@@ -48,7 +48,7 @@ from lstm_core.packing import Packer
 if TYPE_CHECKING:
     from lstm_core.replica import StatefulReplica
 
-NOTHING = Demand(unfed_slots=0, shards_ahead=0, rows_free=0)
+NOTHING = Demand(wanted_entities=0, shards_ahead=0, rows_free=0)
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class World:
         return self.demand(name, number) if kind < 3 else self.progress(name, number)
 
     def demand(self, name: int, number: int) -> Event:
-        demand = Demand(unfed_slots=number % 7, shards_ahead=number % 3, rows_free=number, stream_rows=4)
+        demand = Demand(wanted_entities=number % 7, shards_ahead=number % 3, rows_free=number, stream_rows=4)
         if self.replicas[name].ready:
             return ReplicaReported(name, demand)
         self.replicas[name].ready = True
@@ -203,7 +203,7 @@ def test_a_resumed_run_commits_what_is_missing_and_nothing_else(
 @given(st.integers(2, 5), st.integers(1, 40), st.integers(1, 1000))
 def test_no_replica_takes_more_than_its_share_and_one_shard(replicas: int, count: int, unfed: int) -> None:
     world = World([7] * count, replicas, max_attempts=3)
-    hungry = Demand(unfed_slots=unfed, shards_ahead=0, rows_free=10**9)
+    hungry = Demand(wanted_entities=unfed, shards_ahead=0, rows_free=10**9)
     for name in range(replicas):
         world.replicas[name].ready = True
         world.act(world.scheduler.handle(ReplicaReady(name, hungry)))

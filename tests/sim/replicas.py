@@ -347,7 +347,8 @@ class SimReplica:
     def _demand(self) -> Demand:
         held = sum(self.sizes.lengths[entity] for work in self.works.values() for entity in work.entities)
         ahead = sum(work.unsat > 0 for work in self.works.values())
-        return Demand(self.packer.free_count, ahead, max(0, self.sizes.arena_rows - held), stream_rows=4)
+        wanted = self.packer.idle_count + self.packer.slots - self.packer.waiting_count
+        return Demand(wanted, ahead, max(0, self.sizes.arena_rows - held), stream_rows=4)
 
     def _send(self, answer: Answer) -> None:
         """One call at a time, so answers come in order; but one may come a second time, whenever."""

@@ -178,13 +178,13 @@ def test_counts_tell_what_slots_and_arena_still_take(tmp_path: Path) -> None:
     feed, _ = feed_of(laid, slots=20, capacity=100, threaded=False, chunk=1)
     long, short = laid.plan.shards[0], laid.plan.shards[-1]
     counts = feed.counts()
-    assert (counts.unfed_slots, counts.shards_ahead, counts.rows_free) == (20, 0, 100)
+    assert (counts.wanted_entities, counts.shards_ahead, counts.rows_free) == (40, 0, 100)
     assert counts.stream_rows == 2 * PIECE_ROWS
     feed.assign(short)
     feed.assign(long)
     counts = feed.counts()
     free = 100 - short.rows - 2 * PIECE_ROWS
-    assert (counts.unfed_slots, counts.shards_ahead, counts.rows_free) == (20 - short.entities - 1, 2, free)
+    assert (counts.wanted_entities, counts.shards_ahead, counts.rows_free) == (40 - short.entities - 1, 2, free)
     assert feed.next_batch() is not None
     counts = feed.counts()
-    assert (counts.unfed_slots, counts.shards_ahead, counts.rows_free) == (20 - short.entities - 1, 0, free)
+    assert (counts.wanted_entities, counts.shards_ahead, counts.rows_free) == (40 - short.entities - 1, 0, free)

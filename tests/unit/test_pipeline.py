@@ -242,7 +242,7 @@ def test_an_idle_pipeline_wants_shards_and_has_no_news(tmp_path: Path) -> None:
     report = job(tmp_path, slots=5, capacity=100).start().report(0)
     assert (report.fragments, report.error) == ((), None)
     demand = report.demand
-    assert (demand.unfed_slots, demand.shards_ahead, demand.rows_free) == (5, 0, 100)
+    assert (demand.wanted_entities, demand.shards_ahead, demand.rows_free) == (10, 0, 100)
     assert demand.stream_rows == 2 * PIECE_ROWS
 
 

@@ -21,9 +21,9 @@ from cluster.core.events import (
 from cluster.core.plan import Shard
 from cluster.core.scheduler import LEAD, LEAVES_PER_DEATH, Scheduler
 
-NOTHING = Demand(unfed_slots=0, shards_ahead=LEAD, rows_free=10**9)
-HUNGRY = Demand(unfed_slots=10**6, shards_ahead=0, rows_free=10**9)
-LOW = Demand(unfed_slots=0, shards_ahead=0, rows_free=10**9)  # every slot fed, nothing ahead
+NOTHING = Demand(wanted_entities=0, shards_ahead=LEAD, rows_free=10**9)
+HUNGRY = Demand(wanted_entities=10**6, shards_ahead=0, rows_free=10**9)
+LOW = Demand(wanted_entities=0, shards_ahead=0, rows_free=10**9)  # every slot fed, nothing ahead
 
 
 def shards(*rows: int, streamed: Collection[int] = (), bands: Sequence[int] | None = None) -> list[Shard]:
@@ -70,7 +70,7 @@ def test_shards_start_in_plan_order_under_attempt_1() -> None:
 
 def one_by_one(scheduler: Scheduler, order: Sequence[int]) -> list[int]:
     """The shards that replicas get who take them in this order, each one at a time."""
-    one = Demand(unfed_slots=1, shards_ahead=LEAD - 1, rows_free=10**9)
+    one = Demand(wanted_entities=1, shards_ahead=LEAD - 1, rows_free=10**9)
     return [shard for number in order for shard in assigned(scheduler.handle(ReplicaReported(number, one)))]
 
 
@@ -102,7 +102,7 @@ def test_a_fed_replica_gets_shards_ahead_and_no_more() -> None:
 
 def test_free_slots_are_fed_by_as_many_shards_as_their_entities_fill() -> None:
     scheduler = started([1] * 10)
-    demand = Demand(unfed_slots=35, shards_ahead=0, rows_free=10**9)
+    demand = Demand(wanted_entities=35, shards_ahead=0, rows_free=10**9)
     assert assigned(scheduler.handle(ReplicaReady(0, demand))) == [0, 1, 2, 3]
 
 
@@ -117,7 +117,7 @@ def test_an_idle_replica_gets_a_shard_whatever_room_it_tells() -> None:
 
 def test_a_streamed_shard_needs_the_room_of_its_pieces_and_not_of_its_rows() -> None:
     scheduler = started([1000, 900, 800, 5, 5], streamed={0, 1, 2})
-    demand = Demand(unfed_slots=1000, shards_ahead=0, rows_free=100, stream_rows=40)
+    demand = Demand(wanted_entities=1000, shards_ahead=0, rows_free=100, stream_rows=40)
     assert assigned(scheduler.handle(ReplicaReady(0, demand))) == [0, 1]
 
 

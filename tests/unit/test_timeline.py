@@ -21,7 +21,7 @@ from cluster.runtime.progress import Pace, Progress, count_stragglers
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.timeline import BATCH_S, Moment, Timeline, WatchedScheduler, read_now, read_timeline
 
-HUNGRY = Demand(unfed_slots=10, shards_ahead=0, rows_free=10**9)
+HUNGRY = Demand(wanted_entities=10, shards_ahead=0, rows_free=10**9)
 
 
 class Clock:
