@@ -2,8 +2,8 @@
 
 What it decides: where a block of rows lies. It is the bound on a replica's memory: whoever brings rows asks for a
 region first and waits when there is none, so that neither a long entity nor a large shard can take more than
-`capacity` rows. One array per model input and one for the scores means that a step is one gather and one scatter,
-however many blocks its rows come from. The pages of a region that was never used are never touched.
+`capacity` rows. One array per model input and one for the scores means that a step is one gather and one scatter of
+stretches, however many blocks its rows come from. The pages of a region that was never used are never touched.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_core.stretches import Stretches
+
 Array = NDArray[Any]
+Ints = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,14 @@ class RowLayout:
         return inputs + 4 * (self.score_values + 2 * self.target_values)
 
 
+@dataclass(frozen=True)
+class _Views:
+    """The arena's arrays in stretches of so many rows."""
+
+    inputs: Stretches
+    results: Stretches  # the scores, and whether there are any
+
+
 class Arena:
     """Regions of consecutive rows, lowest free address first."""
 
@@ -46,6 +57,7 @@ class Arena:
         self.scored: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
         self._free: list[tuple[int, int]] = [(0, capacity)]  # (start, rows), by start, never adjacent
         self._used: dict[int, int] = {}
+        self._views: dict[int, _Views] = {}  # by the rows of a stretch
 
     @property
     def used_rows(self) -> int:
@@ -68,18 +80,27 @@ class Arena:
         insort(self._free, (start, rows))
         self._free = _joined(self._free)
 
-    def gather(self, rows: NDArray[np.int64]) -> list[Array]:
-        """The inputs of the given rows, one array (*rows.shape, *row shape) per model input."""
-        return [array.take(rows, axis=0) for array in self.inputs]
+    def gather(self, starts: Ints, lengths: Ints, steps: int) -> list[Array]:
+        """The inputs of stretches of rows, one array (stretch, step, *row shape) per model input.
 
-    def scatter(self, rows: NDArray[np.int64], scores: Sequence[Array]) -> None:
-        """Keeps the scores of the given rows; one array (len(rows), values) per model output, side by side."""
-        column = 0
-        for values in scores:
-            self.scores[rows, column : column + values.shape[-1]] = values
-            column += values.shape[-1]
-        assert column == self.layout.score_values, (column, self.layout.score_values)
-        self.scored[rows] = True
+        starts, lengths: (stretch,), none longer than `steps`. What stands behind a stretch is a row of the arena, by
+        `stretches.numbers`, so that it is always a row that exists; it is dropped by length, never by value.
+        """
+        return self._views_of(steps).inputs.take(starts, lengths)
+
+    def scatter(self, starts: Ints, lengths: Ints, scores: Sequence[Array]) -> None:
+        """Keeps the scores of stretches of rows; one array (stretch, step, values) per model output, side by side."""
+        found = scores[0] if len(scores) == 1 else np.concatenate(scores, axis=-1)
+        assert found.shape[-1] == self.layout.score_values, (found.shape, self.layout.score_values)
+        longest = int(lengths.max())  # often all are as long, though the step has room for more
+        if longest:
+            self._views_of(longest).results.put(starts, lengths, [found[:, :longest], True])
+
+    def _views_of(self, steps: int) -> _Views:
+        if steps not in self._views:
+            results = [self.scores, self.scored]
+            self._views[steps] = _Views(Stretches(self.inputs, steps), Stretches(results, steps))
+        return self._views[steps]
 
 
 def _joined(regions: list[tuple[int, int]]) -> list[tuple[int, int]]:

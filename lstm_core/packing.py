@@ -22,6 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_core.stretches import numbers, valid
+
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
@@ -91,20 +93,13 @@ class Step:
         """Whether each slot's series begins and ends here."""
         return np.array_equal(self.lengths > 0, self.ends)
 
-    def gather(self, chunk: int, slots: Ints | None = None) -> Ints:
-        """Arena rows to read, shape (slot, chunk), of the given slots or of all.
+    def gather(self, chunk: int) -> Ints:
+        """Arena rows to read, shape (slot, chunk): see `stretches.numbers`."""
+        return numbers(self.start, self.lengths, chunk)
 
-        Padding repeats the slot's last valid row, and an idle slot row 0, so that what stands behind a series is always
-        a row that exists; it is dropped by length, never by value.
-        """
-        start, lengths = (array if slots is None else array[slots] for array in (self.start, self.lengths))
-        inside = np.minimum(np.arange(chunk, dtype=np.int64)[None, :], np.maximum(lengths, 1)[:, None] - 1)
-        return np.asarray(np.maximum(start, 0)[:, None] + inside)
-
-    def valid(self, chunk: int, slots: Ints | None = None) -> Bools:
-        """True where a row is real, shape (slot, chunk), of the given slots or of all."""
-        lengths = self.lengths if slots is None else self.lengths[slots]
-        return np.asarray(np.arange(chunk)[None, :] < lengths[:, None])
+    def valid(self, chunk: int) -> Bools:
+        """True where a row is real, shape (slot, chunk)."""
+        return valid(self.lengths, chunk)
 
     def last(self, chunk: int) -> Bools:
         """True at the last real row of each busy slot, shape (slot, chunk)."""

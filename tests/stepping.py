@@ -31,12 +31,12 @@ def score_packed(
     packer.admit(starts.astype(np.int64), np.array(lengths, np.int64))
     while (planned := packer.next_step()) is not None:
         step = bug(planned)
-        index, valid = step.gather(chunk), step.valid(chunk)
+        index = step.gather(chunk)
         scores = [tensor.numpy() for tensor in replica.step([array[index] for array in rows], step.reset, step.lengths)]
         if arena is None:
             arena = Arena(total, RowLayout((), sum(values.shape[-1] for values in scores)))
             arena.scores[:] = np.nan
-        arena.scatter(index[valid], [values[valid] for values in scores])
+        arena.scatter(step.start, step.lengths, scores)
     assert arena is not None, "no series, no scores"
     return arena.scores
 

@@ -51,8 +51,8 @@ class Batch:
     steps: tuple[Step, ...]
     step: Step  # all of them together
     rows: list[Array]  # per model input: (slot, step, feature) or (slot, step), of `busy_first` where not of all slots
-    index: NDArray[np.int64]  # (slot, step) arena rows
-    valid: NDArray[np.bool_]  # (slot, step)
+    starts: NDArray[np.int64]  # (slot,) of `rows`: the arena row of the first
+    lengths: NDArray[np.int32]  # (slot,) of `rows`: how many there are
     chunk: int
     restores: tuple[Restore, ...] = ()
 
@@ -182,9 +182,12 @@ class Feed:
         begin = time.perf_counter()
         width, length = self.fit(step.lengths) if len(steps) == 1 else (len(step.lengths), self.group[1])
         assert step.lengths.max() <= length, f"a step of {step.lengths.max()} timesteps, of {length} at most"
-        slots = None if width == len(step.lengths) else busy_first(step.lengths, width)
-        index, valid = step.gather(length, slots), step.valid(length, slots)
-        batch = Batch(steps, step, self._arena.gather(index), index, valid, self._packer.chunk, restores)
+        starts, lengths = step.start, step.lengths
+        if width < len(lengths):
+            slots = busy_first(lengths, width)
+            starts, lengths = starts[slots], lengths[slots]
+        rows = self._arena.gather(starts, lengths, length)
+        batch = Batch(steps, step, rows, starts, lengths, self._packer.chunk, restores)
         self.pack_s += time.perf_counter() - begin
         return batch
 

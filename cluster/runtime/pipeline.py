@@ -234,8 +234,7 @@ class Pipeline:
         self._cuts.put(None)
 
     def _keep(self, batch: Batch, scores: list[NDArray[Any]]) -> None:
-        valid = batch.valid
-        self._arena.scatter(batch.index[valid], [values[valid] for values in scores])
+        self._arena.scatter(batch.starts, batch.lengths, scores)
         self._counters.steps += batch.step_count
         self._counters.rows += batch.step.row_count
         self._counters.busy_slots += batch.busy_count

@@ -55,27 +55,29 @@ def test_a_region_that_can_never_fit_is_a_bug_of_the_caller(rows: int) -> None:
         make_arena(10).allocate(rows)
 
 
-def test_gather_takes_rows_of_every_input_by_number() -> None:
+def test_gather_takes_stretches_of_every_input() -> None:
     layout = RowLayout((((2,), np.dtype("float32")), ((), np.dtype("int32"))), 1)
     arena = Arena(4, layout)
     arena.inputs[0][:] = np.arange(8).reshape(4, 2)
     arena.inputs[1][:] = [10, 11, 12, 13]
-    numbers, codes = arena.gather(np.array([[3, 0], [1, 1]]))
-    assert numbers.tolist() == [[[6, 7], [0, 1]], [[2, 3], [2, 3]]]
-    assert codes.tolist() == [[13, 10], [11, 11]]
+    numbers, codes = arena.gather(np.array([2, 1, -1]), np.array([2, 1, 0]), 2)
+    assert numbers.tolist() == [[[4, 5], [6, 7]], [[2, 3], [2, 3]], [[0, 1], [0, 1]]]
+    assert codes.tolist() == [[12, 13], [11, 11], [10, 10]]
     assert codes.dtype == np.int32
 
 
 def test_scatter_puts_the_outputs_side_by_side_and_leaves_other_rows_alone() -> None:
     arena = Arena(4, RowLayout((), 3))
     arena.scores[:] = -1
-    arena.scatter(np.array([2, 0]), [np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[5.0], [6.0]])])
+    scores = [np.array([[[1.0, 2.0]], [[3.0, 4.0]], [[7.0, 7.0]]]), np.array([[[5.0]], [[6.0]], [[7.0]]])]
+    arena.scatter(np.array([2, 0, -1]), np.array([1, 1, 0]), scores)
     assert arena.scores.tolist() == [[3, 4, 6], [-1, -1, -1], [1, 2, 5], [-1, -1, -1]]
+    assert arena.scored.tolist() == [True, False, True, False]
 
 
 def test_scores_of_another_width_are_a_bug_of_the_caller() -> None:
     with pytest.raises(AssertionError):
-        Arena(4, RowLayout((), 3)).scatter(np.array([0]), [np.array([[1.0, 2.0]])])
+        Arena(4, RowLayout((), 3)).scatter(np.array([0]), np.array([1]), [np.array([[[1.0, 2.0]]])])
 
 
 def test_row_bytes_count_inputs_scores_and_targets() -> None:

@@ -15,6 +15,7 @@ from cluster.errors import InputBroken
 from cluster.runtime.feed import Batch, Feed
 from lstm_core.arena import Arena
 from lstm_core.packing import Packer
+from lstm_core.stretches import valid
 from tests.laid import Laid, lay, make_arena
 from tests.series import make_series, with_nulls
 
@@ -75,7 +76,7 @@ def entities(batches: Iterator[Batch], slots: int, bad: Sequence[int] = ()) -> l
                 sitting[slot] = []
             rows = sitting[slot]
             assert rows is not None, "an entity goes on in a slot that was not reset for it"
-            rows += batch.rows[0][slot, batch.valid[slot], 0].tolist()
+            rows += batch.rows[0][slot, : batch.lengths[slot], 0].tolist()
             if batch.step.ends[slot]:
                 found.append(rows)
                 sitting[slot] = None
@@ -144,7 +145,11 @@ def test_batches_do_not_depend_on_who_reads(tmp_path: Path, capacity: int) -> No
     for threaded in (False, True):
         feed, _ = feed_of(laid, capacity=capacity, threaded=threaded)
         found = [
-            (batch.step.lengths.tolist(), batch.step.reset.tolist(), batch.rows[0][batch.valid].ravel().tolist())
+            (
+                batch.step.lengths.tolist(),
+                batch.step.reset.tolist(),
+                batch.rows[0][valid(batch.lengths, batch.rows[0].shape[1])].ravel().tolist(),
+            )
             for batch in batches(feed, laid.plan.shards)
         ]
         played.append(found)
@@ -188,3 +193,16 @@ def test_counts_tell_what_slots_and_arena_still_take(tmp_path: Path) -> None:
     assert feed.next_batch() is not None
     counts = feed.counts()
     assert (counts.wanted_entities, counts.shards_ahead, counts.rows_free) == (40 - short.entities - 1, 0, free)
+
+
+def test_a_feed_wants_entities_for_its_slots_and_for_each_of_them_once_again(tmp_path: Path) -> None:
+    laid = laid_out(tmp_path, lengths=[8] * 12)
+    feed, _ = feed_of(laid, slots=3, threaded=False)
+    wanted, ahead = [feed.counts().wanted_entities], [feed.shards_ahead]
+    for shard in laid.plan.shards[:3]:  # two entities each
+        feed.assign(shard)
+        wanted.append(feed.counts().wanted_entities)
+        ahead.append(feed.shards_ahead)
+    assert (wanted, ahead) == ([6, 4, 2, 0], [0, 1, 2, 3])
+    feed.next_batch()  # three of them are in slots, the fourth waits, a shard is not read yet
+    assert (feed.counts().wanted_entities, feed.shards_ahead) == (0, 2)

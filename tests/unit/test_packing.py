@@ -64,6 +64,16 @@ def test_earlier_admissions_go_first() -> None:
     assert (first.start.tolist(), first.admission.tolist()) == ([0], [0])
 
 
+def test_an_admission_waits_until_the_last_of_its_series_has_a_slot() -> None:
+    packer = Packer(slots=2, chunk=4)
+    for first, count in ((0, 3), (30, 1), (40, 1)):
+        packer.admit(np.arange(first, first + 10 * count, 10), np.full(count, 4))
+    waiting = [(packer.waiting_admissions, packer.waiting_count)]
+    while packer.next_step() is not None:
+        waiting.append((packer.waiting_admissions, packer.waiting_count))
+    assert waiting == [(3, 5), (3, 3), (1, 1), (0, 0)]
+
+
 def test_a_series_in_pieces_keeps_its_slot_and_is_reset_once() -> None:
     packer = Packer(slots=2, chunk=4)
     packer.admit_piece(7, 0, 8, final=False)

@@ -253,8 +253,9 @@ class RowsInOrder:
             if batch is None:  # regions whose rows are all in quarantine are in the way of others
                 self._release(self._feed.drain())
                 continue
-            targets = self._arena.targets[batch.index]
-            judged = batch.valid if self._window is None else batch.step.last(self._window)
+            chunk = batch.rows[0].shape[1]
+            targets = self._arena.targets[batch.step.gather(chunk)]
+            judged = batch.step.valid(chunk) if self._window is None else batch.step.last(self._window)
             self.targets += int(np.isfinite(targets[..., : self._values][judged]).sum())
             yield batch, targets
             self.rows += batch.step.row_count
