@@ -22,6 +22,7 @@ from cluster.runtime.outcomes import outcome
 from cluster.runtime.pipeline import Counters, Report
 from cluster.runtime.replica_actor import ReplicaActor, ReplicaInfo, ReplicaSpec, Sources, UnfitNode
 from cluster.runtime.session import Nodes, elsewhere, look_at_nodes
+from cluster.runtime.together import Together
 
 NOBODY = -1  # in place of a replica, where the whole cluster is meant
 LOOK_S = 5.0  # between two looks at the cluster's nodes
@@ -31,7 +32,7 @@ POLL_S = 1.0  # how long a replica with nothing to say may keep a call
 @dataclass
 class _Member:
     actor: Any
-    call: Any  # the reference of the one call under way
+    call: Any  # the reference of the one call under way; None while it waits to begin
     info: ReplicaInfo | None = None
     counters: Counters | None = None
 
@@ -59,6 +60,7 @@ class Fleet:
         self._sources: Sources | None = None
         self._gone: list[Counters] = []
         self._looked_s = 0.0
+        self._together = Together()
         self._nodes: Nodes | None = None
         self._warned: set[int] = set()
         self.avoided: set[str] = set()  # ids of nodes that are unfit
@@ -94,6 +96,8 @@ class Fleet:
         notices = self._look() if time.monotonic() - self._looked_s >= LOOK_S else []
         if notices:
             return notices
+        if self._begin_together():
+            timeout_s = min(timeout_s, self._together.left_s())
         calls = {member.call: number for number, member in self._members.items() if member.call is not None}
         done, _ = ray.wait(list(calls), num_returns=1, timeout=timeout_s)
         if done:
@@ -135,8 +139,7 @@ class Fleet:
         if isinstance(value, UnfitNode):
             return self._avoid(number, value)
         if isinstance(value, ReplicaInfo) and member.info is None:  # it has the model; what the plan adds comes now
-            member.info = value
-            member.call = member.actor.begin.remote(self._sources)
+            member.info, member.call = value, None
             return None
         if isinstance(value, ReplicaInfo):
             self.infos.append(value)
@@ -145,6 +148,16 @@ class Fleet:
         member.counters = value.counters
         self._ask(member)
         return Answer(number, report=value)
+
+    def _begin_together(self) -> bool:
+        """Lets those begin that wait for it, or says that they still wait."""
+        waiting = [member for member in self._members.values() if member.call is None]
+        loading = sum(member.info is None for member in self._members.values())
+        if self._together.may_begin(waiting=len(waiting), loading=loading):
+            for member in waiting:
+                member.call = member.actor.begin.remote(self._sources)
+            return False
+        return bool(waiting)
 
     def _avoid(self, number: int, found: UnfitNode) -> Answer:
         self._bury(number)
