@@ -2,10 +2,11 @@
 
 What it decides: that a call takes the arguments as they are to the compiled function. `tf.function` would compare
 each of them with the signature, and the traced function still look for tapes, captures and cancellations: of a step
-on few slots that is half the time. Here only the shapes and types of arrays are compared, since a function that is
-given others would be compiled anew without a word.
+on few slots that is a third of the time. Here only the shapes and types of arrays are compared, since a function that
+is given others would be compiled anew without a word.
 
-Limits: no gradient goes through it, and none of its arguments is a variable.
+Limits: no gradient goes through it, and none of its arguments is a variable. `inference_fn` is not of TensorFlow's
+documented interface.
 """
 
 from __future__ import annotations

@@ -62,10 +62,10 @@ class Sizes:
 
     def block(self, size: Size) -> Size:
         """The compiled size of which a size that `fit` gave is made: itself, or one of fewer slots, again and again."""
-        known = [known for known in self._known() if known[1] == size[1] and size[0] % known[0] == 0]
-        if not known:
+        fitting = [known for known in self._known() if known[1] == size[1] and size[0] % known[0] == 0]
+        if not fitting:
             raise ValueError(f"a step of {size} slots and timesteps was never compiled: {self.whole} is the whole one")
-        return max(known)
+        return max(fitting)
 
     def get(self, size: Size) -> Any:
         """The compiled step of such a size, other than the whole one."""

@@ -2,7 +2,7 @@
 
 What it decides: that a replica which has its model waits for those that have not, at most `PATIENCE_S`. One that goes
 on alone takes the cores of its node from those that still compile, and with few long entities the run ends with them.
-Only the first ones wait: whoever comes once others have begun takes the place of one that is gone.
+Only the first ones wait: whoever comes once others have begun is needed at once.
 """
 
 from __future__ import annotations

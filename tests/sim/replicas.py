@@ -347,7 +347,7 @@ class SimReplica:
     def _demand(self) -> Demand:
         held = sum(self.sizes.lengths[entity] for work in self.works.values() for entity in work.entities)
         ahead = sum(work.unsat > 0 for work in self.works.values())
-        wanted = self.packer.idle_count + self.packer.slots - self.packer.waiting_count
+        wanted = self.packer.idle_count + self.packer.slots - self.packer.waiting_count  # as a real one reckons
         return Demand(wanted, ahead, max(0, self.sizes.arena_rows - held), stream_rows=4)
 
     def _send(self, answer: Answer) -> None:
