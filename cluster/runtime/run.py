@@ -18,7 +18,7 @@ from cluster.core.lost_files import refuse_gone
 from cluster.core.plan import PlanHead, choose_shard_entities, choose_shard_rows, make_plan
 from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
 from cluster.core.step_extent import extent_of
-from cluster.errors import LockLost, NotLanded, OutputRefused, RunFailed, TooManyBadRows
+from cluster.errors import LockLost, NotLanded, OutputRefused, RunFailed, StoreFault, TooManyBadRows
 from cluster.runtime.carry.plan import CarryRequest, absent_counts, write_carry_plan
 from cluster.runtime.carry.table import make_mark
 from cluster.runtime.carry.writer import HandOn, hand_on_parts
@@ -369,12 +369,19 @@ class _Run:
         except (TooManyBadRows, LockLost):
             raise
         except BaseException as error:
+            if isinstance(error, RunFailed) and error.exit_code != EXIT_STOPPED:
+                self._check_overtaken()
             if self._scheduler is not None:
                 with suppress(SlotcarError):  # the fault that ended the run is the one to tell
                     self._commits.write_run_record(self._broken_off(error))
                     if isinstance(error, SlotcarError):  # a stop is in a hurry
                         self._at_end(StoreSpec.of(self._request.output))
             raise
+
+    def _check_overtaken(self) -> None:
+        """Raises LockLost where another driver holds the output: it has cleared away what this one then misses."""
+        with suppress(StoreFault):
+            self._commits.fence.check()
 
     def _broken_off(self, error: BaseException) -> dict[str, Any]:
         if isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == EXIT_STOPPED:

@@ -151,6 +151,21 @@ def test_a_driver_in_the_middle_of_a_run_shows_in_its_status(job: Job, tmp_path:
     assert (found.status, found.rows_done, found.shards_done) == ("done", sum(LENGTHS), found.shards_total)
 
 
+def test_what_an_overtaken_driver_misses_is_no_fault_of_the_storage(job: Job, tmp_path: Path) -> None:
+    request = replace(job, output=tmp_path / "out").request()
+    store = LocalStore(str(tmp_path / "out"))
+    left: dict[str, int] = {}
+
+    def overtaken() -> None:
+        take(store, this_process("another"), Hands()).release()
+        left.update(visible(tmp_path / "out"))
+        (tmp_path / "cleared by the other one").read_bytes()
+
+    with pytest.raises(LockLost, match="taken over by another driver"):
+        score(request, open_cluster=interrupted_by(overtaken))
+    assert visible(tmp_path / "out") == left
+
+
 @contextmanager
 def driver(job: Job, place: Path) -> Iterator[subprocess.Popen[str]]:
     """A driver in a process of its own that has committed a fragment, and goes on when its input says so."""
