@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.core.events import Demand
 from cluster.core.plan import Shard
 from cluster.runtime.blocks import Block, BlockReader
 from cluster.runtime.carry.carried import Carried
@@ -83,16 +84,6 @@ class _Stream:
     ended: bool = False
 
 
-@dataclass
-class FeedCounts:
-    """What a scheduler must know to keep the slots fed."""
-
-    wanted_entities: int  # as in `Demand`
-    shards_ahead: int  # shards that are assigned and not all in slots yet
-    rows_free: int  # arena rows that no assigned shard will take
-    stream_rows: int  # arena rows that a streamed shard takes
-
-
 class Feed:
     """Reads ahead in a thread of its own, or, with `threaded=False`, only when a slot is free."""
 
@@ -151,8 +142,8 @@ class Feed:
         with self._changed:
             return self._closed and not (self._inbox or self._streams or self._reading or self._ready)
 
-    def counts(self) -> FeedCounts:
-        """How well the slots are fed."""
+    def demand(self) -> Demand:
+        """What the slots need to stay fed, and what there is room for."""
         with self._changed:
             unread = [*self._inbox, *([self._reading] if self._reading else [])]
             ready = sum(len(region.block.starts) for region in self._ready if region.piece == 0)
@@ -160,11 +151,11 @@ class Feed:
             wanted = self._packer.idle_count + self.slots - self._packer.waiting_count - queued
             taken = sum(self._room(shard) for shard in self._inbox)  # what is being read has its region
             free = self._arena.capacity - self._arena.used_rows - taken
-            return FeedCounts(wanted, self._ahead(), free, 2 * self._piece_rows)
+            return Demand(wanted, self._ahead(), free, 2 * self._piece_rows)
 
     @property
     def shards_ahead(self) -> int:
-        """As in `FeedCounts`."""
+        """As in `Demand`."""
         with self._changed:
             return self._ahead()
 

@@ -170,8 +170,7 @@ class Pipeline:
 
     def demand(self) -> Demand:
         """How well its slots are fed, and what it has room for."""
-        counts = self._feed.counts()
-        return Demand(counts.wanted_entities, counts.shards_ahead, counts.rows_free, counts.stream_rows)
+        return self._feed.demand()
 
     def _guarded(self, stage: Callable[[], None]) -> None:
         try:

@@ -178,31 +178,31 @@ def test_an_error_of_the_reader_reaches_whoever_wants_rows(tmp_path: Path, threa
         list(batches(feed, laid.plan.shards))
 
 
-def test_counts_tell_what_slots_and_arena_still_take(tmp_path: Path) -> None:
+def test_demand_tells_what_slots_and_arena_still_take(tmp_path: Path) -> None:
     laid = laid_out(tmp_path)
     feed, _ = feed_of(laid, slots=20, capacity=100, threaded=False, chunk=1)
     long, short = laid.plan.shards[0], laid.plan.shards[-1]
-    counts = feed.counts()
-    assert (counts.wanted_entities, counts.shards_ahead, counts.rows_free) == (40, 0, 100)
-    assert counts.stream_rows == 2 * PIECE_ROWS
+    demand = feed.demand()
+    assert (demand.wanted_entities, demand.shards_ahead, demand.rows_free) == (40, 0, 100)
+    assert demand.stream_rows == 2 * PIECE_ROWS
     feed.assign(short)
     feed.assign(long)
-    counts = feed.counts()
+    demand = feed.demand()
     free = 100 - short.rows - 2 * PIECE_ROWS
-    assert (counts.wanted_entities, counts.shards_ahead, counts.rows_free) == (40 - short.entities - 1, 2, free)
+    assert (demand.wanted_entities, demand.shards_ahead, demand.rows_free) == (40 - short.entities - 1, 2, free)
     assert feed.next_batch() is not None
-    counts = feed.counts()
-    assert (counts.wanted_entities, counts.shards_ahead, counts.rows_free) == (40 - short.entities - 1, 0, free)
+    demand = feed.demand()
+    assert (demand.wanted_entities, demand.shards_ahead, demand.rows_free) == (40 - short.entities - 1, 0, free)
 
 
 def test_a_feed_wants_entities_for_its_slots_and_for_each_of_them_once_again(tmp_path: Path) -> None:
     laid = laid_out(tmp_path, lengths=[8] * 12)
     feed, _ = feed_of(laid, slots=3, threaded=False)
-    wanted, ahead = [feed.counts().wanted_entities], [feed.shards_ahead]
+    wanted, ahead = [feed.demand().wanted_entities], [feed.shards_ahead]
     for shard in laid.plan.shards[:3]:  # two entities each
         feed.assign(shard)
-        wanted.append(feed.counts().wanted_entities)
+        wanted.append(feed.demand().wanted_entities)
         ahead.append(feed.shards_ahead)
     assert (wanted, ahead) == ([6, 4, 2, 0], [0, 1, 2, 3])
     feed.next_batch()  # three of them are in slots, the fourth waits, a shard is not read yet
-    assert (feed.counts().wanted_entities, feed.shards_ahead) == (0, 2)
+    assert (feed.demand().wanted_entities, feed.shards_ahead) == (0, 2)
