@@ -1,8 +1,11 @@
-"""The replica's pipeline: read, pack, step, collect and write, each in its own thread, with bounded queues between.
+"""The replica's pipeline: read, pack, step, collect and write, in threads of their own where that pays.
 
-Shards go in, staged fragments come out. What it decides: nothing but who waits for whom. A stage that is slower than
-the others makes them wait; the arena bounds the rows, `QUEUE_LENGTH` the batches. An error in a stage ends the pipeline
-and is handed out as the last event.
+Shards go in, staged fragments come out. What it decides: nothing but who waits for whom. Whoever reads or writes waits
+for files, so both have threads beside the step always. Packing and collecting wait for nothing: where the step leaves
+its thread idle, on a GPU or where a replica has several cores, each has a thread too, with bounded queues between;
+on one core they take turns with the step, since to hand a batch from thread to thread costs more than to make it. A
+stage that is slower than the others makes them wait; the arena bounds the rows, `QUEUE_LENGTH` the batches. An error in
+a stage ends the pipeline and is handed out as the last event.
 """
 
 from __future__ import annotations
@@ -112,7 +115,8 @@ class _Scored:
 class Pipeline:
     """Scores the shards that it is given."""
 
-    def __init__(self, feed: Feed, arena: Arena, model: Stepper, saving: Saving) -> None:
+    def __init__(self, feed: Feed, arena: Arena, model: Stepper, saving: Saving, *, overlap: bool) -> None:
+        """overlap: pack the next batch, and collect the last one, while the model steps."""
         self._feed, self._arena, self._model, self._saving = feed, arena, model, saving
         self._seats = Seats(feed.slots)
         self._counters = Counters()
@@ -126,7 +130,9 @@ class Pipeline:
         self._news = threading.Condition()
         self._error: BaseException | None = None
         self._ahead_reported = 0
-        for stage in (self._pack, self._compute, self._collect, self._write):
+        beside = (self._take_batches, self._take_scored) if overlap else ()
+        self._pass_batch = self._batches.put if overlap else self._take_turns
+        for stage in (self._pack, *beside, self._write):
             threading.Thread(target=self._guarded, args=(stage,), name=stage.__name__.strip("_"), daemon=True).start()
 
     def assign(self, shard: Shard, attempt: Attempt, resume: Snapshot | None = None) -> None:
@@ -184,28 +190,39 @@ class Pipeline:
         while True:
             batch = self._feed.next_batch()
             if batch is not None:
-                self._batches.put(batch)
                 if self._wants_shards():
                     with self._news:
                         self._news.notify_all()
+                self._pass_batch(batch)
                 continue
             regions = self._feed.drain()
             if regions:
-                self._batches.put(regions)
+                self._pass_batch(regions)
             elif self._feed.done:
-                self._batches.put(None)
+                self._pass_batch(None)
                 return
 
-    def _compute(self) -> None:
+    def _take_batches(self) -> None:
         while (work := self._batches.get()) is not None:
-            if isinstance(work, Batch):
-                begin = time.perf_counter()
-                # On a CPU the step is done here; on a GPU the copy waits for it while the next one is being queued.
-                self._scored.put(self._step(work))
-                self._counters.compute_s += time.perf_counter() - begin
-            else:
-                self._scored.put(work)
+            begin = time.perf_counter()
+            # On a CPU the step is done here; on a GPU the copy waits for it while the next one is being queued, and
+            # what waits for room here is time in which the GPU steps.
+            self._scored.put(self._computed(work))
+            self._count_compute(work, begin)
         self._scored.put(None)
+
+    def _take_turns(self, work: Batch | list[Region] | None) -> None:
+        begin = time.perf_counter()
+        scored = self._computed(work)
+        self._count_compute(work, begin)
+        self._collect(scored)
+
+    def _computed(self, work: Batch | list[Region] | None) -> _Scored | list[Region] | None:
+        return self._step(work) if isinstance(work, Batch) else work
+
+    def _count_compute(self, work: Batch | list[Region] | None, begin: float) -> None:
+        if isinstance(work, Batch):
+            self._counters.compute_s += time.perf_counter() - begin
 
     def _step(self, batch: Batch) -> _Scored:
         step, model = batch.step, self._model
@@ -218,19 +235,24 @@ class Pipeline:
         scores = model.step(batch.rows, step.reset, step.lengths)
         return _Scored(batch, scores, model.states, model.states)
 
-    def _collect(self) -> None:
+    def _take_scored(self) -> None:
         while (work := self._scored.get()) is not None:
-            if isinstance(work, _Scored):
-                self._keep(work.batch, [np.asarray(values) for values in work.scores])
-                for step in work.batch.steps:
-                    self._seats.move(step, work.last)
-                if self._saving.carry is not None:
-                    self._feed.keep_states(work.batch, work.states)
-                self._put_cuts(self._feed.collect(work.batch))
-                self._put_checkpoints()
-            else:
-                self._put_cuts(work)
-        self._cuts.put(None)
+            self._collect(work)
+        self._collect(None)
+
+    def _collect(self, work: _Scored | list[Region] | None) -> None:
+        if work is None:
+            self._cuts.put(None)
+        elif isinstance(work, _Scored):
+            self._keep(work.batch, [np.asarray(values) for values in work.scores])
+            for step in work.batch.steps:
+                self._seats.move(step, work.last)
+            if self._saving.carry is not None:
+                self._feed.keep_states(work.batch, work.states)
+            self._put_cuts(self._feed.collect(work.batch))
+            self._put_checkpoints()
+        else:
+            self._put_cuts(work)
 
     def _keep(self, batch: Batch, scores: list[NDArray[Any]]) -> None:
         self._arena.scatter(batch.starts, batch.lengths, scores)

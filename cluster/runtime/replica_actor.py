@@ -150,7 +150,7 @@ class ReplicaActor:
         target = self._target(carry, encoder.words)
         tensors = tuple((state.layer, state.index) for state in carry.states) if carry and target else None
         saving = Saving(partial(self._writer, target), spec.checkpoint_s, carry=tensors)
-        self._pipeline = Pipeline(feed, arena, replica, saving)
+        self._pipeline = Pipeline(feed, arena, replica, saving, overlap=spec.gpu or spec.threads > 1)
         self._pipeline.name_kernel(replica.kernel)
         self._begun.set()
         return replace(self._info, demand=self._pipeline.demand())

@@ -45,6 +45,7 @@ class Job:
     checkpoint_s: float = NEVER_S
     rows_per_file: int = 1000
     make_model: Callable[[int], Stepper] = RunningSum
+    overlap: bool = False  # pack and collect in threads of their own
     counters: Counters = field(default_factory=Counters)
 
     def start(self) -> Pipeline:
@@ -52,7 +53,8 @@ class Job:
         packer = Packer(slots=self.slots, chunk=self.chunk)
         feed = Feed(self.laid.reader(piece_rows=PIECE_ROWS), self.laid.found, arena, packer)
         feed.group = (self.group, self.chunk)
-        return Pipeline(feed, arena, self.make_model(self.slots), Saving(self.writer, self.checkpoint_s))
+        saving = Saving(self.writer, self.checkpoint_s)
+        return Pipeline(feed, arena, self.make_model(self.slots), saving, overlap=self.overlap)
 
     def writer(self, attempt: Attempt) -> FragmentWriter:
         settings = OutputSettings(str(self.output), ("score",), rows_per_file=self.rows_per_file)
@@ -111,13 +113,14 @@ def check_scores(table: Any, lengths: Sequence[int] = LENGTHS, bad: Sequence[int
     assert np.array_equal(table.column("score").to_numpy(), sums[rows].astype(np.float32))
 
 
+@pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize(
     ("slots", "capacity", "chunk"), [(1, 36, 8), (3, 36, 4), (3, 1000, 1), (3, 1000, 8), (64, 1000, 4)]
 )
 def test_every_row_is_scored_once_in_order_with_its_own_state(
-    tmp_path: Path, slots: int, capacity: int, chunk: int
+    tmp_path: Path, slots: int, capacity: int, chunk: int, overlap: bool
 ) -> None:
-    work = job(tmp_path, slots=slots, chunk=chunk, capacity=capacity)
+    work = job(tmp_path, slots=slots, chunk=chunk, capacity=capacity, overlap=overlap)
     check_scores(work.table(work.run()))
 
 
@@ -178,9 +181,10 @@ def test_fragments_count_rows_and_entities_once(tmp_path: Path, bad: Sequence[in
         assert [part.final for part in own] == [False] * (len(own) - 1) + [True]
 
 
+@pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("slots", [1, 3, 64])
-def test_checkpoints_at_every_step_lose_nothing_and_change_nothing(tmp_path: Path, slots: int) -> None:
-    work = job(tmp_path, slots=slots, checkpoint_s=0)
+def test_checkpoints_at_every_step_lose_nothing_and_change_nothing(tmp_path: Path, slots: int, overlap: bool) -> None:
+    work = job(tmp_path, slots=slots, checkpoint_s=0, overlap=overlap)
     parts = work.run()
     assert len(parts) > 2 * len(work.laid.plan.shards)
     check_scores(work.table(parts))
@@ -270,7 +274,7 @@ class Held(RunningSum):
 
 def test_what_waits_for_a_slow_step_is_counted_until_it_is_done(tmp_path: Path) -> None:
     model = Held(3)
-    work = job(tmp_path, lengths=[60], make_model=lambda slots: model)
+    work = job(tmp_path, lengths=[60], make_model=lambda slots: model, overlap=True)
     pipeline = work.start()
     pipeline.assign(work.laid.plan.shards[0], Attempt(0, 1))
     while pipeline.report(0.01).counters.batches_waiting < QUEUE_LENGTH:
@@ -290,9 +294,34 @@ class Failing(RunningSum):
         raise MemoryError("no memory on the device")
 
 
-def test_an_error_in_the_step_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("overlap", [False, True])
+def test_an_error_in_the_step_is_told(tmp_path: Path, overlap: bool) -> None:
     with pytest.raises(MemoryError, match="no memory on the device"):
-        job(tmp_path, make_model=Failing).run()
+        job(tmp_path, make_model=Failing, overlap=overlap).run()
+
+
+class Located(RunningSum):
+    """A model that knows the threads in which it was stepped."""
+
+    def __init__(self, slots: int) -> None:
+        super().__init__(slots)
+        self.threads: set[str] = set()
+
+    def step(self, rows: Sequence[Array], reset: Array, lengths: Array) -> list[Any]:
+        self.threads.add(threading.current_thread().name)
+        return super().step(rows, reset, lengths)
+
+
+@pytest.mark.parametrize(("overlap", "thread"), [(False, "pack"), (True, "take_batches")])
+def test_the_step_has_a_thread_of_its_own_where_it_overlaps(tmp_path: Path, overlap: bool, thread: str) -> None:
+    models: list[Located] = []
+
+    def make(slots: int) -> Located:
+        models.append(Located(slots))
+        return models[0]
+
+    job(tmp_path, make_model=make, overlap=overlap).run()
+    assert models[0].threads == {thread}
 
 
 def test_an_error_in_reading_is_told(tmp_path: Path) -> None:
