@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,16 +67,12 @@ class Step:
     held: Bools  # (slot,) idle, but kept for an unfinished series whose next piece is still to come
 
     @staticmethod
-    def together(steps: Sequence[Step], count: int) -> Step:
-        """Steps that follow each other as one, (steps * slots,) in all; idle ones are added up to `count`.
+    def together(steps: Sequence[Step]) -> Step:
+        """Steps that follow each other as one, (steps * slots,) in all.
 
         It is for what is done row by row: to the model they stay steps.
         """
-        fields = {name: [getattr(step, name) for step in steps] for name in _IDLE}
-        slots, missing = len(steps[0].lengths), count - len(steps)
-        for name, idle in _IDLE.items():
-            fields[name].append(np.full(missing * slots, idle, fields[name][0].dtype))
-        return Step(**{name: np.concatenate(arrays) for name, arrays in fields.items()})
+        return Step(*(np.concatenate([getattr(step, part.name) for step in steps]) for part in fields(Step)))
 
     @property
     def row_count(self) -> int:
@@ -87,11 +83,6 @@ class Step:
     def busy_count(self) -> int:
         """Slots that carry an entity in this step."""
         return int(np.count_nonzero(self.lengths))
-
-    @property
-    def all_end(self) -> bool:
-        """Whether each slot's series begins and ends here."""
-        return np.array_equal(self.lengths > 0, self.ends)
 
     def gather(self, chunk: int) -> Ints:
         """Arena rows to read, shape (slot, chunk): see `stretches.numbers`."""
@@ -104,18 +95,6 @@ class Step:
     def last(self, chunk: int) -> Bools:
         """True at the last real row of each busy slot, shape (slot, chunk)."""
         return np.asarray(np.arange(chunk)[None, :] == self.lengths[:, None] - 1)
-
-
-# What a slot of a step has in which nobody sits.
-_IDLE = {
-    "start": IDLE,
-    "lengths": 0,
-    "reset": False,
-    "ends": False,
-    "admission": IDLE,
-    "exhausted": False,
-    "held": False,
-}
 
 
 class Packer:

@@ -12,7 +12,7 @@ It leaves alone: which rows stand where (`packing`), and where they come from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from lstm_core.rebatch import StepModel, build_step_model, load_model
 from lstm_core.same_bits import group_has_same_bits, has_same_bits
 from lstm_core.slots import keep_where, reset_where
 from lstm_core.step_cost import StepCost
-from lstm_core.step_group import GroupShape, group_count, make_group
+from lstm_core.step_group import COUNT_MAX, Group, GroupShape, Restores, group_count
 from lstm_core.step_sizes import Size, Sizes
 
 Array = NDArray[Any]
@@ -75,10 +75,13 @@ class StatefulReplica:
         self.row_dtypes = tuple(np.dtype(spec.dtype.as_numpy_dtype) for spec in self._row_specs())
         self._states: list[Any] = []
         self.loops = shape.jit and not tf.config.get_visible_devices("GPU") and can_loop(self.step_model)
-        self.sizes = Sizes((shape.slots, shape.chunk), self._compile_size, cost_of(self.step_model))
-        self._function = self._compile()
-        self._groups: dict[int, _Group | None] = {}  # by the timesteps of their steps; None where the bits differ
-        self._group: _Group | None = None  # that is used
+        cost = cost_of(self.step_model)
+        self.sizes = Sizes((shape.slots, shape.chunk), self._compile_size, cost)
+        enough = cost.steps_of_call(shape.slots, shape.chunk)  # of a larger model one is
+        self._full = self._make_group(shape.chunk, enough) if self.loops else None
+        self._layers = None if self.loops else self._compile_layers()  # what is not looped
+        self._short: dict[int, Group | None] = {}  # by the timesteps of their steps; None where the bits differ
+        self._group = self._full  # that is used
         self.reset_all()
 
     def step(self, rows: Sequence[Array], reset: Array, lengths: Array) -> list[Any]:
@@ -95,7 +98,7 @@ class StatefulReplica:
         cast = [array.astype(dtype, copy=False) for array, dtype in zip(rows, self.row_dtypes, strict=True)]
         size = cast[0].shape[:2]
         if size == self.sizes.whole:
-            return self._call(self._function, cast, reset, lengths)
+            return self._call(self.full_step, cast, reset, lengths)
         block = self.sizes.block(size)
         function = self.sizes.get(block)
         if block[0] == self.shape.slots:
@@ -108,35 +111,35 @@ class StatefulReplica:
             found.append(self._call(function, [array[here] for array in cast], reset[own], lengths[own], seats))
         return found[0] if len(found) == 1 else [tf.concat(scores, 0) for scores in zip(*found, strict=True)]
 
+    def full_step(self, rows: list[Array], reset: Array, lengths: Array, states: list[Any]) -> tuple[list[Any], ...]:
+        """The step of all slots for a chunk, on given states: scores and states. Every other size has its bits."""
+        if self._layers is not None:
+            return self._layers(rows, reset, lengths, states)
+        assert self._full is not None, "a model is looped, or its layers are compiled"
+        scores, _, after = self._full(rows, reset, lengths, states)
+        return [values[: self.shape.slots] for values in scores], after
+
     def _call(
-        self, function: Compiled, rows: list[Array], reset: Array, lengths: Array, seats: Sequence[Array] | None = None
+        self, function: Callable[..., Any], rows: list[Array], reset: Array, lengths: Array, *seats: Sequence[Array]
     ) -> list[Any]:
-        given = [rows, reset, lengths, self._states]
-        scores, self._states = function(*given) if seats is None else function(*given, seats)
+        scores: list[Any]
+        scores, self._states = function(rows, reset, lengths, self._states, *seats)
         return scores
 
     def step_group(
-        self, rows: Sequence[Array], reset: Array, lengths: Array, restores: Sequence[tuple[Array, Sequence[Array]]]
-    ) -> tuple[list[Any], list[Any]]:
+        self, rows: Sequence[Array], reset: Array, lengths: Array, restores: Restores
+    ) -> tuple[list[Array], list[Array]]:
         """The steps of a group, one after the other; every array has them so on its first axis: (steps * slots, ...).
 
-        As `step` otherwise. restores: places on that axis, and the states (place, *state) that they begin with.
-        Returns the scores and, per state tensor, the states after each step (steps * slots, *state).
+        As `step` otherwise, and no more steps than `group` says. restores: places on that axis, and the states
+        (place, *state) that they begin with.
+        Returns the scores and, per state tensor, the states after each step: arrays (steps * slots, ...).
         """
-        assert self._group is not None, "no group was prepared"
+        assert self._group is not None, "a model that is not looped has no groups"
         cast = [array.astype(dtype, copy=False) for array, dtype in zip(rows, self.row_dtypes, strict=True)]
-        put_in = self._put_in(restores, len(reset)) if restores else self._group.nothing
-        scores, kept, self._states = self._group.function(cast, reset, lengths, self._states, put_in)
-        return scores, kept
-
-    def _put_in(self, restores: Sequence[tuple[Array, Sequence[Array]]], places: int) -> list[Array]:
-        restored = np.zeros(places, np.bool_)
-        initial = [np.zeros((places, *state.shape), np.float32) for state in self.step_model.states]
-        for begun, states in restores:
-            restored[begun] = True
-            for array, values in zip(initial, states, strict=True):
-                array[begun] = values
-        return [restored, *initial]
+        scores, kept, self._states = self._group(cast, reset, lengths, self._states, restores)
+        found, after = ([tensor.numpy()[: len(reset)] for tensor in tensors] for tensors in (scores, kept))
+        return found, after
 
     @property
     def group(self) -> Size:
@@ -148,8 +151,8 @@ class StatefulReplica:
         """What the step is, and why."""
         compiler = "XLA" if self.shape.jit else "plain, as model.jit is false"
         if self.loops:
-            together = f", {self.group[0]} steps to a call" if self._group is not None else ""
-            return f"loop, {compiler}: one timestep through all layers, on as many slots as are busy{together}"
+            together = f"{self.group[0]} steps to a call"
+            return f"loop, {compiler}: one timestep through all layers, on as many slots as are busy, {together}"
         if not self.shape.jit or tf.config.get_visible_devices("GPU"):
             return f"layers, {compiler}: the whole chunk through each layer"
         because = "one has custom code or names the chunk's length"
@@ -170,16 +173,16 @@ class StatefulReplica:
             return
         whole = self.sizes.whole
         size = self.sizes.smallest(min(max(width, 1), whole[0]), max(steps, 1))
-        self._group = self._group_of(size[1]) if size[0] == whole[0] else None
-        # On all slots several chunks to a call save little: only a long run is worth it, and will show it.
-        if self._group is None and (size[0] < whole[0] or size[1] <= whole[1]):
+        short = self._short_group(size[1]) if size[0] == whole[0] and size[1] < whole[1] else None
+        self._group = short or self._full
+        if short is None and size[0] < whole[0]:
             self.sizes.prepare(size)
-        if tail and self._group is None:
+        if short is None and tail:
             self.sizes.prepare(self.sizes.smallest(min(tail, whole[0]), steps))
 
     def reach(self, left: Array, chunks: int) -> int:
         """How many of the next `chunks` chunks a step may take, where busy slots have `left` (busy slot,) to come."""
-        return self.sizes.reach(left, chunks) if self.loops and self._group is None else 1
+        return self.sizes.reach(left, chunks) if self.loops and self._group is self._full else 1
 
     @property
     def states(self) -> list[Any]:
@@ -224,45 +227,31 @@ class StatefulReplica:
         lead = size or (self.shape.slots, self.shape.chunk)
         return [tf.TensorSpec((*lead, *shape), dtype) for shape, dtype in self.step_model.row_shapes()]
 
-    def _compile(self, size: Size | None = None) -> Compiled:
-        width, steps = size or self.sizes.whole
-        if self.loops:
-            make = make_loop if width == self.shape.slots else make_narrow
-            run = make(self.step_model, width=width, steps=steps)
-        else:
-            run = make_step(self.step_model, steps)
-        return Compiled(run, self.signature(size), jit=self.shape.jit)
+    def _compile_layers(self) -> Compiled:
+        return Compiled(make_step(self.step_model, self.shape.chunk), self.signature(), jit=self.shape.jit)
 
-    def _group_of(self, steps: int) -> _Group | None:
-        if group_count(self.shape.chunk, steps) == 1:
-            return None
-        if steps not in self._groups:
-            self._groups[steps] = self._compile_group(steps)
-        return self._groups[steps]
+    def _short_group(self, steps: int) -> Group | None:
+        """The group of steps of so few timesteps, or None where its bits are not those of the full step."""
+        if steps not in self._short:
+            group, specs = self._make_group(steps), self.signature((self.shape.slots, steps))
+            same = group_has_same_bits(group, self.full_step, specs, self.signature())
+            self._short[steps] = group if same else None
+        return self._short[steps]
 
-    def _compile_group(self, steps: int) -> _Group | None:
-        """A group of steps of so many timesteps, or None where its bits are not those of the full step."""
-        count, slots = group_count(self.shape.chunk, steps), self.shape.slots
+    def _make_group(self, steps: int, most: int = COUNT_MAX) -> Group:
+        slots, count = self.shape.slots, min(most, group_count(self.shape.chunk, steps))
         outputs = self.step_model.model.outputs[: len(self.step_model.output_names)]
-        shape = GroupShape(count, slots, tuple((slots, steps, *output.shape[2:]) for output in outputs))
-        rows, reset, lengths, states = self.signature((slots, steps))
-        together = tuple(
-            [tf.TensorSpec((count * slots, *spec.shape[1:]), spec.dtype) for spec in specs]
-            for specs in (rows, [reset, lengths], states)
-        )
-        signature = [together[0], *together[1], states, [together[1][0], *together[2]]]
-        run = make_group(make_loop(self.step_model, width=slots, steps=steps), shape)
-        function = Compiled(run, signature, jit=True)
-        if not group_has_same_bits(function, self._function, signature, self.signature()):
-            return None
-        nothing = [tf.zeros(spec.shape, spec.dtype) for spec in signature[4]]
-        return _Group((count, steps), function, nothing)
+        scores = tuple((slots, steps, *output.shape[2:]) for output in outputs)
+        shape = GroupShape(count, slots, scores)
+        return Group(make_loop(self.step_model, width=slots, steps=steps), shape, self.signature((slots, steps)))
 
     def _compile_size(self, size: Size) -> Any | None:
         """The step of a smaller size, or None where its bits are not those of the full step."""
-        smaller = self._compile(size)
-        specs, static = (self.signature(size), self.signature()), self.step_model.static
-        return smaller if has_same_bits(smaller, self._function, *specs, static) else None
+        width, steps = size
+        make = make_loop if width == self.shape.slots else make_narrow
+        specs = self.signature(size), self.signature()
+        smaller = Compiled(make(self.step_model, width=width, steps=steps), specs[0], jit=True)
+        return smaller if has_same_bits(smaller, self.full_step, *specs, self.step_model.static) else None
 
 
 def cost_of(step_model: StepModel) -> StepCost:
@@ -272,15 +261,6 @@ def cost_of(step_model: StepModel) -> StepCost:
     used = [weight for weight in step_model.model.weights if id(weight) not in tables]
     products = 2 * sum(int(np.prod(weight.shape)) for weight in used)
     return StepCost.of(products, sum(int(np.prod(state.shape)) for state in step_model.states))
-
-
-@dataclass(frozen=True)
-class _Group:
-    """A compiled group."""
-
-    size: Size  # steps, timesteps of each
-    function: Compiled
-    nothing: list[Any]  # what is put into slots where none is restored
 
 
 def make_step(step_model: StepModel, chunk: Any, *, training: bool = False) -> Any:

@@ -66,17 +66,17 @@ def _by_chunk(full: Any, chunks: list[list[Array]], reset: Array, lengths: Array
 def group_has_same_bits(group: Any, full: Any, specs: list[Any], full_specs: list[Any]) -> bool:
     """Whether a group gives the bits of its steps, each taken by the full step, states that are put in included."""
     slots, steps = full_specs[2].shape[0], specs[0][0].shape[1]
-    count = specs[1].shape[0] // slots
+    count = group.size[0]
 
     def compare(generator: np.random.Generator, magnitude: float) -> int | None:
         drawn = [_drawn(generator, full_specs, magnitude) for _ in range(count)]
-        reset, lengths = _turns(generator, specs[1].shape, steps)
+        reset, lengths = _turns(generator, (count * slots,), steps)
         restored = (generator.random(lengths.shape) < 0.25) & (lengths > 0)
         reset &= ~restored
         rows = [np.concatenate(arrays)[:, :steps] for arrays in zip(*(rows for rows, _ in drawn), strict=True)]
-        initial = [np.concatenate(arrays) for arrays in zip(*(states for _, states in drawn), strict=True)]
+        initial = [np.concatenate(arrays)[restored] for arrays in zip(*(states for _, states in drawn), strict=True)]
         before: list[Any] = list(drawn[0][1])
-        found, kept, last = group(rows, reset, lengths, before, [restored, *initial])
+        found, kept, last = group(rows, reset, lengths, before, [(np.flatnonzero(restored), initial)])
         compared = 0
         for number, (full_rows, put_in) in enumerate(drawn):
             own = slice(number * slots, (number + 1) * slots)

@@ -7,6 +7,7 @@ the same scores.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ TIMESTEP = 80e3  # of its loop, for however many slots
 ROW = 6e3  # in and out of the step
 VALUE = 200  # of a state, for its activations
 COMPILE = 60e9  # a size, and to compare its bits
+
+CALL_SHARE = 0.01  # of the steps of a call, that the call itself may cost
 
 
 @dataclass(frozen=True)
@@ -34,3 +37,7 @@ class StepCost:
     def calls(self, width: int, lengths: NDArray[Any]) -> float:
         """Of one call for each of `lengths`, on `width` slots of which the longest has so many timesteps."""
         return len(lengths) * CALL + float(np.sum(lengths)) * (TIMESTEP + width * self.row)
+
+    def steps_of_call(self, width: int, steps: int) -> int:
+        """How many steps of `steps` timesteps a call is to have, so that it costs no more than `CALL_SHARE` of them."""
+        return math.ceil(CALL / CALL_SHARE / (self.calls(width, np.array([steps])) - CALL))

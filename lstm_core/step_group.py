@@ -1,23 +1,31 @@
 """A group: several steps that follow each other, in one call of the compiled function.
 
-What it decides: how many, and that they are the same steps. Where no chunk is as long as the model's, as with a day's
-rows of each entity, a step is small, and calling it costs as much as the step; so as many of them go into one call as
-fill `GROUP_CHUNKS` chunks. Each is the looped step itself, on the states that the one before has left, inside one more
-loop; a group is used only where it was seen to give the bits of its steps one by one (see `replica`).
+What it decides: how many, and that they are the same steps. To call the function costs as much as a dozen slots do, and
+the caches are cold behind every call; so several steps go into one, each the looped step itself on the states that the
+one before has left, with its own resets, inside one more loop that ends behind the last step that has a row. On all
+slots a step is always such a group, if often of one. Where no chunk is as long as the model's, as with a day's rows of
+each entity, as many shorter steps are one as fill `GROUP_CHUNKS` chunks; these are used only where they were seen to
+give the bits of the others (see `replica`).
 
 Everything of a group has its slots one step after the other on one axis: (steps * slots, ...).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
+from lstm_core.compiled import Compiled
 from lstm_core.loop import Step
 from lstm_core.slots import keep_where
+
+Array = NDArray[Any]
+Restores = Sequence[tuple[Array, Sequence[Array]]]  # places (steps * slots,) and the states (place, *state) put there
 
 GROUP_CHUNKS = 4  # whole chunks, of which the rows of a group's slots fill no more
 COUNT_MAX = 16  # beyond it a call costs nothing against its steps
@@ -33,8 +41,56 @@ class GroupShape:
 
 
 def group_count(chunk: int, steps: int) -> int:
-    """Steps of `steps` timesteps in a group, for a model whose chunk has `chunk`; 1 where a group is of no use."""
-    return 1 if steps >= chunk else min(COUNT_MAX, GROUP_CHUNKS * chunk // steps)
+    """Steps of `steps` timesteps in a group, at most, for a model whose chunk has `chunk`."""
+    return min(COUNT_MAX, GROUP_CHUNKS * chunk // min(steps, chunk))
+
+
+class Group:
+    """A compiled group."""
+
+    def __init__(self, step: Step, shape: GroupShape, signature: list[Any]) -> None:
+        """`signature`: the TensorSpecs of one step: rows, reset, lengths, states."""
+        rows, reset, lengths, states = signature
+        self.size = (shape.count, int(rows[0].shape[1]))  # steps, timesteps of each
+        self._places = shape.count * shape.slots
+        flags, initial = self._wide([reset]), self._wide(states)
+        specs = [self._wide(rows), *flags, *self._wide([lengths]), states, [*flags, *initial]]
+        self._function = Compiled(make_group(step, shape), specs, jit=True)
+        self._nothing = [tf.zeros(spec.shape, spec.dtype) for spec in specs[4]]
+
+    def __call__(
+        self, rows: Sequence[Array], reset: Array, lengths: Array, states: list[Any], restores: Restores = ()
+    ) -> tuple[list[Any], ...]:
+        """The steps, as many as are given: every array (steps * slots, ...), but `states`, which are those before.
+
+        Returns scores and the states after each step, (most steps * slots, ...) each, without meaning behind the steps
+        that were given, and the states after the last one.
+        """
+        given = [self._filled(array) for array in rows]
+        put_in = self._put_in(restores) if restores else self._nothing
+        return self._function(given, self._idle(reset), self._idle(lengths), states, put_in)
+
+    def _wide(self, specs: Sequence[Any]) -> list[Any]:
+        return [tf.TensorSpec((self._places, *spec.shape[1:]), spec.dtype) for spec in specs]
+
+    def _filled(self, array: Array) -> Array:
+        """No step is taken on what is added."""
+        if len(array) == self._places:
+            return array
+        whole = np.empty((self._places, *array.shape[1:]), array.dtype)
+        whole[: len(array)] = array
+        return whole
+
+    def _idle(self, array: Array) -> Array:
+        return np.concatenate([array, np.zeros(self._places - len(array), array.dtype)])
+
+    def _put_in(self, restores: Restores) -> list[Array]:
+        restored, *initial = (np.zeros(tensor.shape, tensor.dtype.as_numpy_dtype) for tensor in self._nothing)
+        for places, states in restores:
+            restored[places] = True
+            for array, values in zip(initial, states, strict=True):
+                array[places] = values
+        return [restored, *initial]
 
 
 def make_group(step: Step, shape: GroupShape) -> Callable[..., Any]:
@@ -42,7 +98,7 @@ def make_group(step: Step, shape: GroupShape) -> Callable[..., Any]:
 
     It takes rows, reset, lengths, the states of all slots, and what is put into slots before a step: a flag
     (steps * slots,), and behind it one array (steps * slots, *state) per state tensor. Returns the scores, the states
-    after each step, and the states after the last one.
+    after each step, and the states after the last one. Behind the last step with a row there is nothing of meaning.
     """
 
     def group(
@@ -51,6 +107,8 @@ def make_group(step: Step, shape: GroupShape) -> Callable[..., Any]:
         by_step = [_apart(array, shape) for array in rows]
         resets, all_lengths = _apart(reset, shape), _apart(lengths, shape)
         restored, *initial = (_apart(array, shape) for array in put_in)
+        does = tf.reduce_any((all_lengths > 0) | resets | restored, axis=1)
+        used = tf.reduce_max(tf.where(does, tf.range(1, shape.count + 1), 0))
 
         def one(number: Any, states: list[Any], scores: list[Any], kept: list[Any]) -> tuple[Any, ...]:
             before = keep_where(restored[number], [array[number] for array in initial], states)
@@ -65,7 +123,7 @@ def make_group(step: Step, shape: GroupShape) -> Callable[..., Any]:
         scores = [tf.TensorArray(tf.float32, shape.count, element_shape=values) for values in shape.scores]
         kept = [tf.TensorArray(tf.float32, shape.count, element_shape=state.shape) for state in states]
         _, last, scores, kept = tf.while_loop(
-            lambda number, *_: number < shape.count, one, (0, states, scores, kept), maximum_iterations=shape.count
+            lambda number, *_: number < used, one, (0, states, scores, kept), maximum_iterations=shape.count
         )
         return [_together(array.stack()) for array in scores], [_together(array.stack()) for array in kept], last
 

@@ -86,7 +86,8 @@ class Sizes:
         length = self._long if self._series_go_on else self.whole[1]
         fitting = (w for w in self._widths if w >= len(longest_first) and (w, length) not in self._refused)
         narrow = next(fitting, self.whole[0])
-        self._count_waste((narrow, length), cost - self._cost.calls(narrow, longest_first[:1]))
+        if narrow < self.whole[0]:
+            self._count_waste((narrow, length), cost - self._cost.calls(narrow, longest_first[:1]))
         return size
 
     def reach(self, left: Ints, chunks: int) -> int:
@@ -102,7 +103,8 @@ class Sizes:
             cost, _ = self._cheapest(taken * self.whole[1])
             prices.append(cost / taken.sum())
         narrow = min(width for width, _ in self._known() if width >= len(left))
-        if narrow == self.smallest(len(left), 1)[0]:
+        # On all slots several steps go into one call as they are: see `step_group`.
+        if narrow < self.whole[0] and narrow == self.smallest(len(left), 1)[0]:
             wanted = (narrow, self._long)
             if wanted not in self._refused and wanted not in self._steps:
                 self._count_waste(wanted, CALL * (chunks - 1))

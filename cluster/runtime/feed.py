@@ -109,6 +109,7 @@ class Feed:
         self._ready: deque[Region] = deque()
         self._admitted: dict[int, Region] = {}  # admission number -> region with rows still to score
         self._finished: deque[Region] = deque()  # regions without a row to score
+        self._kept_back: Step | None = None  # that was packed, and goes into no call with those before it
         self._changed = threading.Condition()
         self._reading: Shard | None = None
         self._reader_can_go_on = True
@@ -140,7 +141,8 @@ class Feed:
     def done(self) -> bool:
         """Closed, and every assigned row is out."""
         with self._changed:
-            return self._closed and not (self._inbox or self._streams or self._reading or self._ready)
+            left = self._inbox or self._streams or self._reading or self._ready or self._kept_back
+            return self._closed and not left
 
     def demand(self) -> Demand:
         """What the slots need to stay fed, and what there is room for."""
@@ -166,12 +168,14 @@ class Feed:
     def next_batch(self) -> Batch | None:
         """The next step's rows; None when the feed is closed and empty. Waits for rows, never for free slots."""
         with self._changed:
-            steps = self._next_steps()
-            if steps is None:
+            first = self._next_step()
+            if first is None:
                 return None
-            step, restores = self._restored(steps[0] if len(steps) == 1 else Step.together(steps, self.group[0]))
+            size = self.fit(first.lengths)
+            steps = (first, *self._more_steps(first)) if self._goes_in_groups(first, size) else (first,)
+            step, restores = self._restored(Step.together(steps) if len(steps) > 1 else first)
         begin = time.perf_counter()
-        width, length = self.fit(step.lengths) if len(steps) == 1 else (len(step.lengths), self.group[1])
+        width, length = (len(step.lengths), self.group[1]) if len(steps) > 1 else size
         assert step.lengths.max() <= length, f"a step of {step.lengths.max()} timesteps, of {length} at most"
         starts, lengths = step.start, step.lengths
         if width < len(lengths):
@@ -234,25 +238,32 @@ class Feed:
             self._reader_can_go_on = True
             self._changed.notify_all()
 
-    def _next_steps(self) -> tuple[Step, ...] | None:
-        """The next step, and those behind it that may be in its group: for whose slots no row can still be read.
+    def _goes_in_groups(self, step: Step, size: tuple[int, int]) -> bool:
+        """Whether a step for which this size is best may share a call with others like it."""
+        return size == (self.slots, self._packer.chunk) and bool(step.lengths.max() <= self.group[1])
 
-        Of a group every series ends with its step, so that nobody is under way in the middle of a batch.
+    def _more_steps(self, step: Step) -> Iterator[Step]:
+        """The steps behind a first one that go into one call with it: no row for their slots can still be read.
+
+        None behind the last row of a piece of a long series: what a snapshot keeps of it is the state after the call.
         """
-        first = self._next_step()
-        if first is None:
-            return None
-        steps = [first]
-        while len(steps) < self.group[0]:
-            assert steps[-1].all_end, "a series that is longer than a step of a group"
+        for _ in range(1, self.group[0]):
             self._admit_ready()
-            step = None if self._packer.free_count and self._may_read() else self._packer.next_step()
-            if step is None:
-                break
-            steps.append(step)
-        return tuple(steps)
+            if (step.exhausted & ~step.ends).any() or (self._packer.free_count and self._may_read()):
+                return
+            following = self._packer.next_step(self.reach, more=self._may_read())
+            if following is None:
+                return
+            if not self._goes_in_groups(following, self.fit(following.lengths)):
+                self._kept_back = following
+                return
+            step = following
+            yield step
 
     def _next_step(self) -> Step | None:
+        if self._kept_back is not None:
+            kept_back, self._kept_back = self._kept_back, None
+            return kept_back
         while True:
             if self._error:
                 raise self._error

@@ -68,16 +68,17 @@ def entities(batches: Iterator[Batch], slots: int, bad: Sequence[int] = ()) -> l
     found: list[list[float]] = []
     sitting: list[list[float] | None] = [None] * slots
     for batch in batches:
-        for slot in np.flatnonzero(batch.step.lengths):
-            if batch.step.reset[slot]:
+        for place in np.flatnonzero(batch.step.lengths):
+            slot = place % slots  # the steps of a group lie one after the other
+            if batch.step.reset[place]:
                 left = sitting[slot]
                 assert left is None or left[-1] in ended_silently, "a slot is given away before its entity has ended"
                 found += [left] if left else []
                 sitting[slot] = []
             rows = sitting[slot]
             assert rows is not None, "an entity goes on in a slot that was not reset for it"
-            rows += batch.rows[0][slot, : batch.lengths[slot], 0].tolist()
-            if batch.step.ends[slot]:
+            rows += batch.rows[0][place, : batch.lengths[place], 0].tolist()
+            if batch.step.ends[place]:
                 found.append(rows)
                 sitting[slot] = None
     left_over = [rows for rows in sitting if rows]
@@ -101,6 +102,31 @@ def test_every_entity_comes_once_whole_and_in_order(tmp_path: Path, slots: int, 
     feed, arena = feed_of(laid, slots=slots, capacity=capacity, threaded=threaded)
     assert entities(batches(feed, laid.plan.shards), slots) == expected()
     assert arena.used_rows == 0
+
+
+@both_ways
+@pytest.mark.parametrize("bad", [(), (22, 64, 90)], ids=str)
+@pytest.mark.parametrize("slots", [1, 2, 5, 40])
+def test_steps_that_run_on_all_slots_share_calls_and_others_have_their_own(
+    tmp_path: Path, slots: int, bad: Sequence[int], threaded: bool
+) -> None:
+    laid = laid_out(tmp_path, bad)
+    feed, arena = feed_of(laid, slots=slots, threaded=threaded)
+    feed.group = (3, 4)
+    feed.fit = lambda lengths: (slots, 4) if (lengths > 0).all() else (slots, 8)
+    taken = list(batches(feed, laid.plan.shards))
+    assert entities(iter(taken), slots, bad) == expected(bad=bad)
+    assert arena.used_rows == 0
+    counts = {len(batch.steps) for batch in taken}
+    assert counts <= {1, 2, 3}
+    assert (max(counts) > 1) == (slots < 40)
+    for batch in taken:
+        full = (batch.step.lengths > 0).all()
+        assert batch.rows[0].shape[:2] == (len(batch.steps) * slots, 4 if full else 8)
+        assert full or len(batch.steps) == 1
+        # What a snapshot keeps of a long series is its state behind the call.
+        ended = np.flatnonzero(batch.step.exhausted & ~batch.step.ends)
+        assert (ended // slots == len(batch.steps) - 1).all()
 
 
 @both_ways

@@ -113,14 +113,14 @@ def check_scores(table: Any, lengths: Sequence[int] = LENGTHS, bad: Sequence[int
     assert np.array_equal(table.column("score").to_numpy(), sums[rows].astype(np.float32))
 
 
-@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("way", [{}, {"group": 4}, {"overlap": True}, {"overlap": True, "group": 3}], ids=str)
 @pytest.mark.parametrize(
     ("slots", "capacity", "chunk"), [(1, 36, 8), (3, 36, 4), (3, 1000, 1), (3, 1000, 8), (64, 1000, 4)]
 )
 def test_every_row_is_scored_once_in_order_with_its_own_state(
-    tmp_path: Path, slots: int, capacity: int, chunk: int, overlap: bool
+    tmp_path: Path, slots: int, capacity: int, chunk: int, way: dict[str, Any]
 ) -> None:
-    work = job(tmp_path, slots=slots, chunk=chunk, capacity=capacity, overlap=overlap)
+    work = job(tmp_path, slots=slots, chunk=chunk, capacity=capacity, **way)
     check_scores(work.table(work.run()))
 
 
@@ -181,12 +181,14 @@ def test_fragments_count_rows_and_entities_once(tmp_path: Path, bad: Sequence[in
         assert [part.final for part in own] == [False] * (len(own) - 1) + [True]
 
 
-@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize(("overlap", "group"), [(False, 1), (False, 3), (True, 1)])
 @pytest.mark.parametrize("slots", [1, 3, 64])
-def test_checkpoints_at_every_step_lose_nothing_and_change_nothing(tmp_path: Path, slots: int, overlap: bool) -> None:
-    work = job(tmp_path, slots=slots, checkpoint_s=0, overlap=overlap)
+def test_checkpoints_at_every_step_lose_nothing_and_change_nothing(
+    tmp_path: Path, slots: int, overlap: bool, group: int
+) -> None:
+    work = job(tmp_path, slots=slots, checkpoint_s=0, overlap=overlap, group=group)
     parts = work.run()
-    assert len(parts) > 2 * len(work.laid.plan.shards)
+    assert len(parts) > 2 * len(work.laid.plan.shards) / group
     check_scores(work.table(parts))
 
 
@@ -202,9 +204,10 @@ def test_a_checkpoint_of_a_long_entity_holds_its_rows_and_its_state(tmp_path: Pa
     assert done == 45
 
 
-def test_a_checkpoint_of_a_shard_holds_the_state_of_whoever_is_under_way(tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", [1, 2])
+def test_a_checkpoint_of_a_shard_holds_the_state_of_whoever_is_under_way(tmp_path: Path, group: int) -> None:
     lengths = [9, 2, 6, 3]
-    work = job(tmp_path, lengths=lengths, slots=2, checkpoint_s=0)
+    work = job(tmp_path, lengths=lengths, slots=2, checkpoint_s=0, group=group)
     begins = np.cumsum([0, *lengths])
     for part in work.run():
         if part.snapshot is None:
@@ -216,12 +219,14 @@ def test_a_checkpoint_of_a_shard_holds_the_state_of_whoever_is_under_way(tmp_pat
         assert snapshot.states[0].ravel().tolist() == sums
 
 
+@pytest.mark.parametrize("group", [1, 3])
 @pytest.mark.parametrize("bad", [(), (38,), (22, 64, 90)], ids=str)
-def test_whoever_takes_over_goes_on_from_any_snapshot(tmp_path: Path, bad: Sequence[int]) -> None:
-    work = job(tmp_path, bad, checkpoint_s=0)
+def test_whoever_takes_over_goes_on_from_any_snapshot(tmp_path: Path, bad: Sequence[int], group: int) -> None:
+    work = job(tmp_path, bad, checkpoint_s=0, group=group)
     parts = work.run()
     longest = max(part.index for part in parts)
-    for kept in range(1, longest + 1, 5):
+    assert longest >= 2
+    for kept in range(1, longest + 1, 5 if group == 1 else 1):
         committed = [part for part in parts if part.index < kept]
         rest = work.run(committed)
         check_scores(work.table([*committed, *rest]), bad=bad)

@@ -19,7 +19,7 @@ import lstm_core.replica as replicas
 from cluster.core.settings import StepSettings
 from lstm_core.replica import StatefulReplica, StepShape
 from lstm_core.same_bits import group_has_same_bits
-from lstm_core.step_group import COUNT_MAX, group_count
+from lstm_core.step_group import COUNT_MAX, GROUP_CHUNKS, group_count
 from tests import inprocess
 from tests.inprocess import Job, run, scores
 from tests.models import FIT, contract_of, recurrent_model, save
@@ -27,85 +27,110 @@ from tests.series import make_series
 from tests.truth import columns_for
 
 SLOTS, CHUNK, STEPS = 16, 32, 8
-COUNT = group_count(CHUNK, STEPS)
 
 
 def test_a_group_fills_some_chunks() -> None:
-    assert [group_count(64, steps) for steps in (64, 32, 24, 8)] == [1, 8, 10, COUNT_MAX]
+    asked = (100, 64, 32, 24, 8)
+    assert [group_count(64, steps) for steps in asked] == [GROUP_CHUNKS, GROUP_CHUNKS, 8, 10, COUNT_MAX]
 
 
-@pytest.fixture(scope="module")
-def replica() -> StatefulReplica:
+@pytest.mark.parametrize(("units", "count"), [(8, GROUP_CHUNKS), (64, GROUP_CHUNKS), (128, 2), (512, 1)])
+def test_calls_have_as_many_steps_as_make_up_for_them(units: int, count: int) -> None:
+    made = StatefulReplica(recurrent_model(layers.LSTM(units, return_sequences=True)), StepShape(256, 64))
+    assert made.group == (count, 64)
+
+
+@pytest.fixture(scope="module", params=[STEPS, CHUNK])
+def replica(request: pytest.FixtureRequest) -> StatefulReplica:
     made = StatefulReplica(recurrent_model(layers.LSTM(64, return_sequences=True)), StepShape(SLOTS, CHUNK))
-    made.prepare(SLOTS, STEPS)
+    made.prepare(SLOTS, request.param)
     return made
 
 
-def _drawn(generator: np.random.Generator) -> tuple[Any, Any, Any, Any]:
-    """Rows, resets, lengths and what is put in, of a group."""
-    lengths = generator.integers(0, STEPS + 1, COUNT * SLOTS, np.int32)
+def _drawn(generator: np.random.Generator, places: int, steps: int) -> tuple[Any, Any, Any, Any]:
+    """Rows, resets, lengths and what is put in, of a group; some series go on in the next step."""
+    lengths = generator.integers(0, steps + 1, places, np.int32)
     begins = generator.random(len(lengths)) < 0.5
-    places = np.flatnonzero(begins & (lengths > 0))[::2]
-    put_in = [generator.standard_normal((len(places), 64), np.float32) for _ in range(2)]
+    begun = np.flatnonzero(begins & (lengths > 0))[::2]
+    put_in = [generator.standard_normal((len(begun), 64), np.float32) for _ in range(2)]
     reset = begins & (lengths > 0)
-    reset[places] = False
-    return generator.standard_normal((len(lengths), STEPS, 3), np.float32), reset, lengths, [(places, put_in)]
+    reset[begun] = False
+    return generator.standard_normal((len(lengths), steps, 3), np.float32), reset, lengths, [(begun, put_in)]
 
 
 @pytest.mark.parametrize("puts_in", [True, False])
-def test_a_group_gives_the_bits_of_its_steps(replica: StatefulReplica, puts_in: bool) -> None:
-    assert replica.group == (COUNT, STEPS)
-    rows, reset, lengths, restores = _drawn(np.random.default_rng(1))
+@pytest.mark.parametrize("missing", [0, 1, 3])
+def test_a_group_gives_the_bits_of_its_steps(replica: StatefulReplica, puts_in: bool, missing: int) -> None:
+    most, steps = replica.group
+    assert most == group_count(CHUNK, steps)
+    count = most - missing
+    rows, reset, lengths, restores = _drawn(np.random.default_rng(1), count * SLOTS, steps)
     replica.reset_all()
     (found,), kept = replica.step_group([rows], reset, lengths, restores if puts_in else [])
+    assert found.shape == (count * SLOTS, steps, 1)
     after = replica.states
     replica.reset_all()
-    for number in range(COUNT):
+    for number in range(count):
         own = slice(number * SLOTS, (number + 1) * SLOTS)
         if puts_in:
             ((places, states),) = restores
             here = (places >= own.start) & (places < own.stop)
             replica.set_slot_state(places[here] - own.start, [values[here] for values in states])
         whole = np.zeros((SLOTS, CHUNK, 3), np.float32)
-        whole[:, :STEPS] = rows[own]
+        whole[:, :steps] = rows[own]
         (truth,) = replica.step([whole], reset[own], lengths[own])
-        valid = np.arange(STEPS) < lengths[own, None]
-        np.testing.assert_array_equal(found.numpy()[own][valid], truth.numpy()[:, :STEPS][valid])
+        valid = np.arange(steps) < lengths[own, None]
+        np.testing.assert_array_equal(found[own][valid], truth.numpy()[:, :steps][valid])
         for one, other in zip(kept, replica.states, strict=True):
-            np.testing.assert_array_equal(one.numpy()[own], other.numpy())
+            np.testing.assert_array_equal(one[own], other.numpy())
     for one, other in zip(after, replica.states, strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
+def test_a_reset_of_an_idle_slot_is_done_behind_the_last_row(replica: StatefulReplica) -> None:
+    count, steps = replica.group
+    replica.set_slot_state(np.arange(SLOTS), [np.ones((SLOTS, 64), np.float32)] * 2)
+    lengths, reset = np.zeros(count * SLOTS, np.int32), np.zeros(count * SLOTS, np.bool_)
+    reset[-1] = True
+    replica.step_group([np.zeros((count * SLOTS, steps, 3), np.float32)], reset, lengths, [])
+    for tensor in replica.states:
+        assert tensor.numpy()[:, 0].tolist() == [1.0] * (SLOTS - 1) + [0.0]
+
+
 @pytest.mark.parametrize("part", [0, 1, 2])
 def test_a_group_with_other_bits_is_noticed(replica: StatefulReplica, part: int) -> None:
-    group = replica._groups[STEPS]
+    group, specs = replica._group, replica.signature((SLOTS, replica.group[1]))
     assert group is not None
-    specs = [[tf.TensorSpec((COUNT * SLOTS, STEPS, 3))], tf.TensorSpec((COUNT * SLOTS,), tf.bool)]
 
-    def spoilt(*arguments: Any) -> Any:
-        outcome = list(group.function(*arguments))
-        number = outcome[part][0].numpy().copy()
-        number[number > 0] = np.nextafter(number[number > 0], np.float32(9))
-        outcome[part] = [tf.constant(number), *outcome[part][1:]]
-        return outcome
+    class Spoilt:
+        size = group.size
 
-    assert group_has_same_bits(group.function, replica._function, specs, replica.signature())
-    assert not group_has_same_bits(spoilt, replica._function, specs, replica.signature())
+        def __call__(self, *arguments: Any) -> Any:
+            outcome = list(group(*arguments))
+            number = outcome[part][0].numpy().copy()
+            number[number > 0] = np.nextafter(number[number > 0], np.float32(9))
+            outcome[part] = [tf.constant(number), *outcome[part][1:]]
+            return outcome
+
+    assert group_has_same_bits(group, replica.full_step, specs, replica.signature())
+    assert not group_has_same_bits(Spoilt(), replica.full_step, specs, replica.signature())
 
 
 def test_longer_rows_are_not_stepped_in_groups_that_shorter_ones_had() -> None:
     made = StatefulReplica(FIT["lstm"](), StepShape(SLOTS, CHUNK))
     made.prepare(SLOTS, STEPS)
     made.prepare(SLOTS, CHUNK)
-    assert made.group == (1, CHUNK)
+    assert made.group == (GROUP_CHUNKS, CHUNK)
 
 
-def test_nights_of_short_series_have_the_bits_of_single_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("longest", [STEPS, 3 * CHUNK + 5])
+def test_nights_in_groups_have_the_bits_of_single_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest: int
+) -> None:
     blob = save(FIT["lstm"]())
     generator = np.random.default_rng(3)
     for night in range(2):
-        table = make_series(generator.integers(1, STEPS + 1, 150).tolist(), seed=night)
+        table = make_series(generator.integers(1, longest + 1, 150).tolist(), seed=night)
         moments = pc.add(table.column("time"), pa.scalar(timedelta(days=night)))
         table = table.set_column(1, "time", moments)
         (tmp_path / f"in{night}").mkdir()

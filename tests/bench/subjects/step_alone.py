@@ -52,13 +52,23 @@ def run(task: Task) -> Measured:
 
 
 def run_own(task: Task) -> Measured:
-    """The step of a replica."""
+    """The step of a replica, as many to a call as it takes."""
     tensorflow(threads=1, gpu=task.gpus > 0)
     from lstm_core.replica import StatefulReplica, StepShape
 
     rows = rows_of(task)
     slots, chunk = rows.shape[:2]
     replica = StatefulReplica(task.model.read_bytes(), StepShape(slots, chunk, task.workload.jit))
-    reset, lengths = np.zeros(slots, np.bool_), np.full(slots, chunk, np.int32)
-    measured = repeated(lambda: replica.step([rows], reset, lengths)[0].numpy(), slots * chunk)
+    count = replica.group[0]
+    reset, lengths = np.zeros(count * slots, np.bool_), np.full(count * slots, chunk, np.int32)
+
+    several = np.concatenate([rows] * count)
+
+    def call() -> None:
+        if count > 1:
+            replica.step_group([several], reset, lengths, [])
+        else:
+            replica.step([rows], reset, lengths)[0].numpy()
+
+    measured = repeated(call, count * slots * chunk)
     return replace(measured, notes={"device_bytes": device_bytes()})
