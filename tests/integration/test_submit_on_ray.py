@@ -34,7 +34,7 @@ from tests.truth import columns_for
 
 pytestmark = pytest.mark.ray
 
-LENGTHS = [900 + 37 * i for i in range(60)]
+LENGTHS = [3_600 + 148 * i for i in range(60)]  # long enough for a node to die before the end
 STEP = StepSettings(slots=4, chunk=8)
 
 
@@ -50,15 +50,15 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A folder with model and input, the configuration without its output, and the undisturbed scores."""
     folder, blob = tmp_path_factory.mktemp("submitted"), save(FIT["lstm"]())
     table = make_series(LENGTHS)
-    write_cut(folder / "in", table, [table.num_rows], [3000])
+    write_cut(folder / "in", table, [table.num_rows], [12_000])
     (folder / "m.keras").write_bytes(blob)
     features = columns_for(read_contract(blob, name="lstm"))
-    job = inprocess.Job(blob, folder / "in", folder / "alone", features, step=STEP, write={"rows_per_file": 3000})
+    job = inprocess.Job(blob, folder / "in", folder / "alone", features, step=STEP, write={"rows_per_file": 12_000})
     inprocess.run(job)
     values = {
         "model": {"path": "m.keras", "slots": STEP.slots, "chunk": STEP.chunk},
         "input": {"path": str(folder / "in"), "entity": "entity", "time": "time"},
-        "output": {"rows_per_file": 3000},
+        "output": {"rows_per_file": 12_000},
     }
     values["input"]["features"] = {name: list(columns) for name, columns in features}
     return folder, values, tidy(folder / "alone")
