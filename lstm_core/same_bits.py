@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_core.packing import busy_first, seating
+from lstm_core.packing import seating
 
 Array = NDArray[Any]
 
 _MAGNITUDES = (1.0, 0.1, 3.0)  # of the rows and states that are compared
 _COMPARED_MIN = 20_000  # numbers that have to be the same
+_BLOCKS = 4  # of a smaller size that are compared with one full step, which costs more than they
 
 
 def has_same_bits(
@@ -26,50 +27,77 @@ def has_same_bits(
     """Whether another size of a step gives the bits of the full one, on random rows in its slots and timesteps.
 
     One of several chunks is compared with as many full steps, one after the other; what an input that is `static` has
-    is then the same in all of them, as it is of an entity.
+    is then the same in all of them, as it is of an entity. Once it goes to its end, later only beyond its first chunk.
     """
     width, steps = specs[0][0].shape[:2]
-    chunk = full_specs[0][0].shape[1]
+    slots, chunk = full_specs[2].shape[0], full_specs[0][0].shape[1]
 
-    def compare(generator: np.random.Generator, magnitude: float) -> int | None:
-        first_rows, states = _drawn(generator, full_specs, magnitude)
-        fixed = static or [False] * len(first_rows)
-        chunks = [first_rows]
-        for _ in range(-(-steps // chunk) - 1):
-            others = _drawn(generator, full_specs, magnitude)[0]
-            chunks.append([one if kept else new for one, new, kept in zip(first_rows, others, fixed, strict=True)])
+    def compare(generator: np.random.Generator, draw: int) -> int | None:
+        longest = steps if draw == 0 else min(steps, chunk + -(-chunk // 4))
+        chunks, states = _chunks(generator, draw, full_specs, -(-steps // chunk), static)
         rows = [np.concatenate(arrays, axis=1) for arrays in zip(*chunks, strict=True)]
-        reset, lengths = _turns(generator, full_specs[2].shape, steps)
-        idle = generator.permutation(len(lengths))[: len(lengths) - width]
+        reset, lengths = _turns(generator, (slots,), longest)
+        order = generator.permutation(slots)
+        blocks = order[: min(_BLOCKS, slots // width) * width].reshape(-1, width)
+        idle = np.setdiff1d(order, blocks)
         reset[idle], lengths[idle] = False, 0
-        slots, place = seating(busy_first(lengths, width), len(lengths))
-        seats = [[slots, place]] if width < len(lengths) else []
-        found, after = smaller([array[slots, :steps] for array in rows], reset[slots], lengths[slots], states, *seats)
         truth, after_full = _by_chunk(full, chunks, reset, lengths, states)
-        pairs = [tensor.numpy() for tensor in after], [tensor.numpy() for tensor in after_full]
-        return _same((found, [array[slots] for array in truth]), pairs, lengths[slots], steps)
+        compared = 0
+        for block in blocks:
+            own = block[np.argsort(-lengths[block], kind="stable")] if width < slots else np.arange(slots)
+            seats = [[*seating(own, slots)]] if width < slots else []
+            given = [array[own, :steps] for array in rows]
+            found, after = smaller(given, reset[own], lengths[own], states, *seats)
+            inside = np.isin(np.arange(slots), own)
+            kept = [_where(inside, new, old) for new, old in zip(after_full, states, strict=True)]
+            pairs = [tensor.numpy() for tensor in after], kept
+            same = _same((found, [array[own] for array in truth]), pairs, lengths[own], int(lengths.max()))
+            if same is None:
+                return None
+            compared += same
+        return compared
 
     return _always(compare)
 
 
+def _chunks(
+    generator: np.random.Generator, draw: int, specs: list[Any], count: int, static: Sequence[bool]
+) -> tuple[list[list[Array]], list[Array]]:
+    """The rows of so many chunks that follow each other, and the states before the first."""
+    rows, states = _drawn(generator, specs, draw)
+    chunks, fixed = [rows], static or [False] * len(rows)
+    for _ in range(count - 1):
+        others = _drawn(generator, specs, draw)[0]
+        chunks.append([one if kept else new for one, new, kept in zip(rows, others, fixed, strict=True)])
+    return chunks, states
+
+
 def _by_chunk(full: Any, chunks: list[list[Array]], reset: Array, lengths: Array, states: Any) -> tuple[Any, Any]:
-    """Chunks that follow each other, each taken by the full step: scores (slot, step, value) of all, and the states."""
+    """Chunks that follow each other, each taken by the full step: scores (slot, step, value), and the states.
+
+    It goes as far as there are rows.
+    """
     scores = []
     for number, rows in enumerate(chunks):
         chunk = rows[0].shape[1]
         left = np.clip(lengths - number * chunk, 0, chunk).astype(np.int32)
+        if number and not left.any():
+            break
         found, states = full(rows, reset if number == 0 else np.zeros_like(reset), left, states)
         scores.append([tensor.numpy() for tensor in found])
-    return [np.concatenate(arrays, axis=1) for arrays in zip(*scores, strict=True)], states
+    return [np.concatenate(arrays, axis=1) for arrays in zip(*scores, strict=True)], [np.asarray(s) for s in states]
 
 
 def group_has_same_bits(group: Any, full: Any, specs: list[Any], full_specs: list[Any]) -> bool:
-    """Whether a group gives the bits of its steps, each taken by the full step, states that are put in included."""
-    slots, steps = full_specs[2].shape[0], specs[0][0].shape[1]
-    count = group.size[0]
+    """Whether a group gives the bits of its steps, each taken by the full step, states that are put in included.
 
-    def compare(generator: np.random.Generator, magnitude: float) -> int | None:
-        drawn = [_drawn(generator, full_specs, magnitude) for _ in range(count)]
+    Once it has all its steps, later two: more of them are the same code again.
+    """
+    slots, steps = full_specs[2].shape[0], specs[0][0].shape[1]
+
+    def compare(generator: np.random.Generator, draw: int) -> int | None:
+        count = group.size[0] if draw == 0 else min(2, group.size[0])
+        drawn = [_drawn(generator, full_specs, draw) for _ in range(count)]
         reset, lengths = _turns(generator, (count * slots,), steps)
         restored = (generator.random(lengths.shape) < 0.25) & (lengths > 0)
         reset &= ~restored
@@ -82,7 +110,7 @@ def group_has_same_bits(group: Any, full: Any, specs: list[Any], full_specs: lis
             own = slice(number * slots, (number + 1) * slots)
             begun = [_where(restored[own], new, np.asarray(old)) for new, old in zip(put_in, before, strict=True)]
             truth, before = full(full_rows, reset[own], lengths[own], begun)
-            states = [tensor.numpy()[own] for tensor in kept], [tensor.numpy() for tensor in before]
+            states = [tensor.numpy()[own] for tensor in kept], [np.asarray(tensor) for tensor in before]
             same = _same(([array[own] for array in found], truth), states, lengths[own], steps)
             if same is None:
                 return None
@@ -93,16 +121,16 @@ def group_has_same_bits(group: Any, full: Any, specs: list[Any], full_specs: lis
     return _always(compare)
 
 
-def _always(compare: Callable[[np.random.Generator, float], int | None]) -> bool:
+def _always(compare: Callable[[np.random.Generator, int], int | None]) -> bool:
     """Whether draws with enough numbers are all the same; `compare` counts those of one, None where some differ."""
     generator = np.random.default_rng(0)
-    compared = draws = 0
-    while draws < len(_MAGNITUDES) or compared < _COMPARED_MIN:
-        same = compare(generator, _MAGNITUDES[draws % len(_MAGNITUDES)])
+    compared = draw = 0
+    while draw < len(_MAGNITUDES) or compared < _COMPARED_MIN:
+        same = compare(generator, draw)
         if same is None:
             return False
         compared += same
-        draws += 1
+        draw += 1
     return True
 
 
@@ -119,11 +147,12 @@ def _same(scores: tuple[Any, Any], states: tuple[list[Array], list[Array]], leng
 def _valid_pairs(scores: tuple[Any, Any], lengths: Array, steps: int) -> Iterator[tuple[Array, Array]]:
     valid = np.arange(steps) < lengths[:, None]
     for one, other in zip(*scores, strict=True):
-        yield np.asarray(one)[valid], np.asarray(other)[: len(lengths), :steps][valid]
+        yield np.asarray(one)[:, :steps][valid], np.asarray(other)[: len(lengths), :steps][valid]
 
 
-def _drawn(generator: np.random.Generator, specs: list[Any], magnitude: float) -> tuple[list[Array], list[Array]]:
+def _drawn(generator: np.random.Generator, specs: list[Any], draw: int) -> tuple[list[Array], list[Array]]:
     """Rows and states of one step."""
+    magnitude = _MAGNITUDES[draw % len(_MAGNITUDES)]
     rows = [_random(generator, spec, magnitude) for spec in specs[0]]
     return rows, [_random(generator, spec, magnitude) for spec in specs[3]]
 
