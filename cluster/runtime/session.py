@@ -96,18 +96,21 @@ def _on_loopback() -> Iterator[None]:
 
 @contextmanager
 def _without_watchers() -> Iterator[None]:
-    """A Ray that is started inside has no autoscaler and no reader of its workers' logs.
+    """A Ray that is started inside has no autoscaler, no reader of its workers' logs and no exporter of metrics.
 
-    Here nobody would listen to either, and while replicas start each takes half a second of a core from them.
-    `ray.init` cannot be told so; it takes what it starts from these parameters.
+    Here nobody would listen to any of them, and while replicas start each takes half a second of a core from them.
+    `ray.init` cannot be told so. It takes what it starts from these parameters, and leaves the exporter out of an
+    installation that lacks the packages for it.
     """
     module: Any = ray._private.parameter
-    kept = module.RayParams
-    module.RayParams = partial(kept, no_monitor=True, include_log_monitor=False)
+    utils: Any = ray._private.utils
+    kept = module.RayParams, utils.get_dashboard_dependency_error
+    module.RayParams = partial(module.RayParams, no_monitor=True, include_log_monitor=False)
+    utils.get_dashboard_dependency_error = partial(ImportError, "an embedded Ray exports no metrics")
     try:
         yield
     finally:
-        module.RayParams = kept
+        module.RayParams, utils.get_dashboard_dependency_error = kept
 
 
 def cluster_resources() -> dict[str, float]:

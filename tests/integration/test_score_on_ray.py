@@ -99,6 +99,8 @@ def test_an_embedded_cluster_starts_nothing_that_only_watches(cluster: None) -> 
     commands = commands_of_children()
     assert any("raylet" in command for command in commands)
     assert [command for command in commands if "log_monitor.py" in command or "_private/monitor.py" in command] == []
+    (node,) = ray.nodes()
+    assert {node[name] for name in ("MetricsExportPort", "MetricsAgentPort", "DashboardAgentListenPort")} == {-1}
 
 
 def test_two_replicas_on_ray_give_the_bits_of_one_in_this_process(cluster: None, case: Any, tmp_path: Path) -> None:
