@@ -2,7 +2,8 @@
 
 What it decides: when a shard is read (streams that need their next piece first, then shards in the order of their
 assignment), that nothing is read for which the arena has no room, and that no step leaves a slot empty while a row for
-it can still be read. So the batches are a function of the order of assignments, not of how fast a disk is.
+it can still be read. So the steps are a function of the order of assignments, not of how fast a disk is; how many of
+them share a call is not.
 
 Limits: a stream (one entity longer than a shard) holds two regions of `piece_rows` for its whole life, so that it can
 never starve behind shards that wait for the slot it holds. It leaves alone: the model, and the writing.
