@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_core.packing import seating
+from lstm_core.packing import busy_first, seating
 
 Array = NDArray[Any]
 
@@ -44,14 +44,15 @@ def has_same_bits(
         truth, after_full = _by_chunk(full, chunks, reset, lengths, states)
         compared = 0
         for block in blocks:
-            own = block[np.argsort(-lengths[block], kind="stable")] if width < slots else np.arange(slots)
-            seats = [[*seating(own, slots)]] if width < slots else []
+            inside = np.isin(np.arange(slots), block)
+            here = np.where(inside, lengths, 0).astype(np.int32)
+            own = busy_first(here, width)
+            seats = [seating(own, slots)] if width < slots else []
             given = [array[own, :steps] for array in rows]
-            found, after = smaller(given, reset[own], lengths[own], states, *seats)
-            inside = np.isin(np.arange(slots), own)
+            found, after = smaller(given, (reset & inside)[own], here[own], states, *seats)
             kept = [_where(inside, new, old) for new, old in zip(after_full, states, strict=True)]
             pairs = [tensor.numpy() for tensor in after], kept
-            same = _same((found, [array[own] for array in truth]), pairs, lengths[own], int(lengths.max()))
+            same = _same((found, [array[own] for array in truth]), pairs, here[own], int(lengths.max()))
             if same is None:
                 return None
             compared += same
