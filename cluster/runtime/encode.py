@@ -7,7 +7,7 @@ follows from that (the entity is scored up to there) is `blocks`'s business.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -23,6 +23,8 @@ from lstm_core.contract import InputContract
 
 Array = NDArray[Any]
 Bools = NDArray[np.bool_]
+
+BLOCK_ROWS = 8192  # written together: of a dozen float32 columns they fit into a core's second cache
 
 
 @dataclass
@@ -104,9 +106,13 @@ class Encoder:
         faults = Faults()
         series = _Series(starts, table.num_rows, last_known.values if last_known else {})
         for (contract, names), out in zip(self._inputs, into, strict=True):
+            values = [_opened(table.column(name)) for name in names]
+            side_by_side = out[:, None] if out.ndim == 1 else out
+            finite = contract.kind == "numeric" and _write_floats(values, side_by_side)
             for index, name in enumerate(names):
-                view = out if out.ndim == 1 else out[:, index]
-                self._encode_column(_Column(name, _opened(table.column(name)), contract, view, faults), series)
+                column = _Column(name, values[index], contract, side_by_side[:, index], faults)
+                if not finite or contract.static:
+                    self._encode_column(column, series)
         return faults
 
     def last_known(self, inputs: list[Array], rows: Array) -> LastKnown:
@@ -120,12 +126,12 @@ class Encoder:
 
     def encode_targets(self, table: Any, into: Array) -> None:
         """Writes the target columns into `into` (row, target); a null is NaN."""
-        for index, name in enumerate(self._target):
-            _write_floats(_opened(table.column(name)), into[:, index])
+        _write_floats([_opened(table.column(name)) for name in self._target], into)
 
     def _encode_column(self, column: _Column, series: _Series) -> None:
+        """Looks for what does not fit; numbers are written already, codes are not."""
         numeric = column.contract.kind == "numeric"
-        missing = _write_numbers(column) if numeric else self._write_codes(column)
+        missing = _gaps(column.out) if numeric else self._write_codes(column)
         fill = self._fill.get(column.name)
         if missing is not None:
             missing = self._fill_missing(column, missing, fill, series)
@@ -177,17 +183,28 @@ def _write_whole(column: _Column, rows: slice, codes: Array) -> None:
     column.refuse(bad, "no whole number below 2**31")
 
 
-def _write_numbers(column: _Column) -> Bools | None:
-    _write_floats(column.values, column.out)
-    if np.isfinite(column.out).all():
-        return None
-    return np.asarray(np.isnan(column.out))
+def _write_floats(columns: Sequence[Any], into: Array) -> bool:
+    """Writes the columns side by side into (row, column); a null is NaN. Returns whether all is finite.
 
-
-def _write_floats(values: Any, out: Array) -> None:
+    A block of rows at a time, so that the rows that one column after the other is put into stay in the cache.
+    """
+    finite = True
     with np.errstate(over="ignore"):  # a float64 too large for float32 becomes infinite, which is a fault of its own
-        for rows, chunk in _pieces(values):
-            out[rows] = _as_float(chunk)
+        pieces = [[(rows, _as_float(chunk)) for rows, chunk in _pieces(values)] for values in columns]
+        for begin in range(0, len(into), BLOCK_ROWS):
+            block = into[begin : begin + BLOCK_ROWS]
+            for index, parts in enumerate(pieces):
+                for rows, values in parts:
+                    low, high = max(begin, rows.start), min(begin + len(block), rows.stop)
+                    if low < high:
+                        block[low - begin : high - begin, index] = values[low - rows.start : high - rows.start]
+            finite = finite and bool(np.isfinite(block).all())
+    return finite
+
+
+def _gaps(values: Array) -> Bools | None:
+    """True where a value is missing; None where none is, and none infinite."""
+    return None if np.isfinite(values).all() else np.asarray(np.isnan(values))
 
 
 def _opened(values: Any) -> Any:

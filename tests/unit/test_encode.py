@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from cluster.core.settings import Fill, InputSettings
-from cluster.runtime.encode import Encoder, Faults, LastKnown
+from cluster.runtime.encode import BLOCK_ROWS, Encoder, Faults, LastKnown
 from lstm_core.contract import InputContract
 from tests.laid import categorical, numeric
 
@@ -103,6 +103,24 @@ def test_columns_of_an_input_stand_in_the_order_of_its_features() -> None:
     out = np.zeros((2, 2), np.float32)
     encoder(numeric(2), features=(("rows", ("b", "a")),)).encode(table, np.array([0]), [out])
     assert out.tolist() == [[3, 1], [4, 2]]
+
+
+def test_columns_that_are_cut_anywhere_stand_side_by_side() -> None:
+    rows, rng = 2 * BLOCK_ROWS + 5, np.random.default_rng(0)
+    values = rng.standard_normal((rows, 3)).astype(np.float32)
+    cuts = [[], [7, BLOCK_ROWS - 1, BLOCK_ROWS + 1], [BLOCK_ROWS, 2 * BLOCK_ROWS + 4]]
+    columns = [pa.chunked_array(np.split(values[:, index], where)) for index, where in enumerate(cuts)]
+    out = np.zeros((rows, 3), np.float32)
+    table = pa.table(columns, names=["a", "b", "c"])
+    faults = encoder(numeric(3), features=(("rows", ("a", "b", "c")),)).encode(table, np.array([0]), [out])
+    np.testing.assert_array_equal(out, values)
+    assert faults.reasons == {}
+
+
+def test_a_gap_in_any_block_of_rows_is_found() -> None:
+    values = np.ones(2 * BLOCK_ROWS + 5, np.float32)
+    values[BLOCK_ROWS + 3] = np.nan
+    assert list(encode(pa.array(values))[1]) == [BLOCK_ROWS + 3]
 
 
 def test_inputs_are_filled_in_the_models_order() -> None:
