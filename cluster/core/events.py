@@ -15,6 +15,7 @@ class Demand:
     shards_ahead: int  # assigned shards that are not all in slots yet
     rows_free: int  # rows that it has room for
     stream_rows: int = 0  # the room that a streamed shard takes, however long it is
+    rows_scored: int = 0  # by it, so far and in all
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Held:
     rows_left: float
     kept_rows: float  # rows left at the last checkpoint
     kept_s: float
+    rows: float  # that it had left when the replica got it
 
     @property
     def slots(self) -> float:
@@ -57,6 +58,7 @@ class FluidReplica:
     at_s: float
     held: list[Held] = field(default_factory=list)
     busy_s: float = 0.0
+    scored: float = 0.0  # rows
     idle: list[tuple[float, float]] = field(default_factory=list)  # from, to
     version: int = 0  # of what is expected of it: an older expectation no longer holds
 
@@ -71,7 +73,9 @@ class FluidReplica:
             self.idle.append((self.at_s, now_s))
         self.busy_s += spent_s if self.held else 0.0
         for held, speed in zip(self.held, self._speeds(), strict=True):
-            held.rows_left = max(held.rows_left - speed * spent_s, 0.0)
+            scored = min(speed * spent_s, held.rows_left)
+            held.rows_left -= scored
+            self.scored += scored
             if now_s - held.kept_s >= self.pace.checkpoint_s:
                 held.kept_rows, held.kept_s = held.rows_left, now_s
         self.at_s = now_s
@@ -102,7 +106,8 @@ class FluidReplica:
         )
         stream_rows = self.pace.room_rows // 8
         taken = sum(stream_rows if held.shard.streamed else held.shard.rows for held in self.held)
-        return Demand(int(2 * self.pace.slots - at_hand), ahead, self.pace.room_rows - taken, stream_rows)
+        wanted, room = int(2 * self.pace.slots - at_hand), self.pace.room_rows - taken
+        return Demand(wanted, ahead, room, stream_rows, rows_scored=round(self.scored))
 
     def _rows_in_slots(self, held: Held) -> float:
         return min(held.slots, self.pace.slots) * held.shard.longest_rows

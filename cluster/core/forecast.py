@@ -101,7 +101,9 @@ class _Play:
                     self._start(replica)
                 case Assign(replica, shard, attempt, _):
                     kept = self._kept[shard]
-                    self._replicas[replica].held.append(Held(self._shards[shard], attempt, kept, kept, self._now_s))
+                    self._replicas[replica].held.append(
+                        Held(self._shards[shard], attempt, kept, kept, self._now_s, kept)
+                    )
                 case Fail(cause):
                     raise AssertionError(f"a forecast failed: {cause}")
 
@@ -190,7 +192,7 @@ def _whole(held: Held) -> Fragment:
         final=True,
         file=None,
         staged=None,
-        rows=held.shard.rows,
+        rows=round(held.rows),
         entities=held.shard.entities,
         checksum="",
         time_min=None,

@@ -1,4 +1,4 @@
-"""How many rows each stepping replica holds, and who holds the fewest, at a cost that does not grow with replicas.
+"""How many rows each stepping replica has left, and who has the fewest, at a cost that does not grow with replicas.
 
 The fewest are found by a heap in which old entries stay until they come up: a change is one push.
 """
@@ -19,7 +19,7 @@ class Loads:
         return len(self._rows)
 
     def put(self, replica: int, rows: int) -> None:
-        """A replica that steps holds so many rows now."""
+        """A replica that steps has so many rows left now."""
         if self._rows.get(replica) == rows:
             return
         self._rows[replica] = rows
@@ -33,7 +33,7 @@ class Loads:
         self._rows.pop(replica, None)
 
     def least(self) -> int:
-        """The fewest rows that a replica holds; 0 where there is none."""
+        """The fewest rows that a replica has left; 0 where there is none."""
         while self._heap and self._rows.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else 0

@@ -6,10 +6,11 @@ older attempt is discarded by its number. Shards are handed out in plan order, l
 fewer than `LEAD` of them ahead, or fewer entities at hand than would fill its slots and each of them once again: no
 slot waits for one, and the rest is left for whoever wants it first. Within a band of the plan each replica has a
 stretch of neighbours, whose rows lie together; one that is through with its own takes from the end of what is left.
-Beyond its share of the rows that are left only the replica with the fewest rows gets more, so that the one that starts
+Beyond its share of the rows that are left only the replica with the fewest left gets more, so that the one that starts
 first does not take what the others could do, and no very long entity keeps slots idle that could step it beside
-another. Among many replicas some are slow, so there only a part of a share is handed out ahead: what a slow one sits
-on, the others would wait for.
+another. A row is left until its replica says that it is scored: shards end by the dozen, and until they are committed
+one replica that is a moment ahead of another would seem to hold next to nothing. Among many replicas some are slow, so
+there only a part of a share is handed out ahead: what a slow one sits on, the others would wait for.
 
 The cluster may be smaller than what was asked for, grow and shrink. Shares are reckoned with the replicas that step and
 those that have room to come, so that nobody waits for one that cannot be placed. A replica whose node is about to leave
@@ -54,6 +55,18 @@ class _Replica:
     demand: Demand = field(default_factory=lambda: Demand(0, LEAD, 0))
     shards: set[int] = field(default_factory=set)  # its leases
     rows: int = 0  # rows of its leases
+    scored: int = 0  # rows that it says it has scored, of all that it was ever given
+    scored_before: int = 0  # those of them that belong to no lease any more
+
+    @property
+    def rows_scored(self) -> int:
+        """Rows of its leases that are scored."""
+        return min(max(self.scored - self.scored_before, 0), self.rows)
+
+    @property
+    def rows_left(self) -> int:
+        """Those that are not."""
+        return self.rows - self.rows_scored
 
 
 class Scheduler:
@@ -74,9 +87,11 @@ class Scheduler:
         self._max_attempts = max_attempts
         self._done = set(done)
         self._fragments = Counter(shard for shard, _ in committed)  # shard -> fragments committed, without a gap
+        self._committed_rows: Counter[int] = Counter()  # shard under lease -> rows of its attempt's fragments
         self._queue = sorted(index for index in self._shards if index not in self._done)
         self._bands = _bands(shards)
-        self._rows_left = sum(self._shards[index].rows for index in self._queue)
+        self._rows_open = sum(self._shards[index].rows for index in self._queue)  # of shards that are not done
+        self._rows_scored = 0  # of those, by the replicas that have them
         self._leases: dict[int, int] = {}  # shard -> replica
         self.attempts: dict[int, int] = {}  # shard -> number of its newest attempt
         self._losses: Counter[int] = Counter()  # shard -> what it has cost: a death LEAVES_PER_DEATH, a leave 1
@@ -146,10 +161,13 @@ class Scheduler:
         for replica in self._replicas.values():
             assert replica.rows == sum(self._shards[index].rows for index in replica.shards), "rows do not add up"
         assert self._leaving_count == sum(replica.leaving for replica in self._replicas.values()), "leaving miscounted"
-        stepping = {number: r.rows for number, r in self._replicas.items() if r.ready and not r.leaving}
+        stepping = {number: r.rows_left for number, r in self._replicas.items() if r.ready and not r.leaving}
         self._loads.check(stepping)
         assert self.finished or self._staying_count >= self._target, "a replica is missing and none was started"
-        assert self._rows_left == sum(self._shards[index].rows for index in queued | leased), "rows left do not add up"
+        assert self._rows_open == sum(self._shards[index].rows for index in queued | leased), "open rows do not add up"
+        scored = sum(replica.rows_scored for replica in self._replicas.values())
+        assert self._rows_scored == scored, "scored rows do not add up"
+        assert set(self._committed_rows) <= leased, "rows are kept of a shard that nobody holds"
 
     def _start_replica(self) -> StartReplica:
         number = self._replica_count
@@ -180,7 +198,7 @@ class Scheduler:
         replica.ready = True
         if replica.leaving:
             return []
-        self._loads.put(number, replica.rows)
+        self._reckon(number, scored=demand.rows_scored)
         wanted, ahead, room = demand.wanted_entities, demand.shards_ahead, demand.rows_free
         actions: list[Action] = []
         while self._queue and (wanted > 0 or ahead < LEAD):
@@ -204,18 +222,16 @@ class Scheduler:
         return bisect_left(self._queue, behind) - 1
 
     def _is_fair(self, number: int, shard: Shard) -> bool:
-        rows = self._replicas[number].rows
+        rows = self._replicas[number].rows_left
         # Who steps, and who has room to come; those have no row yet.
         stepping, staying = len(self._loads), self._staying_count
         count = max(stepping, staying if self._room is None else min(self._room, staying))
-        ahead = -(-self._rows_left // (count * (SHARE_PARTS if count >= MANY_REPLICAS else 1)))
+        ahead = -(-(self._rows_open - self._rows_scored) // (count * (SHARE_PARTS if count >= MANY_REPLICAS else 1)))
         return rows + shard.rows <= ahead or rows <= (self._loads.least() if count == stepping else 0)
 
     def _lease(self, number: int, index: int) -> Assign:
-        replica = self._replicas[number]
-        replica.shards.add(index)
-        replica.rows += self._shards[index].rows
-        self._loads.put(number, replica.rows)
+        self._replicas[number].shards.add(index)
+        self._reckon(number, rows=self._shards[index].rows)
         self._leases[index] = number
         self.attempts[index] = self.attempts.get(index, 0) + 1
         return Assign(number, index, self.attempts[index], self._fragments[index])
@@ -234,6 +250,7 @@ class Scheduler:
             f"fragment {fragment.index} of shard {fragment.shard} comes before {committed}"
         )
         self._fragments[fragment.shard] += 1
+        self._committed_rows[fragment.shard] += fragment.rows
         self._start_deaths = 0  # whatever kills replicas at their start, it does not kill all
         actions: list[Action] = [Commit(fragment)]
         if fragment.final:
@@ -244,17 +261,25 @@ class Scheduler:
     def _settle(self, index: int) -> list[Action]:
         """A shard that nobody holds needs nothing more."""
         self._done.add(index)
-        self._rows_left -= self._shards[index].rows
+        self._rows_open -= self._shards[index].rows
         self.finished = len(self._done) == len(self._shards)
         return [Finish()] if self.finished else []
 
     def _release(self, index: int) -> None:
         number = self._leases.pop(index)
+        self._replicas[number].shards.remove(index)
+        self._reckon(number, rows=-self._shards[index].rows, released=self._committed_rows.pop(index))
+
+    def _reckon(self, number: int, *, rows: int = 0, released: int = 0, scored: int = 0) -> None:
+        """A replica has `rows` more in leases, and in these `released` scored ones fewer; it has `scored` in all."""
         replica = self._replicas[number]
-        replica.shards.remove(index)
-        replica.rows -= self._shards[index].rows
+        self._rows_scored -= replica.rows_scored
+        replica.rows += rows
+        replica.scored_before += released
+        replica.scored = max(replica.scored, scored)  # an old report may come once more
+        self._rows_scored += replica.rows_scored
         if replica.ready and not replica.leaving:
-            self._loads.put(number, replica.rows)
+            self._loads.put(number, replica.rows_left)
 
     def _lost(self, event: ReplicaLost) -> list[Action]:
         replica = self._replicas.pop(event.replica, None)
@@ -262,10 +287,12 @@ class Scheduler:
             return []
         self.replica_deaths += 1
         self._leaving_count -= replica.leaving
+        self._rows_scored -= replica.rows_scored
         self._loads.remove(event.replica)
         actions: list[Action] = []
         for index in sorted(replica.shards):
             del self._leases[index]
+            self._committed_rows.pop(index, None)
             self._losses[index] += 1 if event.with_node else LEAVES_PER_DEATH
             if self._losses[index] < self._max_attempts * LEAVES_PER_DEATH:
                 insort(self._queue, index)

@@ -176,7 +176,7 @@ class Pipeline:
 
     def demand(self) -> Demand:
         """How well its slots are fed, and what it has room for."""
-        return self._feed.demand()
+        return replace(self._feed.demand(), rows_scored=self._counters.rows)
 
     def _guarded(self, stage: Callable[[], None]) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -42,8 +43,8 @@ def started(
     return scheduler
 
 
-def staged(shard: int, attempt: int = 1, index: int = 0, *, final: bool = True) -> Fragment:
-    return Fragment(shard, index, attempt, final, "file", "staged", 1, 1, "", None, None)
+def staged(shard: int, attempt: int = 1, index: int = 0, *, final: bool = True, rows: int = 1) -> Fragment:
+    return Fragment(shard, index, attempt, final, "file", "staged", rows, 1, "", None, None)
 
 
 def assigned(actions: Sequence[Action]) -> list[int]:
@@ -141,6 +142,33 @@ def test_a_share_is_of_the_rows_that_are_left() -> None:
     for shard in (0, 1, 2, 3):
         scheduler.handle(FragmentStaged(0, staged(shard)))
     assert assigned(scheduler.handle(ReplicaReported(0, HUNGRY))) == [4, 5]
+
+
+def test_rows_that_are_scored_are_not_left_though_their_shard_is_not_committed() -> None:
+    scheduler = started([10] * 9, replicas=2)
+    for number in (0, 1):
+        assert len(assigned(scheduler.handle(ReplicaReady(number, replace(HUNGRY, wanted_entities=40))))) == 4
+    scored = replace(HUNGRY, rows_scored=30)
+    scheduler.handle(ReplicaReported(1, replace(NOTHING, rows_scored=35)))
+    assert scheduler.handle(ReplicaReported(0, scored)) == []  # the other one has fewer left
+    scheduler.check()
+    for shard in (0, 1, 2):
+        scheduler.handle(FragmentStaged(0, staged(shard, rows=10)))
+        scheduler.check()
+    assert scheduler.handle(ReplicaReported(0, scored)) == []  # that they are committed changes nothing
+    assert assigned(scheduler.handle(ReplicaReported(1, HUNGRY))) == [8]  # an old report does not undo a newer one
+    scheduler.check()
+
+
+def test_what_a_dead_replica_has_scored_is_left_again() -> None:
+    scheduler = started([10] * 4, replicas=2)
+    assert len(assigned(scheduler.handle(ReplicaReady(0, HUNGRY)))) == 2
+    scheduler.handle(ReplicaReported(0, replace(NOTHING, rows_scored=20)))
+    scheduler.handle(FragmentStaged(0, staged(0, final=False, rows=5)))
+    scheduler.check()
+    scheduler.handle(ReplicaLost(0, "killed"))
+    scheduler.check()
+    assert assigned(scheduler.handle(ReplicaReady(1, HUNGRY))) == [0, 1]
 
 
 def test_a_staged_fragment_is_committed_and_the_last_one_finishes_the_run() -> None:
