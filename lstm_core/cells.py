@@ -16,6 +16,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from lstm_core.slots import keep_where
+
 # tanh(x) is x * OVER(x**2) / UNDER(x**2) in single precision, the fraction that Eigen and XLA use; coefficients of the
 # highest power first. Behind LIMIT, where tanh is 1 to single precision, it stays what it is there, just 1, with fused
 # multiply-adds and without: a gate that is wide open loses nothing.
@@ -39,16 +41,20 @@ class FusedLSTM:
     kernel: Any  # (feature + unit, 4 * unit): of the row, then of the hidden state
     bias: Any  # (4 * unit,); None where the cell has none
 
-    def __call__(self, row: Any, states: list[Any]) -> list[Any]:
-        """(slot, feature) and [hidden, cell], (slot, unit) each -> hidden, cell."""
+    def __call__(self, row: Any, states: list[Any], live: Any) -> list[Any]:
+        """(slot, feature), [hidden, cell], (slot, unit) each, and which slots have a row, (slot,) -> hidden, cell.
+
+        States are kept where there is none as they are computed: apart that would be two passes more over them.
+        """
         hidden, carried = states
         gates = tf.matmul(tf.concat([tf.cast(row, tf.float32), hidden], axis=1), self.kernel)
         if self.bias is not None:
             gates += self.bias
         enter, forget, candidate, leave = tf.split(gates, 4, axis=1)  # in the order in which Keras keeps them
         kept, entered = _sigmoid(forget), _sigmoid(enter) * _tanh(candidate)
-        carried = (kept * carried + entered).value
-        return [(_sigmoid(leave) * _tanh(carried)).value, carried]
+        [carried] = keep_where(live, [(kept * carried + entered).value], [carried])
+        [hidden] = keep_where(live, [(_sigmoid(leave) * _tanh(carried)).value], [hidden])
+        return [hidden, carried]
 
 
 @dataclass(frozen=True)

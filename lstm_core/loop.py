@@ -37,8 +37,9 @@ def can_loop(step_model: StepModel) -> bool:
         return False
     rows = [tf.TensorSpec((2, *shape), dtype) for shape, dtype in step_model.row_shapes()]
     states = [tf.TensorSpec((2, *state.shape), tf.float32) for state in step_model.states]
+    live = tf.TensorSpec((2,), tf.bool)
     try:
-        tf.function(partial(_timestep, step_model, {}), autograph=False).get_concrete_function(rows, states)
+        tf.function(partial(_timestep, step_model, {}), autograph=False).get_concrete_function(rows, states, live)
     except (ValueError, tf.errors.InvalidArgumentError):  # shapes that do not fit each other
         return False
     return True
@@ -80,11 +81,10 @@ def make_loop(step_model: StepModel, *, width: int, steps: int) -> Step:
             return [array[0 if fixed else time] for array, fixed in zip(by_time, step_model.static, strict=True)]
 
         def one(time: Any, states: list[Any], scores: list[Any]) -> tuple[Any, list[Any], list[Any]]:
-            found, after = _timestep(step_model, cells, rows_at(time), states)
-            live = time < lengths
+            found, after = _timestep(step_model, cells, rows_at(time), states, time < lengths)
             return (
                 time + 1,
-                keep_where(live, after, states),
+                after,
                 [array.write(time, score) for array, score in zip(scores, found, strict=True)],
             )
 
@@ -108,13 +108,18 @@ def _fused_cells(step_model: StepModel) -> Cells:
     return {layer: cell for layer, cell in pairs if cell is not None}
 
 
-def _timestep(step_model: StepModel, cells: Cells, rows: list[Any], states: list[Any]) -> tuple[list[Any], list[Any]]:
-    """The model on one row of each slot: scores (slot, value) and states, both float32."""
+def _timestep(
+    step_model: StepModel, cells: Cells, rows: list[Any], states: list[Any], live: Any
+) -> tuple[list[Any], list[Any]]:
+    """The model on one row of each slot: scores (slot, value) and states, both float32.
+
+    live: bool (slot,); where a slot has no row its scores have no meaning, and its states stay.
+    """
     given = [row if static else row[:, None] for row, static in zip(rows, step_model.static, strict=True)]
     valid = tf.ones((rows[0].shape[0], 1), tf.bool)
     # `valid` and the states are inputs like any other; nothing of the model is called but its layers, one by one.
     found = step_model.model._run_through_graph(
-        [*given, valid, *states], operation_fn=_as_it_is, call_fn=partial(_call, cells)
+        [*given, valid, *states], operation_fn=_as_it_is, call_fn=partial(_call, cells, live)
     )
     flat = [tf.cast(tensor, tf.float32) for tensor in tree.flatten(found)]
     count = len(step_model.output_names)
@@ -125,21 +130,24 @@ def _as_it_is(layer: Any) -> Any:
     return layer
 
 
-def _call(cells: Cells, layer: Any, *args: Any, **kwargs: Any) -> Any:
+def _call(cells: Cells, live: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
     if is_recurrent(layer):
         row, states = args[0][:, 0], kwargs["initial_state"]
         if id(layer) in cells:
-            hidden, carried = cells[id(layer)](row, list(states))
+            hidden, carried = cells[id(layer)](row, list(states), live)
             return [hidden[:, None], hidden, carried]
-        return _call_cell(layer.cell, row, states)
+        return _call_cell(layer.cell, row, list(states), live)
     return partial(layer, training=False)(*args, **kwargs) if _can_train(layer) else layer(*args, **kwargs)
 
 
-def _call_cell(cell: Any, row: Any, states: Any) -> list[Any]:
+def _call_cell(cell: Any, row: Any, states: list[Any], live: Any) -> list[Any]:
     """What the layer would return for one row of each slot: its output along time, then its states."""
-    cast = tree.map_structure(lambda state: tf.cast(state, cell.compute_dtype), list(states))
+    cast = tree.map_structure(lambda state: tf.cast(state, cell.compute_dtype), states)
     output, after = cell(row, cast, training=False) if _can_train(cell) else cell(row, cast)
-    return [output[:, None], *tree.flatten(after)]
+    found = tree.flatten(after)
+    kept = keep_where(live, [tf.cast(state, tf.float32) for state in found], tree.flatten(states))
+    output = kept[0] if output is found[0] else output  # one array less to write; without a row it has no meaning
+    return [output[:, None], *kept]
 
 
 def _can_train(layer: Any) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from keras import layers
 
 from lstm_core.code import CustomCode
+from lstm_core.compiled import configure_compiler
 from lstm_core.contract import ModelContract, read_contract
 from lstm_core.proof import prove
 from lstm_core.proof_request import ProofRequest
@@ -24,6 +25,7 @@ from tests import custom_layers
 
 # As in a replica with one CPU; it must come before the first operation of the test's process.
 configure_devices(threads=1, gpu=False)
+configure_compiler()
 
 FEATURES = 3
 CODE = CustomCode(modules=("tests.custom_layers",))

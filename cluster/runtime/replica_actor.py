@@ -212,6 +212,7 @@ def _load(spec: ReplicaSpec, model: bytes) -> tuple[StatefulReplica, ReplicaInfo
         import numpy.ma  # noqa: F401  # np.unique wants it, at its first call
         import tensorflow as tf
 
+        from lstm_core.compiled import configure_compiler
         from lstm_core.proof import prove_model
         from lstm_core.rebatch import load_model
         from lstm_core.replica import StatefulReplica, StepShape, configure_devices
@@ -219,6 +220,7 @@ def _load(spec: ReplicaSpec, model: bytes) -> tuple[StatefulReplica, ReplicaInfo
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     imported = time.perf_counter()
     configure_devices(threads=spec.threads, gpu=spec.gpu)
+    configure_compiler()
     pa.set_cpu_count(max(1, spec.threads))
     loaded = load_model(model, name="the model", code=spec.contract.code)
     prove_model(loaded, spec.contract, name="the model", chunk=spec.step.chunk)

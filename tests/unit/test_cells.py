@@ -12,6 +12,7 @@ from keras import layers
 from lstm_core.cells import FusedLSTM, fused
 
 SLOTS, FEATURES, UNITS = 16, 5, 7
+LIVE = tf.ones(SLOTS, tf.bool)
 
 
 def built(**changes: Any) -> Any:
@@ -33,7 +34,7 @@ def test_it_gives_the_numbers_of_keras(magnitude: float, use_bias: bool, dtype: 
     row = tf.constant(magnitude * rng.standard_normal((SLOTS, FEATURES)), dtype)
     states = [tf.constant(rng.standard_normal((SLOTS, UNITS)), tf.float32) for _ in range(2)]
     hidden, wanted = cell(tf.cast(row, tf.float32), states)
-    found = found_cell(row, states)
+    found = found_cell(row, states, LIVE)
     np.testing.assert_allclose(found[0], hidden, rtol=0, atol=1e-6)
     np.testing.assert_allclose(found[1], wanted[1], rtol=0, atol=1e-6)
 
@@ -51,7 +52,7 @@ def test_its_gates_are_those_of_keras_at_their_ends(gate: float) -> None:
     before = np.array([[-1e4, -3.0, -1e-3, 0.0, 1e-3, 3.0, 1e4]], np.float32)
     states = [tf.zeros((1, UNITS)), tf.constant(before)]
     hidden, (_, carried) = cell(row, states)
-    found = found_cell(row, states)
+    found = found_cell(row, states, LIVE[:1])
     np.testing.assert_allclose(found[0], hidden, rtol=0, atol=1e-6)
     gap = np.abs(found[1] - carried)
     assert (gap <= 1e-6 * np.maximum(1, np.abs(before))).all(), gap  # a gate is right within some bits of 1
@@ -64,8 +65,10 @@ def test_a_gate_that_is_wide_open_loses_nothing_in_a_long_series() -> None:
 
     @tf.function(jit_compile=True)
     def stepped(carried: Any) -> Any:
-        loop = (0, zero, carried)
-        return tf.while_loop(lambda step, *_: step < 20_000, lambda step, *two: (step + 1, *cell(row, list(two))), loop)
+        def one(step: Any, *states: Any) -> tuple[Any, ...]:
+            return step + 1, *cell(row, list(states), LIVE)
+
+        return tf.while_loop(lambda step, *_: step < 20_000, one, (0, zero, carried))
 
     before = tf.constant(100 * np.random.default_rng(0).standard_normal((SLOTS, UNITS)), tf.float32)
     np.testing.assert_allclose(stepped(before)[2], before, rtol=1e-6)
@@ -76,9 +79,20 @@ def test_a_number_that_is_none_stays_in_its_slot() -> None:
     assert found_cell is not None
     row = np.zeros((SLOTS, FEATURES), np.float32)
     row[3] = np.nan
-    for values in found_cell(tf.constant(row), [tf.zeros((SLOTS, UNITS))] * 2):
+    for values in found_cell(tf.constant(row), [tf.zeros((SLOTS, UNITS))] * 2, LIVE):
         assert np.isnan(values[3]).all()
         assert np.isfinite(np.delete(values, 3, axis=0)).all()
+
+
+def test_a_slot_without_a_row_keeps_its_states() -> None:
+    found_cell, rng = fused(built()), np.random.default_rng(2)
+    assert found_cell is not None
+    row = tf.constant(rng.standard_normal((SLOTS, FEATURES)), tf.float32)
+    states = [tf.constant(rng.standard_normal((SLOTS, UNITS)), tf.float32) for _ in range(2)]
+    live = np.arange(SLOTS) % 3 > 0
+    whole, found = found_cell(row, states, LIVE), found_cell(row, states, tf.constant(live))
+    for given, stepped, kept in zip(states, whole, found, strict=True):
+        np.testing.assert_array_equal(kept, np.where(live[:, None], stepped, given))
 
 
 def test_it_has_the_weights_that_the_cell_has_when_it_is_asked() -> None:

@@ -121,10 +121,12 @@ class TrainingActor:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import tensorflow as tf
 
+        from lstm_core.compiled import configure_compiler
         from lstm_core.replica import configure_devices
 
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         configure_devices(threads=threads, gpu=gpu)
+        configure_compiler()
         tf.config.experimental.enable_op_determinism()
         pa.set_cpu_count(max(1, threads))
 
