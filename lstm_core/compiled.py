@@ -5,29 +5,17 @@ each of them with the signature, and the traced function still look for tapes, c
 on few slots that is a third of the time. Here only the shapes and types of arrays are compared, since a function that
 is given others would be compiled anew without a word.
 
-And how XLA makes vectors. It takes those of 256 bits also where a core has 512, for the sake of cores that slow down
-for the wide ones; but the products of a step, which are most of it, use these anyway. And it unrolls the short loops
-over a slot's numbers before it would make vectors of them, so that rows and states are copied number by number.
-
 Limits: no gradient goes through it, and none of its arguments is a variable. `inference_fn` is not of TensorFlow's
 documented interface.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-
-XLA_FLAGS = "--xla_cpu_prefer_vector_width=512 --xla_backend_extra_options=xla_cpu_disable_loop_unrolling=true"
-
-
-def configure_compiler() -> None:
-    """Sets how XLA makes vectors, before anything is compiled in the process. The user's own XLA_FLAGS go before it."""
-    os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()  # of two that differ the last
 
 
 class Compiled:

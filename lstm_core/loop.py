@@ -2,9 +2,9 @@
 
 What it decides: which models are looped, and that a loop runs only as far as the longest slot of the step. Keras runs
 each recurrent layer over the chunk before the next layer begins, in a loop of its own with a mask; here each timestep
-goes through all layers while its numbers are still in the cache, the state of a slot without a row there is put back,
-and nothing is computed behind the last row of the step. The operations on a row, and so the bits of its score, are the
-same however long the loop is.
+goes through all layers while its numbers are still in the cache, a slot without a row there keeps its state, and
+nothing is computed behind the last row of the step. The operations on a row, and so the bits of its score, are the same
+however long the loop is.
 
 Limits: Keras's own layers only, since custom code may look at more than one timestep of a chunk, and none that names
 their number. It leaves alone cuDNN, which wants the chunk whole: on a GPU the step is `replica.make_step`.

@@ -23,13 +23,14 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from lstm_core.code import CustomCode, first_sentence
+from lstm_core.configure import configure_devices
 from lstm_core.contract import NO_STATE, InputContract, ModelContract, RecurrentContract
 from lstm_core.errors import ModelRefused, SlotcarError
 from lstm_core.packing import Packer
 from lstm_core.proof_request import ProofRequest
 from lstm_core.rebatch import StepModel, build_step_model, load_model
 from lstm_core.reference import Reference
-from lstm_core.replica import configure_devices, make_step
+from lstm_core.replica import make_step
 
 Array = NDArray[Any]
 

@@ -43,22 +43,6 @@ class StepShape:
     jit: bool = True
 
 
-def configure_devices(*, threads: int, gpu: bool) -> None:
-    """Sets thread counts, and of GPUs memory growth and full float32 products.
-
-    Call once, before the first TensorFlow operation of the process.
-    """
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    if not gpu:
-        tf.config.set_visible_devices([], "GPU")
-    devices = tf.config.get_visible_devices("GPU")
-    for device in devices:
-        tf.config.experimental.set_memory_growth(device, True)
-    if devices:  # products of ten bits of mantissa, as newer GPUs make them unless told, are no scores within 1e-5
-        tf.config.experimental.enable_tensor_float_32_execution(False)
-
-
 class StatefulReplica:
     """A rebuilt model with the state of its slots.
 

@@ -16,11 +16,10 @@ import numpy as np
 from keras import layers
 
 from lstm_core.code import CustomCode
-from lstm_core.compiled import configure_compiler
+from lstm_core.configure import configure_compiler, configure_devices
 from lstm_core.contract import ModelContract, read_contract
 from lstm_core.proof import prove
 from lstm_core.proof_request import ProofRequest
-from lstm_core.replica import configure_devices
 from tests import custom_layers
 
 # As in a replica with one CPU; it must come before the first operation of the test's process.

@@ -20,6 +20,7 @@ KERAS_NAMES = (
     "callbacks",
     "cells",
     "compiled",
+    "configure",
     "export",
     "loop",
     "losses",

@@ -101,9 +101,8 @@ class _Play:
                     self._start(replica)
                 case Assign(replica, shard, attempt, _):
                     kept = self._kept[shard]
-                    self._replicas[replica].held.append(
-                        Held(self._shards[shard], attempt, kept, kept, self._now_s, kept)
-                    )
+                    held = Held(self._shards[shard], attempt, kept, kept, self._now_s, rows=kept)
+                    self._replicas[replica].held.append(held)
                 case Fail(cause):
                     raise AssertionError(f"a forecast failed: {cause}")
 

@@ -52,7 +52,6 @@ LEAVES_PER_DEATH = 5
 class _Replica:
     ready: bool = False
     leaving: bool = False  # its node is about to go
-    demand: Demand = field(default_factory=lambda: Demand(0, LEAD, 0))
     shards: set[int] = field(default_factory=set)  # its leases
     rows: int = 0  # rows of its leases
     scored: int = 0  # rows that it says it has scored, of all that it was ever given
@@ -226,7 +225,8 @@ class Scheduler:
         # Who steps, and who has room to come; those have no row yet.
         stepping, staying = len(self._loads), self._staying_count
         count = max(stepping, staying if self._room is None else min(self._room, staying))
-        ahead = -(-(self._rows_open - self._rows_scored) // (count * (SHARE_PARTS if count >= MANY_REPLICAS else 1)))
+        left, parts = self._rows_open - self._rows_scored, count * (SHARE_PARTS if count >= MANY_REPLICAS else 1)
+        ahead = -(-left // parts)
         return rows + shard.rows <= ahead or rows <= (self._loads.least() if count == stepping else 0)
 
     def _lease(self, number: int, index: int) -> Assign:

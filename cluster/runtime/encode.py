@@ -108,11 +108,12 @@ class Encoder:
         for (contract, names), out in zip(self._inputs, into, strict=True):
             values = [_opened(table.column(name)) for name in names]
             side_by_side = out[:, None] if out.ndim == 1 else out
-            finite = contract.kind == "numeric" and _write_floats(values, side_by_side)
+            numeric = contract.kind == "numeric"
+            finite = numeric and _write_floats(values, side_by_side)
             for index, name in enumerate(names):
                 column = _Column(name, values[index], contract, side_by_side[:, index], faults)
-                if not finite or contract.static:
-                    self._encode_column(column, series)
+                missing = None if finite else _gaps(column.out) if numeric else self._write_codes(column)
+                self._settle(column, missing, series)
         return faults
 
     def last_known(self, inputs: list[Array], rows: Array) -> LastKnown:
@@ -128,14 +129,11 @@ class Encoder:
         """Writes the target columns into `into` (row, target); a null is NaN."""
         _write_floats([_opened(table.column(name)) for name in self._target], into)
 
-    def _encode_column(self, column: _Column, series: _Series) -> None:
-        """Looks for what does not fit; numbers are written already, codes are not."""
-        numeric = column.contract.kind == "numeric"
-        missing = _gaps(column.out) if numeric else self._write_codes(column)
-        fill = self._fill.get(column.name)
+    def _settle(self, column: _Column, missing: Bools | None, series: _Series) -> None:
+        """Fills gaps of a column that is written, and refuses the rows that do not fit."""
         if missing is not None:
-            missing = self._fill_missing(column, missing, fill, series)
-        if missing is not None and numeric:
+            missing = self._fill_missing(column, missing, self._fill.get(column.name), series)
+        if missing is not None and column.contract.kind == "numeric":
             column.refuse(np.isinf(column.out), "infinite")
             column.out[missing] = 0  # what stands in a bad row is never scored, but must not poison a sum
         if column.contract.static:
@@ -203,7 +201,7 @@ def _write_floats(columns: Sequence[Any], into: Array) -> bool:
 
 
 def _gaps(values: Array) -> Bools | None:
-    """True where a value is missing; None where none is, and none infinite."""
+    """True where a number is missing; None where none is, and none infinite."""
     return None if np.isfinite(values).all() else np.asarray(np.isnan(values))
 
 

@@ -212,10 +212,10 @@ def _load(spec: ReplicaSpec, model: bytes) -> tuple[StatefulReplica, ReplicaInfo
         import numpy.ma  # noqa: F401  # np.unique wants it, at its first call
         import tensorflow as tf
 
-        from lstm_core.compiled import configure_compiler
+        from lstm_core.configure import configure_compiler, configure_devices
         from lstm_core.proof import prove_model
         from lstm_core.rebatch import load_model
-        from lstm_core.replica import StatefulReplica, StepShape, configure_devices
+        from lstm_core.replica import StatefulReplica, StepShape
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     imported = time.perf_counter()

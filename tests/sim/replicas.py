@@ -348,7 +348,8 @@ class SimReplica:
         held = sum(self.sizes.lengths[entity] for work in self.works.values() for entity in work.entities)
         ahead = sum(work.unsat > 0 for work in self.works.values())
         wanted = self.packer.idle_count + self.packer.slots - self.packer.waiting_count  # as a real one reckons
-        return Demand(wanted, ahead, max(0, self.sizes.arena_rows - held), 4, rows_scored=self.rows)
+        room = max(0, self.sizes.arena_rows - held)
+        return Demand(wanted, ahead, room, stream_rows=4, rows_scored=self.rows)
 
     def _send(self, answer: Answer) -> None:
         """One call at a time, so answers come in order; but one may come a second time, whenever."""

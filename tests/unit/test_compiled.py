@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from lstm_core.compiled import XLA_FLAGS, Compiled, configure_compiler
+from lstm_core.compiled import Compiled
 
 TRACED = []
 
@@ -31,13 +30,6 @@ def compiled(request: pytest.FixtureRequest) -> Compiled:
 def _given() -> list[Any]:
     rows = [np.array([[1, 0], [0, 1], [1, 1]], np.float32), np.array([4, 5, 6], np.int32)]
     return [rows, np.array([True, False, False]), [np.full((3, 1), 10.0, np.float32), np.ones((3, 1), np.float32)]]
-
-
-@pytest.mark.parametrize("own", ["", "--xla_cpu_prefer_vector_width=128"])
-def test_what_the_user_tells_xla_counts(monkeypatch: pytest.MonkeyPatch, own: str) -> None:
-    monkeypatch.setenv("XLA_FLAGS", own)
-    configure_compiler()
-    assert os.environ["XLA_FLAGS"].split() == [*XLA_FLAGS.split(), *own.split()]  # of two that differ the last one does
 
 
 def test_arrays_give_what_the_function_gives(compiled: Compiled) -> None:

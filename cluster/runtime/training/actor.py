@@ -121,8 +121,7 @@ class TrainingActor:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import tensorflow as tf
 
-        from lstm_core.compiled import configure_compiler
-        from lstm_core.replica import configure_devices
+        from lstm_core.configure import configure_compiler, configure_devices
 
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         configure_devices(threads=threads, gpu=gpu)

@@ -54,11 +54,10 @@ def run(task: Task) -> Measured:
 def run_own(task: Task) -> Measured:
     """The step of a replica, as many to a call as it takes."""
     tensorflow(threads=1, gpu=task.gpus > 0)
-    from lstm_core.compiled import configure_compiler
+    from lstm_core.configure import configure_compiler
     from lstm_core.replica import StatefulReplica, StepShape
 
     configure_compiler()
-
     rows = rows_of(task)
     slots, chunk = rows.shape[:2]
     replica = StatefulReplica(task.model.read_bytes(), StepShape(slots, chunk, task.workload.jit))
