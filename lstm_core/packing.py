@@ -158,6 +158,11 @@ class Packer:
         return sum(len(admitted.starts) - admitted.taken for admitted in self._waiting)
 
     @property
+    def waiting_rows(self) -> int:
+        """Rows of these."""
+        return sum(int(admitted.lengths[admitted.taken :].sum()) for admitted in self._waiting)
+
+    @property
     def waiting_admissions(self) -> int:
         """Admissions of which a series waits for a slot."""
         return len(self._waiting)

@@ -1,9 +1,9 @@
 """The feed: assigned shards in, batches for the step out.
 
 What it decides: when a shard is read (streams that need their next piece first, then shards in the order of their
-assignment), that nothing is read for which the arena has no room, and that no step leaves a slot empty while a row for
-it can still be read. So the steps are a function of the order of assignments, not of how fast a disk is; how many of
-them share a call is not.
+assignment), that nothing is read for which the arena has no room, nor a shard while as many rows as it has wait for
+slots already, and that no step leaves a slot empty while a row for it can still be read. So the steps are a function of
+the order of assignments, not of how fast a disk is; how many of them share a call is not.
 
 Limits: a stream (one entity longer than a shard) holds two regions of `piece_rows` for its whole life, so that it can
 never starve behind shards that wait for the slot it holds. It leaves alone: the model, and the writing.
@@ -114,6 +114,7 @@ class Feed:
         self._changed = threading.Condition()
         self._reading: Shard | None = None
         self._reader_can_go_on = True
+        self._reader_is_ahead = False  # of the slots, so that the next shard is not read yet
         self._reader_ended = False
         self._closed = False
         self._error: BaseException | None = None
@@ -155,6 +156,12 @@ class Feed:
             taken = sum(self._room(shard) for shard in self._inbox)  # what is being read has its region
             free = self._arena.capacity - self._arena.used_rows - taken
             return Demand(wanted, self._ahead(), free, 2 * self._piece_rows)
+
+    @property
+    def is_empty(self) -> bool:
+        """No row that was assigned is still to be scored."""
+        with self._changed:
+            return not (self._inbox or self._streams or self._reading or self._ready or self._admitted)
 
     @property
     def shards_ahead(self) -> int:
@@ -252,7 +259,7 @@ class Feed:
             self._admit_ready()
             if (step.exhausted & ~step.ends).any() or (self._packer.free_count and self._may_read()):
                 return
-            following = self._packer.next_step(self.reach, more=self._may_read())
+            following = self._packed()
             if following is None:
                 return
             if not self._goes_in_groups(following, self.fit(following.lengths)):
@@ -271,7 +278,7 @@ class Feed:
             self._admit_ready()
             if self._packer.free_count and self._read_more():
                 continue
-            step = self._packer.next_step(self.reach, more=self._may_read())
+            step = self._packed()
             if step is not None:
                 return step
             if self._closed and not (self._inbox or self._streams or self._reading or self._ready):
@@ -279,6 +286,13 @@ class Feed:
             if self._finished:
                 return None
             self._changed.wait()
+
+    def _packed(self) -> Step | None:
+        step = self._packer.next_step(self.reach, more=self._may_read())
+        if self._reader_is_ahead and not self._is_ahead_of(self._inbox[0]):
+            self._reader_is_ahead, self._reader_can_go_on = False, True
+            self._changed.notify_all()
+        return step
 
     def _restored(self, step: Step) -> tuple[Step, tuple[Restore, ...]]:
         """The step, with series that bring a state along set to it instead of being reset."""
@@ -357,14 +371,22 @@ class Feed:
         for stream in self._streams:
             if not stream.ended and stream.free and stream.pieces_at_hand < 2:
                 return _Work(stream.shard, stream, stream.free.pop())
-        for shard in self._inbox:
-            start = self._arena.allocate(self._room(shard))
-            if start is not None:
-                self._inbox.remove(shard)
-                self._reading = shard
-                return _Work(shard, None, start)
+        self._reader_is_ahead = bool(self._inbox) and self._is_ahead_of(self._inbox[0])
+        if not self._inbox or self._reader_is_ahead:
             return None
-        return None
+        shard = self._inbox[0]
+        start = self._arena.allocate(self._room(shard))
+        if start is None:
+            return None
+        self._reading = self._inbox.popleft()
+        return _Work(shard, None, start)
+
+    def _is_ahead_of(self, shard: Shard) -> bool:
+        """Whether as many rows wait for busy slots as the shard has: it is time enough to read it when fewer do."""
+        ready = [region.block.lengths for region in self._ready if region.piece == 0]  # others have a slot
+        if self._packer.waiting_count + sum(map(len, ready)) <= self._packer.idle_count:
+            return False
+        return self._packer.waiting_rows + sum(int(lengths.sum()) for lengths in ready) >= shard.rows
 
     def _room(self, shard: Shard) -> int:
         return 2 * self._piece_rows if shard.streamed else shard.rows

@@ -189,6 +189,33 @@ def test_no_slot_stays_empty_while_a_row_for_it_can_be_read(tmp_path: Path, thre
     assert [batch.step.busy_count for batch in batches(feed, laid.plan.shards)] == [4] * 6
 
 
+class Watched(Feed):
+    """A feed that says when its reader rests."""
+
+    @property
+    def reader_rests(self) -> bool:
+        with self._changed:
+            return self._reader_is_ahead
+
+
+def test_a_shard_is_read_when_fewer_rows_wait_than_it_has(tmp_path: Path) -> None:
+    laid = laid_out(tmp_path, lengths=[8] * 12)  # six shards of two entities
+    arena = make_arena(1000)
+    feed = Watched(laid.reader(piece_rows=PIECE_ROWS), laid.found, arena, Packer(slots=2, chunk=4))
+    for shard in laid.plan.shards:
+        feed.assign(shard)
+    used = []
+    for _ in range(8):  # half the rows of two entities each, of four shards in all
+        while not feed.reader_rests:
+            pass
+        used.append(arena.used_rows)
+        batch = feed.next_batch()
+        assert batch is not None
+        for region in feed.collect(batch):
+            feed.release(region)
+    assert used == [2 * 16] * 8  # what is in slots, and what comes next
+
+
 @both_ways
 def test_a_feed_that_is_closed_at_once_has_nothing(tmp_path: Path, threaded: bool) -> None:
     feed, _ = feed_of(laid_out(tmp_path), threaded=threaded)
