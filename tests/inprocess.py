@@ -22,7 +22,7 @@ from cluster.runtime.fleet import Answer
 from cluster.runtime.listing import list_files
 from cluster.runtime.node_view import Needs
 from cluster.runtime.pipeline import Counters
-from cluster.runtime.replica_actor import ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
+from cluster.runtime.replica_actor import Lease, ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
 from cluster.runtime.run import ScoreRequest, score
 from cluster.runtime.schema import check_schema
 from cluster.runtime.timeline import Moment
@@ -84,7 +84,7 @@ class InProcessReplicas:
 
     def assign(self, replica: int, shard: Shard, attempt: int, fragments: int) -> None:
         self._open.add(shard.index)
-        self._actors[replica].assign(shard, attempt, fragments)
+        self._actors[replica].assign(Lease(shard, attempt, fragments))
 
     def answers(self, timeout_s: float) -> list[Answer]:
         if self._unready:

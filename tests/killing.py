@@ -56,14 +56,13 @@ class WatchedFleet(Fleet):
         super().assign(replica, shard, attempt, fragments)
         self.trigger.reached("reading")
 
-    def answers(self, timeout_s: float) -> list[Answer]:
-        found = super().answers(timeout_s)
-        for answer in found:
+    def answers(self, timeout_s: float) -> Iterator[Answer]:
+        for answer in super().answers(timeout_s):
             if answer.report is not None and answer.report.counters.steps:
                 self.trigger.reached("stepping")
             if answer.report is not None and answer.report.fragments:
                 self.trigger.reached("writing")
-        return found
+            yield answer
 
 
 class Watching:

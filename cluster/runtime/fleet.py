@@ -1,14 +1,16 @@
 """The fleet: the replica actors of a run, and the calls to them that are under way.
 
 It starts actors, asks each for news, one call at a time, and says which of them answered. What an answer means is the
-scheduler's business. A node that a replica finds unfit is avoided from then on, whoever looked at the others before it
-came: its replica is lost, and the next one starts elsewhere.
+scheduler's business. A call to an actor costs both sides more than most of what it brings, so the shards that an answer
+earns a replica go with the question that follows it. A node that a replica finds unfit is avoided from then on, whoever
+looked at the others before it came: its replica is lost, and the next one starts elsewhere.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -20,7 +22,7 @@ from cluster.runtime.allocator import environment
 from cluster.runtime.node_view import unfit_here
 from cluster.runtime.outcomes import outcome
 from cluster.runtime.pipeline import Counters, Report
-from cluster.runtime.replica_actor import ReplicaActor, ReplicaInfo, ReplicaSpec, Sources, UnfitNode
+from cluster.runtime.replica_actor import Lease, ReplicaActor, ReplicaInfo, ReplicaSpec, Sources, UnfitNode
 from cluster.runtime.session import Nodes, elsewhere, look_at_nodes
 from cluster.runtime.together import Together
 
@@ -32,8 +34,10 @@ POLL_S = 1.0  # how long a replica with nothing to say may keep a call
 @dataclass
 class _Member:
     actor: Any
-    call: Any  # the reference of the one call under way; None while it waits to begin
+    call: Any  # the reference of the one call under way; None while it waits to begin, and while its answer is handled
     info: ReplicaInfo | None = None
+    begun: bool = False
+    leases: list[Lease] = field(default_factory=list)  # that go with its next call
     counters: Counters | None = None
 
 
@@ -89,20 +93,32 @@ class Fleet:
 
     def assign(self, replica: int, shard: Shard, attempt: int, fragments: int) -> None:
         """Sends a shard to a replica; should it be gone, its next answer says so."""
-        self._members[replica].actor.assign.remote(shard, attempt, fragments)
+        member = self._members[replica]
+        if member.call is None:
+            member.leases.append(Lease(shard, attempt, fragments))
+        else:
+            member.actor.assign.remote(Lease(shard, attempt, fragments))
 
-    def answers(self, timeout_s: float) -> list[Answer]:
-        """The answers that have come, waiting for the first of them."""
+    def answers(self, timeout_s: float) -> Iterator[Answer]:
+        """The answers that have come, waiting for the first of them.
+
+        A replica is asked again when its answer has been handled, which is when the next one is wanted.
+        """
         notices = self._look() if time.monotonic() - self._looked_s >= LOOK_S else []
         if notices:
-            return notices
+            yield from notices
+            return
         if self._begin_together():
             timeout_s = min(timeout_s, self._together.left_s())
         calls = {member.call: number for number, member in self._members.items() if member.call is not None}
         done, _ = ray.wait(list(calls), num_returns=1, timeout=timeout_s)
         if done:
             done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0)
-        return [answer for ref in done if (answer := self._answer(calls[ref], ref))]
+        for ref in done:
+            answer = self._answer(calls[ref], ref)
+            if answer is not None:
+                yield answer
+                self._ask(calls[ref])
 
     def _look(self) -> list[Answer]:
         """What has become of the cluster since the last look."""
@@ -132,6 +148,7 @@ class Fleet:
 
     def _answer(self, number: int, ref: Any) -> Answer | None:
         member = self._members[number]
+        member.call = None
         value, failure = outcome(ref, number)
         if failure is not None:
             self._bury(number)
@@ -139,23 +156,21 @@ class Fleet:
         if isinstance(value, UnfitNode):
             return self._avoid(number, value)
         if isinstance(value, ReplicaInfo) and member.info is None:  # it has the model; what the plan adds comes now
-            member.info, member.call = value, None
+            member.info = value
             return None
         if isinstance(value, ReplicaInfo):
             self.infos.append(value)
-            self._ask(member)
             return Answer(number, ready=value)
         member.counters = value.counters
-        self._ask(member)
         return Answer(number, report=value)
 
     def _begin_together(self) -> bool:
         """Lets those begin that wait for it, or says that they still wait."""
-        waiting = [member for member in self._members.values() if member.call is None]
+        waiting = [member for member in self._members.values() if member.info is not None and not member.begun]
         loading = sum(member.info is None for member in self._members.values())
         if self._together.may_begin(waiting=len(waiting), loading=loading):
             for member in waiting:
-                member.call = member.actor.begin.remote(self._sources)
+                member.begun, member.call = True, member.actor.begin.remote(self._sources)
             return False
         return bool(waiting)
 
@@ -170,8 +185,11 @@ class Fleet:
         self._looked_s = 0.0  # there is less room than was thought
         return Answer(number, failure=ReplicaLost(number, found.why, with_node=True))
 
-    def _ask(self, member: _Member) -> None:
-        member.call = member.actor.poll.remote(POLL_S)
+    def _ask(self, number: int) -> None:
+        member = self._members.get(number)
+        if member is not None:  # it may have been lost with this answer
+            leases, member.leases = member.leases, []
+            member.call = member.actor.poll.remote(POLL_S, leases)
 
     def _bury(self, number: int) -> None:
         member = self._members.pop(number)

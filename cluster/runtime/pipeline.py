@@ -32,6 +32,8 @@ from lstm_core.arena import Arena
 
 QUEUE_LENGTH = 2  # one batch in work, one ready: more would only hold memory
 
+LINGER_S = 0.2  # how long a fragment waits to be told of with other news, while the replica has rows to step
+
 CHECKPOINT_SHARE = 0.8  # of `checkpoint_s`, after which a fragment is cut: writing and committing it takes the rest
 
 
@@ -155,6 +157,8 @@ class Pipeline:
         """What is new, waiting up to `timeout_s` for a fragment, an error or a want of shards."""
         with self._news:
             self._news.wait_for(self._has_news, timeout_s)
+            if self._has_news():
+                self._news.wait_for(self._is_urgent, min(LINGER_S, timeout_s))
             fragments, self._fragments = tuple(self._fragments), []
             self._counters.read_s, self._counters.pack_s = self._feed.read_s, self._feed.pack_s
             self._count_waiting()
@@ -168,8 +172,13 @@ class Pipeline:
         counters.cuts_waiting = self._cuts.qsize()
 
     def _has_news(self) -> bool:
-        # A replica that has used up a shard wants the next one now; one that merely goes on has nothing to say.
         return bool(self._fragments) or self._error is not None or self._wants_shards()
+
+    def _is_urgent(self) -> bool:
+        # A replica that has used up a shard wants the next one now, and the run may wait for the last fragment; of one
+        # that merely goes on a fragment can be told with what comes next.
+        last = bool(self._fragments) and self._feed.is_empty
+        return last or self._error is not None or self._wants_shards()
 
     def _wants_shards(self) -> bool:
         return self._feed.shards_ahead < self._ahead_reported

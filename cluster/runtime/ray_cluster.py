@@ -38,8 +38,8 @@ class Replicas(Protocol):
     def assign(self, replica: int, shard: Shard, attempt: int, fragments: int) -> None:
         """Sends a shard to a replica, of which `fragments` fragments are committed."""
 
-    def answers(self, timeout_s: float) -> list[Answer]:
-        """The answers that have come, waiting for the first of them."""
+    def answers(self, timeout_s: float) -> Iterable[Answer]:
+        """The answers that have come, waiting for the first of them; one is handled before the next is taken."""
 
     def stop(self) -> None:
         """Ends every replica."""

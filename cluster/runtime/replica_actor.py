@@ -1,8 +1,8 @@
 """The replica actor: one Ray actor that owns one model and one pipeline.
 
 It imports TensorFlow in its constructor, so that no other process does, and sets threads and GPU memory before the
-first operation. Calls: `assign` adds a shard, `poll` waits for news. The actor is never restarted by Ray: its state
-would be gone and nobody the wiser; the scheduler starts a new one.
+first operation. Calls: `poll` waits for news, and may bring shards; `assign` adds one alone. The actor is never
+restarted by Ray: its state would be gone and nobody the wiser; the scheduler starts a new one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,15 @@ class Sources:
 
     files: InputFiles
     extent: Extent | None = None  # None: steps need all slots and timesteps
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A shard that a replica is to score, under an attempt number."""
+
+    shard: Shard
+    attempt: int
+    fragments: int  # of it that are committed already
 
 
 @dataclass(frozen=True)
@@ -155,13 +165,16 @@ class ReplicaActor:
         self._begun.set()
         return replace(self._info, demand=self._pipeline.demand())
 
-    def assign(self, shard: Shard, attempt: int, fragments: int) -> None:
-        """Adds a shard to the work, of which `fragments` fragments are committed already."""
+    def assign(self, lease: Lease) -> None:
+        """Adds a shard to the work."""
+        shard, fragments = lease.shard, lease.fragments
         resume = self._snapshot(shard, fragments) if fragments else None
-        self._running().assign(shard, Attempt(shard.index, attempt, fragments, self._spec.fence), resume)
+        self._running().assign(shard, Attempt(shard.index, lease.attempt, fragments, self._spec.fence), resume)
 
-    def poll(self, timeout_s: float) -> Report:
-        """Waits for news, at most `timeout_s`."""
+    def poll(self, timeout_s: float, leases: Sequence[Lease] = ()) -> Report:
+        """Adds shards to the work, and waits for news, at most `timeout_s`."""
+        for lease in leases:
+            self.assign(lease)
         return self._running().report(timeout_s)
 
     def close(self) -> None:

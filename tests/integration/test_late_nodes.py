@@ -74,13 +74,13 @@ class HeldFleet(Fleet):
         self.kept = []
         super().begin(sources)
 
-    def answers(self, timeout_s: float) -> list[Answer]:
+    def answers(self, timeout_s: float) -> Iterator[Answer]:
         until = time.monotonic() + REFUSED_S
         while not self.avoided:
             assert time.monotonic() < until, "the late node was not refused"
             self.kept += super().answers(timeout_s)
         found, self.kept = self.kept, []
-        return found or super().answers(timeout_s)
+        yield from found or super().answers(timeout_s)
 
 
 def lay_packages(folder: Path) -> None:

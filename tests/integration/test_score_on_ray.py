@@ -227,13 +227,13 @@ class KillingFleet(Fleet):
     seen = 0
     killed = False
 
-    def answers(self, timeout_s: float) -> list[Answer]:
-        found = super().answers(timeout_s)
-        self.seen += sum(len(answer.report.fragments) for answer in found if answer.report)
-        if self.seen >= self.at_fragment and not self.killed:
-            self.killed = True
-            self.strike()
-        return found
+    def answers(self, timeout_s: float) -> Iterator[Answer]:
+        for answer in super().answers(timeout_s):
+            self.seen += len(answer.report.fragments) if answer.report else 0
+            if self.seen >= self.at_fragment and not self.killed:
+                self.killed = True
+                self.strike()
+            yield answer
 
     def strike(self) -> None:
         os.kill(self.infos[0].pid, signal.SIGKILL)
@@ -242,10 +242,10 @@ class KillingFleet(Fleet):
 class InterruptedFleet(KillingFleet):
     """Ends the driver instead."""
 
-    def answers(self, timeout_s: float) -> list[Answer]:
+    def answers(self, timeout_s: float) -> Iterator[Answer]:
         if self.killed:
             raise Interrupted
-        return super().answers(timeout_s)
+        yield from super().answers(timeout_s)
 
     def strike(self) -> None:
         """The answers in hand are still handled; the next call ends it."""

@@ -16,9 +16,10 @@ import pytest
 from cluster.core.commit import STAGED, Fragment
 from cluster.core.settings import OutputSettings
 from cluster.errors import InputBroken, NotLanded
+from cluster.runtime import pipeline as pipeline_module
 from cluster.runtime.feed import Feed
 from cluster.runtime.fragments import Attempt, Destination, FragmentWriter
-from cluster.runtime.pipeline import QUEUE_LENGTH, Counters, Pipeline, Saving, Stepper
+from cluster.runtime.pipeline import QUEUE_LENGTH, Counters, Pipeline, Report, Saving, Stepper
 from cluster.runtime.snapshots import Snapshot, read_snapshot
 from cluster.runtime.storage.local_store import LocalStore
 from lstm_core.packing import Packer
@@ -266,15 +267,45 @@ def test_a_fragment_is_told_once(tmp_path: Path) -> None:
 
 
 class Held(RunningSum):
-    """A model whose step is slow: it ends when it is let go."""
+    """A model whose steps are slow behind the first `free` ones: they end when it is let go."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, free: int = 0) -> None:
         super().__init__(slots)
-        self.go = threading.Event()
+        self.go, self._free = threading.Event(), free
 
     def step(self, rows: Sequence[Array], reset: Array, lengths: Array) -> list[Any]:
-        self.go.wait()
+        if not self._free:
+            self.go.wait()
+        self._free = max(0, self._free - 1)
         return super().step(rows, reset, lengths)
+
+
+def test_a_fragment_waits_for_other_news_while_rows_are_left_to_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_module, "LINGER_S", NEVER_S)
+    model = Held(2, free=1)
+    work = job(tmp_path, lengths=[4, 20], slots=2, make_model=lambda slots: model)
+    pipeline = work.start()
+    for shard in work.laid.plan.shards:  # of one entity each, which begin together
+        pipeline.assign(shard, Attempt(shard.index, 1))
+    while pipeline.report(30).demand.shards_ahead:
+        pass
+    told: list[Report] = []
+    asking = threading.Thread(target=lambda: told.append(pipeline.report(30)))
+    asking.start()
+    while not LocalStore(str(work.output)).list(STAGED):
+        asking.join(0.01)
+    assert not told
+    model.go.set()
+    asking.join()
+    assert len(told[0].fragments) == 2
+
+
+def test_nothing_waits_for_news_that_will_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_module, "LINGER_S", NEVER_S)
+    work = job(tmp_path)
+    check_scores(work.table(work.run()))
 
 
 def test_what_waits_for_a_slow_step_is_counted_until_it_is_done(tmp_path: Path) -> None:
