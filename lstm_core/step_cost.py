@@ -20,7 +20,7 @@ ROW = 6e3  # in and out of the step
 VALUE = 200  # of a state, for its activations
 COMPILE = 60e9  # a size, and to compare its bits
 
-CALL_SHARE = 0.01  # of the steps of a call, that the call itself may cost
+CALL_SHARE = 0.005  # of the steps of a call, that the call itself may cost
 
 
 @dataclass(frozen=True)

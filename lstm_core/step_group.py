@@ -27,7 +27,7 @@ from lstm_core.slots import keep_where
 Array = NDArray[Any]
 Restores = Sequence[tuple[Array, Sequence[Array]]]  # places (steps * slots,) and the states (place, *state) put there
 
-GROUP_CHUNKS = 4  # whole chunks, of which the rows of a group's slots fill no more
+GROUP_CHUNKS = 8  # whole chunks, of which the rows of a group's slots fill no more
 COUNT_MAX = 16  # beyond it a call costs nothing against its steps
 
 
