@@ -302,10 +302,10 @@ class Scheduler:
             return actions
         if not replica.ready and not event.with_node:
             self._start_deaths += 1
-        if self._start_deaths >= self._max_attempts * self._target:
-            return self._fail(
-                f"{self._start_deaths} replicas died before their first step, the last one of: {event.cause}"
-            )
+            if self._start_deaths >= self._max_attempts * self._target:
+                return self._fail(
+                    f"{self._start_deaths} replicas died before their first step, the last one of: {event.cause}"
+                )
         return actions + self._fill_up()
 
     def _give_up(self, index: int, cause: str) -> list[Action]:

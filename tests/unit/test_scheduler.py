@@ -301,6 +301,15 @@ def test_replicas_that_die_before_their_first_step_end_the_run() -> None:
     assert outcomes[-1] == [Fail("4 replicas died before their first step, the last one of: no memory")]
 
 
+def test_a_replica_that_dies_later_is_none_of_them() -> None:
+    scheduler = started([9, 8], replicas=3, max_attempts=2)
+    scheduler.handle(ReplicaReady(0, Demand(0, LEAD - 1, 0)))
+    for number in (1, 2):
+        scheduler.handle(ReplicaLost(number, "no memory"))
+    scheduler.handle(ClusterChanged(room=1, wanted=1))  # so many deaths would be too many for it
+    assert Fail not in map(type, scheduler.handle(ReplicaLost(0, "killed")))
+
+
 # ---- clusters that grow and shrink
 
 
