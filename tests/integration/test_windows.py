@@ -144,10 +144,10 @@ def test_a_run_cut_at_every_step_and_resumed_gives_the_same_windows(tmp_path: Pa
     whole = job_of(tmp_path, tail=tail, write={"rows_per_file": 1500})
     record = run(whole)
     expect_truth(tidied(scores(whole.output)), table, MODELS[0], drop=tail == "drop")
-    cut = replace(whole, output=tmp_path / "cut", cluster={"checkpoint_s": 0.04})
+    cut = replace(whole, output=tmp_path / "cut", cluster={"checkpoint_s": 0.0})
     for sessions in range(1, 9):
         try:
-            again = score(cut.request(), open_cluster=breaking(2**sessions))
+            again = score(cut.request(), open_cluster=breaking(4**sessions))
             break
         except Broken:
             continue
