@@ -72,8 +72,8 @@ def failing(owner: Any, name: str, error: OSError, at_call: int) -> Iterator[lis
 
 
 FAULTS = {
-    "the disk is full when rows are written": (pq.ParquetWriter, "write_table", DISK_FULL, 4),
-    "the disk is full when a file is made durable": (os, "fsync", DISK_FULL, 30),
+    "the disk is full when rows are written": (pq.ParquetWriter, "write_table", DISK_FULL, 2),
+    "the disk is full when a file is made durable": (os, "fsync", DISK_FULL, 15),
     "permission is lost when a record gets its name": (os, "link", FORBIDDEN, 2),
     "permission is lost when a fragment gets its name": (os, "replace", FORBIDDEN, 4),
     "the input cannot be read": (pq.ParquetFile, "read_row_group", UNREADABLE, 12),
