@@ -143,14 +143,13 @@ class Feed:
     def done(self) -> bool:
         """Closed, and every assigned row is out."""
         with self._changed:
-            left = self._inbox or self._streams or self._reading or self._ready or self._kept_back
-            return self._closed and not left
+            return self._closed and not (self._is_more_to_come() or self._kept_back)
 
     def demand(self) -> Demand:
         """What the slots need to stay fed, and what there is room for."""
         with self._changed:
             unread = [*self._inbox, *([self._reading] if self._reading else [])]
-            ready = sum(len(region.block.starts) for region in self._ready if region.piece == 0)
+            ready = sum(map(len, self._ready_lengths()))
             queued = sum(shard.entities for shard in unread) + ready
             wanted = self._packer.idle_count + self.slots - self._packer.waiting_count - queued
             taken = sum(self._room(shard) for shard in self._inbox)  # what is being read has its region
@@ -161,7 +160,11 @@ class Feed:
     def is_empty(self) -> bool:
         """No row that was assigned is still to be scored."""
         with self._changed:
-            return not (self._inbox or self._streams or self._reading or self._ready or self._admitted)
+            return not (self._is_more_to_come() or self._admitted)
+
+    def _is_more_to_come(self) -> bool:
+        """Whether a row that was assigned is not admitted yet."""
+        return bool(self._inbox or self._streams or self._reading or self._ready)
 
     @property
     def shards_ahead(self) -> int:
@@ -281,7 +284,7 @@ class Feed:
             step = self._packed()
             if step is not None:
                 return step
-            if self._closed and not (self._inbox or self._streams or self._reading or self._ready):
+            if self._closed and not self._is_more_to_come():
                 return None
             if self._finished:
                 return None
@@ -383,10 +386,14 @@ class Feed:
 
     def _is_ahead_of(self, shard: Shard) -> bool:
         """Whether as many rows wait for busy slots as the shard has: it is time enough to read it when fewer do."""
-        ready = [region.block.lengths for region in self._ready if region.piece == 0]  # others have a slot
+        ready = self._ready_lengths()
         if self._packer.waiting_count + sum(map(len, ready)) <= self._packer.idle_count:
             return False
         return self._packer.waiting_rows + sum(int(lengths.sum()) for lengths in ready) >= shard.rows
+
+    def _ready_lengths(self) -> list[NDArray[np.int64]]:
+        """Of what is read, the series of each block that have no slot yet, as a later piece of a long one has."""
+        return [region.block.lengths for region in self._ready if region.piece == 0]
 
     def _room(self, shard: Shard) -> int:
         return 2 * self._piece_rows if shard.streamed else shard.rows

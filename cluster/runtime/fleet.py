@@ -36,7 +36,6 @@ class _Member:
     actor: Any
     call: Any  # the reference of the one call under way; None while it waits to begin, and while its answer is handled
     info: ReplicaInfo | None = None
-    begun: bool = False
     leases: list[Lease] = field(default_factory=list)  # that go with its next call
     counters: Counters | None = None
 
@@ -166,11 +165,11 @@ class Fleet:
 
     def _begin_together(self) -> bool:
         """Lets those begin that wait for it, or says that they still wait."""
-        waiting = [member for member in self._members.values() if member.info is not None and not member.begun]
+        waiting = [member for member in self._members.values() if member.call is None]  # no answer is being handled
         loading = sum(member.info is None for member in self._members.values())
         if self._together.may_begin(waiting=len(waiting), loading=loading):
             for member in waiting:
-                member.begun, member.call = True, member.actor.begin.remote(self._sources)
+                member.call = member.actor.begin.remote(self._sources)
             return False
         return bool(waiting)
 

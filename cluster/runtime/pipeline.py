@@ -156,8 +156,7 @@ class Pipeline:
     def report(self, timeout_s: float) -> Report:
         """What is new, waiting up to `timeout_s` for a fragment, an error or a want of shards."""
         with self._news:
-            self._news.wait_for(self._has_news, timeout_s)
-            if self._has_news():
+            if self._news.wait_for(self._has_news, timeout_s):
                 self._news.wait_for(self._is_urgent, min(LINGER_S, timeout_s))
             fragments, self._fragments = tuple(self._fragments), []
             self._counters.read_s, self._counters.pack_s = self._feed.read_s, self._feed.pack_s
@@ -172,7 +171,7 @@ class Pipeline:
         counters.cuts_waiting = self._cuts.qsize()
 
     def _has_news(self) -> bool:
-        return bool(self._fragments) or self._error is not None or self._wants_shards()
+        return bool(self._fragments) or self._is_urgent()
 
     def _is_urgent(self) -> bool:
         # A replica that has used up a shard wants the next one now, and the run may wait for the last fragment; of one
