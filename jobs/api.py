@@ -16,23 +16,23 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from jobs import inspect as inspect_job
-from jobs import plan as plan_job
-from jobs import report as report_job
-from jobs import score as score_job
-from jobs import status as status_job
-from jobs import submit as submit_job
-from jobs import train as train_job
-from jobs import verify as verify_job
-from jobs.config import Config, load_config
-from jobs.config_rules import Command
-from jobs.inspect import Inspection
-from jobs.nights import overrides_of
-from jobs.plan import PlanReport
-from jobs.report import Reported
-from jobs.status import StatusReport
-from jobs.training_report import TrainReport
-from jobs.verify import Verification
+from jobs.commands import inspect as inspect_job
+from jobs.commands import plan as plan_job
+from jobs.commands import report as report_job
+from jobs.commands import score as score_job
+from jobs.commands import status as status_job
+from jobs.commands import submit as submit_job
+from jobs.commands import train as train_job
+from jobs.commands import verify as verify_job
+from jobs.commands.inspect import Inspection
+from jobs.commands.plan import PlanReport
+from jobs.commands.report import Reported
+from jobs.commands.status import StatusReport
+from jobs.commands.verify import Verification
+from jobs.config.configuration import Config, load_config
+from jobs.config.key_rules import Command
+from jobs.config.night_keys import overrides_of
+from jobs.training.training_report import TrainReport
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 

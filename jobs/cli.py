@@ -18,9 +18,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from typer.exceptions import TyperException
 
-from jobs.config import load_config
-from jobs.log import log_to_stderr
-from jobs.signals import as_stopped, stop_on_signals
+from jobs.config.configuration import load_config
+from jobs.terminal.stderr_log import log_to_stderr
+from jobs.terminal.stop_signals import as_stopped, stop_on_signals
 from lstm_core.errors import EXIT_DONE, EXIT_USAGE, SlotcarError, UsageError
 
 app = typer.Typer(
@@ -52,7 +52,7 @@ class Report(Protocol):
 def score(config: ConfigPath, set_: Overrides = None, address: Address = None, as_json: AsJson = False) -> None:
     """Scores the input; again, it resumes a broken run and does nothing on a finished one."""
     checked = load_config(config, set_ or [], address, command="score")
-    from jobs import score as job
+    from jobs.commands import score as job
 
     _show(job.run(checked), as_json)
 
@@ -70,7 +70,7 @@ def plan(
 ) -> None:
     """Says what `score` would do: layout, entities, rows, shards, predicted steps."""
     checked = load_config(config, set_ or [], address, command="plan")
-    from jobs import plan as job
+    from jobs.commands import plan as job
 
     _show(job.run(checked, simulate or []), as_json)
 
@@ -87,7 +87,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Says what a model asks and gives, and proves whether it is fit for scoring in chunks."""
-    from jobs import inspect as job
+    from jobs.commands import inspect as job
 
     _show(job.run(model, tuple(module or ()), config), as_json)
 
@@ -96,7 +96,7 @@ def inspect(
 def train(config: ConfigPath, set_: Overrides = None, address: Address = None, as_json: AsJson = False) -> None:
     """Trains a stateful model in order and writes it to model.path."""
     checked = load_config(config, set_ or [], address, command="train")
-    from jobs import train as job
+    from jobs.commands import train as job
 
     _show(job.run(checked), as_json)
 
@@ -110,7 +110,7 @@ def export(
 ) -> None:
     """Writes the rebuilt step, its state explicit, as a TensorFlow SavedModel."""
     checked = load_config(config, set_ or [], None, command="score")
-    from jobs import export as job
+    from jobs.commands import export as job
 
     _show(job.run(checked, to), as_json)
 
@@ -122,7 +122,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Says how far a run has come, running, broken or finished, and what to do next; touches nothing."""
-    from jobs import status as job
+    from jobs.commands import status as job
 
     _show(job.follow(output) if follow else job.run(output), as_json)
 
@@ -136,7 +136,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Audits a run's output: rows, checksums, order, exactly once."""
-    from jobs import verify as job
+    from jobs.commands import verify as job
 
     found = job.run(output, rescore)
     _show(found, as_json)
@@ -152,7 +152,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Writes the run as one self-contained HTML page."""
-    from jobs import report as job
+    from jobs.commands import report as job
 
     _show(job.run(output, against), as_json)
 
@@ -171,7 +171,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Says what a carry-over holds, or how one entity of it stands."""
-    from jobs import state as job
+    from jobs.commands import state as job
 
     _show(job.show(state, entity or []), as_json)
 
@@ -183,7 +183,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Says which entities have moved from one carry-over to another."""
-    from jobs import state as job
+    from jobs.commands import state as job
 
     _show(job.diff(before, after), as_json)
 
@@ -210,7 +210,7 @@ def submit(  # noqa: PLR0913  # the options of a command are its parameters
 ) -> int:
     """Hands the run to a Ray cluster, or joins it there; waits, and ends with the run's own code."""
     checked = load_config(config, set_ or [], command="score")
-    from jobs import submit as job
+    from jobs.commands import submit as job
 
     resources = job.read_resources(entrypoint_resource or [])
     terms = job.Terms(job.read_runtime_env(runtime_env), entrypoint_cpus, resources, wait)
@@ -226,7 +226,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Shows the whole road on real data: flights from New York in 2013."""
-    from jobs import demo as job
+    from jobs.commands import demo as job
 
     _show(job.run(Path(folder), replicas=replicas), as_json)
 

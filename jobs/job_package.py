@@ -15,8 +15,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from jobs.config import Config
-from jobs.config_text import put
+from jobs.config.configuration import Config
+from jobs.config.toml_text import put
 from lstm_core.errors import UsageError
 
 CONFIG = "job.toml"

@@ -1,8 +1,8 @@
 """`slotcar plan CONFIG --simulate replicas=1,10,100`: how long the planned run would take on so many replicas.
 
 Decides what a user may say of the replicas and of the weather, and what is taken where nothing is said. The plan is the
-real one, and so is the scheduler; see `cluster.core.forecast`. Nothing is started: so a cluster is sized before it is
-rented.
+real one, and so is the scheduler; see `cluster.core.simulate.run_simulation`. Nothing is started: so a cluster is sized
+before it is rented.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 from rich.table import Table
 
-from cluster.core.fluid import Pace
-from cluster.core.forecast import Forecast, Weather, forecast
-from cluster.core.plan import Shard
+from cluster.core.plan.shard_plan import Shard
 from cluster.core.settings import ClusterSettings, StepSettings
+from cluster.core.simulate.run_simulation import Forecast, Weather, forecast
+from cluster.core.simulate.simulated_replica import Pace
 from lstm_core.errors import UsageError
 
 FLOP_PER_S = 40e9  # that one core reached in the step of the benchmark's model; for a better figure give rows_per_s

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import settings
 
 from cluster.core import lock
-from tests.clouds import Cloud, azure, google
-from tests.s3_server import ENVIRONMENT, S3, s3_server
+from tests.fakes.clouds import Cloud, azure, google
+from tests.fakes.s3_server import ENVIRONMENT, S3, s3_server
 
 # Before anything imports TensorFlow or Ray, here and in the processes that tests start.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -2,7 +2,7 @@
 
 An audit is a fixed list of checks. Each counts what it looked at and keeps its first counterexample, so that a report
 of any output has one length. Here stand the checks that records and figures alone decide; those that need rows are in
-`runtime.audit`, with the arithmetic of `core.ledger`. Leaves files alone.
+`runtime.audit`, with the arithmetic of `row_accounting`. Leaves files alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.core.commit import Fragment
-from cluster.core.plan import PlanHead
+from cluster.core.plan.shard_plan import PlanHead
 
 # In this order: what comes first is named where several fail, so each stands before what it would drag along.
 MEANINGS = {

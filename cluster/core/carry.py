@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.inventory import describe_entity
-from cluster.core.ledger import number_entities
+from cluster.core.plan.inventory import describe_entity
+from cluster.core.row_accounting import number_entities
 from cluster.core.settings import InputSettings
 from cluster.core.times import Ordinals, stored_type
-from cluster.errors import InputRefused
-from lstm_core.contract import ModelContract
+from cluster.run_errors import InputRefused
+from lstm_core.contract.model_contract import ModelContract
 
 LAST, BROKEN, SEEN = "last_time", "broken_since", "rows_seen"
 PREVIOUS, STATE = "previous__", "state__"

@@ -11,7 +11,7 @@ Names carry run, shard and fragment number, and no attempt: the same rows get th
 A record is written once and never replaced. So what a dead attempt has left may go as soon as its fragment has a record
 that does not name it, and not before: a driver that was taken for dead may still be about to write that record.
 
-What it leaves alone: files. `runtime.commits` acts on what is decided here.
+What it leaves alone: files. `runtime.commit` acts on what is decided here.
 """
 
 from __future__ import annotations

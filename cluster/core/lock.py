@@ -7,7 +7,7 @@ beat every `HEARTBEAT_S`. A newcomer never compares its clock with the holder's:
   - The beat does not change for `STALE_S`: take the next number.
 A holder that was only paused finds the higher number before its next write, and stops: the number is the fence.
 
-What it leaves alone: files, clocks, threads and processes; see `runtime.lock`.
+What it leaves alone: files, clocks, threads and processes; see `runtime.commit.lock`.
 """
 
 from __future__ import annotations

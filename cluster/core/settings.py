@@ -1,7 +1,7 @@
 """What a run was asked for, as plain values.
 
-`jobs.config` checks the user's file and makes these; everything below `jobs` sees only them. They are frozen, small and
-picklable, so that a task or an actor can be handed the whole of what it needs.
+`jobs.config.configuration` checks the user's file and makes these; everything below `jobs` sees only them. They are
+frozen, small and picklable, so that a task or an actor can be handed the whole of what it needs.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cluster.core.places import Option
+from cluster.core.locations import Option
 
 Layout = Literal["auto", "clustered", "shuffle"]
 BadEntity = Literal["quarantine", "fail"]

@@ -26,11 +26,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from cluster.core.settings import ClusterSettings
-from cluster.runtime.session import connected
-from jobs import score, train
-from jobs.config import load_config
-from jobs.demo_files import EPOCHS, SPLIT, write_files
-from jobs.demo_flights import Flights, first_aircraft, read_flights, write_flights
+from cluster.runtime.fleet.ray_session import connected
+from jobs.commands import score, train
+from jobs.config.configuration import load_config
+from jobs.demo.demo_files import EPOCHS, SPLIT, write_files
+from jobs.demo.demo_flights import Flights, first_aircraft, read_flights, write_flights
 from lstm_core.errors import UsageError
 
 Floats = NDArray[np.float64]

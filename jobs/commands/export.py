@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from jobs.config import Config
-from jobs.proving import contract_of
+from jobs.config.configuration import Config
+from jobs.config.model_proof import contract_of
 from lstm_core.errors import UsageError
 
 
@@ -21,9 +21,9 @@ def run(config: Config, folder: str | None = None) -> dict[str, Any]:
         raise UsageError(f"{folder} exists already: move it away, or name another folder with --to.")
     contract = contract_of(config, model)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from lstm_core.configure import configure_devices
-    from lstm_core.export import export_step
-    from lstm_core.rebatch import load_model
+    from lstm_core.step.rebatch import load_model
+    from lstm_core.step.saved_model import export_step
+    from lstm_core.step.tensorflow_setup import configure_devices
 
     configure_devices(threads=1, gpu=False)
     loaded = load_model(model, name=config.model.path, code=contract.code)

@@ -1,7 +1,7 @@
 """`slotcar inspect MODEL.keras`: the model's contract as tables, or as one JSON object.
 
-A model that is unfit for scoring in chunks is refused by `lstm_core.contract` or, where only its scores tell, by
-`lstm_core.proof`, which loads it in a process of its own. Their sentences say why.
+A model that is unfit for scoring in chunks is refused by `lstm_core.contract.model_contract` or, where only its scores
+tell, by `lstm_core.proof.chunk_proof`, which loads it in a process of its own. Their sentences say why.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from jobs.config import Config, load_config
-from jobs.plan import take_inventory
-from jobs.proving import Prove, prove_apart
-from lstm_core.code import CustomCode
-from lstm_core.contract import InputContract, ModelContract, RecurrentContract, read_contract
+from jobs.commands.plan import take_inventory
+from jobs.config.configuration import Config, load_config
+from jobs.config.model_proof import Prove, prove_apart
+from lstm_core.contract.custom_code import CustomCode
+from lstm_core.contract.model_contract import InputContract, ModelContract, RecurrentContract, read_contract
 from lstm_core.errors import UsageError
-from lstm_core.proof_request import ProofRequest
+from lstm_core.proof.proof_request import ProofRequest
 
 PROOF_CHUNK = 64  # where the model leaves it open: the default of model.chunk
 

@@ -16,21 +16,28 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from cluster.core.carry import carry_schema
-from cluster.core.forecast import Forecast
-from cluster.core.inventory import Inventory
-from cluster.core.lost_files import refuse_gone, refuse_lost
-from cluster.core.plan import CLUSTERED_REMEDY, Plan, choose_shard_rows, make_plan, refuse_interleaved, why_shuffle
+from cluster.core.plan.inventory import Inventory
+from cluster.core.plan.lost_files import refuse_gone, refuse_lost
+from cluster.core.plan.shard_plan import (
+    CLUSTERED_REMEDY,
+    Plan,
+    choose_shard_rows,
+    make_plan,
+    refuse_interleaved,
+    why_shuffle,
+)
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
-from cluster.runtime.carry.plan import CarryRequest, find_known
-from cluster.runtime.listing import list_files
-from cluster.runtime.planning import make_inventory
-from cluster.runtime.schema import check_schema
-from jobs import forecast
-from jobs.config import Config
-from jobs.forecast import Simulation, simulate
-from jobs.proving import contract_of
-from lstm_core.contract import ModelContract
-from lstm_core.packing import predict
+from cluster.core.simulate.run_simulation import Forecast
+from cluster.runtime.carry.carry_plan import CarryRequest, find_known
+from cluster.runtime.input.column_checks import check_schema
+from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.plan.plan_files import make_inventory
+from jobs import plan_simulation
+from jobs.config.configuration import Config
+from jobs.config.model_proof import contract_of
+from jobs.plan_simulation import Simulation, simulate
+from lstm_core.contract.model_contract import ModelContract
+from lstm_core.packing.packer import predict
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class PlanReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain values, for JSON."""
-        return {**asdict(self), "simulated": forecast.rows(self.simulated)}
+        return {**asdict(self), "simulated": plan_simulation.rows(self.simulated)}
 
     def render(self) -> RenderableType:
         """The report as a table for a terminal."""
@@ -86,7 +93,7 @@ class PlanReport:
         table.add_row("replicas", f"{self.replicas:,} of {self.slots:,} slots, {self.chunk:,} timesteps a step")
         table.add_row("steps", f"{self.steps:,} per replica; at least {self.steps_lower_bound:,}")
         table.add_row("slot occupancy", f"{self.slot_occupancy:.1%}")
-        return Group(table, forecast.table(self.simulated)) if self.simulated else table
+        return Group(table, plan_simulation.table(self.simulated)) if self.simulated else table
 
     def _left_out(self) -> str:
         skipped = f"; {self.rows_skipped:,} outside since and until" if self.rows_skipped else ""

@@ -13,11 +13,11 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from cluster.runtime.commits import REPORT
-from cluster.runtime.figures import gather
-from cluster.runtime.storage.stores import StoreSpec, open_store
-from jobs.report_page import page
-from jobs.report_story import tell
+from cluster.runtime.commit.commit import REPORT
+from cluster.runtime.storage.open_store import StoreSpec, open_store
+from cluster.runtime.watch.report_figures import gather
+from jobs.report.report_page import page
+from jobs.report.report_story import tell
 
 ROWS_AT_END = 5_000_000
 

@@ -10,18 +10,18 @@ from typing import Any
 
 from cluster.core.carry import carry_schema
 from cluster.core.settings import InputSettings
-from cluster.runtime.carry.plan import CarryRequest
-from cluster.runtime.delta_output import check_delta
-from cluster.runtime.listing import list_files
-from cluster.runtime.node_view import some_of
-from cluster.runtime.run import ScoreRequest, score
-from cluster.runtime.schema import check_schema
-from cluster.runtime.source import reading
+from cluster.runtime.carry.carry_plan import CarryRequest
+from cluster.runtime.input.column_checks import check_schema
+from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.input.source_files import reading
+from cluster.runtime.replica.node_check import some_of
+from cluster.runtime.run.delta_output import check_delta
+from cluster.runtime.run.run import ScoreRequest, score
 from cluster.runtime.storage.filesystems import Found, look_at
-from jobs.config import Config
-from jobs.proving import contract_of
-from jobs.report import write_at_end
-from jobs.run_id import derive_run_id
+from jobs.commands.report import write_at_end
+from jobs.config.configuration import Config
+from jobs.config.model_proof import contract_of
+from jobs.config.run_identity import derive_run_id
 
 
 def run(config: Config) -> dict[str, Any]:

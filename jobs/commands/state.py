@@ -12,8 +12,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from cluster.core.carry import PREVIOUS
-from cluster.runtime.carry.show import Difference, OpenTable, Summary, compare, find_entities, summarize
-from cluster.runtime.storage.stores import StoreSpec, open_store
+from cluster.runtime.carry.carry_inspection import Difference, OpenTable, Summary, compare, find_entities, summarize
+from cluster.runtime.storage.open_store import StoreSpec, open_store
 
 VALUES_SHOWN = 6  # of a state
 NAMES_SHOWN = 20

@@ -10,10 +10,10 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from cluster.runtime.progress import progress_line
-from cluster.runtime.status import RunStatus, read_status
-from cluster.runtime.storage.stores import StoreSpec, open_store
-from cluster.runtime.timeline import read_now
+from cluster.runtime.storage.open_store import StoreSpec, open_store
+from cluster.runtime.watch.progress import progress_line
+from cluster.runtime.watch.run_status import RunStatus, read_status
+from cluster.runtime.watch.timeline import read_now
 
 FOLLOW_S = 2.0  # between two looks; the driver itself speaks every 5 seconds
 

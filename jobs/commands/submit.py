@@ -25,14 +25,14 @@ from typing import Any, TypeVar
 from rich.console import RenderableType
 from rich.text import Text
 
-from cluster.errors import JobStopped, RunFailed, StoreFault, TooManyBadRows, first_line
-from cluster.runtime.commits import RUN
-from cluster.runtime.job_server import Job, JobServer, JobView, RayJobServer, ServerLost
-from cluster.runtime.storage.stores import StoreSpec, open_store
-from jobs.config import Config
-from jobs.score import request_of
-from jobs.signals import Stopped
-from jobs.staging import CONFIG, stage
+from cluster.run_errors import JobStopped, RunFailed, StoreFault, TooManyBadRows, first_line
+from cluster.runtime.commit.commit import RUN
+from cluster.runtime.fleet.job_server import Job, JobServer, JobView, RayJobServer, ServerLost
+from cluster.runtime.storage.open_store import StoreSpec, open_store
+from jobs.commands.score import request_of
+from jobs.config.configuration import Config
+from jobs.job_package import CONFIG, stage
+from jobs.terminal.stop_signals import Stopped
 from lstm_core.errors import EXIT_DONE, EXIT_QUARANTINE, EXIT_STOPPED, EXIT_USAGE, SlotcarError, UsageError
 
 POLL_S = 2.0

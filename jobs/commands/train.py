@@ -18,22 +18,22 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from cluster.core.plan import Plan, PlanHead
+from cluster.core.plan.shard_plan import Plan, PlanHead
 from cluster.core.settings import ClusterSettings
 from cluster.core.times import parse_bound
-from cluster.errors import InputRefused, RunFailed, StoreFault
-from cluster.runtime.listing import list_files
-from cluster.runtime.progress import progress_line
-from cluster.runtime.schema import check_schema
+from cluster.run_errors import InputRefused, RunFailed, StoreFault
+from cluster.runtime.input.column_checks import check_schema
+from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.storage.local_store import LocalStore
-from cluster.runtime.storage.stores import StoreSpec
-from cluster.runtime.training.actor import Pass, Trainer, TrainingSpec, ray_trainer
-from cluster.runtime.training.series import Rows, Workers, remove_clustered
-from jobs.config import Config
-from jobs.training_record import TrainingRecord, training_folder
-from jobs.training_report import Epoch, TrainReport
-from lstm_core.code import CustomCode
-from lstm_core.contract import ModelContract, read_contract
+from cluster.runtime.storage.open_store import StoreSpec
+from cluster.runtime.training.training_actor import Pass, Trainer, TrainingSpec, ray_trainer
+from cluster.runtime.training.training_rows import Rows, Workers, remove_clustered
+from cluster.runtime.watch.progress import progress_line
+from jobs.config.configuration import Config
+from jobs.training.training_record import TrainingRecord, training_folder
+from jobs.training.training_report import Epoch, TrainReport
+from lstm_core.contract.custom_code import CustomCode
+from lstm_core.contract.model_contract import ModelContract, read_contract
 from lstm_core.errors import UsageError
 
 SPLIT = "train.validate_since"

@@ -15,11 +15,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from cluster.core.audit import MEANINGS, Check
-from cluster.errors import AuditFailed
-from cluster.runtime.audit.actor import OpenRescore, ray_rescore
+from cluster.run_errors import AuditFailed
 from cluster.runtime.audit.audit import audit
 from cluster.runtime.audit.rescore import Rescored, find_truth, rescore
-from cluster.runtime.storage.stores import StoreSpec, open_store
+from cluster.runtime.audit.rescore_actor import OpenRescore, ray_rescore
+from cluster.runtime.storage.open_store import StoreSpec, open_store
 
 
 @dataclass(frozen=True)

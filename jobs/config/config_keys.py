@@ -1,6 +1,6 @@
 """The shape of a configuration file: its sections, keys, types, ranges and defaults.
 
-Decides what each key may hold by itself. `config_rules` decides which values go together, `config_text` how a mistake
+Decides what each key may hold by itself. `key_rules` decides which values go together, `toml_text` how a mistake
 is said. A key's description is what a user reads when the key is missing.
 """
 
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationInfo
 
-from cluster.core.places import NoPlace, is_url, normal
+from cluster.core.locations import NoPlace, is_url, normal
 from cluster.core.settings import BadEntity, Fill, Late, Layout, Missing, Ties
 
 THE_INPUT = ""  # `features = [...]`: the name that stands for the single input of the model

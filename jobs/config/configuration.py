@@ -25,10 +25,7 @@ from cluster.core.settings import (
     StateSettings,
     StepSettings,
 )
-from jobs.config_rules import Command, check_rules
-from jobs.config_text import apply_override, put, read_text, sentence
-from jobs.features import bind_features, check_fills, read_vocabularies
-from jobs.sections import (
+from jobs.config.config_keys import (
     ClusterSection,
     Document,
     FaultsSection,
@@ -37,10 +34,13 @@ from jobs.sections import (
     OutputSection,
     TrainSection,
 )
-from lstm_core.code import CustomCode
-from lstm_core.contract import ModelContract
+from jobs.config.feature_binding import bind_features, check_fills, read_vocabularies
+from jobs.config.key_rules import Command, check_rules
+from jobs.config.toml_text import apply_override, put, read_text, sentence
+from lstm_core.contract.custom_code import CustomCode
+from lstm_core.contract.model_contract import ModelContract
 from lstm_core.errors import UsageError
-from lstm_core.recipe import Recipe
+from lstm_core.training.training_settings import Recipe
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Config:
         )
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide the output's bytes or place, as JSON values; see `run_id`."""
+        """The settings that decide the output's bytes or place, as JSON values; see `run_identity`."""
         chosen = self.document.model_dump(mode="json", include={"input", "state", "output"})
         chosen["model"] = self.model.model_dump(exclude={"path"})
         chosen["output"].pop("overwrite")

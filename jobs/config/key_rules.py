@@ -11,10 +11,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
-from cluster.core.places import OPTIONS, SECRETS, is_inside, is_url
+from cluster.core.locations import OPTIONS, SECRETS, is_inside, is_url
 from cluster.core.settings import CONTEXT
-from jobs.config_text import in_words, nearest
-from jobs.sections import Document
+from jobs.config.config_keys import Document
+from jobs.config.toml_text import in_words, nearest
 from lstm_core.errors import UsageError
 
 Command = Literal["score", "plan", "train"]

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from jobs.config import Config
+    from jobs.config.configuration import Config
 
 
 class ListedFile(Protocol):

@@ -1,7 +1,7 @@
 """From a TOML file and `--set` options to one nested dict, and from pydantic's findings to one sentence.
 
-Decides how text becomes values and how a mistake is said; `sections` decides what the values may be. A `--set` value is
-read as TOML; a bare word, a path or a date, which TOML would refuse or turn into a date, is taken as text.
+Decides how text becomes values and how a mistake is said; `config_keys` decides what the values may be. A `--set` value
+is read as TOML; a bare word, a path or a date, which TOML would refuse or turn into a date, is taken as text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from jobs.sections import Document
+from jobs.config.config_keys import Document
 from lstm_core.errors import UsageError
 
 _TOML_OPENERS = ("[", "{", '"', "'")  # a value that begins so was meant as TOML

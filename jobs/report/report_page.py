@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from cluster.core.distribution import QUANTILES, length_from
-from cluster.runtime.figures import Figures, ScoreColumn
-from jobs.report_plots import (
+from cluster.core.histogram import QUANTILES, length_from
+from cluster.runtime.watch.report_figures import Figures, ScoreColumn
+from jobs.report.report_plots import (
     LANES_MAX,
     Bar,
     Frame,
@@ -27,8 +27,8 @@ from jobs.report_plots import (
     steps_plot,
     ticks,
 )
-from jobs.report_story import Story
-from jobs.report_style import STYLE
+from jobs.report.report_story import Story
+from jobs.report.report_style import STYLE
 
 BARS = 64
 DRIFT_NOTED = 0.1  # from this distance on the page says that scores have moved

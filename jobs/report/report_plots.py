@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from jobs.report_story import Lane
+from jobs.report.report_story import Lane
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 960, 64, 12, 10, 26
 LANE, LANES_MAX, SHAPES_MAX = 22, 80, 4000

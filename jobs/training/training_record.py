@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.errors import RunFailed, StoreFault
+from cluster.run_errors import RunFailed, StoreFault
 from cluster.runtime.storage.local_store import LocalStore
 
 STATE = "state.json"

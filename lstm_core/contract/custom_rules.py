@@ -2,7 +2,7 @@
 
 A custom layer, cell or function is admitted when it is registered for serialization and `model.modules` names its
 module. The walk then believes the shapes that the archive shows; whether a score depends on where a chunk begins is
-found by `proof`, before a run starts.
+found by `chunk_proof`, before a run starts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from lstm_core.tracing import Call, Tensor, tensors_of
+from lstm_core.contract.symbolic_tensors import Call, Tensor, tensors_of
 
 
 def is_builtin(spec: dict[str, Any]) -> bool:

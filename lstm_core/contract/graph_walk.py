@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lstm_core.custom import apply_custom, is_builtin
-from lstm_core.layers import apply_layer, check_policy, refuse_unfit
-from lstm_core.operations import apply_operation, constant_shape
-from lstm_core.recurrent import KINDS, apply_recurrent, check_initial_state
-from lstm_core.tracing import Call, Constant, Tensor, Trace, Use, tensors_of
+from lstm_core.contract.custom_rules import apply_custom, is_builtin
+from lstm_core.contract.layer_rules import apply_layer, check_policy, refuse_unfit
+from lstm_core.contract.operation_rules import apply_operation, constant_shape
+from lstm_core.contract.recurrent_rules import KINDS, apply_recurrent, check_initial_state
+from lstm_core.contract.symbolic_tensors import Call, Constant, Tensor, Trace, Use, tensors_of
 
 Edge = tuple[str, int]  # a layer's name, and which of its calls
 MODELS = frozenset({"Functional", "Sequential", "Model"})

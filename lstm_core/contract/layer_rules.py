@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from lstm_core.custom import admit, is_builtin, is_custom_function, is_registered_function
-from lstm_core.operations import broadcast, check_axes, concatenate, flat_size
-from lstm_core.tracing import Call, Tensor, words
+from lstm_core.contract.custom_rules import admit, is_builtin, is_custom_function, is_registered_function
+from lstm_core.contract.operation_rules import broadcast, check_axes, concatenate, flat_size
+from lstm_core.contract.symbolic_tensors import Call, Tensor, words
 
 Rule = Callable[[Call], Tensor]
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
-from lstm_core.archive import Archive, read_archive
-from lstm_core.code import NO_CODE, CustomCode
-from lstm_core.custom import is_builtin
-from lstm_core.graph import MODELS, input_layers, output_names, walk
-from lstm_core.inputs import static_inputs
-from lstm_core.tracing import Call, Tensor, Trace, Use
+from lstm_core.contract.archive import Archive, read_archive
+from lstm_core.contract.custom_code import NO_CODE, CustomCode
+from lstm_core.contract.custom_rules import is_builtin
+from lstm_core.contract.graph_walk import MODELS, input_layers, output_names, walk
+from lstm_core.contract.static_inputs import static_inputs
+from lstm_core.contract.symbolic_tensors import Call, Tensor, Trace, Use
 
 _FLOAT32_BYTES = 4
 NO_STATE = (
@@ -82,7 +82,7 @@ class ModelContract:
     flop_per_row: int  # matrix products of recurrent and dense layers only
     precision: str = "float32"  # the least that a layer computes in: "float32", "float16" or "bfloat16"
     code: CustomCode = NO_CODE  # what must be imported before the model is loaded
-    unproved: tuple[str, ...] = ()  # layers of custom code: fit only where `proof` says so
+    unproved: tuple[str, ...] = ()  # layers of custom code: fit only where `chunk_proof` says so
     window: int | None = None  # rows of a window, which is the chunk, where there is one score for it; None: for a row
 
     @property
@@ -109,7 +109,7 @@ class ModelContract:
 def read_contract(blob: bytes, *, name: str, code: CustomCode = NO_CODE) -> ModelContract:
     """The contract of the `.keras` archive in `blob`; `name` is what errors call it. Raises ModelRefused.
 
-    Where it has `unproved` layers it is only what the archive shows: `proof` tells the rest, their states too.
+    Where it has `unproved` layers it is only what the archive shows: `chunk_proof` tells the rest, their states too.
     """
     archive = read_archive(blob, name=name)
     trace = Trace(name, code=code)

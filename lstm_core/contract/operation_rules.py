@@ -10,7 +10,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from lstm_core.tracing import Call, Constant, Shape, Tensor, leaves_of, words
+from lstm_core.contract.symbolic_tensors import Call, Constant, Shape, Tensor, leaves_of, words
 
 Rule = Callable[[Call], Tensor]
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from lstm_core.custom import admit, is_builtin, is_registered_function
-from lstm_core.tracing import Call, Recurrence, Tensor
+from lstm_core.contract.custom_rules import admit, is_builtin, is_registered_function
+from lstm_core.contract.symbolic_tensors import Call, Recurrence, Tensor
 
 _GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
 _STATES = {"LSTM": 2, "GRU": 1, "SimpleRNN": 1}  # LSTM: hidden, then cell
@@ -51,7 +51,7 @@ def _output(call: Call, size: int | None) -> Tensor:
 
 
 def _apply_custom_cells(call: Call) -> tuple[Tensor, ...]:
-    """The states of a custom cell are not in the archive: `proof` adds them to the contract."""
+    """The states of a custom cell are not in the archive: `chunk_proof` adds them to the contract."""
     _record(call, ())
     size = call.promised.get(0, call.tensor).shape[-1]
     return (_output(call, size),)

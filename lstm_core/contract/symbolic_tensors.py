@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
-from lstm_core.code import NO_CODE, CustomCode
+from lstm_core.contract.custom_code import NO_CODE, CustomCode
 from lstm_core.errors import ModelRefused
 
 Shape = tuple[int | None, ...]

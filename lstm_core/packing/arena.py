@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_core.stretches import Stretches
+from lstm_core.packing.row_ranges import Stretches
 
 Array = NDArray[Any]
 Ints = NDArray[np.integer[Any]]

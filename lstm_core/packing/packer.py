@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_core.stretches import numbers, valid
+from lstm_core.packing.row_ranges import numbers, valid
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]

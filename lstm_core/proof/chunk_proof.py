@@ -22,15 +22,15 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from lstm_core.code import CustomCode, first_sentence
-from lstm_core.configure import configure_devices
-from lstm_core.contract import NO_STATE, InputContract, ModelContract, RecurrentContract
+from lstm_core.contract.custom_code import CustomCode, first_sentence
+from lstm_core.contract.model_contract import NO_STATE, InputContract, ModelContract, RecurrentContract
 from lstm_core.errors import ModelRefused, SlotcarError
-from lstm_core.packing import Packer
-from lstm_core.proof_request import ProofRequest
-from lstm_core.rebatch import StepModel, build_step_model, load_model
-from lstm_core.reference import Reference
-from lstm_core.replica import make_step
+from lstm_core.packing.packer import Packer
+from lstm_core.proof.proof_request import ProofRequest
+from lstm_core.proof.reference import Reference
+from lstm_core.step.rebatch import StepModel, build_step_model, load_model
+from lstm_core.step.stateful_replica import make_step
+from lstm_core.step.tensorflow_setup import configure_devices
 
 Array = NDArray[Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lstm_core.contract import ModelContract
+from lstm_core.contract.model_contract import ModelContract
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from lstm_core.inputs import input_shapes, static_inputs
-from lstm_core.rebatch import as_functional, is_recurrent, load_model
+from lstm_core.contract.static_inputs import input_shapes, static_inputs
+from lstm_core.step.rebatch import as_functional, is_recurrent, load_model
 
 Array = NDArray[Any]
 States = dict[tuple[str, int], Array]  # by the path of a layer and the index of its state tensor

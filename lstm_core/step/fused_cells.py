@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from lstm_core.slots import keep_where
+from lstm_core.step.slot_states import keep_where
 
 # tanh(x) is x * OVER(x**2) / UNDER(x**2) in single precision, the fraction that Eigen and XLA use; coefficients of the
 # highest power first. Behind LIMIT, where tanh is 1 to single precision, it stays what it is there, just 1, with fused

@@ -8,7 +8,8 @@ Every layer but the recurrent ones is used as it is, with its weights. A recurre
 stateful, returning its state, with the same weights, and called with the carried state and the valid mask: the mask
 freezes the state behind a series' last row, so that a state that is kept is the state after that row.
 
-It leaves alone: whether the model is fit for chunks (`contract`), and the fixed signature and compilation (`replica`).
+It leaves alone: whether the model is fit for chunks (`model_contract`), and the fixed signature and compilation
+(`stateful_replica`).
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from typing import Any
 import keras
 from keras import tree
 
-from lstm_core.code import NO_CODE, CustomCode
+from lstm_core.contract.custom_code import NO_CODE, CustomCode
+from lstm_core.contract.static_inputs import input_shapes, static_inputs
 from lstm_core.errors import ModelRefused
-from lstm_core.inputs import input_shapes, static_inputs
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def save_model(model: Any) -> bytes:
 
 
 def build_step_model(model: Any, *, cudnn: bool = False) -> StepModel:
-    """Rebuilds `model` as a step model. Any slot count and any chunk fit it: `replica` fixes both.
+    """Rebuilds `model` as a step model. Any slot count and any chunk fit it: `stateful_replica` fixes both.
 
     With `cudnn` its layers run on cuDNN where Keras finds a GPU and has a kernel; XLA compiles no step that does.
     """

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_core.packing import busy_first, seating
+from lstm_core.packing.packer import busy_first, seating
 
 Array = NDArray[Any]
 

@@ -17,9 +17,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from lstm_core.contract import ModelContract
-from lstm_core.rebatch import StateTensor, StepModel, build_step_model
-from lstm_core.replica import make_step
+from lstm_core.contract.model_contract import ModelContract
+from lstm_core.step.rebatch import StateTensor, StepModel, build_step_model
+from lstm_core.step.stateful_replica import make_step
 
 FIXED_LENGTH = (keras.layers.TimeDistributed, keras.layers.RepeatVector)  # an unknown length is wrong for these
 FACTS = os.path.join("assets.extra", "slotcar.json")

@@ -2,12 +2,13 @@
 
 What it decides: the kernel and its compilation, the reset of single slots inside the step, and that an idle slot can
 neither fail the batch nor lose its state. The kernel is a function of model, device and settings, never of a timing:
-`loop` where XLA compiles Keras's own layers for a CPU, else the layers on the whole chunk, which is what cuDNN wants.
+`timestep_loop` where XLA compiles Keras's own layers for a CPU, else the layers on the whole chunk, which is
+what cuDNN wants.
 
 Limits: a step gives the bits that `slots` rows of `chunk` timesteps give. A looped step may run on fewer slots and
 timesteps, where these hold all its rows and the bits were found to be the same (see `step_sizes`).
 
-It leaves alone: which rows stand where (`packing`), and where they come from.
+It leaves alone: which rows stand where (`packer`), and where they come from.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from lstm_core.compiled import Compiled
-from lstm_core.loop import can_loop, make_loop, make_narrow
-from lstm_core.packing import busy_first, seating
-from lstm_core.rebatch import StepModel, build_step_model, load_model
-from lstm_core.same_bits import group_has_same_bits, has_same_bits
-from lstm_core.slots import keep_where, reset_where
-from lstm_core.step_cost import StepCost
-from lstm_core.step_group import COUNT_MAX, Group, GroupShape, Restores, group_count
-from lstm_core.step_sizes import Size, Sizes
+from lstm_core.packing.packer import busy_first, seating
+from lstm_core.step.compiled_function import Compiled
+from lstm_core.step.rebatch import StepModel, build_step_model, load_model
+from lstm_core.step.same_bits import group_has_same_bits, has_same_bits
+from lstm_core.step.slot_states import keep_where, reset_where
+from lstm_core.step.step_cost import StepCost
+from lstm_core.step.step_groups import COUNT_MAX, Group, GroupShape, Restores, group_count
+from lstm_core.step.step_sizes import Size, Sizes
+from lstm_core.step.timestep_loop import can_loop, make_loop, make_narrow
 
 Array = NDArray[Any]
 
@@ -51,7 +52,7 @@ class StatefulReplica:
     """
 
     def __init__(self, model: Any, shape: StepShape) -> None:
-        """`model` is a Keras model that `contract` has accepted, or a `.keras` archive as bytes."""
+        """`model` is a Keras model that `model_contract` has accepted, or a `.keras` archive as bytes."""
         if isinstance(model, bytes):
             model = load_model(model, name="the model")
         self.shape = shape

@@ -5,7 +5,7 @@ the caches are cold behind every call; so several steps go into one, each the lo
 one before has left, with its own resets, inside one more loop that ends behind the last step that has a row. On all
 slots a step is always such a group, if often of one. Where no chunk is as long as the model's, as with a day's rows of
 each entity, as many shorter steps are one as fill `GROUP_CHUNKS` chunks; these are used only where they were seen to
-give the bits of the others (see `replica`).
+give the bits of the others (see `stateful_replica`).
 
 Everything of a group has its slots one step after the other on one axis: (steps * slots, ...).
 """
@@ -20,9 +20,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from lstm_core.compiled import Compiled
-from lstm_core.loop import Step
-from lstm_core.slots import keep_where
+from lstm_core.step.compiled_function import Compiled
+from lstm_core.step.slot_states import keep_where
+from lstm_core.step.timestep_loop import Step
 
 Array = NDArray[Any]
 Restores = Sequence[tuple[Array, Sequence[Array]]]  # places (steps * slots,) and the states (place, *state) put there

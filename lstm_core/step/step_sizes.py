@@ -7,7 +7,7 @@ is cheapest is told by `step_cost`. An entity never changes its slot for it. A s
 bits of the full step; one that does not is refused for good, and so no score depends on which sizes there are. A size
 is compiled when it is known beforehand that it will be used, or, beside the steps, once enough work was wasted.
 
-It leaves alone what is compiled, and how it is proved: `replica`.
+It leaves alone what is compiled, and how it is proved: `stateful_replica`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_core.step_cost import CALL, COMPILE, StepCost
+from lstm_core.step.step_cost import CALL, COMPILE, StepCost
 
 Ints = NDArray[np.integer[Any]]
 
@@ -103,7 +103,7 @@ class Sizes:
             cost, _ = self._cheapest(taken * self.whole[1])
             prices.append(cost / taken.sum())
         narrow = min(width for width, _ in self._known() if width >= len(left))
-        # On all slots several steps go into one call as they are: see `step_group`.
+        # On all slots several steps go into one call as they are: see `step_groups`.
         if narrow < self.whole[0] and narrow == self.smallest(len(left), 1)[0]:
             wanted = (narrow, self._long)
             if wanted not in self._refused and wanted not in self._steps:

@@ -19,9 +19,9 @@ from typing import Any
 import tensorflow as tf
 from keras import tree
 
-from lstm_core.cells import FusedLSTM, fused
-from lstm_core.rebatch import StepModel, is_recurrent
-from lstm_core.slots import keep_where, reset_where
+from lstm_core.step.fused_cells import FusedLSTM, fused
+from lstm_core.step.rebatch import StepModel, is_recurrent
+from lstm_core.step.slot_states import keep_where, reset_where
 
 Step = Callable[[list[Any], Any, Any, list[Any]], tuple[list[Any], list[Any]]]
 Cells = dict[int, FusedLSTM]  # by the id of their layer

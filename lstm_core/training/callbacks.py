@@ -15,9 +15,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from lstm_core.code import first_sentence, import_module
+from lstm_core.contract.custom_code import first_sentence, import_module
 from lstm_core.errors import SlotcarError, UsageError
-from lstm_core.losses import nearest
+from lstm_core.training.losses import nearest
 
 _OWN = ("_model", "_params", "monitor_op")
 _PATHS = ("filepath", "filename", "log_dir")

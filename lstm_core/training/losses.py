@@ -16,7 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from lstm_core.errors import UsageError
-from lstm_core.recipe import Recipe
+from lstm_core.training.training_settings import Recipe
 
 Array = NDArray[Any]
 

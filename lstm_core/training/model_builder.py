@@ -1,7 +1,7 @@
 """The model that training starts from, made by a user's function.
 
 It decides where the function's module is looked for, and turns whatever goes wrong in the user's code into one
-sentence. Whether the model is fit is the business of `contract`.
+sentence. Whether the model is fit is the business of `model_contract`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 import keras
 
-from lstm_core.code import first_sentence, import_module
+from lstm_core.contract.custom_code import first_sentence, import_module
 from lstm_core.errors import ModelRefused, UsageError
-from lstm_core.rebatch import save_model
+from lstm_core.step.rebatch import save_model
 
 
 def build_model(source: str, *, folders: Sequence[str]) -> Any:

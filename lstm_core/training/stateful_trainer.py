@@ -7,8 +7,8 @@ Rows come packed as they come when scoring, so there is nothing to shuffle, and 
 borders of entities.
 
 Limits: BatchNormalization is refused unless it is frozen: its statistics would count padding. It leaves alone: which
-rows stand where (`packing`), what a loss is (`losses`), how often (`cluster.runtime.training.actor`), and seeds, which
-belong to the process.
+rows stand where (`packer`), what a loss is (`losses`), how often (`cluster.runtime.training.training_actor`), and
+seeds, which belong to the process.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from lstm_core.code import first_sentence
+from lstm_core.contract.custom_code import first_sentence
 from lstm_core.errors import ModelRefused, UsageError
-from lstm_core.losses import ClassWeights, Loss, nearest, weigh
-from lstm_core.metrics import Metrics
-from lstm_core.recipe import Recipe
-from lstm_core.replica import StatefulReplica, StepShape, make_step
+from lstm_core.step.stateful_replica import StatefulReplica, StepShape, make_step
+from lstm_core.training.losses import ClassWeights, Loss, nearest, weigh
+from lstm_core.training.training_metrics import Metrics
+from lstm_core.training.training_settings import Recipe
 
 Array = NDArray[Any]
 
@@ -39,7 +39,7 @@ class StatefulTrainer:
     """
 
     def __init__(self, model: Any, shape: StepShape, recipe: Recipe, output_names: Sequence[str] | None = None) -> None:
-        """`model` is a Keras model that `contract` has accepted. Raises `UsageError` and `ModelRefused`."""
+        """`model` is a Keras model that `model_contract` has accepted. Raises `UsageError` and `ModelRefused`."""
         self._recipe = recipe
         self.optimizer = make_optimizer(recipe.optimizer, recipe.learning_rate)
         _refuse_batch_statistics(model)

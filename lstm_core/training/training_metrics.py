@@ -19,9 +19,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from lstm_core.code import first_sentence
+from lstm_core.contract.custom_code import first_sentence
 from lstm_core.errors import UsageError
-from lstm_core.losses import BY_VALUE, check_names, nearest
+from lstm_core.training.losses import BY_VALUE, check_names, nearest
 
 Array = NDArray[Any]
 

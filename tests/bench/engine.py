@@ -19,7 +19,7 @@ def tensorflow(threads: int, *, gpu: bool = False) -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
-    from lstm_core.configure import configure_devices
+    from lstm_core.step.tensorflow_setup import configure_devices
 
     with suppress(RuntimeError):
         configure_devices(threads=threads, gpu=gpu)

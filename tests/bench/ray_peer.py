@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from cluster.core.settings import ClusterSettings
-from cluster.runtime.session import connected
+from cluster.runtime.fleet.ray_session import connected
 from tests.bench.engine import watched
 from tests.bench.stateless import Stateless
 from tests.bench.task import Measured, Task

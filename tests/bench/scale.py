@@ -22,13 +22,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.core.fluid import Pace
-from cluster.core.forecast import Weather, forecast
-from cluster.core.plan import choose_shard_rows, make_plan, shard_groups, shards_of
+from cluster.core.plan.shard_plan import choose_shard_rows, make_plan, shard_groups, shards_of
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
-from cluster.runtime.cluster_map import map_on_cluster
-from cluster.runtime.planning import make_inventory, write_plan
-from cluster.runtime.session import connected
+from cluster.core.simulate.run_simulation import Weather, forecast
+from cluster.core.simulate.simulated_replica import Pace
+from cluster.runtime.fleet.ray_session import connected
+from cluster.runtime.fleet.task_map import map_on_cluster
+from cluster.runtime.plan.plan_files import make_inventory, write_plan
 from cluster.runtime.storage.local_store import LocalStore
 
 FEATURES = tuple(f"f{i}" for i in range(8))
@@ -70,8 +70,8 @@ def files(count: int, folder: Path) -> dict[str, Any]:
 
 def long(count: int, folder: Path) -> dict[str, Any]:
     """Scores one entity of `count` rows; the peak is that of the process, replica and driver together."""
-    from tests.inprocess import Job, run
-    from tests.models import lstm, save
+    from tests.harness.inprocess import Job, run
+    from tests.models.keras_models import lstm, save
 
     _write_long(folder / "in", count)
     job = Job(save(lstm()), folder / "in", folder / "out", (("rows", FEATURES[:3]),), step=StepSettings(1, 1024))

@@ -26,12 +26,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.core.clustering import row_hashes
+from cluster.core.plan.shuffle_plan import row_hashes
 from cluster.core.settings import ClusterSettings, InputSettings
-from cluster.runtime.cluster_map import map_on_cluster
-from cluster.runtime.session import connected
+from cluster.runtime.fleet.ray_session import connected
+from cluster.runtime.fleet.task_map import map_on_cluster
 from cluster.runtime.shuffle.shuffle import cluster_input, open_shuffle
-from cluster.runtime.storage.stores import StoreSpec
+from cluster.runtime.storage.open_store import StoreSpec
 
 FEATURES = tuple(f"f{i}" for i in range(8))
 FILE_ROWS = 1_000_000

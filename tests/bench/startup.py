@@ -27,7 +27,7 @@ from tests.bench.workloads import Workload, written
 SMALL = Workload("SMALL", entities=100, mean_rows=1_000)
 ENGINES = "import tensorflow, keras"
 RAY = (
-    "from cluster.core.settings import ClusterSettings; from cluster.runtime.session import connected; "
+    "from cluster.core.settings import ClusterSettings; from cluster.runtime.fleet.ray_session import connected; "
     "there = connected(ClusterSettings(replicas=2)); there.__enter__()"
 )
 TIMED = "import os, time; begin = time.perf_counter(); {}; print(time.perf_counter() - begin)"

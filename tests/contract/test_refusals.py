@@ -12,10 +12,10 @@ import ray
 
 from jobs.cli import main
 from lstm_core.errors import EXIT_USAGE
-from tests.configs import IN_AND_OUT
-from tests.models import FIT, save
-from tests.series import make_series, replace, write_cut
-from tests.unfit_models import UNFIT
+from tests.inputs.configs import IN_AND_OUT
+from tests.inputs.series import make_series, replace, write_cut
+from tests.models.keras_models import FIT, save
+from tests.models.unfit_models import UNFIT
 
 LINES = '[model]\npath = "model.keras"\n' + IN_AND_OUT
 

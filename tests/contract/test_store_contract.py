@@ -14,17 +14,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.commit import STAGED
-from cluster.core.places import parse
-from cluster.errors import NotLanded, StoreFault
+from cluster.core.locations import parse
+from cluster.run_errors import NotLanded, StoreFault
 from cluster.runtime.storage.hdfs_store import HdfsStore
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.object_store import ObjectStore
+from cluster.runtime.storage.parquet_tables import UNREADABLE, TableGroups, read_table, write_table
 from cluster.runtime.storage.store import Store
-from cluster.runtime.tables import UNREADABLE, TableGroups, read_table, write_table
-from cluster.runtime.write_probe import why_unwritable
-from tests.clouds import Cloud
-from tests.hdfs import HOST, hadoop
-from tests.s3_server import BUCKET, S3
+from cluster.runtime.storage.write_probe import why_unwritable
+from tests.fakes.clouds import Cloud
+from tests.fakes.hdfs import HOST, hadoop
+from tests.fakes.s3_server import BUCKET, S3
 from tests.sim.memory_store import MemoryStore
 
 
@@ -256,7 +256,7 @@ def test_a_write_that_is_cut_off_leaves_no_name(operation: str, tmp_path: Path) 
     """The file system refuses to hold more than 1000 bytes of a file, as a full disk would."""
     program = (
         "import resource, sys\n"
-        "from cluster.errors import NotLanded\n"
+        "from cluster.run_errors import NotLanded\n"
         "from cluster.runtime.storage.local_store import LocalStore\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "store = LocalStore(sys.argv[1])\n"

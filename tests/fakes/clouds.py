@@ -34,9 +34,9 @@ import pyarrow.fs as pafs
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from cluster.core.places import parse
+from cluster.core.locations import parse
 from cluster.runtime.storage.object_store import connect
-from tests.faulty_servers import Answer, Fault, Faults, FaultyHandler, serving
+from tests.fakes.faulty_servers import Answer, Fault, Faults, FaultyHandler, serving
 
 BUCKET = "nightly"
 ACCOUNT = "devstoreaccount1"  # Azurite's own, whose key is in its documentation
@@ -376,7 +376,7 @@ def azure() -> Iterator[tuple[Cloud, dict[str, str]]]:
 
 @contextmanager
 def _running(scheme: str) -> Iterator[str]:
-    server = subprocess.Popen([sys.executable, "-m", "tests.clouds", scheme], stdin=PIPE, stdout=PIPE)
+    server = subprocess.Popen([sys.executable, "-m", "tests.fakes.clouds", scheme], stdin=PIPE, stdout=PIPE)
     assert server.stdout is not None, "it was asked for"
     try:
         yield server.stdout.readline().decode().strip()

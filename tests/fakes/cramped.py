@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.core import clustering
-from cluster.runtime.shuffle import buckets, pieces
+from cluster.core.plan import shuffle_plan as clustering
+from cluster.runtime.shuffle import bucket_sort as buckets
+from cluster.runtime.shuffle import bucket_split as pieces
 
 
 def cramp(patch: pytest.MonkeyPatch, *, sort_bytes: int) -> None:

@@ -24,7 +24,7 @@ import obstore
 import pyarrow.fs as pafs
 from obstore.store import S3Store
 
-from tests.faulty_servers import Answer, Faults, FaultyHandler, serving
+from tests.fakes.faulty_servers import Answer, Faults, FaultyHandler, serving
 
 ACCESS, SECRET = "SLOTCARACCESSKEY0001", "a-secret-that-must-never-be-seen"
 BUCKET = "nightly"

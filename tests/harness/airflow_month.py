@@ -1,4 +1,4 @@
-"""A month of nights as Airflow itself drives them: `python -m tests.airflow_month FOLDER`, where Airflow is installed.
+"""A month of nights as Airflow drives them: `python -m tests.harness.airflow_month FOLDER`, with Airflow installed.
 
 The DAG of the examples, a date after the other, each on a Ray of its own, with Airflow's own retries. Two nights fail
 as they do in `test_month`: a disk that is full at two attempts, and a file that is truncated at one.
@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 
 from jobs import api
+from tests.inputs.series import DAY_ZERO, replace
 from tests.integration.test_month import DISK_FULL, FULL_NIGHT, TRUNCATED_NIGHT, Month
 from tests.integration.test_nights import NIGHTS, nights_of, sporadic
 from tests.integration.test_storage_faults import failing
-from tests.series import DAY_ZERO, replace
 
 FIRST = date(2026, 11, 1)  # the DAG's
 FULL_AT = {1: 20, 2: 5}  # attempt -> the call to make a file durable at which the disk is full

@@ -15,18 +15,18 @@ from typing import Any
 import pyarrow.dataset as ds
 
 from cluster.core.carry import carry_schema
-from cluster.core.plan import Shard
+from cluster.core.plan.shard_plan import Shard
 from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StateSettings, StepSettings, Tail
-from cluster.runtime.carry.plan import CarryRequest
-from cluster.runtime.fleet import Answer
-from cluster.runtime.listing import list_files
-from cluster.runtime.node_view import Needs
-from cluster.runtime.pipeline import Counters
-from cluster.runtime.replica_actor import Lease, ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
-from cluster.runtime.run import ScoreRequest, score
-from cluster.runtime.schema import check_schema
-from cluster.runtime.timeline import Moment
-from lstm_core.contract import ModelContract
+from cluster.runtime.carry.carry_plan import CarryRequest
+from cluster.runtime.fleet.fleet import Answer
+from cluster.runtime.input.column_checks import check_schema
+from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.replica.node_check import Needs
+from cluster.runtime.replica.pipeline import Counters
+from cluster.runtime.replica.replica_actor import Lease, ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
+from cluster.runtime.run.run import ScoreRequest, score
+from cluster.runtime.watch.timeline import Moment
+from lstm_core.contract.model_contract import ModelContract
 
 Loaded = tuple[Any, ReplicaInfo]
 _IDLE: dict[Any, list[Loaded]] = {}  # compiled models that no replica has, by what they were compiled from
@@ -150,8 +150,10 @@ class Job:
     tail: Tail = "mask"
 
     def request(self) -> ScoreRequest:
-        """The run, as `jobs.score` would ask for it."""
-        from tests.models import contract_of  # which hides GPUs: not from whoever measures them with `in_process`
+        """The run, as `jobs.commands.score` would ask for it."""
+        from tests.models.keras_models import (
+            contract_of,  # which hides GPUs: not from whoever measures them with `in_process`
+        )
 
         contract = contract_of(self.model, "the test's model")
         columns: dict[str, Any] = {"entity": ("entity",), "time": ("time",), **self.input}

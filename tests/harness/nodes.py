@@ -14,7 +14,8 @@ import ray
 import requests
 from ray.cluster_utils import Cluster
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.paths import ROOT
+
 ENVIRONMENT = {
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # a job says `python`
     "PYTHONPATH": str(ROOT),

@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.core.commit import QUARANTINE, Fragment, fragment_name, record_name
-from cluster.core.plan import make_plan
+from cluster.core.plan.shard_plan import make_plan
 from cluster.core.settings import OutputSettings, StepSettings
-from cluster.runtime.commits import TIMELINE, Commits
-from cluster.runtime.planning import make_inventory, write_plan
-from cluster.runtime.record import opening, with_plan
-from cluster.runtime.request_file import RequestFile, write_request
+from cluster.runtime.commit.commit import TIMELINE, Commits
+from cluster.runtime.commit.run_request import RequestFile, write_request
+from cluster.runtime.plan.plan_files import make_inventory, write_plan
+from cluster.runtime.run.run_record import opening, with_plan
 from cluster.runtime.storage.local_store import LocalStore
-from tests.series import make_series, settings_for, write_cut
+from tests.inputs.series import make_series, settings_for, write_cut
 
 
 @dataclass(frozen=True)

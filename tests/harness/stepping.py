@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_core.arena import Arena, RowLayout
-from lstm_core.packing import Packer, Step
-from lstm_core.replica import StatefulReplica
+from lstm_core.packing.arena import Arena, RowLayout
+from lstm_core.packing.packer import Packer, Step
+from lstm_core.step.stateful_replica import StatefulReplica
 
 Array = NDArray[Any]
 

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lstm_core.contract import ModelContract
-from lstm_core.reference import Reference
-from tests.models import VOCABULARY
-from tests.series import make_series, replace
+from lstm_core.contract.model_contract import ModelContract
+from lstm_core.proof.reference import Reference
+from tests.inputs.series import make_series, replace
+from tests.models.keras_models import VOCABULARY
 
 Array = NDArray[Any]
 TOLERANCE = 1e-5

@@ -1,4 +1,4 @@
-"""Sections of a job's TOML, for series as `tests.series` makes them."""
+"""Sections of a job's TOML, for series as `tests.inputs.series` makes them."""
 
 from __future__ import annotations
 

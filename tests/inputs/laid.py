@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.core.plan import Plan, Shard, make_plan
+from cluster.core.plan.shard_plan import Plan, Shard, make_plan
 from cluster.core.settings import InputSettings
-from cluster.runtime.blocks import Block, BlockReader, Bounds
-from cluster.runtime.encode import Encoder
-from cluster.runtime.origins import InputFiles
-from cluster.runtime.planned_keys import PlannedKeys
-from cluster.runtime.planning import make_inventory
-from lstm_core.arena import Arena, RowLayout
-from lstm_core.contract import InputContract
-from tests.series import settings_for, write_cut
+from cluster.runtime.plan.plan_files import make_inventory
+from cluster.runtime.rows.blocks import Block, BlockReader, Bounds
+from cluster.runtime.rows.feature_encoding import Encoder
+from cluster.runtime.rows.planned_keys import PlannedKeys
+from cluster.runtime.rows.row_origins import InputFiles
+from lstm_core.contract.model_contract import InputContract
+from lstm_core.packing.arena import Arena, RowLayout
+from tests.inputs.series import settings_for, write_cut
 
 Array = NDArray[Any]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster.core.places import parse
-from cluster.errors import NotLanded, StoreFault
+from cluster.core.locations import parse
+from cluster.run_errors import NotLanded, StoreFault
 from cluster.runtime.storage import filesystems
 from cluster.runtime.storage.aws_profile import profile_keys
 from cluster.runtime.storage.object_store import ObjectStore
-from tests.s3_server import ACCESS, BUCKET, S3, SECRET
+from tests.fakes.s3_server import ACCESS, BUCKET, S3, SECRET
 
 
 @pytest.fixture

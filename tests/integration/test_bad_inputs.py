@@ -18,20 +18,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core import plan
+from cluster.core.plan import shard_plan as plan
 from cluster.core.settings import Fill, StepSettings
-from cluster.errors import InputBroken, InputRefused, RunFailed
-from cluster.runtime import run as run_module
+from cluster.run_errors import InputBroken, InputRefused, RunFailed
 from cluster.runtime.audit.audit import audit
-from cluster.runtime.origins import InputFiles
-from cluster.runtime.planning import read_plan
-from cluster.runtime.salvage import Salvage
+from cluster.runtime.plan.plan_files import read_plan
+from cluster.runtime.rows.damaged_rows import Salvage
+from cluster.runtime.rows.row_origins import InputFiles
+from cluster.runtime.run import run as run_module
 from cluster.runtime.storage.local_store import LocalStore
 from lstm_core.errors import SlotcarError
-from tests.damage import DAMAGES
-from tests.inprocess import Job, run
-from tests.models import FIT, save
-from tests.series import make_series, replace, with_nulls, with_ties, with_time_type, write_cut
+from tests.harness.inprocess import Job, run
+from tests.inputs.damage import DAMAGES
+from tests.inputs.series import make_series, replace, with_nulls, with_ties, with_time_type, write_cut
+from tests.models.keras_models import FIT, save
 
 LENGTHS = (6, 5, 4, 3, 2)
 ROWS = 20

@@ -16,15 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.settings import Fill, StepSettings
-from cluster.errors import InputRefused, OutputRefused, RunFailed
-from cluster.runtime.audit.actor import AuditActor, AuditSpec, Rescore
-from cluster.runtime.run import score
-from jobs import state as state_job
-from jobs import verify
-from tests.inprocess import Job, in_process, run, scores
-from tests.models import FIT, contract_of, save
-from tests.series import make_series, with_nulls, write_cut
-from tests.truth import columns_for
+from cluster.run_errors import InputRefused, OutputRefused, RunFailed
+from cluster.runtime.audit.rescore_actor import AuditActor, AuditSpec, Rescore
+from cluster.runtime.run.run import score
+from jobs.commands import state as state_job
+from jobs.commands import verify
+from tests.harness.inprocess import Job, in_process, run, scores
+from tests.harness.truth import columns_for
+from tests.inputs.series import make_series, with_nulls, write_cut
+from tests.models.keras_models import FIT, contract_of, save
 
 MODEL = save(FIT["lstm"]())
 FEATURES = columns_for(contract_of(MODEL, "lstm"))

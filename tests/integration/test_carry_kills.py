@@ -16,17 +16,17 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
-from cluster.core.events import ReplicaLost
+from cluster.core.schedule.events import ReplicaLost
 from cluster.core.settings import ClusterSettings, Fill
-from cluster.runtime.fleet import Answer
-from cluster.runtime.ray_cluster import Cluster
-from cluster.runtime.replica_actor import ReplicaSpec
-from cluster.runtime.run import score
-from jobs import verify
-from tests.inprocess import InProcessCluster, InProcessReplicas, Job, in_process, run, scores
+from cluster.runtime.fleet.fleet import Answer
+from cluster.runtime.fleet.ray_cluster import Cluster
+from cluster.runtime.replica.replica_actor import ReplicaSpec
+from cluster.runtime.run.run import score
+from jobs.commands import verify
+from tests.harness.inprocess import InProcessCluster, InProcessReplicas, Job, in_process, run, scores
+from tests.inputs.series import make_series, with_nulls
 from tests.integration.test_carry_faults import check_sums, job, rows_of, split, state_of, tidy, told
 from tests.integration.test_checkpoints import Broken, breaking
-from tests.series import make_series, with_nulls
 
 LENGTHS = [30, 2300, 8, 90, 64, 3]
 FIRSTS = [14, 100, 8, 0, 61, 2]

@@ -17,19 +17,19 @@ import pytest
 
 from cluster.core.commit import Fragment
 from cluster.core.settings import ClusterSettings, Fill, StepSettings
-from cluster.runtime.commits import Commits
-from cluster.runtime.ray_cluster import Cluster
-from cluster.runtime.replica_actor import ReplicaSpec
-from cluster.runtime.run import score
+from cluster.runtime.commit.commit import Commits
+from cluster.runtime.fleet.ray_cluster import Cluster
+from cluster.runtime.replica.replica_actor import ReplicaSpec
+from cluster.runtime.run.run import score
 from cluster.runtime.storage.local_store import LocalStore
-from jobs import verify
-from jobs.verify import expect_holds
-from lstm_core.contract import read_contract
-from tests.breaking import Broken, breaking
-from tests.inprocess import InProcessCluster, InProcessReplicas, Job, in_process, run, scores, tidy
-from tests.models import FIT, save
-from tests.series import make_series, with_nulls, write_cut
-from tests.truth import columns_for
+from jobs.commands import verify
+from jobs.commands.verify import expect_holds
+from lstm_core.contract.model_contract import read_contract
+from tests.harness.inprocess import InProcessCluster, InProcessReplicas, Job, in_process, run, scores, tidy
+from tests.harness.truth import columns_for
+from tests.inputs.series import make_series, with_nulls, write_cut
+from tests.kills.breaking import Broken, breaking
+from tests.models.keras_models import FIT, save
 
 # Two entities longer than a shard, which are streamed in pieces of 512 chunks, between short ones.
 LENGTHS = [5, 2500, 130, 1, 4500, 64, 700, 8, 33]

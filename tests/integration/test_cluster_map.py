@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from cluster.core.settings import ClusterSettings
-from cluster.runtime import cluster_map
-from cluster.runtime.cluster_map import (
+from cluster.runtime.fleet import task_map as cluster_map
+from cluster.runtime.fleet.ray_session import connected
+from cluster.runtime.fleet.task_map import (
     HERE_LIGHT_MAX,
     HERE_MAX,
     NotHere,
@@ -21,8 +22,7 @@ from cluster.runtime.cluster_map import (
     map_here_or_on_cluster,
     map_on_cluster,
 )
-from cluster.runtime.planning import Light
-from cluster.runtime.session import connected
+from cluster.runtime.plan.plan_files import Light
 
 pytestmark = pytest.mark.ray
 

@@ -13,16 +13,16 @@ import pyarrow as pa
 import pytest
 
 from cluster.core.settings import StepSettings
-from cluster.errors import InputRefused
-from cluster.runtime.run import score
-from jobs import verify
-from tests.breaking import Broken, breaking
-from tests.inprocess import Job, in_process, run, scores, tidied
+from cluster.run_errors import InputRefused
+from cluster.runtime.run.run import score
+from jobs.commands import verify
+from tests.harness.inprocess import Job, in_process, run, scores, tidied
+from tests.inputs.series import make_series, with_nulls, write_cut
 from tests.integration.test_train import lay_out, table_with_targets, trained
 from tests.integration.test_windows import alone
-from tests.models import FIT, save
-from tests.series import make_series, with_nulls, write_cut
-from tests.window_models import WINDOW, WINDOWED
+from tests.kills.breaking import Broken, breaking
+from tests.models.keras_models import FIT, save
+from tests.models.window_models import WINDOW, WINDOWED
 
 CHUNK = 8
 LENGTHS = (8 * 512 + 700, 20, 1, 8, 47, 300)  # the first is longer than a shard, and streamed in pieces

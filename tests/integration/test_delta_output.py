@@ -12,16 +12,16 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from cluster.core.settings import OutputSettings, StepSettings
-from cluster.errors import OutputRefused, RunFailed
-from cluster.runtime.delta_output import check_delta
-from cluster.runtime.run import score
-from lstm_core.contract import read_contract
-from tests.faulty_servers import Fault
-from tests.inprocess import Job, in_process, run, scores
-from tests.models import FIT, save
-from tests.s3_server import BUCKET, S3
-from tests.series import make_series, write_cut
-from tests.truth import columns_for
+from cluster.run_errors import OutputRefused, RunFailed
+from cluster.runtime.run.delta_output import check_delta
+from cluster.runtime.run.run import score
+from lstm_core.contract.model_contract import read_contract
+from tests.fakes.faulty_servers import Fault
+from tests.fakes.s3_server import BUCKET, S3
+from tests.harness.inprocess import Job, in_process, run, scores
+from tests.harness.truth import columns_for
+from tests.inputs.series import make_series, write_cut
+from tests.models.keras_models import FIT, save
 
 LENGTHS = [30, 7, 90, 41]
 

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from jobs import demo
-from jobs.config import load_config
-from jobs.demo_files import write_files
-from jobs.demo_flights import Flights, first_aircraft, read_flights, write_flights
-from lstm_core.builder import archive_of, build_model
-from lstm_core.contract import read_contract
+from jobs.commands import demo
+from jobs.config.configuration import load_config
+from jobs.demo.demo_files import write_files
+from jobs.demo.demo_flights import Flights, first_aircraft, read_flights, write_flights
+from lstm_core.contract.model_contract import read_contract
 from lstm_core.errors import UsageError
+from lstm_core.training.model_builder import archive_of, build_model
 
 HOUR = 3600
 

@@ -17,21 +17,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cluster.runtime.commits import RUN
-from cluster.runtime.run import score
-from jobs import score as score_job
-from jobs import state
-from jobs.staging import as_toml
-from lstm_core.contract import read_contract
-from tests.airflow_month import month_of
-from tests.inprocess import in_process
+from cluster.runtime.commit.commit import RUN
+from cluster.runtime.run.run import score
+from jobs.commands import score as score_job
+from jobs.commands import state
+from jobs.job_package import as_toml
+from lstm_core.contract.model_contract import read_contract
+from tests.harness.airflow_month import month_of
+from tests.harness.inprocess import in_process
+from tests.harness.nodes import ROOT
+from tests.harness.truth import columns_for
+from tests.inputs.series import DAY_ZERO, make_series, replace, write_cut
 from tests.integration.test_month import FULL_NIGHT, TRUNCATED_NIGHT
 from tests.integration.test_nights import NIGHTS as NIGHTS_OF_MONTH
 from tests.integration.test_nights import last_state
-from tests.models import FIT, save
-from tests.nodes import ROOT
-from tests.series import DAY_ZERO, make_series, replace, write_cut
-from tests.truth import columns_for
+from tests.models.keras_models import FIT, save
 
 pytestmark = [pytest.mark.soak, pytest.mark.ray, pytest.mark.timeout(3600)]  # installing alone takes minutes
 
@@ -157,7 +157,7 @@ def test_a_month_that_airflow_drives_and_retries_ends_in_the_state_of_an_undistu
     calm, storm = month_of(tmp_path / "calm"), month_of(tmp_path / "storm")
     python = python_with(tmp_path / "env", "apache-airflow", EVERYTHING)
     environment = environment_in(tmp_path, storm.folder / "nightly.toml")
-    for command in (["airflow", "db", "migrate"], ["tests.airflow_month", str(storm.folder)]):
+    for command in (["airflow", "db", "migrate"], ["tests.harness.airflow_month", str(storm.folder)]):
         done = subprocess.run(
             [str(python), "-m", *command], env=environment, capture_output=True, text=True, timeout=2400
         )

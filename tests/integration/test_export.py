@@ -11,21 +11,21 @@ import pytest
 import tensorflow as tf
 
 from cluster.core.settings import StepSettings
-from jobs import export
-from jobs.config import load_config
+from jobs.commands import export
+from jobs.config.configuration import load_config
 from lstm_core.errors import UsageError
-from tests.configs import IN_AND_OUT
-from tests.inprocess import Job, run, scores
-from tests.models import CODE, FIT, contract_of, save
-from tests.series import write_cut
-from tests.truth import arrays_of, columns_for, table_for
+from tests.harness.inprocess import Job, run, scores
+from tests.harness.truth import arrays_of, columns_for, table_for
+from tests.inputs.configs import IN_AND_OUT
+from tests.inputs.series import write_cut
+from tests.models.keras_models import CODE, FIT, contract_of, save
 
 LENGTHS = (23, 9)
 CONFIG = """
 [model]
 path = "model.keras"
 chunk = 4
-modules = ["tests.custom_layers"]
+modules = ["tests.models.custom_layers"]
 """
 
 

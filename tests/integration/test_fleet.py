@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from cluster.core.plan import Shard
+from cluster.core.plan.shard_plan import Shard
 from cluster.core.settings import ClusterSettings
-from cluster.runtime.fleet import Fleet
-from cluster.runtime.pipeline import Counters, Report
-from cluster.runtime.replica_actor import NOTHING, Lease, ReplicaInfo, Sources
-from cluster.runtime.session import connected
+from cluster.runtime.fleet.fleet import Fleet
+from cluster.runtime.fleet.ray_session import connected
+from cluster.runtime.replica.pipeline import Counters, Report
+from cluster.runtime.replica.replica_actor import NOTHING, Lease, ReplicaInfo, Sources
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(60)]
 

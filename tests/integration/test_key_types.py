@@ -20,10 +20,10 @@ import pytest
 from cluster.core.settings import StepSettings
 from cluster.runtime.audit.audit import audit
 from cluster.runtime.storage.local_store import LocalStore
-from tests.inprocess import Job, run, scores
-from tests.models import FIT, save
-from tests.series import make_series, replace, with_key_type, with_time_type, write_cut
-from tests.unit.test_scan import KEY_TYPES, TIME_TYPES
+from tests.harness.inprocess import Job, run, scores
+from tests.inputs.series import make_series, replace, with_key_type, with_time_type, write_cut
+from tests.models.keras_models import FIT, save
+from tests.unit.cluster.runtime.input.test_key_scan import KEY_TYPES, TIME_TYPES
 
 LENGTHS = (9, 1, 20, 6)
 MODEL = save(FIT["lstm"]())

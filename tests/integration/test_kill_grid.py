@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 
 from cluster.core.settings import ClusterSettings
-from cluster.runtime.fleet import Fleet
-from cluster.runtime.run import score
-from cluster.runtime.session import connected
-from tests.kill_grid import ROOT, grid, request_in, tidy, undisturbed
-from tests.killing import DyingActor, Trigger, WatchedFleet, watched, watched_store
+from cluster.runtime.fleet.fleet import Fleet
+from cluster.runtime.fleet.ray_session import connected
+from cluster.runtime.run.run import score
+from tests.kills.kill_grid import grid, request_in, tidy, undisturbed
+from tests.kills.killing import DyingActor, Trigger, WatchedFleet, watched, watched_store
+from tests.paths import ROOT
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -66,7 +67,7 @@ def test_killed_driver_during(phase: str, case: Any, tmp_path: Path) -> None:
     output, pickled = tmp_path / "out", tmp_path / "request.pickle"
     request = request_in(case, output)
     pickled.write_bytes(pickle.dumps(request))
-    command = [sys.executable, "-m", "tests.kill_driver", str(pickled), phase]
+    command = [sys.executable, "-m", "tests.kills.kill_driver", str(pickled), phase]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=False)
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
     assert not (output / "_SUCCESS").exists()

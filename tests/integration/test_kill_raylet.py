@@ -11,11 +11,11 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster as Nodes
 
-from cluster.runtime.fleet import Fleet
-from cluster.runtime.run import score
-from tests.kill_grid import grid, request_in, tidy, undisturbed
-from tests.killing import Trigger, watched, watched_store
-from tests.nodes import HEAD
+from cluster.runtime.fleet.fleet import Fleet
+from cluster.runtime.run.run import score
+from tests.harness.nodes import HEAD
+from tests.kills.kill_grid import grid, request_in, tidy, undisturbed
+from tests.kills.killing import Trigger, watched, watched_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

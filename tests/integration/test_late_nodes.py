@@ -21,20 +21,20 @@ from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
 from cluster.core.commit import STAGED
 from cluster.core.settings import ClusterSettings, StepSettings
-from cluster.errors import ClusterRefused
-from cluster.runtime.fleet import Answer, Fleet
-from cluster.runtime.ray_cluster import Cluster, RayCluster, Replicas, ray_cluster
-from cluster.runtime.replica_actor import ReplicaSpec, Sources
-from cluster.runtime.run import score
-from cluster.runtime.session import connected, look_at_nodes
-from cluster.runtime.storage.stores import StoreSpec, open_store
-from cluster.runtime.timeline import read_timeline
-from lstm_core.contract import read_contract
-from tests.inprocess import Job, run, tidy
-from tests.models import FIT, save
-from tests.nodes import HEAD
-from tests.series import make_series, write_cut
-from tests.truth import columns_for
+from cluster.run_errors import ClusterRefused
+from cluster.runtime.fleet.fleet import Answer, Fleet
+from cluster.runtime.fleet.ray_cluster import Cluster, RayCluster, Replicas, ray_cluster
+from cluster.runtime.fleet.ray_session import connected, look_at_nodes
+from cluster.runtime.replica.replica_actor import ReplicaSpec, Sources
+from cluster.runtime.run.run import score
+from cluster.runtime.storage.open_store import StoreSpec, open_store
+from cluster.runtime.watch.timeline import read_timeline
+from lstm_core.contract.model_contract import read_contract
+from tests.harness.inprocess import Job, run, tidy
+from tests.harness.nodes import HEAD
+from tests.harness.truth import columns_for
+from tests.inputs.series import make_series, write_cut
+from tests.models.keras_models import FIT, save
 
 pytestmark = pytest.mark.ray
 

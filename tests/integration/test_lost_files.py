@@ -18,25 +18,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core import plan
+from cluster.core.plan import shard_plan as plan
 from cluster.core.settings import StepSettings
-from cluster.errors import InputBroken, RunFailed, TooManyBadRows
-from cluster.runtime import run as run_module
-from cluster.runtime.audit.actor import AuditActor, AuditSpec, Rescore
+from cluster.run_errors import InputBroken, RunFailed, TooManyBadRows
 from cluster.runtime.audit.audit import audit
 from cluster.runtime.audit.rescore import find_truth, rescore
-from cluster.runtime.run import score
+from cluster.runtime.audit.rescore_actor import AuditActor, AuditSpec, Rescore
+from cluster.runtime.run import run as run_module
+from cluster.runtime.run.run import score
 from cluster.runtime.storage.local_store import LocalStore
-from cluster.runtime.storage.stores import StoreSpec
-from jobs import plan as plan_job
-from jobs import status as status_job
-from jobs.config import load_config
-from tests.damage import DAMAGES, cut_off, empty
-from tests.inprocess import Job, in_process, run, tidy
+from cluster.runtime.storage.open_store import StoreSpec
+from jobs.commands import plan as plan_job
+from jobs.commands import status as status_job
+from jobs.config.configuration import load_config
+from tests.harness.inprocess import Job, in_process, run, tidy
+from tests.inputs.damage import DAMAGES, cut_off, empty
+from tests.inputs.series import make_series, replace
 from tests.integration.test_carry_kills import poisoned
 from tests.integration.test_train import lay_out, table_with_targets, trained
-from tests.models import FIT, save
-from tests.series import make_series, replace
+from tests.models.keras_models import FIT, save
 
 LENGTHS = (6, 5, 4, 3, 2)
 ROWS = 20

@@ -18,18 +18,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cluster.runtime.run import score
+from cluster.runtime.run.run import score
 from jobs import api
-from jobs import score as score_job
-from jobs.staging import as_toml
-from lstm_core.contract import read_contract
+from jobs.commands import score as score_job
+from jobs.job_package import as_toml
+from lstm_core.contract.model_contract import read_contract
 from lstm_core.errors import EXIT_FAILED, EXIT_USAGE, SlotcarError
-from tests.inprocess import in_process, scores, tidied
+from tests.harness.inprocess import in_process, scores, tidied
+from tests.harness.truth import columns_for
+from tests.inputs.series import with_nulls, write_cut
 from tests.integration.test_nights import NIGHTS, last_state, nights_of, sporadic
 from tests.integration.test_storage_faults import failing
-from tests.models import FIT, save
-from tests.series import with_nulls, write_cut
-from tests.truth import columns_for
+from tests.models.keras_models import FIT, save
 
 FIRST = date(2026, 1, 1)  # the day on which the series begin
 RETRIES = 2

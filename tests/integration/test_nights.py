@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.core.settings import Fill, StepSettings
-from jobs import plan, verify
-from jobs.config import load_config
-from lstm_core.contract import read_contract
-from tests.inprocess import Job, run, scores, tidied
-from tests.models import FIT, save
-from tests.series import DAY_ZERO, MINUTE, with_nulls, write_cut
-from tests.truth import columns_for
+from jobs.commands import plan, verify
+from jobs.config.configuration import load_config
+from lstm_core.contract.model_contract import read_contract
+from tests.harness.inprocess import Job, run, scores, tidied
+from tests.harness.truth import columns_for
+from tests.inputs.series import DAY_ZERO, MINUTE, with_nulls, write_cut
+from tests.models.keras_models import FIT, save
 
 NIGHTS, CHUNK = 30, 4
 

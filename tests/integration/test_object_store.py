@@ -27,26 +27,26 @@ import pytest
 
 from cluster.core.lock import Claim, claim_name
 from cluster.core.settings import ClusterSettings, StepSettings
-from cluster.errors import LockLost, OutputRefused, StoreFault
-from cluster.runtime.commits import Commits
-from cluster.runtime.fleet import Fleet
-from cluster.runtime.lock import take, this_process
-from cluster.runtime.run import ScoreRequest, score
-from cluster.runtime.session import connected
-from cluster.runtime.storage.stores import StoreSpec, open_store
-from jobs import status, verify
-from jobs.verify import expect_holds
-from lstm_core.contract import read_contract
-from tests.faulty_servers import Fault
-from tests.inprocess import Job, in_process, run, scores, tidied
+from cluster.run_errors import LockLost, OutputRefused, StoreFault
+from cluster.runtime.commit.commit import Commits
+from cluster.runtime.commit.lock import take, this_process
+from cluster.runtime.fleet.fleet import Fleet
+from cluster.runtime.fleet.ray_session import connected
+from cluster.runtime.run.run import ScoreRequest, score
+from cluster.runtime.storage.open_store import StoreSpec, open_store
+from jobs.commands import status, verify
+from jobs.commands.verify import expect_holds
+from lstm_core.contract.model_contract import read_contract
+from tests.fakes.faulty_servers import Fault
+from tests.fakes.s3_server import ACCESS, BUCKET, S3, SECRET
+from tests.harness.inprocess import Job, in_process, run, scores, tidied
+from tests.harness.truth import columns_for
+from tests.inputs.series import make_series, with_nulls, write_cut
 from tests.integration.test_two_drivers import interrupted_by, no_cluster
-from tests.kill_grid import ROOT
-from tests.killing import DyingActor, Trigger, WatchedFleet, watched, watched_store
-from tests.models import FIT, save
-from tests.s3_server import ACCESS, BUCKET, S3, SECRET
-from tests.series import make_series, with_nulls, write_cut
-from tests.truth import columns_for
-from tests.unit.test_lock import Hands
+from tests.kills.killing import DyingActor, Trigger, WatchedFleet, watched, watched_store
+from tests.models.keras_models import FIT, save
+from tests.paths import ROOT
+from tests.unit.cluster.runtime.commit.test_lock import Hands
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -248,7 +248,7 @@ def test_a_driver_on_s3_that_was_killed_is_taken_over(
 ) -> None:
     pickled = tmp_path / "request.pickle"
     pickled.write_bytes(pickle.dumps(request_))
-    command = [sys.executable, "-m", "tests.kill_driver", str(pickled), "committing"]
+    command = [sys.executable, "-m", "tests.kills.kill_driver", str(pickled), "committing"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=False)
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
     assert status.run(named(request_)).as_dict()["status"] == "broken"

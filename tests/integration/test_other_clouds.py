@@ -16,15 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.errors import OutputRefused
-from cluster.runtime.run import ScoreRequest, score
-from jobs import status, verify
-from tests.clouds import Cloud
-from tests.faulty_servers import Fault
-from tests.inprocess import Job, in_process, scores, tidied
+from cluster.run_errors import OutputRefused
+from cluster.runtime.run.run import ScoreRequest, score
+from jobs.commands import status, verify
+from tests.fakes.clouds import Cloud
+from tests.fakes.faulty_servers import Fault
+from tests.harness.inprocess import Job, in_process, scores, tidied
+from tests.inputs.series import make_series, with_nulls
 from tests.integration.test_object_store import run_on_disk
 from tests.integration.test_two_drivers import no_cluster
-from tests.series import make_series, with_nulls
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -11,8 +11,8 @@ import pytest
 import ray
 
 from cluster.core.settings import ClusterSettings
-from cluster.runtime.quick_imports import quick_imports
-from cluster.runtime.session import connected
+from cluster.runtime.fleet.ray_session import connected
+from cluster.runtime.replica.fast_imports import quick_imports
 
 pytestmark = pytest.mark.ray
 

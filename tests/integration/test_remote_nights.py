@@ -1,6 +1,6 @@
 """Two nights whose input, scores and carry-over lie in a remote store: those of two nights on local disk.
 
-S3 is a real server; HDFS is an imitation, see `tests.hdfs`.
+S3 is a real server; HDFS is an imitation, see `tests.fakes.hdfs`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import pytest
 
 from cluster.core.carry import carry_schema
 from cluster.core.settings import StateSettings
-from cluster.errors import InputRefused, OutputRefused, StoreFault
-from cluster.runtime.carry.plan import CarryRequest
-from cluster.runtime.listing import list_files
-from cluster.runtime.run import ScoreRequest, score
-from cluster.runtime.schema import check_schema
-from cluster.runtime.storage.stores import StoreSpec, open_store
-from cluster.runtime.tables import read_table
-from jobs import state, status, verify
-from tests.hdfs import HOST, Hadoop, Planned, hadoop
-from tests.inprocess import Job, in_process, run, scores, tidied
+from cluster.run_errors import InputRefused, OutputRefused, StoreFault
+from cluster.runtime.carry.carry_plan import CarryRequest
+from cluster.runtime.input.column_checks import check_schema
+from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.run.run import ScoreRequest, score
+from cluster.runtime.storage.open_store import StoreSpec, open_store
+from cluster.runtime.storage.parquet_tables import read_table
+from jobs.commands import state, status, verify
+from tests.fakes.hdfs import HOST, Hadoop, Planned, hadoop
+from tests.fakes.s3_server import BUCKET, S3
+from tests.harness.inprocess import Job, in_process, run, scores, tidied
+from tests.inputs.series import write_cut
 from tests.integration.test_nights import job_of, last_state, nights_of, sporadic
-from tests.s3_server import BUCKET, S3
-from tests.series import write_cut
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.report import run
-from tests.reporting import Laid, lay_run
-from tests.unit.test_report import DEATH
+from jobs.commands.report import run
+from tests.harness.reporting import Laid, lay_run
+from tests.unit.jobs.report.test_report import DEATH
 
 pytestmark = pytest.mark.soak
 

@@ -17,22 +17,22 @@ import pytest
 import ray
 
 from cluster.core.settings import ClusterSettings, StepSettings
-from cluster.errors import ClusterRefused, OutputRefused, RunFailed
-from cluster.runtime.commits import RUN
-from cluster.runtime.fleet import Answer, Fleet
-from cluster.runtime.node_view import Needs, Shared, installed
-from cluster.runtime.preflight import check_nodes
-from cluster.runtime.ray_cluster import Cluster, RayCluster, Replicas, ray_cluster
-from cluster.runtime.replica_actor import ReplicaSpec
-from cluster.runtime.run import score
-from cluster.runtime.session import connected
+from cluster.run_errors import ClusterRefused, OutputRefused, RunFailed
+from cluster.runtime.commit.commit import RUN
+from cluster.runtime.fleet.fleet import Answer, Fleet
+from cluster.runtime.fleet.preflight import check_nodes
+from cluster.runtime.fleet.ray_cluster import Cluster, RayCluster, Replicas, ray_cluster
+from cluster.runtime.fleet.ray_session import connected
+from cluster.runtime.replica.node_check import Needs, Shared, installed
+from cluster.runtime.replica.replica_actor import ReplicaSpec
+from cluster.runtime.run.run import score
 from cluster.runtime.storage.filesystems import Found
-from cluster.runtime.storage.stores import StoreSpec
-from lstm_core.contract import read_contract
-from tests.inprocess import Job, run, tidy
-from tests.models import FIT, save
-from tests.series import make_series, write_cut
-from tests.truth import TOLERANCE, columns_for, expected
+from cluster.runtime.storage.open_store import StoreSpec
+from lstm_core.contract.model_contract import read_contract
+from tests.harness.inprocess import Job, run, tidy
+from tests.harness.truth import TOLERANCE, columns_for, expected
+from tests.inputs.series import make_series, write_cut
+from tests.models.keras_models import FIT, save
 
 pytestmark = pytest.mark.ray
 

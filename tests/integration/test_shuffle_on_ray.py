@@ -11,19 +11,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cluster.core import clustering
+from cluster.core.plan import shuffle_plan as clustering
 from cluster.core.settings import ClusterSettings, StepSettings
-from cluster.errors import RunFailed
+from cluster.run_errors import RunFailed
 from cluster.runtime.audit.audit import audit
-from cluster.runtime.commits import SHUFFLE
-from cluster.runtime.run import score
-from cluster.runtime.session import connected
+from cluster.runtime.commit.commit import SHUFFLE
+from cluster.runtime.fleet.ray_session import connected
+from cluster.runtime.run.run import score
 from cluster.runtime.storage.local_store import LocalStore
 from tests.bench import scale
 from tests.bench import shuffle as bench
-from tests.inprocess import InProcessCluster, Job, scores
-from tests.models import FIT, save
-from tests.series import make_series, write_cut
+from tests.harness.inprocess import InProcessCluster, Job, scores
+from tests.inputs.series import make_series, write_cut
+from tests.models.keras_models import FIT, save
 
 MODEL = save(FIT["lstm"]())
 FEATURES = (("rows", ("f0", "f1", "f2")),)

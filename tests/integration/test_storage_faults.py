@@ -19,16 +19,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.settings import StepSettings
-from cluster.runtime.run import score
-from jobs import verify
+from cluster.runtime.run.run import score
 from jobs.cli import exit_code
-from jobs.verify import expect_holds
-from lstm_core.contract import read_contract
+from jobs.commands import verify
+from jobs.commands.verify import expect_holds
+from lstm_core.contract.model_contract import read_contract
 from lstm_core.errors import EXIT_DONE, EXIT_FAILED
-from tests.inprocess import Job, in_process, run, tidy
-from tests.models import FIT, save
-from tests.series import make_series, write_cut
-from tests.truth import columns_for
+from tests.harness.inprocess import Job, in_process, run, tidy
+from tests.harness.truth import columns_for
+from tests.inputs.series import make_series, write_cut
+from tests.models.keras_models import FIT, save
 
 LENGTHS = [400, 30, 250, 7, 1900, 64, 90]
 DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -16,21 +16,21 @@ from typing import Any
 import pytest
 
 from cluster.core.settings import StepSettings
-from cluster.runtime.commits import RUN
-from cluster.runtime.job_server import Job, RayJobServer
-from cluster.runtime.metrics import GAUGES
+from cluster.runtime.commit.commit import RUN
+from cluster.runtime.fleet.job_server import Job, RayJobServer
+from cluster.runtime.fleet.prometheus import GAUGES
 from jobs import api
-from jobs.config import Config, load_config
-from jobs.staging import as_toml
-from jobs.submit import Submitted, Terms, record_of, run
-from lstm_core.contract import read_contract
+from jobs.commands.submit import Submitted, Terms, record_of, run
+from jobs.config.configuration import Config, load_config
+from jobs.job_package import as_toml
+from lstm_core.contract.model_contract import read_contract
 from lstm_core.errors import UsageError
-from tests import inprocess
-from tests.inprocess import tidy
-from tests.models import FIT, save
-from tests.nodes import dashboard, running, scraped
-from tests.series import make_series, write_cut
-from tests.truth import columns_for
+from tests.harness import inprocess
+from tests.harness.inprocess import tidy
+from tests.harness.nodes import dashboard, running, scraped
+from tests.harness.truth import columns_for
+from tests.inputs.series import make_series, write_cut
+from tests.models.keras_models import FIT, save
 
 pytestmark = pytest.mark.ray
 

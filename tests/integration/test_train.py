@@ -13,19 +13,19 @@ import pyarrow.dataset as ds
 import pytest
 from keras import layers
 
-from cluster.core import clustering
+from cluster.core.plan import shuffle_plan as clustering
 from cluster.core.settings import ClusterSettings
-from cluster.errors import InputRefused, RunFailed
-from cluster.runtime.session import connected
-from cluster.runtime.training.actor import Trainer, TrainingActor
-from jobs import score, train
-from jobs.config import load_config
-from lstm_core.contract import read_contract
+from cluster.run_errors import InputRefused, RunFailed
+from cluster.runtime.fleet.ray_session import connected
+from cluster.runtime.training.training_actor import Trainer, TrainingActor
+from jobs.commands import score, train
+from jobs.config.configuration import load_config
+from lstm_core.contract.model_contract import read_contract
 from lstm_core.errors import SlotcarError, UsageError
-from tests.configs import IN
-from tests.models import FIT, recurrent_model, save
-from tests.series import DAY_ZERO, MINUTE, make_series, replace, write_cut
-from tests.unfit_models import bidirectional
+from tests.inputs.configs import IN
+from tests.inputs.series import DAY_ZERO, MINUTE, make_series, replace, write_cut
+from tests.models.keras_models import FIT, recurrent_model, save
+from tests.models.unfit_models import bidirectional
 
 LENGTHS = [40, 3, 90, 1, 16, 17, 55, 120, 8]
 SPLIT = str(DAY_ZERO + 60 * MINUTE)

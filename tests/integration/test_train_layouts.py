@@ -16,20 +16,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core import plan
+from cluster.core.plan import shard_plan as plan
 from cluster.core.settings import ClusterSettings
-from cluster.errors import InputBroken, InputRefused, RunFailed
-from cluster.runtime.commits import SHUFFLE
-from cluster.runtime.shuffle import buckets
+from cluster.run_errors import InputBroken, InputRefused, RunFailed
+from cluster.runtime.commit.commit import SHUFFLE
+from cluster.runtime.shuffle import bucket_sort as buckets
 from cluster.runtime.shuffle import shuffle as prepass
-from cluster.runtime.training.actor import Pass, Trainer, TrainingActor, TrainingSpec
-from jobs import train
-from jobs.config import load_config
-from tests.clouds import Cloud
-from tests.cramped import cramp
+from cluster.runtime.training.training_actor import Pass, Trainer, TrainingActor, TrainingSpec
+from jobs.commands import train
+from jobs.config.configuration import load_config
+from tests.fakes.clouds import Cloud
+from tests.fakes.cramped import cramp
+from tests.inputs.series import with_nulls, with_ties, write_cut
 from tests.integration.test_train import dropping, held_out, in_this_process, lay_out, table_with_targets
-from tests.series import with_nulls, with_ties, write_cut
-from tests.window_models import WINDOWED
+from tests.models.window_models import WINDOWED
 
 Write = Callable[[Path, Any], None]
 

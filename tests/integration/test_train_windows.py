@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
-from cluster.errors import InputRefused
-from cluster.runtime.run import score
-from jobs.config import load_config
-from jobs.score import request_of
-from tests.inprocess import in_process
+from cluster.run_errors import InputRefused
+from cluster.runtime.run.run import score
+from jobs.commands.score import request_of
+from jobs.config.configuration import load_config
+from tests.harness.inprocess import in_process
+from tests.inputs.series import replace
 from tests.integration.test_train import LENGTHS, SPLIT, held_out, lay_out, table_with_targets
 from tests.integration.test_training_runs import trained
-from tests.series import replace
-from tests.window_models import WINDOW, WINDOWED
+from tests.models.window_models import WINDOW, WINDOWED
 
 one_model = cache(WINDOWED["lstm_of_windows"])  # another one would have other names of layers
 

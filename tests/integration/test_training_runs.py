@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs import train
-from jobs.config import load_config
-from lstm_core.contract import read_contract
+from jobs.commands import train
+from jobs.config.configuration import load_config
+from lstm_core.contract.model_contract import read_contract
 from lstm_core.errors import UsageError
-from lstm_core.rebatch import load_model
-from lstm_core.reference import Reference
+from lstm_core.proof.reference import Reference
+from lstm_core.step.rebatch import load_model
+from tests.inputs.series import make_series, replace
 from tests.integration.test_train import dropping, held_out, in_this_process, lay_out, table_with_targets
-from tests.models import FIT
-from tests.series import make_series, replace
+from tests.models.keras_models import FIT
 
 
 def trained(path: Path, *overrides: str) -> Any:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from cluster.core.settings import StepSettings
-from tests.inprocess import Job, run, scores
-from tests.models import FIT, contract_of, save
-from tests.series import write_cut
-from tests.truth import columns_for, expected, table_for
+from tests.harness.inprocess import Job, run, scores
+from tests.harness.truth import columns_for, expected, table_for
+from tests.inputs.series import write_cut
+from tests.models.keras_models import FIT, contract_of, save
 
 KINDS = (
     "lstm",

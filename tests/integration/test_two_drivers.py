@@ -16,25 +16,25 @@ from typing import Any
 import pytest
 
 from cluster.core.settings import ClusterSettings, StepSettings
-from cluster.errors import LockLost, OutputRefused
-from cluster.runtime.commits import Commits
-from cluster.runtime.fleet import Answer
-from cluster.runtime.lock import this_process
-from cluster.runtime.ray_cluster import Cluster
-from cluster.runtime.replica_actor import ReplicaSpec
-from cluster.runtime.run import OpenCluster, score
-from cluster.runtime.status import read_status
+from cluster.run_errors import LockLost, OutputRefused
+from cluster.runtime.commit.commit import Commits
+from cluster.runtime.commit.lock import this_process
+from cluster.runtime.fleet.fleet import Answer
+from cluster.runtime.fleet.ray_cluster import Cluster
+from cluster.runtime.replica.replica_actor import ReplicaSpec
+from cluster.runtime.run.run import OpenCluster, score
 from cluster.runtime.storage.local_store import LocalStore
+from cluster.runtime.watch.run_status import read_status
 from jobs.cli import exit_code
-from lstm_core.contract import read_contract
+from lstm_core.contract.model_contract import read_contract
 from lstm_core.errors import EXIT_DONE, EXIT_FAILED
-from tests.inprocess import InProcessCluster, InProcessReplicas, Job, in_process, run, tidy
-from tests.models import FIT, save
-from tests.series import make_series, write_cut
-from tests.truth import columns_for
-from tests.unit.test_lock import Hands, take
+from tests.harness.inprocess import InProcessCluster, InProcessReplicas, Job, in_process, run, tidy
+from tests.harness.truth import columns_for
+from tests.inputs.series import make_series, write_cut
+from tests.models.keras_models import FIT, save
+from tests.paths import ROOT
+from tests.unit.cluster.runtime.commit.test_lock import Hands, take
 
-ROOT = Path(__file__).resolve().parents[2]
 LENGTHS = [90, 40, 120, 7, 60, 33, 80]
 
 

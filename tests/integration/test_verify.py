@@ -16,17 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.settings import StepSettings
-from cluster.errors import AuditFailed, OutputRefused, RunFailed
-from cluster.runtime.audit.actor import AuditActor, AuditSpec, Rescore, ray_rescore
-from cluster.runtime.run import score
-from jobs.verify import Verification, expect_holds
-from jobs.verify import run as verify
-from lstm_core.contract import read_contract
+from cluster.run_errors import AuditFailed, OutputRefused, RunFailed
+from cluster.runtime.audit.rescore_actor import AuditActor, AuditSpec, Rescore, ray_rescore
+from cluster.runtime.run.run import score
+from jobs.commands.verify import Verification, expect_holds
+from jobs.commands.verify import run as verify
+from lstm_core.contract.model_contract import read_contract
 from lstm_core.errors import ModelRefused
-from tests.inprocess import Job, in_process
-from tests.models import FIT, save
-from tests.series import make_series, with_nulls, write_cut
-from tests.truth import TOLERANCE, columns_for
+from tests.harness.inprocess import Job, in_process
+from tests.harness.truth import TOLERANCE, columns_for
+from tests.inputs.series import make_series, with_nulls, write_cut
+from tests.models.keras_models import FIT, save
 
 LENGTHS = (30, 1, 200, 77, 2500, 2, 64, 300)
 SETTINGS = {"until": "2026-01-04", "keep": ("unused",)}

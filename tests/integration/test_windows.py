@@ -16,16 +16,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.settings import StepSettings
-from cluster.runtime.audit.actor import AuditActor, AuditSpec, Rescore
-from cluster.runtime.run import score
-from jobs import verify
-from tests import series
-from tests.breaking import Broken, breaking
-from tests.inprocess import Job, in_process, run, scores, tidied
-from tests.models import contract_of, save
-from tests.series import make_series, with_nulls, write_cut
-from tests.truth import columns_for
-from tests.window_models import WINDOW, WINDOWED, scored_by_keras
+from cluster.runtime.audit.rescore_actor import AuditActor, AuditSpec, Rescore
+from cluster.runtime.run.run import score
+from jobs.commands import verify
+from tests.harness.inprocess import Job, in_process, run, scores, tidied
+from tests.harness.truth import columns_for
+from tests.inputs import series
+from tests.inputs.series import make_series, with_nulls, write_cut
+from tests.kills.breaking import Broken, breaking
+from tests.models.keras_models import contract_of, save
+from tests.models.window_models import WINDOW, WINDOWED, scored_by_keras
 
 LENGTHS = (30, 1, 47, 5, 6, 200, 13, 12, 64, 7)
 MODELS = ("lstm_of_windows", "stacked_gru_of_windows")

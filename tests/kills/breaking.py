@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from cluster.core.settings import ClusterSettings
-from cluster.runtime.fleet import Answer
-from cluster.runtime.ray_cluster import Cluster
-from cluster.runtime.replica_actor import ReplicaSpec
-from tests.inprocess import InProcessCluster, InProcessReplicas
+from cluster.runtime.fleet.fleet import Answer
+from cluster.runtime.fleet.ray_cluster import Cluster
+from cluster.runtime.replica.replica_actor import ReplicaSpec
+from tests.harness.inprocess import InProcessCluster, InProcessReplicas
 
 
 class Broken(Exception):

@@ -1,4 +1,4 @@
-"""A run whose driver kills itself: `python -m tests.kill_driver REQUEST.pickle PHASE`."""
+"""A run whose driver kills itself: `python -m tests.kills.kill_driver REQUEST.pickle PHASE`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pickle
 import sys
 from pathlib import Path
 
-from cluster.runtime.run import score
-from tests.killing import Trigger, kill_this_process, watched, watched_store
+from cluster.runtime.run.run import score
+from tests.kills.killing import Trigger, kill_this_process, watched, watched_store
 
 
 def main(request_path: str, phase: str) -> None:

@@ -11,18 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.settings import StepSettings
-from jobs import verify
-from jobs.verify import expect_holds
-from lstm_core.contract import read_contract
-from tests.inprocess import Job, run, scores
-from tests.killing import PHASES
-from tests.models import FIT, save
-from tests.series import make_series, write_cut
-from tests.truth import columns_for
+from jobs.commands import verify
+from jobs.commands.verify import expect_holds
+from lstm_core.contract.model_contract import read_contract
+from tests.harness.inprocess import Job, run, scores
+from tests.harness.truth import columns_for
+from tests.inputs.series import make_series, write_cut
+from tests.kills.killing import PHASES
+from tests.models.keras_models import FIT, save
 
 LENGTHS = [200 + 31 * i for i in range(40)] + [9000]  # the last one is longer than a shard
 STEP = StepSettings(slots=8, chunk=8)
-ROOT = Path(__file__).parents[1]
 
 
 def grid(quick: str) -> Any:

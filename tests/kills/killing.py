@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from cluster.core.commit import COMMITS, SUCCESS
-from cluster.core.plan import Shard
+from cluster.core.plan.shard_plan import Shard
 from cluster.core.settings import ClusterSettings
-from cluster.runtime.fleet import Answer, Fleet
-from cluster.runtime.pipeline import Pipeline
-from cluster.runtime.ray_cluster import Cluster, RayCluster, Replicas, ray_cluster
-from cluster.runtime.replica_actor import ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
+from cluster.runtime.fleet.fleet import Answer, Fleet
+from cluster.runtime.fleet.ray_cluster import Cluster, RayCluster, Replicas, ray_cluster
+from cluster.runtime.replica.pipeline import Pipeline
+from cluster.runtime.replica.replica_actor import ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
+from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.store import Store
-from cluster.runtime.storage.stores import StoreSpec, open_store
 
 PHASES = ("planning", "reading", "stepping", "writing", "committing", "finishing")
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from keras import layers
 
-from tests import custom_layers
-from tests.models import recurrent_model
-from tests.unfit_models import Refused, refused_in
+from tests.models import custom_layers
+from tests.models.keras_models import recurrent_model
+from tests.models.unfit_models import Refused, refused_in
 
 DISPROVED: Refused = {}
 TIME = 6  # where a layer needs a fixed length

@@ -15,19 +15,19 @@ import keras
 import numpy as np
 from keras import layers
 
-from lstm_core.code import CustomCode
-from lstm_core.configure import configure_compiler, configure_devices
-from lstm_core.contract import ModelContract, read_contract
-from lstm_core.proof import prove
-from lstm_core.proof_request import ProofRequest
-from tests import custom_layers
+from lstm_core.contract.custom_code import CustomCode
+from lstm_core.contract.model_contract import ModelContract, read_contract
+from lstm_core.proof.chunk_proof import prove
+from lstm_core.proof.proof_request import ProofRequest
+from lstm_core.step.tensorflow_setup import configure_compiler, configure_devices
+from tests.models import custom_layers
 
 # As in a replica with one CPU; it must come before the first operation of the test's process.
 configure_devices(threads=1, gpu=False)
 configure_compiler()
 
 FEATURES = 3
-CODE = CustomCode(modules=("tests.custom_layers",))
+CODE = CustomCode(modules=("tests.models.custom_layers",))
 VOCABULARY = 7
 
 Builder = Callable[..., Any]

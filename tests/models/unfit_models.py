@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from tests.models import FEATURES, VOCABULARY, codes, numbers, recurrent_model, seeded
+from tests.models.keras_models import FEATURES, VOCABULARY, codes, numbers, recurrent_model, seeded
 
 Builder = Callable[[], Any]
 Refused = dict[str, tuple[Builder, tuple[str, ...]]]  # name -> (builder, words of the refusal)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from tests.models import FEATURES, Builder, codes, numbers, seeded
+from tests.models.keras_models import FEATURES, Builder, codes, numbers, seeded
 
 WINDOW = 6  # rows
 WINDOWED: dict[str, Builder] = {}

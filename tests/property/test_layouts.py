@@ -16,20 +16,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.settings import StepSettings
-from cluster.runtime.audit.actor import AuditActor, AuditSpec, Rescore
 from cluster.runtime.audit.audit import audit
 from cluster.runtime.audit.rescore import find_truth, rescore
-from cluster.runtime.run import score
+from cluster.runtime.audit.rescore_actor import AuditActor, AuditSpec, Rescore
+from cluster.runtime.run.run import score
 from cluster.runtime.storage.local_store import LocalStore
-from cluster.runtime.storage.stores import StoreSpec
-from jobs import plan
-from jobs.config import load_config
-from lstm_core.contract import read_contract
-from tests.cramped import cramp
-from tests.inprocess import Job, in_process, run, scores
-from tests.models import FIT, save
-from tests.series import make_series, replace, with_nulls, write_cut
-from tests.truth import TOLERANCE, columns_for, expected
+from cluster.runtime.storage.open_store import StoreSpec
+from jobs.commands import plan
+from jobs.config.configuration import load_config
+from lstm_core.contract.model_contract import read_contract
+from tests.fakes.cramped import cramp
+from tests.harness.inprocess import Job, in_process, run, scores
+from tests.harness.truth import TOLERANCE, columns_for, expected
+from tests.inputs.series import make_series, replace, with_nulls, write_cut
+from tests.models.keras_models import FIT, save
 
 LENGTHS = (40, 1, 7, 25, 3, 60, 12, 30)
 MODEL = save(FIT["lstm"]())

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lstm_core.packing import Packer, Step, predict
+from lstm_core.packing.packer import Packer, Step, predict
 
 CHUNKS = st.sampled_from([1, 2, 7, 64])
 SLOTS = st.sampled_from([1, 2, 3, 64])

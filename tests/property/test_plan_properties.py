@@ -13,11 +13,11 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.core.inventory import Inventory, build_inventory
-from cluster.core.plan import make_plan
+from cluster.core.plan.inventory import Inventory, build_inventory
+from cluster.core.plan.shard_plan import make_plan
 from cluster.core.times import time_order
-from cluster.runtime.scan import scan_file
-from tests.series import cut_anywhere, make_series, settings_for, with_nulls, with_ties, write_cut
+from cluster.runtime.input.key_scan import scan_file
+from tests.inputs.series import cut_anywhere, make_series, settings_for, with_nulls, with_ties, write_cut
 
 SEEDS = st.integers(0, 2**16)
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=8)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_core.stretches import Stretches, numbers, valid
+from lstm_core.packing.row_ranges import Stretches, numbers, valid
 
 
 @st.composite

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.core.actions import Action, Assign, Commit, Discard, Finish, Quarantine, StartReplica
 from cluster.core.commit import Fragment
-from cluster.core.events import (
+from cluster.core.plan.shard_plan import Shard
+from cluster.core.schedule.actions import Action, Assign, Commit, Discard, Finish, Quarantine, StartReplica
+from cluster.core.schedule.events import (
     ClusterChanged,
     Demand,
     Event,
@@ -24,8 +25,7 @@ from cluster.core.events import (
     ReplicaReady,
     ReplicaReported,
 )
-from cluster.core.plan import Shard
-from cluster.core.scheduler import Scheduler
+from cluster.core.schedule.scheduler import Scheduler
 
 SIZES = st.lists(st.integers(1, 50), min_size=1, max_size=12)
 SCRIPT = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 1000)), max_size=60)

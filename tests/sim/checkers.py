@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.core.scheduler import LEAVES_PER_DEATH
+from cluster.core.schedule.scheduler import LEAVES_PER_DEATH
 from tests.sim.memory_store import Stored
 
 COMMITS, SNAPSHOTS, STAGED, LOCK = (f"_slotcar/{name}/" for name in ("commits", "snapshots", "staged", "lock"))

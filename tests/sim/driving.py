@@ -1,6 +1,6 @@
 """A driver's process: one session with the real lock, commits, recovery, scheduler and loop, and the faults around it.
 
-The order of a session is that of `runtime.run`, which cannot be had without Parquet and a model: lock, run.json,
+The order of a session is that of `runtime.run.run`, which cannot be had without Parquet and a model: lock, run.json,
 recover, schedule what is not committed, drive, recover, run.json, success, release. What may strike a driver: any call
 of its store fails, it is killed there or between two events, and it stops for up to a minute, heartbeat and all, to
 wake up long after another has taken over.
@@ -14,14 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cluster.core.actions import Quarantine
 from cluster.core.commit import SNAPSHOTS, STAGED, Fragment
 from cluster.core.lock import HEARTBEAT_S, LOCK, Holder, beat_name, highest
-from cluster.errors import LockLost, OutputRefused, StoreFault
-from cluster.runtime.carry.table import make_mark
-from cluster.runtime.commits import Commits
-from cluster.runtime.driver import Clock, Driver, Work
-from cluster.runtime.lock import Lock, take
+from cluster.core.schedule.actions import Quarantine
+from cluster.run_errors import LockLost, OutputRefused, StoreFault
+from cluster.runtime.carry.carry_table import make_mark
+from cluster.runtime.commit.commit import Commits
+from cluster.runtime.commit.lock import Lock, take
+from cluster.runtime.run.driver import Clock, Driver, Work
 from lstm_core.errors import SlotcarError
 from tests.sim import replicas as sim
 from tests.sim.below import Below
@@ -76,7 +76,7 @@ class Driving:
         return False
 
     def _session(self) -> bool:
-        """The order of `runtime.run.score`."""
+        """The order of `runtime.run.run.score`."""
         self.lock = take(self.store, self._holder(), self)
         self.world.meet("a lock is taken")
         self._beat_later()
@@ -110,7 +110,7 @@ class Driving:
             raise
 
     def _mark_carry(self, commits: Commits) -> None:
-        """As `runtime.run` does, with nobody to hand on."""
+        """As `runtime.run.run` does, with nobody to hand on."""
         if commits.carry is not None:
             parts = [(r.carry_file, r.carry_rows, r.carry_checksum or "") for r in commits.records() if r.carry_file]
             commits.succeed_carry(make_mark("model", parts))
@@ -133,7 +133,7 @@ class Driving:
         Driver(work, scheduler, self.replicas, commits, Clock()).run(lambda: None)
 
     def _give_up(self, commits: Commits, action: Quarantine) -> Fragment:
-        """As `runtime.quarantine` does: all rows of the shard that no fragment has."""
+        """As `runtime.run.quarantine` does: all rows of the shard that no fragment has."""
         self.world.meet("a shard is given up")
         done: dict[int, int] = {}
         state: dict[int, int] = {}
@@ -167,7 +167,7 @@ class Driving:
             if highest(self.store.list(LOCK)) == lock.number:
                 lock.release()
 
-    # ---- waiting: implements `runtime.lock.Watch`
+    # ---- waiting: implements `runtime.commit.lock.Watch`
 
     def now_s(self) -> float:
         """Virtual seconds."""

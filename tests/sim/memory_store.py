@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from cluster.errors import MayHaveLanded, NotLanded, StoreFault
+from cluster.run_errors import MayHaveLanded, NotLanded, StoreFault
 from cluster.runtime.storage.store import Output
 from tests.sim.faults import CALM, CRASHES, Call, Crash, Fault, Schedule
 

@@ -26,13 +26,13 @@ from cluster.core.commit import (
     record_name,
     staged_name,
 )
-from cluster.core.events import ClusterChanged, Demand, ReplicaLeaving, ReplicaLost
-from cluster.core.plan import Shard
-from cluster.errors import StoreFault
-from cluster.runtime.fleet import NOBODY, Answer
-from cluster.runtime.pipeline import Counters, Report
-from cluster.runtime.replica_actor import ReplicaInfo, Sources
-from lstm_core.packing import Packer
+from cluster.core.plan.shard_plan import Shard
+from cluster.core.schedule.events import ClusterChanged, Demand, ReplicaLeaving, ReplicaLost
+from cluster.run_errors import StoreFault
+from cluster.runtime.fleet.fleet import NOBODY, Answer
+from cluster.runtime.replica.pipeline import Counters, Report
+from cluster.runtime.replica.replica_actor import ReplicaInfo, Sources
+from lstm_core.packing.packer import Packer
 from tests.sim.faults import Crash
 from tests.sim.series import ZERO_STATE, next_state, row_value
 

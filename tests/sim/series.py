@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.inventory import Inventory, SourceFile
-from cluster.core.plan import Plan, make_plan
+from cluster.core.plan.inventory import Inventory, SourceFile
+from cluster.core.plan.shard_plan import Plan, make_plan
 from tests.sim.options import Sizes
 
 ZERO_STATE = 0

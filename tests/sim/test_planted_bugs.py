@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from cluster.core.actions import Action
 from cluster.core.commit import STAGED, Recovery
-from cluster.core.events import FragmentStaged
-from cluster.runtime.commits import Commits
-from cluster.runtime.lock import Lock
+from cluster.core.schedule.actions import Action
+from cluster.core.schedule.events import FragmentStaged
+from cluster.runtime.commit.commit import Commits
+from cluster.runtime.commit.lock import Lock
 from tests.sim.options import Options, draw
 from tests.sim.replicas import Cut, SimReplica, Work, packed
 from tests.sim.world import CheckedScheduler, Parts, World

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
 from tests.sim.__main__ import main
 from tests.sim.faults import Fault
 from tests.sim.options import Options, Sizes, Storm
 from tests.sim.world import Outcome, World
 
 SEEDS, BLOCK = 320, 40
-ROOT = Path(__file__).resolve().parents[2]
 
 # Two shards of several fragments each, one of them with a bad row.
 SMALL = Sizes(

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from cluster.core.actions import Action
-from cluster.core.events import Event
-from cluster.core.scheduler import Scheduler
-from cluster.runtime.commits import Commits
-from cluster.runtime.lock import Lock
+from cluster.core.schedule.actions import Action
+from cluster.core.schedule.events import Event
+from cluster.core.schedule.scheduler import Scheduler
+from cluster.runtime.commit.commit import Commits
+from cluster.runtime.commit.lock import Lock
 from tests.sim import replicas as sim
 from tests.sim.checkers import LeaseChecker, OutputChecker
 from tests.sim.driving import Driving, ReplicaCalls

@@ -1,14 +1,14 @@
 """What the steps of a replica will look like, as far as a plan tells: which compiled sizes it will want.
 
 Decides when a few long entities are a tail, behind which all other slots are empty. Leaves sizes to
-`lstm_core.step_sizes`.
+`lstm_core.step.step_sizes`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.core.plan import PlanHead
+from cluster.core.plan.shard_plan import PlanHead
 
 TAIL_STEPS = 64  # that the longest entity goes on behind a slot's share of the rows, before a tail is worth a size
 

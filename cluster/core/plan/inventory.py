@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.core.times import Flags, Ordinals, compare, table_ordinals
-from cluster.errors import InputRefused
+from cluster.run_errors import InputRefused
 
 if TYPE_CHECKING:
-    from cluster.core.lost_files import LostFiles
+    from cluster.core.plan.lost_files import LostFiles
 
 Found = Literal["clustered", "interleaved"]
 KEY_PREFIX = "key__"  # before an entity column's name wherever columns of our own stand beside it

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.inventory import KEY_PREFIX, Inventory, describe_entity, number_keys
+from cluster.core.plan.inventory import KEY_PREFIX, Inventory, describe_entity, number_keys
 from cluster.core.times import Ordinals
-from cluster.errors import InputBroken
+from cluster.run_errors import InputBroken
 
 
 @dataclass(frozen=True)

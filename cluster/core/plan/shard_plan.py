@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.inventory import KEY_PREFIX, Found, Inventory, SourceFile, describe_entity
+from cluster.core.plan.inventory import KEY_PREFIX, Found, Inventory, SourceFile, describe_entity
 from cluster.core.times import Ordinals
-from cluster.errors import InputRefused
+from cluster.run_errors import InputRefused
 
 SHARD_ROWS_MIN = 32_768  # below this, opening files and handing out work cost more than scoring
 LIKE_SHARDS = ((65_536, 16), (262_144, 64))  # of at most so many rows each, as long as so many of them will do

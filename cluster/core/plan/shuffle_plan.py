@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.core.inventory import Inventory, SourceFile
+from cluster.core.plan.inventory import Inventory, SourceFile
 from cluster.core.times import Flags, Ordinals, as_plain, compare, table_ordinals
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]

@@ -27,8 +27,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from cluster.core.actions import Action, Assign, Commit, Discard, Fail, Finish, Quarantine, StartReplica
-from cluster.core.events import (
+from cluster.core.plan.shard_plan import Shard
+from cluster.core.schedule.actions import Action, Assign, Commit, Discard, Fail, Finish, Quarantine, StartReplica
+from cluster.core.schedule.events import (
     ClusterChanged,
     Demand,
     Event,
@@ -39,8 +40,7 @@ from cluster.core.events import (
     ReplicaReported,
     ShardBroken,
 )
-from cluster.core.loads import Loads
-from cluster.core.plan import Shard
+from cluster.core.schedule.remaining_rows import Loads
 
 LEAD = 2  # one that goes into slots, one that is read meanwhile
 MANY_REPLICAS = 16

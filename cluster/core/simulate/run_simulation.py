@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from cluster.core.actions import Action, Assign, Fail, StartReplica
 from cluster.core.commit import Fragment
-from cluster.core.events import Event, FragmentStaged, ReplicaLost, ReplicaReady, ReplicaReported
-from cluster.core.fluid import FluidReplica, Held, Pace
-from cluster.core.plan import Shard
-from cluster.core.scheduler import Scheduler
+from cluster.core.plan.shard_plan import Shard
+from cluster.core.schedule.actions import Action, Assign, Fail, StartReplica
+from cluster.core.schedule.events import Event, FragmentStaged, ReplicaLost, ReplicaReady, ReplicaReported
+from cluster.core.schedule.scheduler import Scheduler
+from cluster.core.simulate.simulated_replica import FluidReplica, Held, Pace
 
 POLL_S = 5.0  # between two questions to a replica that has nothing to do
 ATTEMPTS_MAX = 1_000  # a shard is never given up: in a forecast nothing is wrong with it

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cluster.core.events import Demand
-from cluster.core.plan import Shard
+from cluster.core.plan.shard_plan import Shard
+from cluster.core.schedule.events import Demand
 
 STEP_COST_MIN = 1 / 16  # of a full step, however few slots are busy
 ROWS_EPSILON = 0.5  # less than a row is none

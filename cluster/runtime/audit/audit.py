@@ -25,21 +25,21 @@ from cluster.core.audit import (
     audit_totals,
 )
 from cluster.core.commit import COMMITS, QUARANTINE, STAGED, SUCCESS, Fragment
-from cluster.core.ledger import Coverage
-from cluster.core.plan import PlanHead, Shard
-from cluster.errors import InputBroken, OutputRefused, RunFailed, StoreFault, first_line
-from cluster.runtime.audit.carry import CarryAudit
-from cluster.runtime.audit.coverage import audit_coverage, audit_entities, rows_left
-from cluster.runtime.audit.origins import audit_origins
-from cluster.runtime.audit.rows import ShardRows, rows_in_file, shard_keys
-from cluster.runtime.audit.shard import UNREADABLE, ShardAudit, Windows
-from cluster.runtime.commits import RUN
-from cluster.runtime.origins import InputFiles
-from cluster.runtime.planning import Segments, has_plan, read_bad, read_plan
-from cluster.runtime.quarantine import BAD_ROWS, LOST_FILES
-from cluster.runtime.request_file import RequestFile, read_request
-from cluster.runtime.rowgroups import RowGroups
-from cluster.runtime.source import check_unchanged
+from cluster.core.plan.shard_plan import PlanHead, Shard
+from cluster.core.row_accounting import Coverage
+from cluster.run_errors import InputBroken, OutputRefused, RunFailed, StoreFault, first_line
+from cluster.runtime.audit.audit_rows import ShardRows, rows_in_file, shard_keys
+from cluster.runtime.audit.bucket_audit import audit_origins
+from cluster.runtime.audit.carry_audit import CarryAudit
+from cluster.runtime.audit.coverage_audit import audit_coverage, audit_entities, rows_left
+from cluster.runtime.audit.shard_audit import UNREADABLE, ShardAudit, Windows
+from cluster.runtime.commit.commit import RUN
+from cluster.runtime.commit.run_request import RequestFile, read_request
+from cluster.runtime.input.row_groups import RowGroups
+from cluster.runtime.input.source_files import check_unchanged
+from cluster.runtime.plan.plan_files import Segments, has_plan, read_bad, read_plan
+from cluster.runtime.rows.row_origins import InputFiles
+from cluster.runtime.run.quarantine import BAD_ROWS, LOST_FILES
 from cluster.runtime.storage.store import Store
 
 CACHE_BYTES = 64 << 20

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cluster.core.inventory import describe_entity
-from cluster.core.ledger import number_entities
-from cluster.core.plan import PlanHead, Shard, entity_keys
+from cluster.core.plan.inventory import describe_entity
+from cluster.core.plan.shard_plan import PlanHead, Shard, entity_keys
+from cluster.core.row_accounting import number_entities
 from cluster.core.times import Flags, Ordinals, table_ordinals
-from cluster.errors import InputBroken
-from cluster.runtime.checksum import canonical_table
-from cluster.runtime.rowgroups import RowGroups
+from cluster.run_errors import InputBroken
+from cluster.runtime.commit.row_checksum import canonical_table
+from cluster.runtime.input.row_groups import RowGroups
 from cluster.runtime.storage.store import Store
 
 BATCH_ROWS = 131_072

@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from cluster.core.audit import Tally
 from cluster.core.carry import SEEN
 from cluster.core.commit import STAGED, SUCCESS, Fragment
-from cluster.core.ledger import Ledger, number_entities
+from cluster.core.row_accounting import Ledger, number_entities
 from cluster.core.times import Ordinals, compare_tables
-from cluster.errors import first_line
-from cluster.runtime.audit.rows import ShardRows
-from cluster.runtime.carry.show import OpenTable
-from cluster.runtime.carry.table import make_mark
-from cluster.runtime.carry.writer import HANDED_ON
-from cluster.runtime.checksum import RowChecksum, canonical_table
-from cluster.runtime.request_file import RequestFile
-from cluster.runtime.storage.stores import StoreSpec, open_store
-from cluster.runtime.tables import UNREADABLE, read_table
+from cluster.run_errors import first_line
+from cluster.runtime.audit.audit_rows import ShardRows
+from cluster.runtime.carry.carry_inspection import OpenTable
+from cluster.runtime.carry.carry_table import make_mark
+from cluster.runtime.carry.carry_writer import HANDED_ON
+from cluster.runtime.commit.row_checksum import RowChecksum, canonical_table
+from cluster.runtime.commit.run_request import RequestFile
+from cluster.runtime.storage.open_store import StoreSpec, open_store
+from cluster.runtime.storage.parquet_tables import UNREADABLE, read_table
 from lstm_core.errors import SlotcarError
 
 Ints = NDArray[np.int64]

@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.core.audit import Tally
-from cluster.core.inventory import describe_entity
-from cluster.core.ledger import Coverage, inside
-from cluster.core.plan import PlanHead
+from cluster.core.plan.inventory import describe_entity
+from cluster.core.plan.shard_plan import PlanHead
+from cluster.core.row_accounting import Coverage, inside
 from cluster.core.settings import InputSettings
 from cluster.core.times import Flags, Ordinals, as_plain, ordinals, parse_bound
-from cluster.runtime.audit.rows import BATCH_ROWS
-from cluster.runtime.rowgroups import RowGroups
+from cluster.runtime.audit.audit_rows import BATCH_ROWS
+from cluster.runtime.input.row_groups import RowGroups
 
 
 def rows_left(tally: Tally, head: PlanHead, coverage: Coverage) -> Ordinals:

@@ -15,24 +15,24 @@ import numpy as np
 
 from cluster.core.audit import Check, Tally
 from cluster.core.carry import carry_schema
-from cluster.core.inventory import describe_entity
-from cluster.core.ledger import draw_entities, number_entities
-from cluster.core.plan import Shard
-from cluster.errors import OutputRefused
-from cluster.runtime.audit.actor import ROWS_MAX, AuditSpec, OpenRescore, Scores
+from cluster.core.plan.inventory import describe_entity
+from cluster.core.plan.shard_plan import Shard
+from cluster.core.row_accounting import draw_entities, number_entities
+from cluster.run_errors import OutputRefused
 from cluster.runtime.audit.audit import Audit, locate, read_run
-from cluster.runtime.audit.rows import batches, shard_keys
-from cluster.runtime.audit.shard import UNREADABLE
-from cluster.runtime.carry.plan import CarryRequest
-from cluster.runtime.checksum import canonical_table
-from cluster.runtime.listing import list_files
-from cluster.runtime.origins import InputFiles
-from cluster.runtime.planning import Segments
-from cluster.runtime.request_file import RequestFile, read_request
-from cluster.runtime.schema import check_schema
+from cluster.runtime.audit.audit_rows import batches, shard_keys
+from cluster.runtime.audit.rescore_actor import ROWS_MAX, AuditSpec, OpenRescore, Scores
+from cluster.runtime.audit.shard_audit import UNREADABLE
+from cluster.runtime.carry.carry_plan import CarryRequest
+from cluster.runtime.commit.row_checksum import canonical_table
+from cluster.runtime.commit.run_request import RequestFile, read_request
+from cluster.runtime.input.column_checks import check_schema
+from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.plan.plan_files import Segments
+from cluster.runtime.rows.row_origins import InputFiles
+from cluster.runtime.storage.open_store import StoreSpec
 from cluster.runtime.storage.store import Store
-from cluster.runtime.storage.stores import StoreSpec
-from lstm_core.contract import ModelContract, read_contract
+from lstm_core.contract.model_contract import ModelContract, read_contract
 from lstm_core.errors import ModelRefused, SlotcarError
 
 SEED = 0

@@ -2,7 +2,7 @@
 
 What it decides: that TensorFlow is imported here and not in the process that audits, and that of an entity with more
 than `ROWS_MAX` rows only the first are scored: no score looks ahead, so they are the same. It reads and encodes rows as
-a run does; the scores come from `lstm_core.reference`, which shares nothing with the step.
+a run does; the scores come from `lstm_core.proof.reference`, which shares nothing with the step.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ import pyarrow.compute as pc
 import ray
 from numpy.typing import NDArray
 
-from cluster.core.plan import Shard
+from cluster.core.plan.shard_plan import Shard
 from cluster.core.settings import ClusterSettings, InputSettings
-from cluster.runtime.blocks import BlockReader, Bounds
-from cluster.runtime.carry.carried import Carried
-from cluster.runtime.carry.plan import CarryRequest, ShardCarry
-from cluster.runtime.encode import Encoder
-from cluster.runtime.origins import InputFiles
-from cluster.runtime.outcomes import task_value
-from cluster.runtime.planning import Segments
-from cluster.runtime.replica_actor import row_layout
-from cluster.runtime.session import connected
-from cluster.runtime.storage.stores import StoreSpec, open_store
-from lstm_core.contract import ModelContract
+from cluster.runtime.carry.carry_plan import CarryRequest, ShardCarry
+from cluster.runtime.fleet.ray_errors import task_value
+from cluster.runtime.fleet.ray_session import connected
+from cluster.runtime.plan.plan_files import Segments
+from cluster.runtime.replica.replica_actor import row_layout
+from cluster.runtime.rows.blocks import BlockReader, Bounds
+from cluster.runtime.rows.carried_state import Carried
+from cluster.runtime.rows.feature_encoding import Encoder
+from cluster.runtime.rows.row_origins import InputFiles
+from cluster.runtime.storage.open_store import StoreSpec, open_store
+from lstm_core.contract.model_contract import ModelContract
 
 if TYPE_CHECKING:
-    from lstm_core.reference import Reference
+    from lstm_core.proof.reference import Reference
 
 Scores = NDArray[np.float32]  # (row, score), or (window, score)
 
@@ -84,8 +84,8 @@ class AuditActor:
     def _load(self) -> Reference:
         if self._reference is None:  # not in the constructor, where a refusal would look like the actor's death
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-            from lstm_core.rebatch import load_model
-            from lstm_core.reference import Reference
+            from lstm_core.proof.reference import Reference
+            from lstm_core.step.rebatch import load_model
 
             self._reference = Reference(load_model(self._model, name="the run's model", code=self._spec.contract.code))
         return self._reference

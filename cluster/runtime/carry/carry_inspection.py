@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cluster.core.carry import BROKEN, LAST, SEEN, CarrySchema, match, read_schema
-from cluster.core.inventory import describe_entity
-from cluster.errors import InputRefused, first_line
-from cluster.runtime.carry.table import (
+from cluster.core.plan.inventory import describe_entity
+from cluster.run_errors import InputRefused, first_line
+from cluster.runtime.carry.carry_table import (
     CarryFile,
     CarryReader,
     groups_of,
@@ -28,8 +28,8 @@ from cluster.runtime.carry.table import (
     read_keys,
     read_mark,
 )
+from cluster.runtime.storage.parquet_tables import UNREADABLE
 from cluster.runtime.storage.store import Store
-from cluster.runtime.tables import UNREADABLE
 
 CACHE_BYTES = 64 << 20
 

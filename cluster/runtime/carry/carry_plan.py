@@ -17,17 +17,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cluster.core.carry import CarrySchema, absent_rows, match
-from cluster.core.inventory import describe_entity
-from cluster.core.plan import Plan, Shard
+from cluster.core.plan.inventory import describe_entity
+from cluster.core.plan.shard_plan import Plan, Shard
 from cluster.core.settings import StateSettings
-from cluster.errors import InputRefused, RunFailed, first_line
-from cluster.runtime.carry.carried import Carried
-from cluster.runtime.carry.table import CarryFile, CarryReader, open_table, read_keys, read_mark
-from cluster.runtime.checksum import canonical_table
-from cluster.runtime.commits import PLAN
+from cluster.run_errors import InputRefused, RunFailed, first_line
+from cluster.runtime.carry.carry_table import CarryFile, CarryReader, open_table, read_keys, read_mark
+from cluster.runtime.commit.commit import PLAN
+from cluster.runtime.commit.row_checksum import canonical_table
+from cluster.runtime.rows.carried_state import Carried
+from cluster.runtime.storage.open_store import StoreSpec, open_store
+from cluster.runtime.storage.parquet_tables import UNREADABLE, TableGroups, read_table
 from cluster.runtime.storage.store import Store
-from cluster.runtime.storage.stores import StoreSpec, open_store
-from cluster.runtime.tables import UNREADABLE, TableGroups, read_table
 
 Ints = NDArray[np.int64]
 

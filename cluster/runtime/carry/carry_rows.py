@@ -16,14 +16,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cluster.core.carry import PREVIOUS, SEEN, CarrySchema
-from cluster.core.inventory import describe_entity
-from cluster.errors import InputBroken
-from cluster.runtime.blocks import Block
-from cluster.runtime.carry.carried import Carried, as_column, as_lists
-from cluster.runtime.checksum import canonical_table
-from cluster.runtime.encode import LastKnown
-from cluster.runtime.regions import Cut, Region
-from cluster.runtime.snapshots import Snapshot
+from cluster.core.plan.inventory import describe_entity
+from cluster.run_errors import InputBroken
+from cluster.runtime.commit.row_checksum import canonical_table
+from cluster.runtime.commit.snapshots import Snapshot
+from cluster.runtime.rows.blocks import Block
+from cluster.runtime.rows.carried_state import Carried, as_column, as_lists
+from cluster.runtime.rows.feature_encoding import LastKnown
+from cluster.runtime.rows.placed_blocks import Cut, Region
 
 Array = NDArray[Any]
 Bools = NDArray[np.bool_]

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from cluster.core.carry import CarrySchema, difference
 from cluster.core.commit import SUCCESS
-from cluster.errors import InputBroken, InputRefused, StoreFault, first_line
-from cluster.runtime.open_parquet import OpenFiles, open_parquet
+from cluster.run_errors import InputBroken, InputRefused, StoreFault, first_line
+from cluster.runtime.storage.open_parquet import OpenFiles, open_parquet
+from cluster.runtime.storage.parquet_tables import UNREADABLE
 from cluster.runtime.storage.store import Store
-from cluster.runtime.table_cache import TableCache
-from cluster.runtime.tables import UNREADABLE
+from cluster.runtime.storage.table_cache import TableCache
 
 Ints = NDArray[np.int64]
 

@@ -24,8 +24,8 @@ from cluster.core.commit import (
     Recovery,
     recover,
 )
-from cluster.errors import MayHaveLanded, NotLanded, OutputRefused, RunFailed, StoreFault
-from cluster.runtime.lock import Fence, Unfenced
+from cluster.run_errors import MayHaveLanded, NotLanded, OutputRefused, RunFailed, StoreFault
+from cluster.runtime.commit.lock import Fence, Unfenced
 from cluster.runtime.storage.store import Store
 
 RUN = "_slotcar/run.json"

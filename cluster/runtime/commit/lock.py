@@ -32,7 +32,7 @@ from cluster.core.lock import (
     highest,
     outdated,
 )
-from cluster.errors import LockLost, MayHaveLanded, OutputRefused, StoreFault
+from cluster.run_errors import LockLost, MayHaveLanded, OutputRefused, StoreFault
 from cluster.runtime.storage.store import Store
 
 LOOK_S = 0.25  # between two looks at another driver's beat

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cluster.core.settings import Fill, InputSettings, OutputSettings, StateSettings, StepSettings
-from cluster.errors import RunFailed
+from cluster.run_errors import RunFailed
 from cluster.runtime.storage.store import Store
-from lstm_core.code import NO_CODE, CustomCode
+from lstm_core.contract.custom_code import NO_CODE, CustomCode
 
 if TYPE_CHECKING:
-    from cluster.runtime.run import ScoreRequest
+    from cluster.runtime.run.run import ScoreRequest
 
 REQUEST = "_slotcar/request.json"
 

@@ -17,9 +17,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cluster.core.commit import SNAPSHOTS
-from cluster.errors import RunFailed
+from cluster.run_errors import RunFailed
+from cluster.runtime.storage.parquet_tables import UNREADABLE, read_table, write_table
 from cluster.runtime.storage.store import Store
-from cluster.runtime.tables import UNREADABLE, read_table, write_table
 
 Array = NDArray[Any]
 Ints = NDArray[np.int64]

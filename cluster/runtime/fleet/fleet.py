@@ -15,16 +15,16 @@ from typing import Any
 
 import ray
 
-from cluster.core.events import ClusterChanged, Event, ReplicaLeaving, ReplicaLost, ShardBroken
-from cluster.core.plan import Shard
+from cluster.core.plan.shard_plan import Shard
+from cluster.core.schedule.events import ClusterChanged, Event, ReplicaLeaving, ReplicaLost, ShardBroken
 from cluster.core.settings import ClusterSettings
-from cluster.runtime.allocator import environment
-from cluster.runtime.node_view import unfit_here
-from cluster.runtime.outcomes import outcome
-from cluster.runtime.pipeline import Counters, Report
-from cluster.runtime.replica_actor import Lease, ReplicaActor, ReplicaInfo, ReplicaSpec, Sources, UnfitNode
-from cluster.runtime.session import Nodes, elsewhere, look_at_nodes
-from cluster.runtime.together import Together
+from cluster.runtime.fleet.ray_errors import outcome
+from cluster.runtime.fleet.ray_session import Nodes, elsewhere, look_at_nodes
+from cluster.runtime.fleet.start_barrier import Together
+from cluster.runtime.replica.memory_allocator import environment
+from cluster.runtime.replica.node_check import unfit_here
+from cluster.runtime.replica.pipeline import Counters, Report
+from cluster.runtime.replica.replica_actor import Lease, ReplicaActor, ReplicaInfo, ReplicaSpec, Sources, UnfitNode
 
 NOBODY = -1  # in place of a replica, where the whole cluster is meant
 LOOK_S = 5.0  # between two looks at the cluster's nodes

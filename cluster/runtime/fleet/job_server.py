@@ -17,7 +17,7 @@ import aiohttp
 import requests
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from cluster.errors import ClusterRefused, RunFailed, first_line
+from cluster.run_errors import ClusterRefused, RunFailed, first_line
 from lstm_core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 
 

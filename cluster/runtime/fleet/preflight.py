@@ -16,11 +16,11 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.core.settings import ClusterSettings
-from cluster.errors import ClusterRefused, RunFailed, StoreFault, WorkerLost, first_line
-from cluster.runtime.node_view import Needs, look, unfit
-from cluster.runtime.outcomes import task_value
-from cluster.runtime.session import alive_nodes, fitting, growth
-from cluster.runtime.storage.stores import open_store
+from cluster.run_errors import ClusterRefused, RunFailed, StoreFault, WorkerLost, first_line
+from cluster.runtime.fleet.ray_errors import task_value
+from cluster.runtime.fleet.ray_session import alive_nodes, fitting, growth
+from cluster.runtime.replica.node_check import Needs, look, unfit
+from cluster.runtime.storage.open_store import open_store
 
 
 def check_room(settings: ClusterSettings) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
-from cluster.runtime.timeline import STAGES, Moment
+from cluster.runtime.watch.timeline import STAGES, Moment
 
 RUN, STAGE = "run", "stage"
 COUNTERS = {

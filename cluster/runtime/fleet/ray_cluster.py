@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from cluster.core.plan import Shard
+from cluster.core.plan.shard_plan import Shard
 from cluster.core.settings import ClusterSettings
-from cluster.runtime.cluster_map import map_here_or_on_cluster
-from cluster.runtime.fleet import Answer, Fleet
-from cluster.runtime.metrics import Metrics
-from cluster.runtime.node_view import Needs
-from cluster.runtime.pipeline import Counters
-from cluster.runtime.preflight import check_nodes, check_room
-from cluster.runtime.replica_actor import ReplicaSpec, Sources
-from cluster.runtime.session import connected, replica_count
-from cluster.runtime.timeline import Moment
+from cluster.runtime.fleet.fleet import Answer, Fleet
+from cluster.runtime.fleet.preflight import check_nodes, check_room
+from cluster.runtime.fleet.prometheus import Metrics
+from cluster.runtime.fleet.ray_session import connected, replica_count
+from cluster.runtime.fleet.task_map import map_here_or_on_cluster
+from cluster.runtime.replica.node_check import Needs
+from cluster.runtime.replica.pipeline import Counters
+from cluster.runtime.replica.replica_actor import ReplicaSpec, Sources
+from cluster.runtime.watch.timeline import Moment
 
 
 class Replicas(Protocol):

@@ -12,8 +12,8 @@ from typing import Any
 import ray
 from ray import exceptions as rex
 
-from cluster.core.events import Event, ReplicaLost, ShardBroken
-from cluster.errors import RunFailed, WorkerLost, first_line
+from cluster.core.schedule.events import Event, ReplicaLost, ShardBroken
+from cluster.run_errors import RunFailed, WorkerLost, first_line
 from lstm_core.errors import SlotcarError, UsageError
 
 

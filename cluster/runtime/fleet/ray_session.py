@@ -19,8 +19,8 @@ from typing import Any
 import ray
 
 from cluster.core.settings import ClusterSettings
-from cluster.errors import ClusterRefused, first_line
-from cluster.runtime.allocator import environment
+from cluster.run_errors import ClusterRefused, first_line
+from cluster.runtime.replica.memory_allocator import environment
 
 
 @contextmanager

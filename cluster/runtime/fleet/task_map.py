@@ -14,9 +14,9 @@ from typing import Any
 
 import ray
 
-from cluster.runtime.outcomes import task_value
-from cluster.runtime.planning import Light
-from cluster.runtime.session import cluster_resources, elsewhere
+from cluster.runtime.fleet.ray_errors import task_value
+from cluster.runtime.fleet.ray_session import cluster_resources, elsewhere
+from cluster.runtime.plan.plan_files import Light
 
 BATCHES_WANTED = 16  # for each CPU: few enough that a task's start does not show, enough that all end together
 BATCH_ITEMS_MAX = 256

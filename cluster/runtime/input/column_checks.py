@@ -14,13 +14,13 @@ import pyarrow as pa
 
 from cluster.core.settings import CONTEXT, InputSettings
 from cluster.core.times import is_key_type, is_time_type, plain_type
-from cluster.errors import InputBroken, InputRefused
-from cluster.runtime.lost_files import lost_file
-from cluster.runtime.partitions import Partitions
-from cluster.runtime.source import open_source
+from cluster.run_errors import InputBroken, InputRefused
+from cluster.runtime.input.hive_partitions import Partitions
+from cluster.runtime.input.source_files import open_source
+from cluster.runtime.input.unreadable_files import lost_file
 
 if TYPE_CHECKING:
-    from lstm_core.contract import ModelContract
+    from lstm_core.contract.model_contract import ModelContract
 
 _NAMES_SHOWN = 12
 

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 
 import pyarrow.fs as pafs
 
-from cluster.core.places import Options, is_url, parse
+from cluster.core.locations import Options, is_url, parse
 from cluster.core.settings import InputSettings
-from cluster.errors import InputRefused, first_line
+from cluster.run_errors import InputRefused, first_line
+from cluster.runtime.input.table_formats import DELTA_LOG, table_files
 from cluster.runtime.storage.filesystems import remote
-from cluster.runtime.table_formats import DELTA_LOG, table_files
 
 
 def list_files(settings: InputSettings) -> list[str]:

@@ -3,7 +3,7 @@
 Decides what such a name means, as pyarrow's datasets read it: name and value are percent-decoded, a column is int32
 where every value of it is a whole number of that size and text elsewhere, `__HIVE_DEFAULT_PARTITION__` is null. All
 folders of a path count, also those above `input.path`, so that a run over one night's folder knows its date. A column
-that the file has as well is the file's, and `scan` checks that both say the same. Leaves the files alone.
+that the file has as well is the file's, and `key_scan` checks that both say the same. Leaves the files alone.
 """
 
 from __future__ import annotations

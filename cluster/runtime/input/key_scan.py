@@ -5,7 +5,7 @@ columns, a batch at a time, so memory is bounded by a batch and by the number of
 that goes on over a batch's border is joined at the end. Of a file that is seen to be interleaved the runs are added up
 by entity.
 Columns that stand in the names of the file's folders count like its own.
-Leaves what runs mean together to `cluster.core.inventory`.
+Leaves what runs mean together to `cluster.core.plan.inventory`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.core.inventory import FileRuns, SourceFile, Torn, describe_entity, number_keys
+from cluster.core.plan.inventory import FileRuns, SourceFile, Torn, describe_entity, number_keys
 from cluster.core.settings import InputSettings
 from cluster.core.times import Flags, Ordinals, as_plain, compare, table_ordinals
-from cluster.errors import InputDamaged, InputRefused
-from cluster.runtime.judging import Judge
-from cluster.runtime.partitions import Partitions, differing_row
-from cluster.runtime.schema import check_columns, needed_columns
-from cluster.runtime.source import describe_source, open_source, reading
+from cluster.run_errors import InputDamaged, InputRefused
+from cluster.runtime.input.column_checks import check_columns, needed_columns
+from cluster.runtime.input.hive_partitions import Partitions, differing_row
+from cluster.runtime.input.row_checks import Judge
+from cluster.runtime.input.source_files import describe_source, open_source, reading
 
 BATCH_ROWS = 131_072
 TORN_RUNS_MAX = 65_536  # runs that are remembered of a file known to be interleaved, before they are added up

@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cluster.core.places import Options, is_url
-from cluster.errors import InputBroken, InputDamaged, first_line
-from cluster.runtime.open_parquet import OpenFiles, OpenParquet
-from cluster.runtime.partitions import Partitions
-from cluster.runtime.source import is_damage
+from cluster.core.locations import Options, is_url
+from cluster.run_errors import InputBroken, InputDamaged, first_line
+from cluster.runtime.input.hive_partitions import Partitions
+from cluster.runtime.input.source_files import is_damage
 from cluster.runtime.storage.filesystems import open_file
-from cluster.runtime.table_cache import TableCache
+from cluster.runtime.storage.open_parquet import OpenFiles, OpenParquet
+from cluster.runtime.storage.table_cache import TableCache
 
 
 class RowGroups:

@@ -15,10 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.core.inventory import SourceFile
-from cluster.core.places import Options
-from cluster.core.plan import PlanHead
-from cluster.errors import InputBroken, InputDamaged, first_line
+from cluster.core.locations import Options
+from cluster.core.plan.inventory import SourceFile
+from cluster.core.plan.shard_plan import PlanHead
+from cluster.run_errors import InputBroken, InputDamaged, first_line
 from cluster.runtime.storage.filesystems import filesystem_of, look_at
 
 LOOKS_AT_ONCE = 16

@@ -17,10 +17,10 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from cluster.core.places import Options, is_url, normal, parse
+from cluster.core.locations import Options, is_url, normal, parse
 from cluster.core.settings import InputSettings
-from cluster.errors import InputRefused, first_line
-from cluster.runtime.partitions import Partitions
+from cluster.run_errors import InputRefused, first_line
+from cluster.runtime.input.hive_partitions import Partitions
 from cluster.runtime.storage.filesystems import filesystem_of
 
 if TYPE_CHECKING:

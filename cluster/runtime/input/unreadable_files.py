@@ -6,10 +6,10 @@ the run: nobody could say whose rows would be missing.
 
 from __future__ import annotations
 
-from cluster.core.lost_files import LostFile
+from cluster.core.plan.lost_files import LostFile
 from cluster.core.settings import InputSettings
-from cluster.errors import InputBroken, InputDamaged
-from cluster.runtime.partitions import Partitions
+from cluster.run_errors import InputBroken, InputDamaged
+from cluster.runtime.input.hive_partitions import Partitions
 
 
 def lost_file(path: str, broken: InputBroken, settings: InputSettings, partitions: Partitions) -> LostFile | None:

@@ -3,7 +3,7 @@
 Decides how a plan lies in a store: `plan.parquet` has one row group per shard (row group i is shard i), `bad.parquet`
 the rows that have no entity or no time, `lost.parquet`, where there are any, the files that cannot be read, `plan.json`
 all else. `plan.json` is written last, so a store that has it has a whole plan. Leaves the choice of shards to
-`cluster.core.plan` and the question where scans run to its caller.
+`cluster.core.plan.shard_plan` and the question where scans run to its caller.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from cluster.core.inventory import Inventory, JoinedRuns, SourceFile, inventory_of, join_files
-from cluster.core.lost_files import LostFile, refuse_lost, with_lost
-from cluster.core.plan import Plan, PlanHead, Shard, segment_schema
+from cluster.core.plan.inventory import Inventory, JoinedRuns, SourceFile, inventory_of, join_files
+from cluster.core.plan.lost_files import LostFile, refuse_lost, with_lost
+from cluster.core.plan.shard_plan import Plan, PlanHead, Shard, segment_schema
 from cluster.core.settings import InputSettings
-from cluster.errors import InputBroken, InputRefused, RunFailed, StoreFault, first_line
-from cluster.runtime.commits import PLAN
-from cluster.runtime.listing import list_files
-from cluster.runtime.lost_files import lost_file
-from cluster.runtime.partitions import Partitions
-from cluster.runtime.scan import scan_file
-from cluster.runtime.schema import needed_columns
+from cluster.run_errors import InputBroken, InputRefused, RunFailed, StoreFault, first_line
+from cluster.runtime.commit.commit import PLAN
+from cluster.runtime.input.column_checks import needed_columns
+from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.input.hive_partitions import Partitions
+from cluster.runtime.input.key_scan import scan_file
+from cluster.runtime.input.unreadable_files import lost_file
+from cluster.runtime.storage.parquet_tables import UNREADABLE, TableGroups, read_table, write_table
 from cluster.runtime.storage.store import Store
-from cluster.runtime.tables import UNREADABLE, TableGroups, read_table, write_table
 
 PLAN_FILE, BAD_FILE, HEAD_FILE = f"{PLAN}/plan.parquet", f"{PLAN}/bad.parquet", f"{PLAN}/plan.json"
 LOST_FILE = f"{PLAN}/lost.parquet"
@@ -175,7 +175,7 @@ class Segments:
         self._store, self._groups = store, TableGroups(store, PLAN_FILE)
 
     def of(self, shard_index: int) -> Any:
-        """The segment table (pa.Table) of one shard; see `cluster.core.plan.segment_schema`. Raises RunFailed."""
+        """The segment table (pa.Table) of one shard; see `shard_plan.segment_schema`. Raises RunFailed."""
         store = self._store
         try:
             return self._groups.read(shard_index)

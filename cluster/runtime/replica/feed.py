@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.core.events import Demand
-from cluster.core.plan import Shard
-from cluster.runtime.blocks import Block, BlockReader
-from cluster.runtime.carry.carried import Carried
-from cluster.runtime.encode import LastKnown
-from cluster.runtime.regions import Region, initial_of, skip_committed
-from cluster.runtime.snapshots import Snapshot
-from lstm_core.arena import Arena
-from lstm_core.packing import Packer, Reach, Step, busy_first
+from cluster.core.plan.shard_plan import Shard
+from cluster.core.schedule.events import Demand
+from cluster.runtime.commit.snapshots import Snapshot
+from cluster.runtime.rows.blocks import Block, BlockReader
+from cluster.runtime.rows.carried_state import Carried
+from cluster.runtime.rows.feature_encoding import LastKnown
+from cluster.runtime.rows.placed_blocks import Region, initial_of, skip_committed
+from lstm_core.packing.arena import Arena
+from lstm_core.packing.packer import Packer, Reach, Step, busy_first
 
 Array = NDArray[Any]
 Fit = Callable[[Array], tuple[int, int]]  # rows of each slot -> slots and timesteps that they are brought in

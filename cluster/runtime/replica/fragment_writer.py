@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from cluster.core.commit import QUARANTINE, STAGED, Fragment, carry_name, fragment_name, staged_name
 from cluster.core.settings import WINDOW_ROWS, WINDOW_START, OutputSettings
 from cluster.core.times import as_plain
-from cluster.runtime.blocks import Block
-from cluster.runtime.carry.writer import CarryTarget, CarryWriter, Staged
-from cluster.runtime.checksum import RowChecksum
-from cluster.runtime.planned_keys import writer_options
-from cluster.runtime.regions import Cut
-from cluster.runtime.snapshots import Snapshot, write_snapshot
+from cluster.runtime.carry.carry_writer import CarryTarget, CarryWriter, Staged
+from cluster.runtime.commit.row_checksum import RowChecksum
+from cluster.runtime.commit.snapshots import Snapshot, write_snapshot
+from cluster.runtime.rows.blocks import Block
+from cluster.runtime.rows.placed_blocks import Cut
+from cluster.runtime.rows.planned_keys import writer_options
+from cluster.runtime.storage.parquet_tables import write_table
 from cluster.runtime.storage.store import Output, Store
-from cluster.runtime.tables import write_table
 
 
 @dataclass

@@ -5,7 +5,7 @@ back to the system at once and fetches them again for the next one, and each pag
 took a fifth of a replica's time. And NumPy asks for no huge pages: its large arrays, the arena above all, are used once
 from end to end, so they gain nothing from them, and a virtual machine that hands free memory back to its host fetches a
 huge page from there anew, which was seen to take 5 ms. The bounds on memory are kept by whoever holds rows
-(`lstm_core.arena`, `rowgroups`).
+(`lstm_core.packing.arena`, `row_groups`).
 
 Both are read from the environment when a library is loaded, so they are set before a process starts. A user's own
 choice stays.

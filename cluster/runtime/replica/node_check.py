@@ -18,14 +18,14 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from cluster.core.commit import STAGED, SUCCESS
+from cluster.core.locations import Options
 from cluster.core.lock import LOCK
-from cluster.core.places import Options
-from cluster.errors import first_line
-from cluster.runtime.carry.plan import CarryRequest
-from cluster.runtime.commits import OWNER
+from cluster.run_errors import first_line
+from cluster.runtime.carry.carry_plan import CarryRequest
+from cluster.runtime.commit.commit import OWNER
 from cluster.runtime.storage.filesystems import Found, look_at
-from cluster.runtime.storage.stores import StoreSpec, open_store
-from cluster.runtime.write_probe import why_unwritable
+from cluster.runtime.storage.open_store import StoreSpec, open_store
+from cluster.runtime.storage.write_probe import why_unwritable
 from lstm_core.errors import SlotcarError
 
 PACKAGES = ("slotcar", "tensorflow", "keras", "pyarrow", "numpy")

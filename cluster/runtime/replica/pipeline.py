@@ -21,14 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.core.commit import Fragment
-from cluster.core.events import Demand
-from cluster.core.plan import Shard
-from cluster.runtime.channel import Channel
-from cluster.runtime.feed import Batch, Feed
-from cluster.runtime.fragments import Attempt, FragmentWriter
-from cluster.runtime.regions import Cut, Ended, Region, Seats, snapshot_of
-from cluster.runtime.snapshots import Snapshot
-from lstm_core.arena import Arena
+from cluster.core.plan.shard_plan import Shard
+from cluster.core.schedule.events import Demand
+from cluster.runtime.commit.snapshots import Snapshot
+from cluster.runtime.replica.bounded_queue import Channel
+from cluster.runtime.replica.feed import Batch, Feed
+from cluster.runtime.replica.fragment_writer import Attempt, FragmentWriter
+from cluster.runtime.rows.placed_blocks import Cut, Ended, Region, Seats, snapshot_of
+from lstm_core.packing.arena import Arena
 
 QUEUE_LENGTH = 2  # one batch in work, one ready: more would only hold memory
 
@@ -69,7 +69,7 @@ class Report:
 
 
 class Stepper(Protocol):
-    """A model on fixed slots; see `lstm_core.replica.StatefulReplica`."""
+    """A model on fixed slots; see `lstm_core.step.stateful_replica.StatefulReplica`."""
 
     @property
     def states(self) -> list[Any]:

@@ -22,32 +22,32 @@ import ray
 
 from cluster.core.carry import CarrySchema
 from cluster.core.commit import Fragment, record_name
-from cluster.core.events import Demand
-from cluster.core.plan import Shard
+from cluster.core.plan.expected_steps import Extent
+from cluster.core.plan.shard_plan import Shard
+from cluster.core.schedule.events import Demand
 from cluster.core.settings import InputSettings, OutputSettings, StepSettings
-from cluster.core.step_extent import Extent
-from cluster.runtime.blocks import BlockReader, Bounds
-from cluster.runtime.carry.carried import Carried
-from cluster.runtime.carry.plan import CarryRequest, ShardCarry
-from cluster.runtime.carry.writer import CarryTarget
-from cluster.runtime.encode import Encoder
-from cluster.runtime.feed import Feed
-from cluster.runtime.fragments import Attempt, Destination, FragmentWriter
-from cluster.runtime.node_view import Needs, unfit_here
-from cluster.runtime.origins import InputFiles
-from cluster.runtime.pipeline import Pipeline, Report, Saving
-from cluster.runtime.planned_keys import PlannedKeys
-from cluster.runtime.planning import Segments
-from cluster.runtime.quick_imports import quick_imports
-from cluster.runtime.snapshots import Snapshot, read_snapshot
-from cluster.runtime.storage.stores import StoreSpec, open_store
-from lstm_core.arena import Arena, RowLayout
-from lstm_core.contract import ModelContract
+from cluster.runtime.carry.carry_plan import CarryRequest, ShardCarry
+from cluster.runtime.carry.carry_writer import CarryTarget
+from cluster.runtime.commit.snapshots import Snapshot, read_snapshot
+from cluster.runtime.plan.plan_files import Segments
+from cluster.runtime.replica.fast_imports import quick_imports
+from cluster.runtime.replica.feed import Feed
+from cluster.runtime.replica.fragment_writer import Attempt, Destination, FragmentWriter
+from cluster.runtime.replica.node_check import Needs, unfit_here
+from cluster.runtime.replica.pipeline import Pipeline, Report, Saving
+from cluster.runtime.rows.blocks import BlockReader, Bounds
+from cluster.runtime.rows.carried_state import Carried
+from cluster.runtime.rows.feature_encoding import Encoder
+from cluster.runtime.rows.planned_keys import PlannedKeys
+from cluster.runtime.rows.row_origins import InputFiles
+from cluster.runtime.storage.open_store import StoreSpec, open_store
+from lstm_core.contract.model_contract import ModelContract
 from lstm_core.errors import SlotcarError
-from lstm_core.packing import Packer
+from lstm_core.packing.arena import Arena, RowLayout
+from lstm_core.packing.packer import Packer
 
 if TYPE_CHECKING:
-    from lstm_core.replica import StatefulReplica
+    from lstm_core.step.stateful_replica import StatefulReplica
 
 NOTHING = Demand(wanted_entities=0, shards_ahead=0, rows_free=0)
 
@@ -225,10 +225,10 @@ def _load(spec: ReplicaSpec, model: bytes) -> tuple[StatefulReplica, ReplicaInfo
         import numpy.ma  # noqa: F401  # np.unique wants it, at its first call
         import tensorflow as tf
 
-        from lstm_core.configure import configure_compiler, configure_devices
-        from lstm_core.proof import prove_model
-        from lstm_core.rebatch import load_model
-        from lstm_core.replica import StatefulReplica, StepShape
+        from lstm_core.proof.chunk_proof import prove_model
+        from lstm_core.step.rebatch import load_model
+        from lstm_core.step.stateful_replica import StatefulReplica, StepShape
+        from lstm_core.step.tensorflow_setup import configure_compiler, configure_devices
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     imported = time.perf_counter()

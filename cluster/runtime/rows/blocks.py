@@ -3,7 +3,7 @@
 What it decides: where a long entity is cut (at whole chunks), that an unsorted entity is sorted by time, and that an
 entity with a bad row ends before it, the rest being quarantined. A shard of whole entities is one block; the shard of
 one entity that is longer than a shard may be is a stream of blocks, so memory follows the piece and not the entity.
-Rows that the carry-over keeps from being scored (see `carry.carried`) are taken out before anything is encoded. With
+Rows that the carry-over keeps from being scored (see `carried_state`) are taken out before anything is encoded. With
 one score per window, and `tail` "drop", an entity ends with its last whole window, and the rows behind it are skipped.
 """
 
@@ -18,17 +18,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cluster.core.plan import Shard, entity_keys
+from cluster.core.plan.shard_plan import Shard, entity_keys
 from cluster.core.settings import InputSettings
 from cluster.core.times import time_order
-from cluster.errors import InputBroken
-from cluster.runtime.carry.carried import LATE, Carried, LeftOut, broken_reason, left_out
-from cluster.runtime.checksum import canonical_table
-from cluster.runtime.chunk_context import with_context
-from cluster.runtime.encode import Encoder, Faults, LastKnown
-from cluster.runtime.origins import InputFiles
-from cluster.runtime.planned_keys import PlannedKeys, opened
-from cluster.runtime.salvage import DAMAGED, Salvage, lost_rows
+from cluster.run_errors import InputBroken
+from cluster.runtime.commit.row_checksum import canonical_table
+from cluster.runtime.rows.carried_state import LATE, Carried, LeftOut, broken_reason, left_out
+from cluster.runtime.rows.context_features import with_context
+from cluster.runtime.rows.damaged_rows import DAMAGED, Salvage, lost_rows
+from cluster.runtime.rows.feature_encoding import Encoder, Faults, LastKnown
+from cluster.runtime.rows.planned_keys import PlannedKeys, opened
+from cluster.runtime.rows.row_origins import InputFiles
 
 Ints = NDArray[np.int64]
 Array = NDArray[Any]

@@ -3,7 +3,7 @@
 What it decides: that a row which is not after the carried last time is *late*, and that an entity in quarantine stays
 there until the row that put it there is in the input again. Both are known before a feature is looked at, so that a
 block holds only rows that may be scored. Everything is one expression over all entities of the shard; rows are compared
-only of the few that are late or broken. Where the table lies is the business of `table`.
+only of the few that are late or broken. Where the table lies is the business of `carry.carry_table`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from cluster.core.carry import PREVIOUS, SEEN, CarrySchema
 from cluster.core.times import compare_tables
-from cluster.runtime.checksum import canonical_table
-from cluster.runtime.encode import LastKnown
+from cluster.runtime.commit.row_checksum import canonical_table
+from cluster.runtime.rows.feature_encoding import LastKnown
 
 Array = NDArray[Any]
 Bools = NDArray[np.bool_]

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.clustering import ORIGIN_ROW
+from cluster.core.plan.shuffle_plan import ORIGIN_ROW
 from cluster.core.settings import InputSettings
-from cluster.errors import InputDamaged
-from cluster.runtime.origins import InputFiles
-from cluster.runtime.rowgroups import RowGroups
+from cluster.run_errors import InputDamaged
+from cluster.runtime.input.row_groups import RowGroups
+from cluster.runtime.rows.row_origins import InputFiles
 
 DAMAGED = "the row cannot be read: its file is damaged there"
 

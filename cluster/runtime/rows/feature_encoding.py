@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cluster.core.settings import Fill, InputSettings
 from cluster.core.times import as_plain
-from lstm_core.contract import InputContract
+from lstm_core.contract.model_contract import InputContract
 
 Array = NDArray[Any]
 Bools = NDArray[np.bool_]

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.runtime.blocks import Block
-from cluster.runtime.carry.carried import Carried
-from cluster.runtime.encode import LastKnown
-from cluster.runtime.snapshots import Snapshot
-from lstm_core.arena import Arena
-from lstm_core.packing import Step
+from cluster.runtime.commit.snapshots import Snapshot
+from cluster.runtime.rows.blocks import Block
+from cluster.runtime.rows.carried_state import Carried
+from cluster.runtime.rows.feature_encoding import LastKnown
+from lstm_core.packing.arena import Arena
+from lstm_core.packing.packer import Step
 
 Array = NDArray[Any]
 Bools = NDArray[np.bool_]

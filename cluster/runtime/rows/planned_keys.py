@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from cluster.core.settings import InputSettings
 from cluster.core.times import plain_type
-from cluster.errors import InputBroken
-from cluster.runtime.origins import InputFiles
-from cluster.runtime.rowgroups import opened_schema
+from cluster.run_errors import InputBroken
+from cluster.runtime.input.row_groups import opened_schema
+from cluster.runtime.rows.row_origins import InputFiles
 
 Ints = NDArray[np.int64]
 

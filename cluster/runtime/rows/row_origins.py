@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, place_of
-from cluster.core.places import Options
-from cluster.core.plan import PlanHead
-from cluster.runtime.rowgroups import RowGroups
-from cluster.runtime.source import open_source
+from cluster.core.locations import Options
+from cluster.core.plan.shard_plan import PlanHead
+from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, place_of
+from cluster.runtime.input.row_groups import RowGroups
+from cluster.runtime.input.source_files import open_source
 from cluster.runtime.storage.store import Store
 
 Ints = NDArray[np.int64]

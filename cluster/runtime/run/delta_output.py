@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.core.settings import OutputSettings
-from cluster.errors import OutputRefused, RunFailed, first_line
-from cluster.runtime.audit.rows import batches
-from cluster.runtime.commits import Commits
+from cluster.run_errors import OutputRefused, RunFailed, first_line
+from cluster.runtime.audit.audit_rows import batches
+from cluster.runtime.commit.commit import Commits
+from cluster.runtime.input.table_formats import delta_options
 from cluster.runtime.storage.store import Store
-from cluster.runtime.table_formats import delta_options
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

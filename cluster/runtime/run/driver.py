@@ -10,16 +10,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cluster.core.actions import Action, Assign, Commit, Discard, Fail, Finish, Quarantine, StartReplica
 from cluster.core.commit import Fragment
-from cluster.core.events import Event, FragmentStaged, ReplicaReady, ReplicaReported, ShardBroken
-from cluster.core.plan import Shard
-from cluster.core.scheduler import Scheduler
-from cluster.errors import RunFailed
-from cluster.runtime.commits import Commits
-from cluster.runtime.fleet import Answer
-from cluster.runtime.outcomes import describe
-from cluster.runtime.ray_cluster import Replicas
+from cluster.core.plan.shard_plan import Shard
+from cluster.core.schedule.actions import Action, Assign, Commit, Discard, Fail, Finish, Quarantine, StartReplica
+from cluster.core.schedule.events import Event, FragmentStaged, ReplicaReady, ReplicaReported, ShardBroken
+from cluster.core.schedule.scheduler import Scheduler
+from cluster.run_errors import RunFailed
+from cluster.runtime.commit.commit import Commits
+from cluster.runtime.fleet.fleet import Answer
+from cluster.runtime.fleet.ray_cluster import Replicas
+from cluster.runtime.fleet.ray_errors import describe
 
 TICK_S = 0.5  # how often the progress line moves when nothing else happens
 

@@ -1,6 +1,6 @@
 """The first look at an input, which begins while there is no cluster yet.
 
-What it decides: that the driver lists the files and reads what it would read itself (see `cluster_map`) while a cluster
+What it decides: that the driver lists the files and reads what it would read itself (see `task_map`) while a cluster
 starts, which takes seconds: of a small input that is all, and the replicas, which start next, have the cores to
 themselves. The rest is looked at when the cluster is there. No file is listed or read twice.
 """
@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from cluster.core.settings import InputSettings
-from cluster.runtime.cluster_map import NotHere, map_here
-from cluster.runtime.listing import list_files
+from cluster.runtime.fleet.task_map import NotHere, map_here
+from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.shuffle.shuffle import Look, Mapper, look_at_layout
 
 

@@ -16,20 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cluster.core.actions import Quarantine
 from cluster.core.commit import QUARANTINE, STAGED, Fragment, carry_name, fragment_name, staged_name
-from cluster.core.plan import PlanHead, entity_keys
+from cluster.core.plan.shard_plan import PlanHead, entity_keys
+from cluster.core.schedule.actions import Quarantine
 from cluster.core.settings import InputSettings, OutputSettings
-from cluster.runtime.blocks import BlockReader, Bounds
-from cluster.runtime.carry.plan import CarryRequest, ShardCarry
-from cluster.runtime.carry.rows import CarryRows
-from cluster.runtime.carry.writer import CarryTarget, Staged, stage_rows
-from cluster.runtime.commits import Commits
-from cluster.runtime.encode import Encoder
-from cluster.runtime.origins import InputFiles
-from cluster.runtime.planning import Segments
-from cluster.runtime.snapshots import Snapshot, read_snapshot
-from cluster.runtime.tables import write_table
+from cluster.runtime.carry.carry_plan import CarryRequest, ShardCarry
+from cluster.runtime.carry.carry_rows import CarryRows
+from cluster.runtime.carry.carry_writer import CarryTarget, Staged, stage_rows
+from cluster.runtime.commit.commit import Commits
+from cluster.runtime.commit.snapshots import Snapshot, read_snapshot
+from cluster.runtime.plan.plan_files import Segments
+from cluster.runtime.rows.blocks import BlockReader, Bounds
+from cluster.runtime.rows.feature_encoding import Encoder
+from cluster.runtime.rows.row_origins import InputFiles
+from cluster.runtime.storage.parquet_tables import write_table
 
 EMPTY_CHECKSUM = hashlib.sha256().hexdigest()
 PIECE_ROWS = 1024  # of a long entity: only the row that comes next is looked at

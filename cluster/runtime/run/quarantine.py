@@ -11,12 +11,12 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.core.commit import QUARANTINE, STAGED
-from cluster.core.lost_files import why_lost
-from cluster.core.plan import PlanHead, entity_keys
+from cluster.core.plan.lost_files import why_lost
+from cluster.core.plan.shard_plan import PlanHead, entity_keys
 from cluster.core.settings import OutputSettings
-from cluster.runtime.commits import Commits
-from cluster.runtime.planning import read_bad, read_lost
-from cluster.runtime.tables import write_table
+from cluster.runtime.commit.commit import Commits
+from cluster.runtime.plan.plan_files import read_bad, read_lost
+from cluster.runtime.storage.parquet_tables import write_table
 
 BAD_ROWS, LOST_FILES = "rows-without-key-", "lost-files-"  # how quarantine's own files begin
 SENTENCES = {

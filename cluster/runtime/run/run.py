@@ -14,37 +14,37 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.core.lost_files import refuse_gone
-from cluster.core.plan import PlanHead, choose_shard_entities, choose_shard_rows, make_plan
+from cluster.core.plan.expected_steps import extent_of
+from cluster.core.plan.lost_files import refuse_gone
+from cluster.core.plan.shard_plan import PlanHead, choose_shard_entities, choose_shard_rows, make_plan
 from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
-from cluster.core.step_extent import extent_of
-from cluster.errors import LockLost, NotLanded, OutputRefused, RunFailed, StoreFault, TooManyBadRows
-from cluster.runtime.carry.plan import CarryRequest, absent_counts, write_carry_plan
-from cluster.runtime.carry.table import make_mark
-from cluster.runtime.carry.writer import HandOn, hand_on_parts
-from cluster.runtime.commits import RUN, Commits
-from cluster.runtime.delta_output import append_to_delta
-from cluster.runtime.driver import Clock, Driver, Work
-from cluster.runtime.first_look import FirstLook
-from cluster.runtime.lock import Lock, held
-from cluster.runtime.lost_shards import LostCarry, LostShards
-from cluster.runtime.node_view import Needs, Shared, installed
-from cluster.runtime.origins import InputFiles
-from cluster.runtime.pipeline import Counters
-from cluster.runtime.planning import has_plan, read_plan, write_plan
-from cluster.runtime.progress import Progress, ProgressLine, count_stragglers, progress_line
-from cluster.runtime.quarantine import publish_unowned
-from cluster.runtime.ray_cluster import Cluster, Replicas, ray_cluster
-from cluster.runtime.record import Session, closing, opening, with_plan
-from cluster.runtime.replica_actor import ReplicaSpec, Sources, row_layout
-from cluster.runtime.request_file import RequestFile, write_request
+from cluster.run_errors import LockLost, NotLanded, OutputRefused, RunFailed, StoreFault, TooManyBadRows
+from cluster.runtime.carry.carry_plan import CarryRequest, absent_counts, write_carry_plan
+from cluster.runtime.carry.carry_table import make_mark
+from cluster.runtime.carry.carry_writer import HandOn, hand_on_parts
+from cluster.runtime.commit.commit import RUN, Commits
+from cluster.runtime.commit.lock import Lock, held
+from cluster.runtime.commit.run_request import RequestFile, write_request
+from cluster.runtime.fleet.ray_cluster import Cluster, Replicas, ray_cluster
+from cluster.runtime.input.source_files import check_unchanged
+from cluster.runtime.plan.plan_files import has_plan, read_plan, write_plan
+from cluster.runtime.replica.node_check import Needs, Shared, installed
+from cluster.runtime.replica.pipeline import Counters
+from cluster.runtime.replica.replica_actor import ReplicaSpec, Sources, row_layout
+from cluster.runtime.rows.row_origins import InputFiles
+from cluster.runtime.run.delta_output import append_to_delta
+from cluster.runtime.run.driver import Clock, Driver, Work
+from cluster.runtime.run.early_scan import FirstLook
+from cluster.runtime.run.lost_shards import LostCarry, LostShards
+from cluster.runtime.run.quarantine import publish_unowned
+from cluster.runtime.run.run_record import Session, closing, opening, with_plan
 from cluster.runtime.shuffle.shuffle import cut_down, keep_buckets, take_inventory
-from cluster.runtime.source import check_unchanged
 from cluster.runtime.storage.filesystems import Found
+from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.store import Store
-from cluster.runtime.storage.stores import StoreSpec, open_store
-from cluster.runtime.timeline import Moment, Timeline, WatchedScheduler
-from lstm_core.contract import ModelContract
+from cluster.runtime.watch.progress import Progress, ProgressLine, count_stragglers, progress_line
+from cluster.runtime.watch.timeline import Moment, Timeline, WatchedScheduler
+from lstm_core.contract.model_contract import ModelContract
 from lstm_core.errors import EXIT_STOPPED, SlotcarError
 
 ARENA_BYTES = 64 << 20  # rows at hand; the next ones take the place of the last, so that few pages are ever touched
@@ -55,7 +55,7 @@ PIECE_CHUNKS = 512  # chunks of a long entity that are read at once
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """What a run is asked for; `jobs.score` makes it from a checked configuration."""
+    """What a run is asked for; `jobs.commands.score` makes it from a checked configuration."""
 
     run_id: str
     identity: str  # digest of all that decides the output's bytes

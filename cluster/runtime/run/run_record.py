@@ -17,10 +17,10 @@ from typing import Any
 
 from cluster.core.audit import FIGURES
 from cluster.core.commit import Fragment
-from cluster.core.plan import PlanHead
+from cluster.core.plan.shard_plan import PlanHead
 from cluster.core.settings import StepSettings
-from cluster.runtime.driver import Clock
-from cluster.runtime.pipeline import Counters
+from cluster.runtime.replica.pipeline import Counters
+from cluster.runtime.run.driver import Clock
 
 STAGES = ("plan", "shuffle", "read", "pack", "compute", "write", "commit")
 COUNTS = (*FIGURES, "attempts", "replica_deaths", "steps")

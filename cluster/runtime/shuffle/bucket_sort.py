@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.clustering import next_in_merge, ready_in_merge, row_bytes, sort_columns, sorted_order
+from cluster.core.plan.shuffle_plan import next_in_merge, ready_in_merge, row_bytes, sort_columns, sorted_order
 from cluster.core.settings import InputSettings
 from cluster.core.times import Ordinals
-from cluster.runtime.shuffle.files import Shuffle, opened, read_meta, writing
+from cluster.runtime.shuffle.shuffle_files import Shuffle, opened, read_meta, writing
 from cluster.runtime.storage.store import Store
 
 SORT_BYTES = 96 << 20

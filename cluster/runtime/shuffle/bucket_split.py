@@ -2,7 +2,7 @@
 
 Decides how much of a piece is in memory at once: about `ROUND_BYTES`, sorted by bucket and written, whatever the size
 of the input's row groups. Rows keep the input's order within a bucket. Bad and skipped rows stop here, counted. Rows
-whose data pages are damaged come with their keys and a mark, see `salvage`.
+whose data pages are damaged come with their keys and a mark, see `rows.damaged_rows`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, Part, row_hashes
+from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, Part, row_hashes
 from cluster.core.times import as_plain
-from cluster.errors import InputBroken
-from cluster.runtime.judging import Judge
-from cluster.runtime.salvage import with_nulls
-from cluster.runtime.shuffle.files import PieceMeta, Shuffle, write_meta, writing
-from cluster.runtime.source import is_damage, open_source, reading
-from cluster.runtime.tables import write_table
+from cluster.run_errors import InputBroken
+from cluster.runtime.input.row_checks import Judge
+from cluster.runtime.input.source_files import is_damage, open_source, reading
+from cluster.runtime.rows.damaged_rows import with_nulls
+from cluster.runtime.shuffle.shuffle_files import PieceMeta, Shuffle, write_meta, writing
+from cluster.runtime.storage.parquet_tables import write_table
 
 ROUND_BYTES = 48 << 20
 BATCH_ROWS = 65_536

@@ -23,18 +23,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW
-from cluster.core.inventory import FileRuns, Inventory, SourceFile, build_inventory, check_same_columns, join_bad
-from cluster.core.plan import CLUSTERED_REMEDY, choose_shard_rows, refuse_interleaved, why_shuffle
+from cluster.core.plan.inventory import FileRuns, Inventory, SourceFile, build_inventory, check_same_columns, join_bad
+from cluster.core.plan.shard_plan import CLUSTERED_REMEDY, choose_shard_rows, refuse_interleaved, why_shuffle
+from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW
 from cluster.core.settings import InputSettings
-from cluster.runtime.commits import SHUFFLE
-from cluster.runtime.partitions import Partitions
-from cluster.runtime.planning import Light, batches, check_inventory, make_inventory
-from cluster.runtime.rowgroups import opened_schema
-from cluster.runtime.scan import describe_file, scan_file
-from cluster.runtime.schema import needed_columns
-from cluster.runtime.shuffle.buckets import write_bucket
-from cluster.runtime.shuffle.files import (
+from cluster.runtime.commit.commit import SHUFFLE
+from cluster.runtime.input.column_checks import needed_columns
+from cluster.runtime.input.hive_partitions import Partitions
+from cluster.runtime.input.key_scan import describe_file, scan_file
+from cluster.runtime.input.row_groups import opened_schema
+from cluster.runtime.plan.plan_files import Light, batches, check_inventory, make_inventory
+from cluster.runtime.shuffle.bucket_sort import write_bucket
+from cluster.runtime.shuffle.bucket_split import write_piece
+from cluster.runtime.shuffle.shuffle_files import (
     GROUP_ROWS,
     Shuffle,
     is_finished,
@@ -44,10 +45,9 @@ from cluster.runtime.shuffle.files import (
     write_counts,
     writing,
 )
-from cluster.runtime.shuffle.pieces import write_piece
+from cluster.runtime.storage.open_store import StoreSpec, open_store
+from cluster.runtime.storage.parquet_tables import read_table
 from cluster.runtime.storage.store import Store
-from cluster.runtime.storage.stores import StoreSpec, open_store
-from cluster.runtime.tables import read_table
 
 Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 Described = tuple[tuple[SourceFile, ...], Any, Any]  # files; of the first its needed columns, plain, and all it has

@@ -27,14 +27,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, Cuts, cut_input, row_bytes
-from cluster.core.inventory import SourceFile
+from cluster.core.plan.inventory import SourceFile
+from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, Cuts, cut_input, row_bytes
 from cluster.core.settings import InputSettings
-from cluster.errors import RunFailed, StoreFault, first_line
-from cluster.runtime.commits import SHUFFLE
-from cluster.runtime.partitions import Partitions
+from cluster.run_errors import RunFailed, StoreFault, first_line
+from cluster.runtime.commit.commit import SHUFFLE
+from cluster.runtime.input.hive_partitions import Partitions
+from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.store import Store
-from cluster.runtime.storage.stores import StoreSpec, open_store
 
 GROUP_ROWS = 131_072  # shards read stretches of a bucket
 _FORMAT = 1

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from cluster.core.places import Option, Options, Place, chosen, is_url, parse
+from cluster.core.locations import Option, Options, Place, chosen, is_url, parse
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from cluster.core.places import Options, Place
-from cluster.errors import MayHaveLanded, NotLanded, StoreFault
+from cluster.core.locations import Options, Place
+from cluster.run_errors import MayHaveLanded, NotLanded, StoreFault
 from cluster.runtime.storage.filesystems import remote
 from cluster.runtime.storage.local_store import REFUSALS, faults, is_temporary
 from cluster.runtime.storage.store import Output

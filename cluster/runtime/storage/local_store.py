@@ -20,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cluster.errors import MayHaveLanded, NotLanded, StoreFault
+from cluster.run_errors import MayHaveLanded, NotLanded, StoreFault
 from cluster.runtime.storage.store import Output
 
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EOPNOTSUPP}

@@ -36,8 +36,8 @@ from obstore.exceptions import (
 )
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from cluster.core.places import Options, Place, chosen
-from cluster.errors import MayHaveLanded, NotLanded, StoreFault, first_line
+from cluster.core.locations import Options, Place, chosen
+from cluster.run_errors import MayHaveLanded, NotLanded, StoreFault, first_line
 from cluster.runtime.storage.aws_profile import profile_keys
 from cluster.runtime.storage.filesystems import open_file
 from cluster.runtime.storage.store import Output

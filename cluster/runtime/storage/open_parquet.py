@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cluster.core.places import is_url
+from cluster.core.locations import is_url
 from cluster.runtime.storage.store import Store
 
 OPEN_FILES_MAX = 64

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from cluster.core.places import NoPlace, Options, is_url, normal, parse, split_options
+from cluster.core.locations import NoPlace, Options, is_url, normal, parse, split_options
 from cluster.core.settings import OutputSettings
 from cluster.runtime.storage.hdfs_store import HdfsStore
 from cluster.runtime.storage.local_store import LocalStore

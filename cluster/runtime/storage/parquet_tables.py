@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.errors import StoreFault
-from cluster.runtime.open_parquet import OpenParquet, open_parquet
+from cluster.run_errors import StoreFault
+from cluster.runtime.storage.open_parquet import OpenParquet, open_parquet
 from cluster.runtime.storage.store import Store
 
 UNREADABLE = (OSError, pa.ArrowException, StoreFault)

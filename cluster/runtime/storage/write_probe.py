@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import secrets
 
-from cluster.errors import StoreFault, first_line
-from cluster.runtime.commits import TRIES, settle
+from cluster.run_errors import StoreFault, first_line
+from cluster.runtime.commit.commit import TRIES, settle
 from cluster.runtime.storage.store import Store
 
 PROBE = "probe."  # how the names of such files begin

@@ -26,30 +26,30 @@ from numpy.typing import NDArray
 
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
 from cluster.core.times import as_plain, ordinals
-from cluster.runtime.blocks import Block, BlockReader, Bounds
-from cluster.runtime.encode import Encoder, LastKnown
-from cluster.runtime.feed import Batch, Feed
-from cluster.runtime.node_view import Needs, Shared, installed
-from cluster.runtime.outcomes import task_value
-from cluster.runtime.prefetch import prefetched
-from cluster.runtime.preflight import check_nodes
-from cluster.runtime.ray_cluster import RayCluster
-from cluster.runtime.regions import Region
-from cluster.runtime.replica_actor import row_layout
-from cluster.runtime.session import connected
-from cluster.runtime.storage.stores import StoreSpec
-from cluster.runtime.training.checkpoint import restore, save
-from cluster.runtime.training.series import CLUSTERED, Series, Workers
-from lstm_core.arena import Arena
-from lstm_core.code import CustomCode
-from lstm_core.contract import ModelContract
-from lstm_core.packing import Packer
-from lstm_core.recipe import Recipe
+from cluster.runtime.fleet.preflight import check_nodes
+from cluster.runtime.fleet.ray_cluster import RayCluster
+from cluster.runtime.fleet.ray_errors import task_value
+from cluster.runtime.fleet.ray_session import connected
+from cluster.runtime.replica.feed import Batch, Feed
+from cluster.runtime.replica.node_check import Needs, Shared, installed
+from cluster.runtime.replica.prefetch import prefetched
+from cluster.runtime.replica.replica_actor import row_layout
+from cluster.runtime.rows.blocks import Block, BlockReader, Bounds
+from cluster.runtime.rows.feature_encoding import Encoder, LastKnown
+from cluster.runtime.rows.placed_blocks import Region
+from cluster.runtime.storage.open_store import StoreSpec
+from cluster.runtime.training.training_checkpoint import restore, save
+from cluster.runtime.training.training_rows import CLUSTERED, Series, Workers
+from lstm_core.contract.custom_code import CustomCode
+from lstm_core.contract.model_contract import ModelContract
+from lstm_core.packing.arena import Arena
+from lstm_core.packing.packer import Packer
+from lstm_core.training.training_settings import Recipe
 
 if TYPE_CHECKING:
-    from lstm_core.callbacks import Callbacks
-    from lstm_core.losses import LossSum
-    from lstm_core.training import StatefulTrainer
+    from lstm_core.training.callbacks import Callbacks
+    from lstm_core.training.losses import LossSum
+    from lstm_core.training.stateful_trainer import StatefulTrainer
 
 Array = NDArray[Any]
 
@@ -121,7 +121,7 @@ class TrainingActor:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import tensorflow as tf
 
-        from lstm_core.configure import configure_compiler, configure_devices
+        from lstm_core.step.tensorflow_setup import configure_compiler, configure_devices
 
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         configure_devices(threads=threads, gpu=gpu)
@@ -140,8 +140,8 @@ class TrainingActor:
         """See `Trainer`. `source` is an archive, or "module:function". Raises `UsageError`."""
         import keras
 
-        from lstm_core.builder import archive_of, build_model
-        from lstm_core.rebatch import load_model
+        from lstm_core.step.rebatch import load_model
+        from lstm_core.training.model_builder import archive_of, build_model
 
         self._seed = seed
         keras.utils.set_random_seed(seed)
@@ -154,7 +154,7 @@ class TrainingActor:
 
     def prove(self, contract: ModelContract, chunk: int) -> ModelContract:
         """See `Trainer`."""
-        from lstm_core.proof import prove_model
+        from lstm_core.proof.chunk_proof import prove_model
 
         return prove_model(self._model, contract, name="train.model", chunk=chunk)
 
@@ -162,9 +162,9 @@ class TrainingActor:
         """See `Trainer`. Raises `UsageError`."""
         import keras
 
-        from lstm_core.callbacks import Callbacks
-        from lstm_core.replica import StepShape
-        from lstm_core.training import StatefulTrainer
+        from lstm_core.step.stateful_replica import StepShape
+        from lstm_core.training.callbacks import Callbacks
+        from lstm_core.training.stateful_trainer import StatefulTrainer
 
         shape = StepShape(spec.step.slots, spec.step.chunk, spec.step.jit)
         self._spec = spec
@@ -198,7 +198,7 @@ class TrainingActor:
 
     def archive(self) -> bytes:
         """See `Trainer`."""
-        from lstm_core.builder import archive_of
+        from lstm_core.training.model_builder import archive_of
 
         self._trainer.trained_model()
         self._callbacks.end()
@@ -208,7 +208,7 @@ class TrainingActor:
         return archive_of(self._trainer.trained_model(), name="The trained model")
 
     def _pass(self, series: Series, held_from: int | None, step: StepWithLoss) -> Pass:
-        from lstm_core.losses import LossSum
+        from lstm_core.training.losses import LossSum
 
         begin = time.perf_counter()
         self._trainer.reset_all()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.errors import RunFailed
+from cluster.run_errors import RunFailed
 
 _PLAIN = "plain"
 

@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from cluster.core.clustering import by_keys
-from cluster.core.inventory import Inventory
-from cluster.core.plan import Plan, Shard, choose_shard_rows, make_plan
+from cluster.core.plan.inventory import Inventory
+from cluster.core.plan.shard_plan import Plan, Shard, choose_shard_rows, make_plan
+from cluster.core.plan.shuffle_plan import by_keys
 from cluster.core.settings import InputSettings
-from cluster.runtime.commits import SHUFFLE
-from cluster.runtime.origins import InputFiles
-from cluster.runtime.planning import check_inventory, make_inventory
-from cluster.runtime.shuffle.files import Shuffle, remove_files
+from cluster.runtime.commit.commit import SHUFFLE
+from cluster.runtime.plan.plan_files import check_inventory, make_inventory
+from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.shuffle.shuffle import cluster_input, drop_pieces, look_at_layout, open_shuffle, read_buckets
-from cluster.runtime.storage.stores import StoreSpec, open_store
+from cluster.runtime.shuffle.shuffle_files import Shuffle, remove_files
+from cluster.runtime.storage.open_store import StoreSpec, open_store
 
 CLUSTERED = f"{SHUFFLE}/training"  # has a mark of the driver's, by which the nodes know the folder
 GROUP_ROWS = 16_384

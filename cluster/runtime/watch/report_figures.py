@@ -19,14 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.core.commit import QUARANTINE, Fragment
-from cluster.core.distribution import Distribution, distance, length_bins
-from cluster.core.plan import PlanHead, entity_keys
-from cluster.runtime.commits import RUN, Commits
-from cluster.runtime.planning import Segments, has_plan, read_plan
-from cluster.runtime.request_file import RequestFile, read_request
+from cluster.core.histogram import Distribution, distance, length_bins
+from cluster.core.plan.shard_plan import PlanHead, entity_keys
+from cluster.runtime.commit.commit import RUN, Commits
+from cluster.runtime.commit.run_request import RequestFile, read_request
+from cluster.runtime.plan.plan_files import Segments, has_plan, read_plan
+from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.store import Store
-from cluster.runtime.storage.stores import StoreSpec, open_store
-from cluster.runtime.timeline import read_timeline
+from cluster.runtime.watch.timeline import read_timeline
 from lstm_core.errors import SlotcarError, UsageError
 
 LONGEST_COUNT = 10

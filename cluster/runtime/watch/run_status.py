@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from cluster.core.commit import Fragment
 from cluster.core.lock import STALE_S, Sight
-from cluster.core.plan import PlanHead
-from cluster.runtime.commits import Commits
-from cluster.runtime.lock import look
-from cluster.runtime.planning import has_plan, read_plan
+from cluster.core.plan.shard_plan import PlanHead
+from cluster.runtime.commit.commit import Commits
+from cluster.runtime.commit.lock import look
+from cluster.runtime.plan.plan_files import has_plan, read_plan
 from cluster.runtime.storage.store import Store
 from lstm_core.errors import UsageError
 

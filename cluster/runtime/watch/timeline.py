@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cluster.core.actions import Action, Assign, Commit, Discard, Fail, Finish, Quarantine, StartReplica
-from cluster.core.events import ClusterChanged, Event, ReplicaLeaving, ReplicaLost, ReplicaReady
-from cluster.core.scheduler import Scheduler
-from cluster.errors import LockLost, StoreFault
-from cluster.runtime.commits import NOW, TIMELINE, Commits
-from cluster.runtime.pipeline import Counters
-from cluster.runtime.progress import Progress
+from cluster.core.schedule.actions import Action, Assign, Commit, Discard, Fail, Finish, Quarantine, StartReplica
+from cluster.core.schedule.events import ClusterChanged, Event, ReplicaLeaving, ReplicaLost, ReplicaReady
+from cluster.core.schedule.scheduler import Scheduler
+from cluster.run_errors import LockLost, StoreFault
+from cluster.runtime.commit.commit import NOW, TIMELINE, Commits
+from cluster.runtime.replica.pipeline import Counters
 from cluster.runtime.storage.store import Store
+from cluster.runtime.watch.progress import Progress
 
 BATCH_S = 60.0  # at most so long a line waits for its file
 NOW_S = 5.0

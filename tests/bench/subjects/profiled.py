@@ -15,15 +15,15 @@ from functools import partial
 from pathlib import Path
 
 from cluster.core.settings import ClusterSettings
-from cluster.runtime.replica_actor import ReplicaSpec, Sources
-from cluster.runtime.run import score
-from jobs.config import load_config
-from jobs.score import request_of
+from cluster.runtime.replica.replica_actor import ReplicaSpec, Sources
+from cluster.runtime.run.run import score
+from jobs.commands.score import request_of
+from jobs.config.configuration import load_config
 from tests.bench.engine import device_bytes, resident_bytes
 from tests.bench.subjects.slotcar import configuration
 from tests.bench.task import Measured, Task
 from tests.bench.trace import complaints, gpu_trace, read_space
-from tests.inprocess import InProcessCluster, InProcessReplicas
+from tests.harness.inprocess import InProcessCluster, InProcessReplicas
 
 HOST_LEVEL = 1  # of what the profiler notes of this process: the least, since only the GPU is looked at
 

@@ -7,8 +7,8 @@ import os
 import time
 from typing import Any
 
-from jobs import score
-from jobs.config import load_config
+from jobs.commands import score
+from jobs.config.configuration import load_config
 from tests.bench.engine import watched
 from tests.bench.task import Measured, Task
 from tests.bench.workloads import FEATURES

@@ -54,8 +54,8 @@ def run(task: Task) -> Measured:
 def run_own(task: Task) -> Measured:
     """The step of a replica, as many to a call as it takes."""
     tensorflow(threads=1, gpu=task.gpus > 0)
-    from lstm_core.configure import configure_compiler
-    from lstm_core.replica import StatefulReplica, StepShape
+    from lstm_core.step.stateful_replica import StatefulReplica, StepShape
+    from lstm_core.step.tensorflow_setup import configure_compiler
 
     configure_compiler()
     rows = rows_of(task)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from jobs import api
-from jobs.config import load_config
+from jobs.config.configuration import load_config
 from lstm_core.errors import UsageError
-from tests.reporting import Laid, lay_run
+from tests.harness.reporting import Laid, lay_run
 
 KEYS: dict[str, Any] = {
     "model": {"path": "model.keras"},

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import exit_code
-from jobs.signals import Stopped, as_stopped
+from jobs.terminal.stop_signals import Stopped, as_stopped
 from lstm_core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE, SlotcarError
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("score", "plan", "inspect", "train", "status", "verify", "report", "submit", "demo")
 
 

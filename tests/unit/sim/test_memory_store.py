@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from cluster.errors import MayHaveLanded, NotLanded, StoreFault
+from cluster.run_errors import MayHaveLanded, NotLanded, StoreFault
 from tests.sim.faults import CALM, Crash, FailAt, Fault, Seeded
 from tests.sim.memory_store import MemoryDisk, MemoryStore
 

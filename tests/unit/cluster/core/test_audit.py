@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from cluster.core.audit import End, Tallies, Tally, audit_end, audit_files, audit_records
 from cluster.core.commit import Fragment
-from cluster.core.ledger import Coverage, Ledger, TimeOrder, draw_entities, inside, number_entities
+from cluster.core.row_accounting import Coverage, Ledger, TimeOrder, draw_entities, inside, number_entities
 from cluster.core.settings import Fill, InputSettings, OutputSettings, StepSettings
-from cluster.errors import RunFailed
-from cluster.runtime.request_file import REQUEST, RequestFile, read_request, write_request
+from cluster.run_errors import RunFailed
+from cluster.runtime.commit.run_request import REQUEST, RequestFile, read_request, write_request
 from cluster.runtime.storage.local_store import LocalStore
 
 

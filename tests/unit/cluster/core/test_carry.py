@@ -10,8 +10,8 @@ import pytest
 
 from cluster.core.carry import absent_rows, carry_schema, difference, match
 from cluster.core.settings import Fill, InputSettings
-from cluster.errors import InputRefused
-from lstm_core.contract import InputContract, ModelContract, OutputContract, RecurrentContract
+from cluster.run_errors import InputRefused
+from lstm_core.contract.model_contract import InputContract, ModelContract, OutputContract, RecurrentContract
 
 COLUMNS = pa.schema(
     [

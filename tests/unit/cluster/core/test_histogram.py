@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.core.distribution import BINS, Distribution, distance, length_bins, length_from
+from cluster.core.histogram import BINS, Distribution, distance, length_bins, length_from
 
 VALUES = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=200)
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.core.places import OPTIONS, SECRETS, NoPlace, Place, chosen, is_inside, normal, parse, split_options
+from cluster.core.locations import OPTIONS, SECRETS, NoPlace, Place, chosen, is_inside, normal, parse, split_options
 from cluster.runtime.storage.object_store import connect
-from cluster.runtime.storage.stores import StoreSpec
+from cluster.runtime.storage.open_store import StoreSpec
 from lstm_core.errors import UsageError
 
 AZURE = "abfs://box@acme.dfs.core.windows.net/a/b"

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from jobs import inspect
+from jobs.commands import inspect
 from lstm_core.errors import ModelRefused, UsageError
-from lstm_core.proof import prove
-from tests import models
-from tests.configs import IN_AND_OUT
-from tests.series import make_series, write_cut
-from tests.unfit_models import bidirectional
+from lstm_core.proof.chunk_proof import prove
+from tests.inputs.configs import IN_AND_OUT
+from tests.inputs.series import make_series, write_cut
+from tests.models import keras_models as models
+from tests.models.unfit_models import bidirectional
 
 
 def run(path: Path) -> inspect.Inspection:

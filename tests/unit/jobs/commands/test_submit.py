@@ -16,17 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.errors import JobStopped, RunFailed, TooManyBadRows
-from cluster.runtime.commits import RUN
-from cluster.runtime.job_server import Job, JobView, ServerLost
+from cluster.run_errors import JobStopped, RunFailed, TooManyBadRows
+from cluster.runtime.commit.commit import RUN
+from cluster.runtime.fleet.job_server import Job, JobView, ServerLost
 from jobs import api
-from jobs import submit as submit_job
-from jobs.config import Config, load_config
-from jobs.signals import Stopped
-from jobs.staging import CONFIG, as_toml, stage
-from jobs.submit import PATIENCE_S, POLL_S, Submitted, Terms, read_resources, read_runtime_env, run
+from jobs.commands import submit as submit_job
+from jobs.commands.submit import PATIENCE_S, POLL_S, Submitted, Terms, read_resources, read_runtime_env, run
+from jobs.config.configuration import Config, load_config
+from jobs.job_package import CONFIG, as_toml, stage
+from jobs.terminal.stop_signals import Stopped
 from lstm_core.errors import SlotcarError, UsageError
-from tests.reporting import Laid, lay_run
+from tests.harness.reporting import Laid, lay_run
 
 LOG = ["planning\n", "shard 1\n", "shard 2\n", "done\n"]
 

@@ -13,14 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.core.settings import ClusterSettings, Fill, StepSettings
-from jobs.config import Config, load_config, validated
-from jobs.config_rules import Command, check_rules
-from jobs.config_text import apply_override, keys_by_section, nearest, put
-from jobs.run_id import derive_run_id
-from lstm_core.contract import InputContract, ModelContract, OutputContract
+from jobs.config.configuration import Config, load_config, validated
+from jobs.config.key_rules import Command, check_rules
+from jobs.config.run_identity import derive_run_id
+from jobs.config.toml_text import apply_override, keys_by_section, nearest, put
+from lstm_core.contract.model_contract import InputContract, ModelContract, OutputContract
 from lstm_core.errors import EXIT_USAGE, UsageError
+from tests.paths import ROOT
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = ROOT / "README.md"
 
 MINIMAL = """
 [model]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from jobs import api
-from jobs.config import load_config
-from jobs.nights import overrides_of
+from jobs.config.configuration import load_config
+from jobs.config.night_keys import overrides_of
 from lstm_core.errors import UsageError
 
 FIRST = "2026-02-27"

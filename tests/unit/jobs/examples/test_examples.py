@@ -16,11 +16,12 @@ import pytest
 import ray
 import yaml
 
-from cluster.runtime.metrics import COUNTERS, GAUGES
-from jobs.nights import overrides_of
-from tests.kuberay import SCHEMAS, pods_of
+from cluster.runtime.fleet.prometheus import COUNTERS, GAUGES
+from jobs.config.night_keys import overrides_of
+from tests.fakes.kuberay import SCHEMAS, pods_of
+from tests.paths import ROOT
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "jobs" / "examples"
+EXAMPLES = ROOT / "jobs" / "examples"
 
 
 def read(name: str) -> Any:

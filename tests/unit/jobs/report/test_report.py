@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.core.distribution import Distribution
-from cluster.runtime.commits import REPORT
-from cluster.runtime.figures import Figures, Lengths, ScoreColumn, gather
-from cluster.runtime.storage.stores import StoreSpec
-from jobs.report import run, write_at_end
-from jobs.report_page import page
-from jobs.report_plots import number, seconds, ticks
-from jobs.report_story import tell
+from cluster.core.histogram import Distribution
+from cluster.runtime.commit.commit import REPORT
+from cluster.runtime.storage.open_store import StoreSpec
+from cluster.runtime.watch.report_figures import Figures, Lengths, ScoreColumn, gather
+from jobs.commands.report import run, write_at_end
+from jobs.report.report_page import page
+from jobs.report.report_plots import number, seconds, ticks
+from jobs.report.report_story import tell
 from lstm_core.errors import UsageError
-from tests.reporting import Laid, lay_run
+from tests.harness.reporting import Laid, lay_run
 
 EVIL = "<script>alert('1')</script>&\"x"
 VOID = {"meta", "link"}  # in SVG what has no content ends by itself

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.paths import ROOT
+
 PROGRAM = (
-    "import logging; from jobs.log import log_to_stderr\n"
+    "import logging; from jobs.terminal.stderr_log import log_to_stderr\n"
     "log_to_stderr(); log_to_stderr()\n"
     "logging.getLogger('slotcar').info('shard 3'); logging.getLogger('slotcar').warning('replica 1 is lost')\n"
 )

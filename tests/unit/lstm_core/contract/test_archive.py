@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from lstm_core.archive import read_archive
+from lstm_core.contract.archive import read_archive
 from lstm_core.errors import ModelRefused
-from tests import models
-from tests.models import save
+from tests.models import keras_models as models
+from tests.models.keras_models import save
 
 
 def fingerprint_of(model: Any) -> str:

@@ -10,11 +10,11 @@ import keras
 import pytest
 from keras import layers
 
-from lstm_core.contract import InputContract, ModelContract, OutputContract, RecurrentContract
+from lstm_core.contract.model_contract import InputContract, ModelContract, OutputContract, RecurrentContract
 from lstm_core.errors import ModelRefused
-from tests import models
-from tests.models import FIT, save
-from tests.unfit_models import UNFIT
+from tests.models import keras_models as models
+from tests.models.keras_models import FIT, save
+from tests.models.unfit_models import UNFIT
 
 
 def contract_of(model: Any) -> ModelContract:
@@ -147,6 +147,7 @@ def test_a_model_that_was_never_built_is_refused() -> None:
 
 
 def test_reading_a_contract_imports_no_keras() -> None:
-    code = "import sys, lstm_core.contract, jobs.inspect; print({'keras', 'tensorflow', 'ray'} & set(sys.modules))"
+    engines = "{'keras', 'tensorflow', 'ray'}"
+    code = f"import sys, lstm_core.contract.model_contract, jobs.commands.inspect; print({engines} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"

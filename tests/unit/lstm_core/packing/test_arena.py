@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_core.arena import Arena, RowLayout
-from tests.laid import make_arena
+from lstm_core.packing.arena import Arena, RowLayout
+from tests.inputs.laid import make_arena
 
 
 def test_regions_lie_side_by_side_from_the_lowest_address() -> None:

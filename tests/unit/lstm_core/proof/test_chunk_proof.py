@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from jobs.inspect import run
-from jobs.proving import prove_apart
-from lstm_core.code import CustomCode
-from lstm_core.contract import read_contract
+from jobs.commands.inspect import run
+from jobs.config.model_proof import prove_apart
+from lstm_core.contract.custom_code import CustomCode
+from lstm_core.contract.model_contract import read_contract
 from lstm_core.errors import ModelRefused, UsageError
-from lstm_core.proof import prove
-from lstm_core.proof_request import ProofRequest
-from tests import custom_layers
-from tests.disproved_models import DISPROVED
-from tests.models import CODE, FIT, contract_of, recurrent_model, save
-from tests.unfit_models import causal_convolution
+from lstm_core.proof.chunk_proof import prove
+from lstm_core.proof.proof_request import ProofRequest
+from tests.models import custom_layers
+from tests.models.disproved_models import DISPROVED
+from tests.models.keras_models import CODE, FIT, contract_of, recurrent_model, save
+from tests.models.unfit_models import causal_convolution
 
 CUSTOM = sorted(name for name in FIT if name.startswith("custom"))
 
@@ -96,6 +96,7 @@ def test_inspect_proves_a_model_with_custom_code(tmp_path: Path) -> None:
 
 
 def test_asking_for_a_proof_imports_no_keras() -> None:
-    code = "import sys, jobs.proving, jobs.inspect; print({'keras', 'tensorflow', 'ray'} & set(sys.modules))"
+    engines = "{'keras', 'tensorflow', 'ray'}"
+    code = f"import sys, jobs.config.model_proof, jobs.commands.inspect; print({engines} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lstm_core.compiled import Compiled
+from lstm_core.step.compiled_function import Compiled
 
 TRACED = []
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lstm_core.rebatch import build_step_model
-from lstm_core.replica import StatefulReplica, StepShape, make_step
-from tests.models import FIT, save
+from lstm_core.step.rebatch import build_step_model
+from lstm_core.step.stateful_replica import StatefulReplica, StepShape, make_step
+from tests.models.keras_models import FIT, save
 
 SLOTS, CHUNK = 3, 5
 ON_CUDNN = ["gru", "lstm", "nested_functional"]

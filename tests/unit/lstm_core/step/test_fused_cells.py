@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from lstm_core.cells import FusedLSTM, fused
+from lstm_core.step.fused_cells import FusedLSTM, fused
 
 SLOTS, FEATURES, UNITS = 16, 5, 7
 LIVE = tf.ones(SLOTS, tf.bool)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstm_core.contract import read_contract
-from lstm_core.packing import Step
-from lstm_core.replica import StatefulReplica, StepShape
-from tests.models import FIT, save
-from tests.stepping import changed, score_packed
-from tests.truth import LENGTHS, TOLERANCE, arrays_of, expected, table_for
+from lstm_core.contract.model_contract import read_contract
+from lstm_core.packing.packer import Step
+from lstm_core.step.stateful_replica import StatefulReplica, StepShape
+from tests.harness.stepping import changed, score_packed
+from tests.harness.truth import LENGTHS, TOLERANCE, arrays_of, expected, table_for
+from tests.models.keras_models import FIT, save
 
 SLOTS, CHUNK = 3, 7
 

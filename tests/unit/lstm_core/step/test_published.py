@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from lstm_core.replica import StatefulReplica, StepShape
-from tests.custom_layers import SummingCell
-from tests.models import save
+from lstm_core.step.stateful_replica import StatefulReplica, StepShape
+from tests.models.custom_layers import SummingCell
+from tests.models.keras_models import save
 
 RAMP = np.arange(24, dtype=np.float32).reshape(2, 3, 4)  # (series, step, feature)
 ONES = np.ones((1, 2, 3), np.float32)

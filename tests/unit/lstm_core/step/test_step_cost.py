@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lstm_core.rebatch import build_step_model
-from lstm_core.replica import cost_of
-from lstm_core.step_cost import CALL, ROW, TIMESTEP, VALUE, StepCost
-from tests.models import FIT, contract_of, save
+from lstm_core.step.rebatch import build_step_model
+from lstm_core.step.stateful_replica import cost_of
+from lstm_core.step.step_cost import CALL, ROW, TIMESTEP, VALUE, StepCost
+from tests.models.keras_models import FIT, contract_of, save
 
 
 def test_slots_cost_as_far_as_the_longest_of_their_call_goes() -> None:

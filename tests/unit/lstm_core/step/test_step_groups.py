@@ -15,16 +15,16 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-import lstm_core.replica as replicas
+import lstm_core.step.stateful_replica as replicas
 from cluster.core.settings import StepSettings
-from lstm_core.replica import StatefulReplica, StepShape
-from lstm_core.same_bits import group_has_same_bits
-from lstm_core.step_group import COUNT_MAX, GROUP_CHUNKS, group_count
-from tests import inprocess
-from tests.inprocess import Job, run, scores
-from tests.models import FIT, contract_of, recurrent_model, save
-from tests.series import make_series
-from tests.truth import columns_for
+from lstm_core.step.same_bits import group_has_same_bits
+from lstm_core.step.stateful_replica import StatefulReplica, StepShape
+from lstm_core.step.step_groups import COUNT_MAX, GROUP_CHUNKS, group_count
+from tests.harness import inprocess
+from tests.harness.inprocess import Job, run, scores
+from tests.harness.truth import columns_for
+from tests.inputs.series import make_series
+from tests.models.keras_models import FIT, contract_of, recurrent_model, save
 
 SLOTS, CHUNK, STEPS = 16, 32, 8
 

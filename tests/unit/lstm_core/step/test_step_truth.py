@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstm_core.replica import StatefulReplica, StepShape
-from tests.models import FIT, contract_of, save
-from tests.stepping import score_packed
-from tests.truth import LENGTHS, TOLERANCE, arrays_of, by_hand, expected, table_for
+from lstm_core.step.stateful_replica import StatefulReplica, StepShape
+from tests.harness.stepping import score_packed
+from tests.harness.truth import LENGTHS, TOLERANCE, arrays_of, by_hand, expected, table_for
+from tests.models.keras_models import FIT, contract_of, save
 
 
 @pytest.mark.parametrize("name", sorted(FIT))

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from lstm_core.configure import XLA_FLAGS, configure_compiler
+from lstm_core.step.tensorflow_setup import XLA_FLAGS, configure_compiler
 
 
 @pytest.mark.parametrize("own", ["", "--xla_cpu_prefer_vector_width=128", "  --xla_dump_to=there "])

@@ -10,14 +10,14 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from lstm_core.loop import can_loop, make_loop
-from lstm_core.packing import busy_first
-from lstm_core.rebatch import StepModel, build_step_model
-from lstm_core.replica import StatefulReplica, StepShape, make_step
-from lstm_core.same_bits import has_same_bits
-from tests.models import FIT, contract_of, recurrent_model, save
-from tests.stepping import score_packed
-from tests.truth import LENGTHS, arrays_of, expected, table_for
+from lstm_core.packing.packer import busy_first
+from lstm_core.step.rebatch import StepModel, build_step_model
+from lstm_core.step.same_bits import has_same_bits
+from lstm_core.step.stateful_replica import StatefulReplica, StepShape, make_step
+from lstm_core.step.timestep_loop import can_loop, make_loop
+from tests.harness.stepping import score_packed
+from tests.harness.truth import LENGTHS, arrays_of, expected, table_for
+from tests.models.keras_models import FIT, contract_of, recurrent_model, save
 
 WIDTH, STEPS = 5, 4
 WHOLE = {"static_numbers_and_codes_repeated"}  # RepeatVector names the length of the chunk

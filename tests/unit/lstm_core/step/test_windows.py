@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cluster.core.ledger import Ledger
-from jobs.config import Config, load_config
-from lstm_core.contract import read_contract
+from cluster.core.row_accounting import Ledger
+from jobs.config.configuration import Config, load_config
+from lstm_core.contract.model_contract import read_contract
 from lstm_core.errors import UsageError
-from lstm_core.export import export_step
-from lstm_core.proof import prove
-from lstm_core.proof_request import ProofRequest
-from lstm_core.reference import Reference
-from lstm_core.replica import StatefulReplica, StepShape
-from tests.configs import IN_AND_OUT
-from tests.models import contract_of, save
-from tests.stepping import score_packed
-from tests.truth import arrays_of, table_for
-from tests.window_models import WINDOW, WINDOWED, scored_by_keras
+from lstm_core.proof.chunk_proof import prove
+from lstm_core.proof.proof_request import ProofRequest
+from lstm_core.proof.reference import Reference
+from lstm_core.step.saved_model import export_step
+from lstm_core.step.stateful_replica import StatefulReplica, StepShape
+from tests.harness.stepping import score_packed
+from tests.harness.truth import arrays_of, table_for
+from tests.inputs.configs import IN_AND_OUT
+from tests.models.keras_models import contract_of, save
+from tests.models.window_models import WINDOW, WINDOWED, scored_by_keras
 
 LENGTHS = (1, 6, 40, 13, 12, 5)
 CONFIG = """

@@ -9,9 +9,9 @@ from pathlib import Path
 import keras
 import pytest
 
-from lstm_core.builder import archive_of, build_model
-from lstm_core.contract import read_contract
+from lstm_core.contract.model_contract import read_contract
 from lstm_core.errors import ModelRefused, UsageError
+from lstm_core.training.model_builder import archive_of, build_model
 
 MODULE = """
 import keras

@@ -12,14 +12,14 @@ from keras import layers
 from numpy.typing import NDArray
 
 from lstm_core.errors import ModelRefused, UsageError
-from lstm_core.losses import BY_OUTPUT, BY_VALUE, ClassWeights, Loss, LossSum, weigh
-from lstm_core.packing import Packer, Step
-from lstm_core.rebatch import is_recurrent, save_model
-from lstm_core.recipe import Recipe
-from lstm_core.reference import Reference
-from lstm_core.replica import StatefulReplica, StepShape
-from lstm_core.training import StatefulTrainer
-from tests.models import FEATURES, FIT, recurrent_model
+from lstm_core.packing.packer import Packer, Step
+from lstm_core.proof.reference import Reference
+from lstm_core.step.rebatch import is_recurrent, save_model
+from lstm_core.step.stateful_replica import StatefulReplica, StepShape
+from lstm_core.training.losses import BY_OUTPUT, BY_VALUE, ClassWeights, Loss, LossSum, weigh
+from lstm_core.training.stateful_trainer import StatefulTrainer
+from lstm_core.training.training_settings import Recipe
+from tests.models.keras_models import FEATURES, FIT, recurrent_model
 
 Array = NDArray[Any]
 

@@ -12,14 +12,23 @@ from keras import layers
 from numpy.typing import NDArray
 
 from lstm_core.errors import UsageError
-from lstm_core.losses import weigh
-from lstm_core.metrics import Metrics
-from lstm_core.recipe import Recipe
-from lstm_core.replica import StepShape
-from lstm_core.training import StatefulTrainer
-from tests.models import FEATURES, recurrent_model
-from tests.unit.test_training import CHUNK, SLOTS, ResetByHand, assert_same, memory_model, packed, series, weights_of
-from tests.window_models import WINDOW, WINDOWED
+from lstm_core.step.stateful_replica import StepShape
+from lstm_core.training.losses import weigh
+from lstm_core.training.stateful_trainer import StatefulTrainer
+from lstm_core.training.training_metrics import Metrics
+from lstm_core.training.training_settings import Recipe
+from tests.models.keras_models import FEATURES, recurrent_model
+from tests.models.window_models import WINDOW, WINDOWED
+from tests.unit.lstm_core.training.test_stateful_trainer import (
+    CHUNK,
+    SLOTS,
+    ResetByHand,
+    assert_same,
+    memory_model,
+    packed,
+    series,
+    weights_of,
+)
 
 Array = NDArray[Any]
 ASKED = ("mae", "mse", "RootMeanSquaredError", "accuracy", "AUC", "r2_score")

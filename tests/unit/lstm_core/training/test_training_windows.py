@@ -11,14 +11,24 @@ import pytest
 from keras import layers
 from numpy.typing import NDArray
 
-from lstm_core.losses import LossSum
-from lstm_core.packing import Step
-from lstm_core.recipe import Recipe
-from lstm_core.replica import StepShape
-from lstm_core.training import StatefulTrainer
-from tests.models import FEATURES, seeded
-from tests.unit.test_training import ADAM, CHUNK, LENGTHS, SLOTS, ResetByHand, packed, series, train_epoch, weights_of
-from tests.window_models import WINDOW, WINDOWED
+from lstm_core.packing.packer import Step
+from lstm_core.step.stateful_replica import StepShape
+from lstm_core.training.losses import LossSum
+from lstm_core.training.stateful_trainer import StatefulTrainer
+from lstm_core.training.training_settings import Recipe
+from tests.models.keras_models import FEATURES, seeded
+from tests.models.window_models import WINDOW, WINDOWED
+from tests.unit.lstm_core.training.test_stateful_trainer import (
+    ADAM,
+    CHUNK,
+    LENGTHS,
+    SLOTS,
+    ResetByHand,
+    packed,
+    series,
+    train_epoch,
+    weights_of,
+)
 
 Array = NDArray[Any]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cluster.core.plan import PlanHead, shard_groups, shards_of
-from cluster.core.step_extent import Extent, extent_of
+from cluster.core.plan.expected_steps import Extent, extent_of
+from cluster.core.plan.shard_plan import PlanHead, shard_groups, shards_of
 
 
 def head_of(lengths: Sequence[int], shard_rows: int) -> PlanHead:

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cluster.core.inventory import Inventory, build_inventory
-from cluster.errors import InputRefused
-from cluster.runtime.scan import scan_file
-from tests.series import make_series, settings_for, with_nulls, with_ties, with_time_type, write_cut
+from cluster.core.plan.inventory import Inventory, build_inventory
+from cluster.run_errors import InputRefused
+from cluster.runtime.input.key_scan import scan_file
+from tests.inputs.series import make_series, settings_for, with_nulls, with_ties, with_time_type, write_cut
 
 
 def take(folder: Path, table: Any, file_rows: Sequence[int] | None = None, **settings: Any) -> Inventory:

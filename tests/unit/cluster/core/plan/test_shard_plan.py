@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.inventory import Inventory, build_inventory
-from cluster.core.plan import (
+from cluster.core.plan.inventory import Inventory, build_inventory
+from cluster.core.plan.shard_plan import (
     Plan,
     choose_shard_rows,
     entity_keys,
@@ -22,11 +22,13 @@ from cluster.core.plan import (
     shard_groups,
     shards_of,
 )
-from cluster.errors import InputBroken, InputRefused, RunFailed
-from cluster.runtime import planning
-from cluster.runtime.commits import PLAN
-from cluster.runtime.listing import list_files
-from cluster.runtime.planning import (
+from cluster.run_errors import InputBroken, InputRefused, RunFailed
+from cluster.runtime.commit.commit import PLAN
+from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.input.key_scan import scan_file
+from cluster.runtime.input.source_files import check_unchanged
+from cluster.runtime.plan import plan_files as planning
+from cluster.runtime.plan.plan_files import (
     BATCH_FILES_MAX,
     BATCHES_MIN,
     HEAD_FILE,
@@ -39,10 +41,8 @@ from cluster.runtime.planning import (
     read_plan,
     write_plan,
 )
-from cluster.runtime.scan import scan_file
-from cluster.runtime.source import check_unchanged
 from cluster.runtime.storage.local_store import LocalStore
-from tests.series import make_series, settings_for, with_nulls, with_ties, write_cut
+from tests.inputs.series import make_series, settings_for, with_nulls, with_ties, write_cut
 
 
 def plan_of(folder: Path, lengths: Sequence[int], *, shard_rows: int, file_rows: Sequence[int] | None = None) -> Plan:

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.core.actions import Action, Assign, Commit, Discard, Fail, Finish, Quarantine, StartReplica
 from cluster.core.commit import Fragment
-from cluster.core.events import (
+from cluster.core.plan.shard_plan import Shard
+from cluster.core.schedule.actions import Action, Assign, Commit, Discard, Fail, Finish, Quarantine, StartReplica
+from cluster.core.schedule.events import (
     ClusterChanged,
     Demand,
     FragmentStaged,
@@ -19,8 +20,7 @@ from cluster.core.events import (
     ReplicaReported,
     ShardBroken,
 )
-from cluster.core.plan import Shard
-from cluster.core.scheduler import LEAD, LEAVES_PER_DEATH, Scheduler
+from cluster.core.schedule.scheduler import LEAD, LEAVES_PER_DEATH, Scheduler
 
 NOTHING = Demand(wanted_entities=0, shards_ahead=LEAD, rows_free=10**9)
 HUNGRY = Demand(wanted_entities=10**6, shards_ahead=0, rows_free=10**9)

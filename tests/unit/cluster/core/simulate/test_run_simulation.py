@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cluster.core.fluid import STEP_COST_MIN, Pace
-from cluster.core.forecast import Forecast, Weather, forecast
-from cluster.core.loads import Loads
-from cluster.core.plan import Shard, shard_groups, shards_of
-from jobs.forecast import Simulation, rows, table
+from cluster.core.plan.shard_plan import Shard, shard_groups, shards_of
+from cluster.core.schedule.remaining_rows import Loads
+from cluster.core.simulate.run_simulation import Forecast, Weather, forecast
+from cluster.core.simulate.simulated_replica import STEP_COST_MIN, Pace
+from jobs.plan_simulation import Simulation, rows, table
 from lstm_core.errors import UsageError
 
 PACE = Pace(rows_per_s=1_000.0, slots=10, startup_s=5.0, room_rows=100_000, checkpoint_s=3.0)

@@ -10,9 +10,9 @@ import pytest
 
 from cluster.core.carry import carry_schema
 from cluster.core.commit import STAGED
-from cluster.runtime.carry.writer import CarryTarget, stage_rows
+from cluster.runtime.carry.carry_writer import CarryTarget, stage_rows
 from cluster.runtime.storage.local_store import LocalStore
-from tests.unit.test_carry_core import COLUMNS, CONTRACT, settings
+from tests.unit.cluster.core.test_carry import COLUMNS, CONTRACT, settings
 
 
 @pytest.mark.parametrize("wanted", ["zstd", "gzip", "none"])

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from cluster.core.commit import COMMITS, QUARANTINE, SNAPSHOTS, STAGED, SUCCESS, Fragment, fragment_name
-from cluster.errors import LockLost, MayHaveLanded, NotLanded, OutputRefused, RunFailed, StoreFault
-from cluster.runtime.commits import PLAN, RUN, Commits
-from cluster.runtime.lock import WallWatch, take, this_process
+from cluster.run_errors import LockLost, MayHaveLanded, NotLanded, OutputRefused, RunFailed, StoreFault
+from cluster.runtime.commit.commit import PLAN, RUN, Commits
+from cluster.runtime.commit.lock import WallWatch, take, this_process
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.store import Store
 from tests.sim.faults import CALM, Call, Crash, FailAt, Fault, Schedule

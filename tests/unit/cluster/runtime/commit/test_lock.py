@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from cluster.core.lock import LOCK, STALE_S, Claim, Holder, beat_name, claim_name
-from cluster.errors import LockLost, NotLanded, OutputRefused
-from cluster.runtime.lock import Lock, held, is_gone, take, this_process
+from cluster.run_errors import LockLost, NotLanded, OutputRefused
+from cluster.runtime.commit.lock import Lock, held, is_gone, take, this_process
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.store import Store
 from tests.sim.faults import FailAt, Fault

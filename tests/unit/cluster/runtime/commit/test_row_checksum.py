@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.runtime.checksum import RowChecksum
+from cluster.runtime.commit.row_checksum import RowChecksum
 
 MOMENT, DAY, HOUR = dt.datetime(2026, 1, 1, 5, 15), dt.date(2026, 1, 1), dt.time(5, 15)
 STAMPS = [pa.timestamp(unit, zone) for unit in ("s", "ms", "us", "ns") for zone in (None, "Europe/Berlin")]

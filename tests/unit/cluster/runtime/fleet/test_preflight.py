@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.core.settings import ClusterSettings
-from cluster.runtime.preflight import lack_of_room
+from cluster.runtime.fleet.preflight import lack_of_room
 
 SMALL, LARGE = {"CPU": 2.0}, {"CPU": 8.0, "GPU": 1.0}
 

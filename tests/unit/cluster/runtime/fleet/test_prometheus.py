@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cluster.runtime.metrics import COUNTERS, GAUGES, counted, measured
-from cluster.runtime.pipeline import Counters
-from cluster.runtime.timeline import Moment
-from tests.unit.test_timeline import progress
+from cluster.runtime.fleet.prometheus import COUNTERS, GAUGES, counted, measured
+from cluster.runtime.replica.pipeline import Counters
+from cluster.runtime.watch.timeline import Moment
+from tests.unit.cluster.runtime.watch.test_timeline import progress
 
 BUSY = Counters(steps=3, rows=40, batches_waiting=2, results_waiting=1, cuts_waiting=5)
 

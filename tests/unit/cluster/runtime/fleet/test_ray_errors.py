@@ -9,9 +9,9 @@ import pytest
 import ray
 from ray import exceptions as rex
 
-from cluster.core.events import ReplicaLost, ShardBroken
-from cluster.errors import InputBroken, RunFailed, first_line
-from cluster.runtime.outcomes import describe, outcome, task_value
+from cluster.core.schedule.events import ReplicaLost, ShardBroken
+from cluster.run_errors import InputBroken, RunFailed, first_line
+from cluster.runtime.fleet.ray_errors import describe, outcome, task_value
 from lstm_core.errors import ModelRefused
 
 Raise = Callable[[BaseException], None]

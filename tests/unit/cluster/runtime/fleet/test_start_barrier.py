@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.runtime.together import PATIENCE_S, Together
+from cluster.runtime.fleet.start_barrier import PATIENCE_S, Together
 
 
 class Clock:

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 
 from cluster.core.settings import InputSettings
-from cluster.errors import InputBroken, InputRefused
-from cluster.runtime.schema import check_columns, check_schema
-from lstm_core.contract import InputContract, ModelContract
-from tests.series import make_series, settings_for, write_cut
+from cluster.run_errors import InputBroken, InputRefused
+from cluster.runtime.input.column_checks import check_columns, check_schema
+from lstm_core.contract.model_contract import InputContract, ModelContract
+from tests.inputs.series import make_series, settings_for, write_cut
 
 
 @dataclass

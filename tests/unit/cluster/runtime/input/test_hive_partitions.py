@@ -10,13 +10,13 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.plan import make_plan
-from cluster.errors import InputRefused
-from cluster.runtime.listing import list_files
-from cluster.runtime.partitions import Partitions
-from cluster.runtime.planning import make_inventory
-from tests.laid import Laid
-from tests.series import make_series, settings_for
+from cluster.core.plan.shard_plan import make_plan
+from cluster.run_errors import InputRefused
+from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.input.hive_partitions import Partitions
+from cluster.runtime.plan.plan_files import make_inventory
+from tests.inputs.laid import Laid
+from tests.inputs.series import make_series, settings_for
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
 

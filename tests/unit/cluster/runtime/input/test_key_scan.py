@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.inventory import FileRuns
-from cluster.errors import InputBroken, InputRefused
-from cluster.runtime import source
-from cluster.runtime.scan import scan_file
-from tests.series import make_series, replace, settings_for, with_key_type, with_nulls, with_ties, with_time_type
+from cluster.core.plan.inventory import FileRuns
+from cluster.run_errors import InputBroken, InputRefused
+from cluster.runtime.input import source_files as source
+from cluster.runtime.input.key_scan import scan_file
+from tests.inputs.series import make_series, replace, settings_for, with_key_type, with_nulls, with_ties, with_time_type
 
 KEY_TYPES = [
     pa.string(),

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.errors import InputBroken, first_line
-from cluster.runtime import open_parquet
-from cluster.runtime.rowgroups import RowGroups
-from tests.series import write_cut, write_groups
+from cluster.run_errors import InputBroken, first_line
+from cluster.runtime.input.row_groups import RowGroups
+from cluster.runtime.storage import open_parquet
+from tests.inputs.series import write_cut, write_groups
 
 
 def numbered(rows: int) -> Any:

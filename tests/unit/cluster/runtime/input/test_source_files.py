@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from cluster.errors import InputBroken, InputDamaged
-from cluster.runtime.source import reading
+from cluster.run_errors import InputBroken, InputDamaged
+from cluster.runtime.input.source_files import reading
 
 DAMAGE = [
     pa.ArrowInvalid("Parquet magic bytes not found in footer."),

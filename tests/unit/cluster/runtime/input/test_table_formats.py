@@ -17,14 +17,14 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import FileScanTask, Table
 from pyroaring import BitMap64
 
-from cluster.core.plan import make_plan
+from cluster.core.plan.shard_plan import make_plan
 from cluster.core.settings import InputSettings
-from cluster.errors import InputRefused
-from cluster.runtime.listing import list_files
-from cluster.runtime.planning import make_inventory
-from cluster.runtime.table_formats import plain_files
-from tests.s3_server import BUCKET, S3
-from tests.series import make_series, settings_for
+from cluster.run_errors import InputRefused
+from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.input.table_formats import plain_files
+from cluster.runtime.plan.plan_files import make_inventory
+from tests.fakes.s3_server import BUCKET, S3
+from tests.inputs.series import make_series, settings_for
 
 # Base 85 as Delta writes it, against Python's.
 PYTHONS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.core.plan import Shard
-from cluster.errors import InputBroken
-from cluster.runtime.feed import Batch, Feed
-from lstm_core.arena import Arena
-from lstm_core.packing import Packer
-from lstm_core.stretches import valid
-from tests.laid import Laid, lay, make_arena
-from tests.series import make_series, with_nulls
+from cluster.core.plan.shard_plan import Shard
+from cluster.run_errors import InputBroken
+from cluster.runtime.replica.feed import Batch, Feed
+from lstm_core.packing.arena import Arena
+from lstm_core.packing.packer import Packer
+from lstm_core.packing.row_ranges import valid
+from tests.inputs.laid import Laid, lay, make_arena
+from tests.inputs.series import make_series, with_nulls
 
 pytestmark = pytest.mark.timeout(60)  # what waits for ever must fail
 

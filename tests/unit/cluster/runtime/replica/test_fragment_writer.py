@@ -13,14 +13,14 @@ import pytest
 
 from cluster.core.commit import STAGED, Fragment
 from cluster.core.settings import OutputSettings
-from cluster.runtime.blocks import Block
-from cluster.runtime.checksum import RowChecksum
-from cluster.runtime.fragments import Attempt, Destination, FragmentWriter
-from cluster.runtime.regions import Cut, Region
-from cluster.runtime.snapshots import Snapshot
+from cluster.runtime.commit.row_checksum import RowChecksum
+from cluster.runtime.commit.snapshots import Snapshot
+from cluster.runtime.replica.fragment_writer import Attempt, Destination, FragmentWriter
+from cluster.runtime.rows.blocks import Block
+from cluster.runtime.rows.placed_blocks import Cut, Region
 from cluster.runtime.storage.local_store import LocalStore
-from tests.laid import Laid, lay
-from tests.series import make_series, replace, with_nulls
+from tests.inputs.laid import Laid, lay
+from tests.inputs.series import make_series, replace, with_nulls
 
 LENGTHS = [5, 1, 9, 3]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from cluster.runtime.allocator import ALLOCATOR, HUGE_PAGES, environment
+from cluster.runtime.replica.memory_allocator import ALLOCATOR, HUGE_PAGES, environment
 
 
 @pytest.fixture(autouse=True)

@@ -15,16 +15,16 @@ import pytest
 
 from cluster.core.commit import STAGED, Fragment
 from cluster.core.settings import OutputSettings
-from cluster.errors import InputBroken, NotLanded
-from cluster.runtime import pipeline as pipeline_module
-from cluster.runtime.feed import Feed
-from cluster.runtime.fragments import Attempt, Destination, FragmentWriter
-from cluster.runtime.pipeline import QUEUE_LENGTH, Counters, Pipeline, Report, Saving, Stepper
-from cluster.runtime.snapshots import Snapshot, read_snapshot
+from cluster.run_errors import InputBroken, NotLanded
+from cluster.runtime.commit.snapshots import Snapshot, read_snapshot
+from cluster.runtime.replica import pipeline as pipeline_module
+from cluster.runtime.replica.feed import Feed
+from cluster.runtime.replica.fragment_writer import Attempt, Destination, FragmentWriter
+from cluster.runtime.replica.pipeline import QUEUE_LENGTH, Counters, Pipeline, Report, Saving, Stepper
 from cluster.runtime.storage.local_store import LocalStore
-from lstm_core.packing import Packer
-from tests.laid import Array, Laid, RunningSum, lay, make_arena, running_sums
-from tests.series import make_series, with_nulls
+from lstm_core.packing.packer import Packer
+from tests.inputs.laid import Array, Laid, RunningSum, lay, make_arena, running_sums
+from tests.inputs.series import make_series, with_nulls
 
 pytestmark = pytest.mark.timeout(60)  # what waits for ever must fail
 

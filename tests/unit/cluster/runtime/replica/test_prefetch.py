@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.runtime.prefetch import prefetched
+from cluster.runtime.replica.prefetch import prefetched
 
 
 def threads() -> list[str]:

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.lost_files import LostFile, LostFiles
+from cluster.core.plan.lost_files import LostFile, LostFiles
 from cluster.core.settings import Fill
-from cluster.errors import InputBroken
-from cluster.runtime.blocks import Block
-from tests.laid import Laid, lay
-from tests.series import cut_anywhere, make_series, replace, with_nulls, with_ties
+from cluster.run_errors import InputBroken
+from cluster.runtime.rows.blocks import Block
+from tests.inputs.laid import Laid, lay
+from tests.inputs.series import cut_anywhere, make_series, replace, with_nulls, with_ties
 
 LENGTHS = [5, 1, 9, 3, 7]
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from cluster.core.settings import Fill, InputSettings
-from cluster.runtime.encode import BLOCK_ROWS, Encoder, Faults, LastKnown
-from lstm_core.contract import InputContract
-from tests.laid import categorical, numeric
+from cluster.runtime.rows.feature_encoding import BLOCK_ROWS, Encoder, Faults, LastKnown
+from lstm_core.contract.model_contract import InputContract
+from tests.inputs.laid import categorical, numeric
 
 Features = tuple[tuple[str, tuple[str, ...]], ...]
 

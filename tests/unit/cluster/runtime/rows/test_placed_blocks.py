@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cluster.runtime.regions import Seats
-from lstm_core.packing import Packer
+from cluster.runtime.rows.placed_blocks import Seats
+from lstm_core.packing.packer import Packer
 
 STATES = [np.zeros((2, 1), np.float32)]
 

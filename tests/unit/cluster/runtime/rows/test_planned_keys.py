@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.commit import STAGED
-from cluster.runtime.blocks import Block, BlockReader, Bounds
-from cluster.runtime.encode import Encoder
-from cluster.runtime.origins import InputFiles
-from cluster.runtime.planned_keys import PlannedKeys, opened
-from tests.laid import Laid, lay, numeric
-from tests.series import make_series, replace, with_nulls
-from tests.unit.test_fragments import write, writer_of
+from cluster.runtime.rows.blocks import Block, BlockReader, Bounds
+from cluster.runtime.rows.feature_encoding import Encoder
+from cluster.runtime.rows.planned_keys import PlannedKeys, opened
+from cluster.runtime.rows.row_origins import InputFiles
+from tests.inputs.laid import Laid, lay, numeric
+from tests.inputs.series import make_series, replace, with_nulls
+from tests.unit.cluster.runtime.replica.test_fragment_writer import write, writer_of
 
 LENGTHS = [5, 1, 9, 30, 3]
 TEXTS = [pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.dictionary(pa.int16(), pa.string())]

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from cluster.core.settings import InputSettings
-from cluster.errors import InputRefused
-from cluster.runtime import cluster_map, first_look
-from cluster.runtime.first_look import FirstLook
-from cluster.runtime.listing import list_files
+from cluster.run_errors import InputRefused
+from cluster.runtime.fleet import task_map as cluster_map
+from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.run import early_scan as first_look
+from cluster.runtime.run.early_scan import FirstLook
 from cluster.runtime.shuffle.shuffle import look_at_layout
-from tests.series import make_series, write_cut
-from tests.unit.test_shuffle import asked, numbered
+from tests.inputs.series import make_series, write_cut
+from tests.unit.cluster.runtime.shuffle.test_shuffle import asked, numbered
 
 ROWS = 100
 FILES = 6

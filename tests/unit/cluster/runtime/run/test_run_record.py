@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from cluster.core.commit import Fragment
-from cluster.core.plan import PlanHead
+from cluster.core.plan.shard_plan import PlanHead
 from cluster.core.settings import StepSettings
-from cluster.runtime.driver import Clock
-from cluster.runtime.pipeline import Counters
-from cluster.runtime.record import STAGES, Session, closing, opening, with_plan
-from tests.laid import lay
-from tests.series import make_series, with_nulls
+from cluster.runtime.replica.pipeline import Counters
+from cluster.runtime.run.driver import Clock
+from cluster.runtime.run.run_record import STAGES, Session, closing, opening, with_plan
+from tests.inputs.laid import lay
+from tests.inputs.series import make_series, with_nulls
 
 PROMISED = [
     "run_id",

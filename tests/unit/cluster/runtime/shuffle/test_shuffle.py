@@ -12,15 +12,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core import clustering, plan
-from cluster.core.clustering import ORIGIN_FILE, ORIGIN_ROW, by_keys, row_hashes
-from cluster.core.inventory import Inventory
+from cluster.core.plan import shard_plan as plan
+from cluster.core.plan import shuffle_plan as clustering
+from cluster.core.plan.inventory import Inventory
+from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, by_keys, row_hashes
 from cluster.core.settings import InputSettings
-from cluster.errors import InputBroken, InputRefused
-from cluster.runtime import planning
-from cluster.runtime.commits import SHUFFLE
-from cluster.runtime.listing import list_files
-from cluster.runtime.shuffle import buckets, pieces
+from cluster.run_errors import InputBroken, InputRefused
+from cluster.runtime.commit.commit import SHUFFLE
+from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.plan import plan_files as planning
+from cluster.runtime.shuffle import bucket_sort as buckets
+from cluster.runtime.shuffle import bucket_split as pieces
 from cluster.runtime.shuffle.shuffle import (
     cluster_input,
     cut_down,
@@ -30,8 +32,8 @@ from cluster.runtime.shuffle.shuffle import (
     take_inventory,
 )
 from cluster.runtime.storage.local_store import LocalStore
-from cluster.runtime.storage.stores import StoreSpec
-from tests.series import (
+from cluster.runtime.storage.open_store import StoreSpec
+from tests.inputs.series import (
     cut_anywhere,
     make_series,
     replace,
@@ -42,7 +44,7 @@ from tests.series import (
     with_time_type,
     write_cut,
 )
-from tests.unit.test_scan import KEY_TYPES, TIME_TYPES
+from tests.unit.cluster.runtime.input.test_key_scan import KEY_TYPES, TIME_TYPES
 
 KEY_KINDS = [*KEY_TYPES, pa.bool_(), pa.decimal128(12, 2), pa.uuid()]
 

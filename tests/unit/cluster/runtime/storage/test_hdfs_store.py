@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.core.places import parse
-from cluster.errors import MayHaveLanded, NotLanded, StoreFault
+from cluster.core.locations import parse
+from cluster.run_errors import MayHaveLanded, NotLanded, StoreFault
 from cluster.runtime.storage.hdfs_store import HdfsStore
-from cluster.runtime.storage.stores import StoreSpec, open_store
-from tests.hdfs import HOST, Hadoop, Planned, hadoop
+from cluster.runtime.storage.open_store import StoreSpec, open_store
+from tests.fakes.hdfs import HOST, Hadoop, Planned, hadoop
 
 LOST = OSError("HDFS Rename failed: the connection broke")
 DENIED = PermissionError(errno.EACCES, "Permission denied")

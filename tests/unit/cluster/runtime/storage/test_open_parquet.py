@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.runtime.open_parquet import OpenParquet
+from cluster.runtime.storage.open_parquet import OpenParquet
 
 ROWS = 100_000
 

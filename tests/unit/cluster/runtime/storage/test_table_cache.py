@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from cluster.runtime.table_cache import TableCache
+from cluster.runtime.storage.table_cache import TableCache
 
 
 def test_tables_that_were_used_last_are_kept_up_to_their_bytes() -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from cluster.core.commit import STAGED
-from cluster.runtime.commits import TRIES, Commits
+from cluster.runtime.commit.commit import TRIES, Commits
 from cluster.runtime.storage.local_store import LocalStore
-from cluster.runtime.storage.stores import StoreSpec, open_store
-from cluster.runtime.training.series import CLUSTERED, remove_clustered
-from cluster.runtime.write_probe import PROBE, why_unwritable
-from tests.faulty_servers import Fault as Answer
-from tests.s3_server import BUCKET, S3
+from cluster.runtime.storage.open_store import StoreSpec, open_store
+from cluster.runtime.storage.write_probe import PROBE, why_unwritable
+from cluster.runtime.training.training_rows import CLUSTERED, remove_clustered
+from tests.fakes.faulty_servers import Fault as Answer
+from tests.fakes.s3_server import BUCKET, S3
 from tests.sim.faults import Call, Crash, FailAt, Fault
 from tests.sim.memory_store import MemoryDisk, MemoryStore
 

@@ -15,17 +15,17 @@ import pytest
 
 from cluster.core.commit import STAGED, Fragment, fragment_name
 from cluster.core.lock import Claim, beat_name, claim_name
-from cluster.core.plan import Plan, make_plan
-from cluster.runtime.commits import NOW, PLAN, RUN, Commits
-from cluster.runtime.lock import held, this_process
-from cluster.runtime.planning import make_inventory, write_plan
-from cluster.runtime.progress import Progress
+from cluster.core.plan.shard_plan import Plan, make_plan
+from cluster.runtime.commit.commit import NOW, PLAN, RUN, Commits
+from cluster.runtime.commit.lock import held, this_process
+from cluster.runtime.plan.plan_files import make_inventory, write_plan
 from cluster.runtime.storage.local_store import LocalStore
-from jobs.status import follow, run
+from cluster.runtime.watch.progress import Progress
+from jobs.commands.status import follow, run
 from lstm_core.errors import EXIT_USAGE, UsageError
-from tests.series import make_series, settings_for, write_cut
+from tests.inputs.series import make_series, settings_for, write_cut
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LENGTHS = [50, 30, 20]
 
 

@@ -10,16 +10,24 @@ from typing import Any
 
 import pytest
 
-from cluster.core.actions import Assign
 from cluster.core.commit import Fragment
-from cluster.core.events import Demand, Event, FragmentStaged, ReplicaLost, ReplicaReady, ReplicaReported, ShardBroken
-from cluster.core.plan import Shard
-from cluster.errors import LockLost, NotLanded
-from cluster.runtime.commits import NOW, TIMELINE, Commits
-from cluster.runtime.pipeline import Counters
-from cluster.runtime.progress import Pace, Progress, count_stragglers
+from cluster.core.plan.shard_plan import Shard
+from cluster.core.schedule.actions import Assign
+from cluster.core.schedule.events import (
+    Demand,
+    Event,
+    FragmentStaged,
+    ReplicaLost,
+    ReplicaReady,
+    ReplicaReported,
+    ShardBroken,
+)
+from cluster.run_errors import LockLost, NotLanded
+from cluster.runtime.commit.commit import NOW, TIMELINE, Commits
+from cluster.runtime.replica.pipeline import Counters
 from cluster.runtime.storage.local_store import LocalStore
-from cluster.runtime.timeline import BATCH_S, Moment, Timeline, WatchedScheduler, read_now, read_timeline
+from cluster.runtime.watch.progress import Pace, Progress, count_stragglers
+from cluster.runtime.watch.timeline import BATCH_S, Moment, Timeline, WatchedScheduler, read_now, read_timeline
 
 HUNGRY = Demand(wanted_entities=10, shards_ahead=0, rows_free=10**9)
 

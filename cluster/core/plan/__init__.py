@@ -1,0 +1,1 @@
+"""What the input holds, and how it is cut into shards."""

@@ -1,0 +1,1 @@
+"""What makes a written file count: commit records, the lock, checksums."""

@@ -1,0 +1,1 @@
+"""The Ray side: connection, nodes, actors, tasks."""

@@ -1,0 +1,1 @@
+"""A run's plan on storage."""

@@ -1,0 +1,1 @@
+"""One replica: its actor, its pipeline, its process."""

@@ -1,0 +1,1 @@
+"""A configuration file: its keys, its rules, what it means."""

@@ -1,0 +1,1 @@
+"""The files and the series of the demo."""

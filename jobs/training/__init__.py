@@ -1,0 +1,1 @@
+"""What a training reports and leaves beside its model."""

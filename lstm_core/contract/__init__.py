@@ -1,0 +1,1 @@
+"""What a model asks and gives, read from its archive without Keras."""

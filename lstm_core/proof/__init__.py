@@ -1,0 +1,1 @@
+"""The proof that chunked scores equal unchunked ones."""

@@ -1,0 +1,1 @@
+"""Stateful training in order."""

@@ -1,0 +1,1 @@
+"""Imitations of servers and stores, on loopback."""

@@ -1,0 +1,1 @@
+"""Processes that end on purpose, at a known point of a run."""

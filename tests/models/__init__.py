@@ -1,0 +1,1 @@
+"""Keras models that tests score, prove or see refused."""
