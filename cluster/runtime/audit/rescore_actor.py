@@ -26,7 +26,7 @@ from cluster.runtime.fleet.ray_errors import task_value
 from cluster.runtime.fleet.ray_session import connected
 from cluster.runtime.plan.plan_files import Segments
 from cluster.runtime.replica.replica_actor import row_layout
-from cluster.runtime.rows.blocks import BlockReader, Bounds
+from cluster.runtime.rows.block_reader import BlockReader, Bounds
 from cluster.runtime.rows.carried_state import Carried
 from cluster.runtime.rows.feature_encoding import Encoder
 from cluster.runtime.rows.row_origins import InputFiles

@@ -20,7 +20,7 @@ from cluster.core.plan.inventory import describe_entity
 from cluster.run_errors import InputBroken
 from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.commit.snapshots import Snapshot
-from cluster.runtime.rows.blocks import Block
+from cluster.runtime.rows.block_reader import Block
 from cluster.runtime.rows.carried_state import Carried, as_column, as_lists
 from cluster.runtime.rows.feature_encoding import LastKnown
 from cluster.runtime.rows.placed_blocks import Cut, Region

@@ -35,7 +35,7 @@ from cluster.runtime.replica.feed import Feed
 from cluster.runtime.replica.fragment_writer import Attempt, Destination, FragmentWriter
 from cluster.runtime.replica.node_check import Needs, unfit_here
 from cluster.runtime.replica.pipeline import Pipeline, Report, Saving
-from cluster.runtime.rows.blocks import BlockReader, Bounds
+from cluster.runtime.rows.block_reader import BlockReader, Bounds
 from cluster.runtime.rows.carried_state import Carried
 from cluster.runtime.rows.feature_encoding import Encoder
 from cluster.runtime.rows.planned_keys import PlannedKeys

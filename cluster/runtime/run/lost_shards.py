@@ -26,7 +26,7 @@ from cluster.runtime.carry.carry_writer import CarryTarget, Staged, stage_rows
 from cluster.runtime.commit.commit import Commits
 from cluster.runtime.commit.snapshots import Snapshot, read_snapshot
 from cluster.runtime.plan.plan_files import Segments
-from cluster.runtime.rows.blocks import BlockReader, Bounds
+from cluster.runtime.rows.block_reader import BlockReader, Bounds
 from cluster.runtime.rows.feature_encoding import Encoder
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.parquet_tables import write_table
