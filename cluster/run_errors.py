@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lstm_core.errors import EXIT_QUARANTINE, EXIT_STOPPED, SlotcarError, UsageError
+from lstm_core.errors import SlotcarError, UsageError
+from lstm_core.exit_codes import EXIT_QUARANTINE, EXIT_STOPPED
 
 
 class InputRefused(UsageError):

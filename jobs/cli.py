@@ -21,7 +21,8 @@ from typer.exceptions import TyperException
 from jobs.config.configuration import load_config
 from jobs.terminal.stderr_log import log_to_stderr
 from jobs.terminal.stop_signals import as_stopped, stop_on_signals
-from lstm_core.errors import EXIT_DONE, EXIT_USAGE, SlotcarError, UsageError
+from lstm_core.errors import SlotcarError, UsageError
+from lstm_core.exit_codes import EXIT_DONE, EXIT_USAGE
 
 app = typer.Typer(
     add_completion=False,

@@ -6,11 +6,7 @@ what was expected, what was found, on which object, and what to do next. `exit_c
 
 from __future__ import annotations
 
-EXIT_DONE = 0
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_QUARANTINE = 3
-EXIT_STOPPED = 143
+from lstm_core.exit_codes import EXIT_FAILED, EXIT_USAGE
 
 
 class SlotcarError(Exception):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.plan.inventory import describe_entity
+from cluster.core.entity_keys import describe_entity
 from cluster.core.row_accounting import number_entities
 from cluster.core.settings import InputSettings
 from cluster.core.times import Ordinals, stored_type
@@ -189,3 +189,16 @@ def absent_rows(matched: Ordinals, rows: int) -> Ordinals:
     here[matched[matched >= 0] + 1] = 0
     borders = np.flatnonzero(np.diff(here))
     return np.asarray(borders.reshape(-1, 2), np.int64)
+
+
+@dataclass(frozen=True)
+class CarryFile:
+    """One file of a table."""
+
+    name: str
+    group_rows: tuple[int, ...]  # rows of each row group
+
+    @property
+    def rows(self) -> int:
+        """Its entities."""
+        return sum(self.group_rows)

@@ -28,10 +28,11 @@ from cluster.core.plan.shard_plan import (
 )
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
 from cluster.core.simulate.run_simulation import Forecast
-from cluster.runtime.carry.carry_plan import CarryRequest, find_known
+from cluster.runtime.carry.carry_plan import find_carry, find_known
+from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.input.column_checks import check_schema
 from cluster.runtime.input.file_listing import list_files
-from cluster.runtime.plan.plan_files import make_inventory
+from cluster.runtime.plan.input_scan import make_inventory
 from jobs import plan_simulation
 from jobs.config.configuration import Config
 from jobs.config.model_proof import contract_of
@@ -124,7 +125,7 @@ def run(config: Config, simulated: Sequence[str] = ()) -> PlanReport:
         forecasts = simulate(asked, made.shards, step, cluster, contract.flop_per_row)
         found = replace(found, simulated=tuple(forecasts))
     schema = carry_schema(inventory.columns, settings, contract)
-    carry = CarryRequest.of(config.state_settings(), schema, config.document.storage)
+    carry = find_carry(config.state_settings(), schema, config.document.storage)
     return found if carry is None or carry.read is None else _with_carry(found, inventory, carry)
 
 

@@ -10,13 +10,14 @@ from typing import Any
 
 from cluster.core.carry import carry_schema
 from cluster.core.settings import InputSettings
-from cluster.runtime.carry.carry_plan import CarryRequest
+from cluster.runtime.carry.carry_plan import find_carry
+from cluster.runtime.commit.run_request import ScoreRequest
 from cluster.runtime.input.column_checks import check_schema
 from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.input.source_files import reading
 from cluster.runtime.replica.node_check import some_of
 from cluster.runtime.run.delta_output import check_delta
-from cluster.runtime.run.run import ScoreRequest, score
+from cluster.runtime.run.run import score
 from cluster.runtime.storage.filesystems import Found, look_at
 from jobs.commands.report import write_at_end
 from jobs.config.configuration import Config
@@ -39,7 +40,7 @@ def request_of(config: Config) -> ScoreRequest:
     files = list_files(settings)
     columns = check_schema(settings, contract, files)
     schema = carry_schema(columns, settings, contract)
-    carry = CarryRequest.of(config.state_settings(), schema, config.document.storage)
+    carry = find_carry(config.state_settings(), schema, config.document.storage)
     listed = [_listed(path, settings) for path in files]
     identity = derive_run_id(config, contract.fingerprint, listed, carry.read_checksum if carry else None)
     run_id = config.run_id or identity

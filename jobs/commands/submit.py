@@ -33,7 +33,8 @@ from jobs.commands.score import request_of
 from jobs.config.configuration import Config
 from jobs.job_package import CONFIG, stage
 from jobs.terminal.stop_signals import Stopped
-from lstm_core.errors import EXIT_DONE, EXIT_QUARANTINE, EXIT_STOPPED, EXIT_USAGE, SlotcarError, UsageError
+from lstm_core.errors import SlotcarError, UsageError
+from lstm_core.exit_codes import EXIT_DONE, EXIT_QUARANTINE, EXIT_STOPPED, EXIT_USAGE
 
 POLL_S = 2.0
 PATIENCE_S = 600.0  # without an answer

@@ -14,7 +14,8 @@ from airflow.sdk import dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from jobs import api
-from lstm_core.errors import EXIT_FAILED, SlotcarError
+from lstm_core.errors import SlotcarError
+from lstm_core.exit_codes import EXIT_FAILED
 
 CONFIG = os.environ.get("SLOTCAR_CONFIG", "nightly.toml")
 FIRST = datetime(2026, 11, 1)

@@ -20,7 +20,8 @@ from dagster import (
 )
 
 from jobs import api
-from lstm_core.errors import EXIT_FAILED, SlotcarError
+from lstm_core.errors import SlotcarError
+from lstm_core.exit_codes import EXIT_FAILED
 
 CONFIG = os.environ.get("SLOTCAR_CONFIG", "nightly.toml")
 FIRST = "2026-11-01"

@@ -12,7 +12,8 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 
 from jobs import api
-from lstm_core.errors import EXIT_FAILED, SlotcarError
+from lstm_core.errors import SlotcarError
+from lstm_core.exit_codes import EXIT_FAILED
 
 CONFIG = os.environ.get("SLOTCAR_CONFIG", "nightly.toml")
 FIRST = "2026-11-01"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-from lstm_core.errors import EXIT_STOPPED
+from lstm_core.exit_codes import EXIT_STOPPED
 
 
 class Stopped(BaseException):

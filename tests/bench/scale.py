@@ -28,7 +28,8 @@ from cluster.core.simulate.run_simulation import Weather, forecast
 from cluster.core.simulate.simulated_replica import Pace
 from cluster.runtime.fleet.ray_session import connected
 from cluster.runtime.fleet.task_map import map_on_cluster
-from cluster.runtime.plan.plan_files import make_inventory, write_plan
+from cluster.runtime.plan.input_scan import make_inventory
+from cluster.runtime.plan.plan_files import write_plan
 from cluster.runtime.storage.local_store import LocalStore
 
 FEATURES = tuple(f"f{i}" for i in range(8))

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from jobs.cli import main
-from lstm_core.errors import EXIT_USAGE
+from lstm_core.exit_codes import EXIT_USAGE
 from tests.inputs.configs import IN_AND_OUT
 from tests.inputs.series import make_series, replace, write_cut
 from tests.models.keras_models import FIT, save

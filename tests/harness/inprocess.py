@@ -17,14 +17,15 @@ import pyarrow.dataset as ds
 from cluster.core.carry import carry_schema
 from cluster.core.plan.shard_plan import Shard
 from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StateSettings, StepSettings, Tail
-from cluster.runtime.carry.carry_plan import CarryRequest
+from cluster.runtime.carry.carry_plan import find_carry
+from cluster.runtime.commit.run_request import CarryRequest, ScoreRequest
 from cluster.runtime.fleet.fleet import Answer
 from cluster.runtime.input.column_checks import check_schema
 from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.replica.node_check import Needs
 from cluster.runtime.replica.pipeline import Counters
 from cluster.runtime.replica.replica_actor import Lease, ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
-from cluster.runtime.run.run import ScoreRequest, score
+from cluster.runtime.run.run import score
 from cluster.runtime.watch.timeline import Moment
 from lstm_core.contract.model_contract import ModelContract
 
@@ -180,7 +181,7 @@ class Job:
         if state.read is None and state.write is None:
             return None
         found = check_schema(settings, contract, list_files(settings))
-        return CarryRequest.of(state, carry_schema(found, settings, contract))
+        return find_carry(state, carry_schema(found, settings, contract))
 
 
 def run(job: Job) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from cluster.core.plan.shard_plan import make_plan
 from cluster.core.settings import OutputSettings, StepSettings
 from cluster.runtime.commit.commit import TIMELINE, Commits
 from cluster.runtime.commit.run_request import RequestFile, write_request
-from cluster.runtime.plan.plan_files import make_inventory, write_plan
+from cluster.runtime.plan.input_scan import make_inventory
+from cluster.runtime.plan.plan_files import write_plan
 from cluster.runtime.run.run_record import opening, with_plan
 from cluster.runtime.storage.local_store import LocalStore
 from tests.inputs.series import make_series, settings_for, write_cut

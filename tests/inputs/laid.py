@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from cluster.core.plan.shard_plan import Plan, Shard, make_plan
 from cluster.core.settings import InputSettings
-from cluster.runtime.plan.plan_files import make_inventory
-from cluster.runtime.rows.block_reader import Block, BlockReader, Bounds
+from cluster.runtime.plan.input_scan import make_inventory
+from cluster.runtime.rows.block import Block
+from cluster.runtime.rows.block_reader import BlockReader, Bounds
 from cluster.runtime.rows.feature_encoding import Encoder
 from cluster.runtime.rows.planned_keys import PlannedKeys
 from cluster.runtime.rows.row_origins import InputFiles

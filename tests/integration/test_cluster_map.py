@@ -22,7 +22,7 @@ from cluster.runtime.fleet.task_map import (
     map_here_or_on_cluster,
     map_on_cluster,
 )
-from cluster.runtime.plan.plan_files import Light
+from cluster.runtime.plan.input_scan import Light
 
 pytestmark = pytest.mark.ray
 

@@ -23,7 +23,8 @@ from jobs import api
 from jobs.commands import score as score_job
 from jobs.job_package import as_toml
 from lstm_core.contract.model_contract import read_contract
-from lstm_core.errors import EXIT_FAILED, EXIT_USAGE, SlotcarError
+from lstm_core.errors import SlotcarError
+from lstm_core.exit_codes import EXIT_FAILED, EXIT_USAGE
 from tests.harness.inprocess import in_process, scores, tidied
 from tests.harness.truth import columns_for
 from tests.inputs.series import with_nulls, write_cut

@@ -30,9 +30,10 @@ from cluster.core.settings import ClusterSettings, StepSettings
 from cluster.run_errors import LockLost, OutputRefused, StoreFault
 from cluster.runtime.commit.commit import Commits
 from cluster.runtime.commit.lock import take, this_process
+from cluster.runtime.commit.run_request import ScoreRequest
 from cluster.runtime.fleet.fleet import Fleet
 from cluster.runtime.fleet.ray_session import connected
-from cluster.runtime.run.run import ScoreRequest, score
+from cluster.runtime.run.run import score
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from jobs.commands import status, verify
 from jobs.commands.verify import expect_holds

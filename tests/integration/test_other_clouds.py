@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.run_errors import OutputRefused
-from cluster.runtime.run.run import ScoreRequest, score
+from cluster.runtime.commit.run_request import ScoreRequest
+from cluster.runtime.run.run import score
 from jobs.commands import status, verify
 from tests.fakes.clouds import Cloud
 from tests.fakes.faulty_servers import Fault

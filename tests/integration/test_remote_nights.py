@@ -18,10 +18,11 @@ import pytest
 from cluster.core.carry import carry_schema
 from cluster.core.settings import StateSettings
 from cluster.run_errors import InputRefused, OutputRefused, StoreFault
-from cluster.runtime.carry.carry_plan import CarryRequest
+from cluster.runtime.carry.carry_plan import find_carry
+from cluster.runtime.commit.run_request import ScoreRequest
 from cluster.runtime.input.column_checks import check_schema
 from cluster.runtime.input.file_listing import list_files
-from cluster.runtime.run.run import ScoreRequest, score
+from cluster.runtime.run.run import score
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.parquet_tables import read_table
 from jobs.commands import state, status, verify
@@ -86,7 +87,7 @@ def one_night(local: Job, place: StoreSpec, night: int) -> ScoreRequest:
     read = below(place, f"state{night - 1}").url if night else None
     carried = StateSettings(read=read, write=below(place, f"state{night}").url)
     schema = carry_schema(check_schema(asked, request.contract, list_files(asked)), asked, request.contract)
-    carry = CarryRequest.of(carried, schema, place.options)
+    carry = find_carry(carried, schema, place.options)
     return replace(request, input=asked, output=output, carry=carry)
 
 

@@ -24,7 +24,7 @@ from jobs.cli import exit_code
 from jobs.commands import verify
 from jobs.commands.verify import expect_holds
 from lstm_core.contract.model_contract import read_contract
-from lstm_core.errors import EXIT_DONE, EXIT_FAILED
+from lstm_core.exit_codes import EXIT_DONE, EXIT_FAILED
 from tests.harness.inprocess import Job, in_process, run, tidy
 from tests.harness.truth import columns_for
 from tests.inputs.series import make_series, write_cut

@@ -27,7 +27,7 @@ from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.watch.run_status import read_status
 from jobs.cli import exit_code
 from lstm_core.contract.model_contract import read_contract
-from lstm_core.errors import EXIT_DONE, EXIT_FAILED
+from lstm_core.exit_codes import EXIT_DONE, EXIT_FAILED
 from tests.harness.inprocess import InProcessCluster, InProcessReplicas, Job, in_process, run, tidy
 from tests.harness.truth import columns_for
 from tests.inputs.series import make_series, write_cut

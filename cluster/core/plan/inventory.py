@@ -14,19 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from cluster.core.entity_keys import KEY_PREFIX, describe_entity, number_keys
 from cluster.core.times import Flags, Ordinals, compare, table_ordinals
 from cluster.run_errors import InputRefused
 
-if TYPE_CHECKING:
-    from cluster.core.plan.lost_files import LostFiles
-
 Found = Literal["clustered", "interleaved"]
-KEY_PREFIX = "key__"  # before an entity column's name wherever columns of our own stand beside it
 NULL_ENTITY, NULL_TIME, BAD_TIME = "null_entity", "null_time", "bad_time"
 
 
@@ -85,6 +83,59 @@ class JoinedRuns:
     skipped: int
     bad: Any  # pa.Table (bad row, key__ columns + reason + file + row)
     torn: tuple[str, Torn] | None  # of the first file that is known to be interleaved, after its path
+
+
+@dataclass(frozen=True)
+class LostFile:
+    """A file that cannot be read."""
+
+    path: str
+    entity: tuple[str, ...]  # what its folders' names say of the entity's columns
+    fault: str  # the sentence that ends the run where it must end
+
+
+@dataclass(frozen=True)
+class LostFiles:
+    """All of an input, with the entities that they are known to hold."""
+
+    files: tuple[LostFile, ...]  # sorted by path
+    keys: Any  # pa.Table (lost file, entity columns), in the types of the readable files
+    entity: Ordinals  # (lost file,) number in the inventory, -1 where the entity is gone
+
+    @cached_property
+    def _broken(self) -> tuple[Ordinals, Any]:
+        """The entities (broken,) that have rows at hand, rising, and why each is in quarantine (pa.Array)."""
+        known = np.flatnonzero(self.entity >= 0)
+        entities, first, count = np.unique(self.entity[known], return_index=True, return_counts=True)
+        places = zip(known[first].tolist(), count.tolist(), strict=True)
+        return entities, pa.array([why_lost(self.files[file].path, more - 1) for file, more in places], pa.string())
+
+    def reasons(self, entities: Ordinals) -> Any:
+        """Why entities (entity,) are in quarantine from their first row on, a pa.Array; null for all others."""
+        broken, reasons = self._broken
+        if not len(broken):
+            return pa.nulls(len(entities), pa.string())
+        place = np.minimum(np.searchsorted(broken, entities), len(broken) - 1)
+        return reasons.take(pa.array(place, mask=broken[place] != entities))
+
+    @property
+    def gone(self) -> Ordinals:
+        """One lost file (gone entity,) of each entity that is gone."""
+        without = np.flatnonzero(self.entity < 0)
+        numbers, _ = number_keys(self.keys.take(pa.array(without)))
+        return without[np.unique(numbers, return_index=True)[1]]
+
+    @property
+    def table(self) -> Any:
+        """A pa.Table (lost file, key__ columns + file)."""
+        keys = self.keys.rename_columns([KEY_PREFIX + name for name in self.keys.column_names])
+        return keys.append_column("file", pa.array([file.path for file in self.files], pa.string()))
+
+
+def why_lost(path: str, more: int = 0) -> str:
+    """Why an entity is in quarantine: a file of it, and how many more of them, cannot be read."""
+    others = f", and so {'is' if more == 1 else 'are'} {more:,} more of its files" if more else ""
+    return f"{path}, which holds rows of the entity, is truncated or no Parquet file{others}"
 
 
 @dataclass(frozen=True)
@@ -202,15 +253,6 @@ def inventory_of(parts: Sequence[JoinedRuns]) -> Inventory:
     )
 
 
-def describe_entity(keys: Any, entity: int) -> str:
-    """An entity as a user writes it: `tailnum='N123'`."""
-    return ", ".join(f"{name}={_describe_value(keys.column(name)[entity])}" for name in keys.column_names)
-
-
-def _describe_value(value: Any) -> str:
-    return repr(value.as_py()) if pa.types.is_large_string(value.type) else str(value)
-
-
 def check_same_columns(files: Sequence[tuple[SourceFile, Any]]) -> None:
     """Raises InputRefused where two files disagree about a column; each comes with its plain columns (pa.Schema)."""
     first, wanted = files[0]
@@ -223,29 +265,6 @@ def check_same_columns(files: Sequence[tuple[SourceFile, Any]]) -> None:
                     f"Column {ours.name!r} is {ours.type} in {file.path} but {theirs.type} in {first.path}: "
                     "write both with one type, or score them in separate runs."
                 )
-
-
-def number_keys(keys: Any) -> tuple[Ordinals, Any]:
-    """Keys (run, entity columns) -> entity numbers (run,) by first appearance, keys (entity, entity columns)."""
-    if keys.num_rows == 0:
-        return np.zeros(0, np.int64), keys
-    numbers, distinct = _encode_column(keys.column(0))
-    if keys.num_columns == 1:
-        return numbers, pa.table([distinct], schema=keys.schema)
-    for column in keys.columns[1:]:
-        more, distinct = _encode_column(column)
-        numbers, _ = _encode_column(pa.chunked_array([pa.array(numbers * len(distinct) + more)]))
-    return numbers, keys.take(pa.array(_first_appearances(numbers)))
-
-
-def _encode_column(column: Any) -> tuple[Ordinals, Any]:
-    encoded = column.dictionary_encode()  # every chunk of the result has the whole column's dictionary
-    numbers = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks]).astype(np.int64)
-    return numbers, encoded.chunk(encoded.num_chunks - 1).dictionary
-
-
-def _first_appearances(numbers: Ordinals) -> Ordinals:
-    return np.flatnonzero(np.diff(np.maximum.accumulate(numbers), prepend=-1) > 0).astype(np.int64)
 
 
 def _numbered(joined: JoinedRuns, encoded: Ordinals, entities: int) -> _Runs:

@@ -8,69 +8,15 @@ asked for. Whether a file is lost is decided where it is read. Leaves rows alone
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.plan.inventory import KEY_PREFIX, Inventory, describe_entity, number_keys
-from cluster.core.times import Ordinals
+from cluster.core.entity_keys import describe_entity, number_keys
+from cluster.core.plan.inventory import Inventory, LostFile, LostFiles
 from cluster.run_errors import InputBroken
-
-
-@dataclass(frozen=True)
-class LostFile:
-    """A file that cannot be read."""
-
-    path: str
-    entity: tuple[str, ...]  # what its folders' names say of the entity's columns
-    fault: str  # the sentence that ends the run where it must end
-
-
-@dataclass(frozen=True)
-class LostFiles:
-    """All of an input, with the entities that they are known to hold."""
-
-    files: tuple[LostFile, ...]  # sorted by path
-    keys: Any  # pa.Table (lost file, entity columns), in the types of the readable files
-    entity: Ordinals  # (lost file,) number in the inventory, -1 where the entity is gone
-
-    @cached_property
-    def _broken(self) -> tuple[Ordinals, Any]:
-        """The entities (broken,) that have rows at hand, rising, and why each is in quarantine (pa.Array)."""
-        known = np.flatnonzero(self.entity >= 0)
-        entities, first, count = np.unique(self.entity[known], return_index=True, return_counts=True)
-        places = zip(known[first].tolist(), count.tolist(), strict=True)
-        return entities, pa.array([why_lost(self.files[file].path, more - 1) for file, more in places], pa.string())
-
-    def reasons(self, entities: Ordinals) -> Any:
-        """Why entities (entity,) are in quarantine from their first row on, a pa.Array; null for all others."""
-        broken, reasons = self._broken
-        if not len(broken):
-            return pa.nulls(len(entities), pa.string())
-        place = np.minimum(np.searchsorted(broken, entities), len(broken) - 1)
-        return reasons.take(pa.array(place, mask=broken[place] != entities))
-
-    @property
-    def gone(self) -> Ordinals:
-        """One lost file (gone entity,) of each entity that is gone."""
-        without = np.flatnonzero(self.entity < 0)
-        numbers, _ = number_keys(self.keys.take(pa.array(without)))
-        return without[np.unique(numbers, return_index=True)[1]]
-
-    @property
-    def table(self) -> Any:
-        """A pa.Table (lost file, key__ columns + file)."""
-        keys = self.keys.rename_columns([KEY_PREFIX + name for name in self.keys.column_names])
-        return keys.append_column("file", pa.array([file.path for file in self.files], pa.string()))
-
-
-def why_lost(path: str, more: int = 0) -> str:
-    """Why an entity is in quarantine: a file of it, and how many more of them, cannot be read."""
-    others = f", and so {'is' if more == 1 else 'are'} {more:,} more of its files" if more else ""
-    return f"{path}, which holds rows of the entity, is truncated or no Parquet file{others}"
 
 
 def with_lost(inventory: Inventory, lost: Sequence[LostFile]) -> Inventory:

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.plan.inventory import KEY_PREFIX, Found, Inventory, SourceFile, describe_entity
+from cluster.core.entity_keys import KEY_PREFIX, describe_entity
+from cluster.core.plan.inventory import Found, Inventory, SourceFile
 from cluster.core.times import Ordinals
 from cluster.run_errors import InputRefused
 

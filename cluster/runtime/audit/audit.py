@@ -28,7 +28,7 @@ from cluster.core.commit import COMMITS, QUARANTINE, STAGED, SUCCESS, Fragment
 from cluster.core.plan.shard_plan import PlanHead, Shard
 from cluster.core.row_accounting import Coverage
 from cluster.run_errors import InputBroken, OutputRefused, RunFailed, StoreFault, first_line
-from cluster.runtime.audit.audit_rows import ShardRows, rows_in_file, shard_keys
+from cluster.runtime.audit.audit_rows import ShardRows, shard_keys
 from cluster.runtime.audit.bucket_audit import audit_origins
 from cluster.runtime.audit.carry_audit import CarryAudit
 from cluster.runtime.audit.coverage_audit import audit_coverage, audit_entities, rows_left
@@ -40,6 +40,7 @@ from cluster.runtime.input.source_files import check_unchanged
 from cluster.runtime.plan.plan_files import Segments, has_plan, read_bad, read_plan
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.run.quarantine import BAD_ROWS, LOST_FILES
+from cluster.runtime.storage.parquet_tables import rows_in_file
 from cluster.runtime.storage.store import Store
 
 CACHE_BYTES = 64 << 20

@@ -7,24 +7,20 @@ for itself what the plan says is out of order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from cluster.core.plan.inventory import describe_entity
+from cluster.core.entity_keys import describe_entity
 from cluster.core.plan.shard_plan import PlanHead, Shard, entity_keys
 from cluster.core.row_accounting import number_entities
 from cluster.core.times import Flags, Ordinals, table_ordinals
 from cluster.run_errors import InputBroken
 from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.input.row_groups import RowGroups
-from cluster.runtime.storage.store import Store
-
-BATCH_ROWS = 131_072
 
 
 class ShardRows:
@@ -94,11 +90,6 @@ class ShardRows:
         return times.take(pa.array(np.lexsort((*reversed(moments), entity))))
 
 
-def rows_in_file(store: Store, name: str) -> int:
-    """Rows of a Parquet file, all of them read. Raises one of `UNREADABLE` where it cannot be."""
-    return sum(batch.num_rows for batch in batches(store, name))
-
-
 def _joined(file: Ordinals, start: Ordinals, stop: Ordinals) -> list[tuple[int, int, int]]:
     """(file, start, stop) of segments, neighbours joined: a few are left of very many."""
     breaks = (file[1:] != file[:-1]) | (start[1:] != stop[:-1])
@@ -127,13 +118,6 @@ def differing(left: Any, right: Any) -> Flags:
         same = pc.fill_null(pc.equal(ours, theirs), False)
         differ |= ~same.to_numpy()
     return differ
-
-
-def batches(store: Store, name: str, columns: Sequence[str] | None = None) -> Iterator[Any]:
-    """A Parquet file's rows in pa.RecordBatches. Raises one of `UNREADABLE`."""
-    with store.open_input(name) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
-        names = None if columns is None else list(columns)
-        yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=names, use_threads=False)
 
 
 def _types(table: Any) -> str:

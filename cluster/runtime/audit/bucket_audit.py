@@ -17,9 +17,9 @@ from cluster.core.locations import Options
 from cluster.core.plan.shard_plan import PlanHead
 from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, Hashes, place_of, row_hashes
 from cluster.core.times import Flags, Ordinals
-from cluster.runtime.audit.audit_rows import BATCH_ROWS, batches
 from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.input.row_groups import RowGroups
+from cluster.runtime.storage.parquet_tables import BATCH_ROWS, batches
 from cluster.runtime.storage.store import Store
 
 CACHE_BYTES = 64 << 20

@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.core.audit import Tally
-from cluster.core.plan.inventory import describe_entity
+from cluster.core.entity_keys import describe_entity
 from cluster.core.plan.shard_plan import PlanHead
 from cluster.core.row_accounting import Coverage, inside
 from cluster.core.settings import InputSettings
 from cluster.core.times import Flags, Ordinals, as_plain, ordinals, parse_bound
-from cluster.runtime.audit.audit_rows import BATCH_ROWS
 from cluster.runtime.input.row_groups import RowGroups
+from cluster.runtime.storage.parquet_tables import BATCH_ROWS
 
 
 def rows_left(tally: Tally, head: PlanHead, coverage: Coverage) -> Ordinals:

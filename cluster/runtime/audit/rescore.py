@@ -15,22 +15,23 @@ import numpy as np
 
 from cluster.core.audit import Check, Tally
 from cluster.core.carry import carry_schema
-from cluster.core.plan.inventory import describe_entity
+from cluster.core.entity_keys import describe_entity
 from cluster.core.plan.shard_plan import Shard
 from cluster.core.row_accounting import draw_entities, number_entities
 from cluster.run_errors import OutputRefused
 from cluster.runtime.audit.audit import Audit, locate, read_run
-from cluster.runtime.audit.audit_rows import batches, shard_keys
+from cluster.runtime.audit.audit_rows import shard_keys
 from cluster.runtime.audit.rescore_actor import ROWS_MAX, AuditSpec, OpenRescore, Scores
 from cluster.runtime.audit.shard_audit import UNREADABLE
-from cluster.runtime.carry.carry_plan import CarryRequest
+from cluster.runtime.carry.carry_plan import find_carry
 from cluster.runtime.commit.row_checksum import canonical_table
-from cluster.runtime.commit.run_request import RequestFile, read_request
+from cluster.runtime.commit.run_request import CarryRequest, RequestFile, read_request
 from cluster.runtime.input.column_checks import check_schema
 from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.plan.plan_files import Segments
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.open_store import StoreSpec
+from cluster.runtime.storage.parquet_tables import batches
 from cluster.runtime.storage.store import Store
 from lstm_core.contract.model_contract import ModelContract, read_contract
 from lstm_core.errors import ModelRefused, SlotcarError
@@ -123,7 +124,7 @@ def _carried(truth: Truth) -> CarryRequest | None:
         return None
     columns = check_schema(request.input, truth.contract, list_files(request.input))
     schema = carry_schema(columns, request.input, truth.contract)
-    return CarryRequest.of(replace(request.state, write=None), schema, request.output.storage)
+    return find_carry(replace(request.state, write=None), schema, request.output.storage)
 
 
 class _Comparison:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from cluster.core.plan.shard_plan import Shard
 from cluster.core.settings import ClusterSettings, InputSettings
-from cluster.runtime.carry.carry_plan import CarryRequest, ShardCarry
+from cluster.runtime.carry.carry_plan import ShardCarry
+from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.fleet.ray_errors import task_value
 from cluster.runtime.fleet.ray_session import connected
 from cluster.runtime.plan.plan_files import Segments

@@ -17,15 +17,16 @@ import pyarrow.compute as pc
 
 from cluster.core.audit import Tallies
 from cluster.core.commit import Fragment
-from cluster.core.plan.inventory import describe_entity
+from cluster.core.entity_keys import describe_entity
 from cluster.core.row_accounting import Ledger, TimeOrder, number_entities
 from cluster.core.settings import WINDOW_ROWS, WINDOW_START, InputSettings, Tail
 from cluster.core.times import Ordinals, as_plain
 from cluster.run_errors import InputBroken, first_line
-from cluster.runtime.audit.audit_rows import ShardRows, batches, differing
+from cluster.runtime.audit.audit_rows import ShardRows, differing
 from cluster.runtime.audit.carry_audit import CarryAudit
 from cluster.runtime.commit.row_checksum import RowChecksum, canonical_table
 from cluster.runtime.storage import parquet_tables as tables
+from cluster.runtime.storage.parquet_tables import batches
 from cluster.runtime.storage.store import Store
 
 UNREADABLE = (*tables.UNREADABLE, KeyError)

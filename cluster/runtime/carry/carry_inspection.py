@@ -16,18 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cluster.core.carry import BROKEN, LAST, SEEN, CarrySchema, match, read_schema
-from cluster.core.plan.inventory import describe_entity
+from cluster.core.carry import BROKEN, LAST, SEEN, CarryFile, CarrySchema, match, read_schema
+from cluster.core.entity_keys import describe_entity
 from cluster.run_errors import InputRefused, first_line
-from cluster.runtime.carry.carry_table import (
-    CarryFile,
-    CarryReader,
-    groups_of,
-    open_table,
-    read_columns,
-    read_keys,
-    read_mark,
-)
+from cluster.runtime.carry.carry_table import CarryReader, groups_of, open_table, read_columns, read_keys, read_mark
 from cluster.runtime.storage.parquet_tables import UNREADABLE
 from cluster.runtime.storage.store import Store
 

@@ -8,7 +8,6 @@ stretches that are handed on. Both are written before the plan's head, so a plan
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cluster.core.carry import CarrySchema, absent_rows, match
-from cluster.core.plan.inventory import describe_entity
+from cluster.core.entity_keys import describe_entity
 from cluster.core.plan.shard_plan import Plan, Shard
 from cluster.core.settings import StateSettings
 from cluster.run_errors import InputRefused, RunFailed, first_line
-from cluster.runtime.carry.carry_table import CarryFile, CarryReader, open_table, read_keys, read_mark
+from cluster.runtime.carry.carry_table import CarryReader, open_table, read_keys, read_mark
 from cluster.runtime.commit.commit import PLAN
 from cluster.runtime.commit.row_checksum import canonical_table
+from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.rows.carried_state import Carried
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.parquet_tables import UNREADABLE, TableGroups, read_table
@@ -37,35 +37,21 @@ _PLACES = pa.schema([("entity", pa.int64()), ("file", pa.int32()), ("row", pa.in
 _STRETCHES = pa.schema([("file", pa.int32()), ("start", pa.int64()), ("stop", pa.int64())])
 
 
-@dataclass(frozen=True)
-class CarryRequest:
-    """What a run reads and writes of carry-over, found and checked before anything is started."""
+def find_carry(
+    settings: StateSettings, schema: CarrySchema, options: Mapping[str, Any] | None = None
+) -> CarryRequest | None:
+    """What a run reads and writes of carry-over, None where it asks for none; `options` are those of the storage.
 
-    schema: CarrySchema
-    settings: StateSettings
-    read: StoreSpec | None = None
-    write: StoreSpec | None = None
-    files: tuple[CarryFile, ...] = ()  # of the table that is read
-    read_checksum: str | None = None  # of what it holds
-
-    @staticmethod
-    def of(
-        settings: StateSettings, schema: CarrySchema, options: Mapping[str, Any] | None = None
-    ) -> CarryRequest | None:
-        """The request, None where no carry-over is asked for; `options` are those of the storage.
-
-        Raises InputRefused where what is to be read is no whole table of this schema.
-        """
-        if settings.read is None and settings.write is None:
-            return None
-        read, write = (
-            None if path is None else StoreSpec(path, options or {}) for path in (settings.read, settings.write)
-        )
-        if read is None:
-            return CarryRequest(schema, settings, write=write)
-        store = open_store(read)
-        files, mark = open_table(store, schema), read_mark(store)
-        return CarryRequest(schema, settings, read, write, files, mark["checksum"])
+    Raises InputRefused where what is to be read is no whole table of this schema.
+    """
+    if settings.read is None and settings.write is None:
+        return None
+    read, write = (None if path is None else StoreSpec(path, options or {}) for path in (settings.read, settings.write))
+    if read is None:
+        return CarryRequest(schema, settings, write=write)
+    store = open_store(read)
+    files, mark = open_table(store, schema), read_mark(store)
+    return CarryRequest(schema, settings, read, write, files, mark["checksum"])
 
 
 def find_known(keys: Any, carry: CarryRequest) -> Ints:

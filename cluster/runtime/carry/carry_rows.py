@@ -16,11 +16,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cluster.core.carry import PREVIOUS, SEEN, CarrySchema
-from cluster.core.plan.inventory import describe_entity
+from cluster.core.entity_keys import describe_entity
 from cluster.run_errors import InputBroken
 from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.commit.snapshots import Snapshot
-from cluster.runtime.rows.block_reader import Block
+from cluster.runtime.rows.block import Block
 from cluster.runtime.rows.carried_state import Carried, as_column, as_lists
 from cluster.runtime.rows.feature_encoding import LastKnown
 from cluster.runtime.rows.placed_blocks import Cut, Region

@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cluster.core.carry import CarrySchema, difference
+from cluster.core.carry import CarryFile, CarrySchema, difference
 from cluster.core.commit import SUCCESS
 from cluster.run_errors import InputBroken, InputRefused, StoreFault, first_line
 from cluster.runtime.storage.open_parquet import OpenFiles, open_parquet
@@ -32,19 +31,6 @@ from cluster.runtime.storage.table_cache import TableCache
 Ints = NDArray[np.int64]
 
 GROUP_BYTES = 8 << 20  # of states in a row group: what a reader must decode to have one of them
-
-
-@dataclass(frozen=True)
-class CarryFile:
-    """One file of a table."""
-
-    name: str
-    group_rows: tuple[int, ...]  # rows of each row group
-
-    @property
-    def rows(self) -> int:
-        """Its entities."""
-        return sum(self.group_rows)
 
 
 def group_rows_max(schema: CarrySchema) -> int:

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from cluster.core.carry import SEEN, CarrySchema
 from cluster.core.commit import STAGED
-from cluster.runtime.carry.carry_plan import ABSENT_FILE, CarryRequest
+from cluster.runtime.carry.carry_plan import ABSENT_FILE
 from cluster.runtime.carry.carry_rows import CarryRows
 from cluster.runtime.carry.carry_table import group_rows_max, groups_of
 from cluster.runtime.commit.row_checksum import RowChecksum
+from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.rows.placed_blocks import Cut
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.parquet_tables import TableGroups

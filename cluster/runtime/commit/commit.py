@@ -8,7 +8,7 @@ removed. A record that is there already with other content was written by anothe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -27,6 +27,7 @@ from cluster.core.commit import (
 from cluster.run_errors import MayHaveLanded, NotLanded, OutputRefused, RunFailed, StoreFault
 from cluster.runtime.commit.lock import Fence, Unfenced
 from cluster.runtime.storage.store import Store
+from cluster.runtime.storage.write_retries import TRIES, settle
 
 RUN = "_slotcar/run.json"
 PLAN = "_slotcar/plan"
@@ -36,7 +37,6 @@ REPORT = "_slotcar/report.html"
 SHUFFLE = "_slotcar/shuffle"
 OWNER = "_slotcar/run.json"  # of a carry-over: which run writes it
 CARRIES = ("part-", "kept-")  # how the files of a carry-over begin
-TRIES = 3
 
 
 class Commits:
@@ -293,19 +293,3 @@ def _move(store: Store, source: str, target: str) -> None:
         return store.exists(target) and not store.exists(source)
 
     settle(lambda: store.publish(source, target), moved)
-
-
-def settle(act: Callable[[], None], landed: Callable[[], bool]) -> None:
-    """Does what may be done again until it has landed; the last fault is raised."""
-    for tries_left in reversed(range(TRIES)):
-        try:
-            return act()
-        except MayHaveLanded:
-            if landed():
-                return None
-            if not tries_left:
-                raise
-        except NotLanded:
-            if not tries_left:
-                raise
-    return None

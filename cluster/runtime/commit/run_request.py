@@ -1,4 +1,4 @@
-"""request.json: what a run was asked for, kept in its output, so that an audit needs no configuration.
+"""What a run is asked for, and request.json: the part of it that is kept, so that an audit needs no configuration.
 
 Decides how settings lie on disk: as JSON, sequences as lists. The model itself is not kept, only where it was read and
 its fingerprint. A file of another version reads as far as its keys are known here, and is refused otherwise.
@@ -8,17 +8,49 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cluster.core.settings import Fill, InputSettings, OutputSettings, StateSettings, StepSettings
+from cluster.core.carry import CarryFile, CarrySchema
+from cluster.core.settings import ClusterSettings, Fill, InputSettings, OutputSettings, StateSettings, StepSettings
 from cluster.run_errors import RunFailed
+from cluster.runtime.storage.filesystems import Found
+from cluster.runtime.storage.open_store import StoreSpec
 from cluster.runtime.storage.store import Store
 from lstm_core.contract.custom_code import NO_CODE, CustomCode
-
-if TYPE_CHECKING:
-    from cluster.runtime.run.run import ScoreRequest
+from lstm_core.contract.model_contract import ModelContract
 
 REQUEST = "_slotcar/request.json"
+
+
+@dataclass(frozen=True)
+class CarryRequest:
+    """What a run reads and writes of carry-over, found and checked before anything is started."""
+
+    schema: CarrySchema
+    settings: StateSettings
+    read: StoreSpec | None = None
+    write: StoreSpec | None = None
+    files: tuple[CarryFile, ...] = ()  # of the table that is read
+    read_checksum: str | None = None  # of what it holds
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What a run is asked for; `jobs.commands.score` makes it from a checked configuration."""
+
+    run_id: str
+    identity: str  # digest of all that decides the output's bytes
+    run: str  # short name of the run, part of file names
+    model: bytes
+    contract: ModelContract
+    input: InputSettings
+    step: StepSettings
+    output: OutputSettings
+    cluster: ClusterSettings
+    quarantine_limit: float
+    model_path: str = ""  # where `model` was read, for audits
+    carry: CarryRequest | None = None
+    some_files: tuple[Found, ...] = ()  # of the input, which every node is to see
 
 
 @dataclass(frozen=True)

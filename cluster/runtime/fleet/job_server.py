@@ -18,7 +18,7 @@ import requests
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.run_errors import ClusterRefused, RunFailed, first_line
-from lstm_core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
+from lstm_core.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 
 
 class ServerLost(RunFailed):

@@ -16,7 +16,7 @@ import ray
 
 from cluster.runtime.fleet.ray_errors import task_value
 from cluster.runtime.fleet.ray_session import cluster_resources, elsewhere
-from cluster.runtime.plan.plan_files import Light
+from cluster.runtime.plan.input_scan import Light
 
 BATCHES_WANTED = 16  # for each CPU: few enough that a task's start does not show, enough that all end together
 BATCH_ITEMS_MAX = 256

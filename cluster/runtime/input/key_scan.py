@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.core.plan.inventory import FileRuns, SourceFile, Torn, describe_entity, number_keys
+from cluster.core.entity_keys import describe_entity, number_keys
+from cluster.core.plan.inventory import FileRuns, SourceFile, Torn
 from cluster.core.settings import InputSettings
 from cluster.core.times import Flags, Ordinals, as_plain, compare, table_ordinals
 from cluster.run_errors import InputDamaged, InputRefused

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.plan.inventory import BAD_TIME, KEY_PREFIX, NULL_ENTITY, NULL_TIME
+from cluster.core.entity_keys import KEY_PREFIX
+from cluster.core.plan.inventory import BAD_TIME, NULL_ENTITY, NULL_TIME
 from cluster.core.settings import InputSettings
 from cluster.core.times import Flags, Ordinals, as_plain, ordinals, parse_bound
 

@@ -6,7 +6,7 @@ the run: nobody could say whose rows would be missing.
 
 from __future__ import annotations
 
-from cluster.core.plan.lost_files import LostFile
+from cluster.core.plan.inventory import LostFile
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputBroken, InputDamaged
 from cluster.runtime.input.hive_partitions import Partitions

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from cluster.core.plan.shard_plan import Shard
 from cluster.core.schedule.events import Demand
 from cluster.runtime.commit.snapshots import Snapshot
-from cluster.runtime.rows.block_reader import Block, BlockReader
+from cluster.runtime.rows.block import Block
+from cluster.runtime.rows.block_reader import BlockReader
 from cluster.runtime.rows.carried_state import Carried
 from cluster.runtime.rows.feature_encoding import LastKnown
 from cluster.runtime.rows.placed_blocks import Region, initial_of, skip_committed

@@ -24,7 +24,7 @@ from cluster.core.times import as_plain
 from cluster.runtime.carry.carry_writer import CarryTarget, CarryWriter, Staged
 from cluster.runtime.commit.row_checksum import RowChecksum
 from cluster.runtime.commit.snapshots import Snapshot, write_snapshot
-from cluster.runtime.rows.block_reader import Block
+from cluster.runtime.rows.block import Block
 from cluster.runtime.rows.placed_blocks import Cut
 from cluster.runtime.rows.planned_keys import writer_options
 from cluster.runtime.storage.parquet_tables import write_table

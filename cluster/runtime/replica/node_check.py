@@ -21,8 +21,8 @@ from cluster.core.commit import STAGED, SUCCESS
 from cluster.core.locations import Options
 from cluster.core.lock import LOCK
 from cluster.run_errors import first_line
-from cluster.runtime.carry.carry_plan import CarryRequest
 from cluster.runtime.commit.commit import OWNER
+from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.storage.filesystems import Found, look_at
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.write_probe import why_unwritable

@@ -26,8 +26,9 @@ from cluster.core.plan.expected_steps import Extent
 from cluster.core.plan.shard_plan import Shard
 from cluster.core.schedule.events import Demand
 from cluster.core.settings import InputSettings, OutputSettings, StepSettings
-from cluster.runtime.carry.carry_plan import CarryRequest, ShardCarry
+from cluster.runtime.carry.carry_plan import ShardCarry
 from cluster.runtime.carry.carry_writer import CarryTarget
+from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.commit.snapshots import Snapshot, read_snapshot
 from cluster.runtime.plan.plan_files import Segments
 from cluster.runtime.replica.fast_imports import quick_imports

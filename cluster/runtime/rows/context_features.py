@@ -18,7 +18,7 @@ import pyarrow as pa
 from cluster.core.settings import CHUNK_COUNT, CHUNK_INDEX, CONTEXT, LENGTH, InputSettings
 
 if TYPE_CHECKING:
-    from cluster.runtime.rows.block_reader import Block
+    from cluster.runtime.rows.block import Block
 
 
 def with_context(block: Block, settings: InputSettings) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.runtime.commit.snapshots import Snapshot
-from cluster.runtime.rows.block_reader import Block
+from cluster.runtime.rows.block import Block
 from cluster.runtime.rows.carried_state import Carried
 from cluster.runtime.rows.feature_encoding import LastKnown
 from lstm_core.packing.arena import Arena

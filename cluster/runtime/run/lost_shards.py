@@ -20,10 +20,11 @@ from cluster.core.commit import QUARANTINE, STAGED, Fragment, carry_name, fragme
 from cluster.core.plan.shard_plan import PlanHead, entity_keys
 from cluster.core.schedule.actions import Quarantine
 from cluster.core.settings import InputSettings, OutputSettings
-from cluster.runtime.carry.carry_plan import CarryRequest, ShardCarry
+from cluster.runtime.carry.carry_plan import ShardCarry
 from cluster.runtime.carry.carry_rows import CarryRows
 from cluster.runtime.carry.carry_writer import CarryTarget, Staged, stage_rows
 from cluster.runtime.commit.commit import Commits
+from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.commit.snapshots import Snapshot, read_snapshot
 from cluster.runtime.plan.plan_files import Segments
 from cluster.runtime.rows.block_reader import BlockReader, Bounds

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.core.commit import QUARANTINE, STAGED
-from cluster.core.plan.lost_files import why_lost
+from cluster.core.plan.inventory import why_lost
 from cluster.core.plan.shard_plan import PlanHead, entity_keys
 from cluster.core.settings import OutputSettings
 from cluster.runtime.commit.commit import Commits

@@ -11,20 +11,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from typing import Any
 
 from cluster.core.plan.expected_steps import extent_of
 from cluster.core.plan.lost_files import refuse_gone
 from cluster.core.plan.shard_plan import PlanHead, choose_shard_entities, choose_shard_rows, make_plan
-from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
+from cluster.core.settings import ClusterSettings
 from cluster.run_errors import LockLost, NotLanded, OutputRefused, RunFailed, StoreFault, TooManyBadRows
-from cluster.runtime.carry.carry_plan import CarryRequest, absent_counts, write_carry_plan
+from cluster.runtime.carry.carry_plan import absent_counts, write_carry_plan
 from cluster.runtime.carry.carry_table import make_mark
 from cluster.runtime.carry.carry_writer import HandOn, hand_on_parts
 from cluster.runtime.commit.commit import RUN, Commits
 from cluster.runtime.commit.lock import Lock, held
-from cluster.runtime.commit.run_request import RequestFile, write_request
+from cluster.runtime.commit.run_request import RequestFile, ScoreRequest, write_request
 from cluster.runtime.fleet.ray_cluster import Cluster, Replicas, ray_cluster
 from cluster.runtime.input.source_files import check_unchanged
 from cluster.runtime.plan.plan_files import has_plan, read_plan, write_plan
@@ -39,37 +38,17 @@ from cluster.runtime.run.lost_shards import LostCarry, LostShards
 from cluster.runtime.run.quarantine import publish_unowned
 from cluster.runtime.run.run_record import Session, closing, opening, with_plan
 from cluster.runtime.shuffle.shuffle import cut_down, keep_buckets, take_inventory
-from cluster.runtime.storage.filesystems import Found
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.store import Store
 from cluster.runtime.watch.progress import Progress, ProgressLine, count_stragglers, progress_line
 from cluster.runtime.watch.timeline import Moment, Timeline, WatchedScheduler
-from lstm_core.contract.model_contract import ModelContract
-from lstm_core.errors import EXIT_STOPPED, SlotcarError
+from lstm_core.errors import SlotcarError
+from lstm_core.exit_codes import EXIT_STOPPED
 
 ARENA_BYTES = 64 << 20  # rows at hand; the next ones take the place of the last, so that few pages are ever touched
 ARENA_ROWS_MAX = 8 << 20
 CACHE_BYTES = 64 << 20
 PIECE_CHUNKS = 512  # chunks of a long entity that are read at once
-
-
-@dataclass(frozen=True)
-class ScoreRequest:
-    """What a run is asked for; `jobs.commands.score` makes it from a checked configuration."""
-
-    run_id: str
-    identity: str  # digest of all that decides the output's bytes
-    run: str  # short name of the run, part of file names
-    model: bytes
-    contract: ModelContract
-    input: InputSettings
-    step: StepSettings
-    output: OutputSettings
-    cluster: ClusterSettings
-    quarantine_limit: float
-    model_path: str = ""  # where `model` was read, for audits
-    carry: CarryRequest | None = None
-    some_files: tuple[Found, ...] = ()  # of the input, which every node is to see
 
 
 AtEnd = Callable[[StoreSpec], None]  # is told the output of a session that ends, before `_SUCCESS`; never raises

@@ -32,7 +32,7 @@ from cluster.runtime.input.column_checks import needed_columns
 from cluster.runtime.input.hive_partitions import Partitions
 from cluster.runtime.input.key_scan import describe_file, scan_file
 from cluster.runtime.input.row_groups import opened_schema
-from cluster.runtime.plan.plan_files import Light, batches, check_inventory, make_inventory
+from cluster.runtime.plan.input_scan import Light, batches, check_inventory, make_inventory
 from cluster.runtime.shuffle.bucket_sort import write_bucket
 from cluster.runtime.shuffle.bucket_split import write_piece
 from cluster.runtime.shuffle.shuffle_files import (

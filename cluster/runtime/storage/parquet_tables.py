@@ -6,6 +6,7 @@ know what the file means; `UNREADABLE` is all that reading may raise.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,9 @@ import pyarrow.parquet as pq
 from cluster.run_errors import StoreFault
 from cluster.runtime.storage.open_parquet import OpenParquet, open_parquet
 from cluster.runtime.storage.store import Store
+
+BATCH_ROWS = 131_072
+
 
 UNREADABLE = (OSError, pa.ArrowException, StoreFault)
 
@@ -52,3 +56,15 @@ class TableGroups:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def rows_in_file(store: Store, name: str) -> int:
+    """Rows of a Parquet file, all of them read. Raises one of `UNREADABLE` where it cannot be."""
+    return sum(batch.num_rows for batch in batches(store, name))
+
+
+def batches(store: Store, name: str, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """A Parquet file's rows in pa.RecordBatches. Raises one of `UNREADABLE`."""
+    with store.open_input(name) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
+        names = None if columns is None else list(columns)
+        yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=names, use_threads=False)

@@ -12,8 +12,8 @@ import os
 import secrets
 
 from cluster.run_errors import StoreFault, first_line
-from cluster.runtime.commit.commit import TRIES, settle
 from cluster.runtime.storage.store import Store
+from cluster.runtime.storage.write_retries import TRIES, settle
 
 PROBE = "probe."  # how the names of such files begin
 

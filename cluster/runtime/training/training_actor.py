@@ -34,7 +34,8 @@ from cluster.runtime.replica.feed import Batch, Feed
 from cluster.runtime.replica.node_check import Needs, Shared, installed
 from cluster.runtime.replica.prefetch import prefetched
 from cluster.runtime.replica.replica_actor import row_layout
-from cluster.runtime.rows.block_reader import Block, BlockReader, Bounds
+from cluster.runtime.rows.block import Block
+from cluster.runtime.rows.block_reader import BlockReader, Bounds
 from cluster.runtime.rows.feature_encoding import Encoder, LastKnown
 from cluster.runtime.rows.placed_blocks import Region
 from cluster.runtime.storage.open_store import StoreSpec

@@ -18,7 +18,7 @@ from cluster.core.plan.shard_plan import Plan, Shard, choose_shard_rows, make_pl
 from cluster.core.plan.shuffle_plan import by_keys
 from cluster.core.settings import InputSettings
 from cluster.runtime.commit.commit import SHUFFLE
-from cluster.runtime.plan.plan_files import check_inventory, make_inventory
+from cluster.runtime.plan.input_scan import check_inventory, make_inventory
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.shuffle.shuffle import cluster_input, drop_pieces, look_at_layout, open_shuffle, read_buckets
 from cluster.runtime.shuffle.shuffle_files import Shuffle, remove_files

@@ -12,7 +12,8 @@ import pytest
 
 from jobs.cli import exit_code
 from jobs.terminal.stop_signals import Stopped, as_stopped
-from lstm_core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE, SlotcarError
+from lstm_core.errors import SlotcarError
+from lstm_core.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from tests.paths import ROOT
 
 COMMANDS = ("score", "plan", "inspect", "train", "status", "verify", "report", "submit", "demo")

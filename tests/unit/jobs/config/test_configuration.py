@@ -18,7 +18,8 @@ from jobs.config.key_rules import Command, check_rules
 from jobs.config.run_identity import derive_run_id
 from jobs.config.toml_text import apply_override, keys_by_section, nearest, put
 from lstm_core.contract.model_contract import InputContract, ModelContract, OutputContract
-from lstm_core.errors import EXIT_USAGE, UsageError
+from lstm_core.errors import UsageError
+from lstm_core.exit_codes import EXIT_USAGE
 from tests.paths import ROOT
 
 README = ROOT / "README.md"

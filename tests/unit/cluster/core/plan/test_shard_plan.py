@@ -28,19 +28,8 @@ from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.input.key_scan import scan_file
 from cluster.runtime.input.source_files import check_unchanged
 from cluster.runtime.plan import plan_files as planning
-from cluster.runtime.plan.plan_files import (
-    BATCH_FILES_MAX,
-    BATCHES_MIN,
-    HEAD_FILE,
-    PLAN_FILE,
-    Segments,
-    batches,
-    make_inventory,
-    read_bad,
-    read_lost,
-    read_plan,
-    write_plan,
-)
+from cluster.runtime.plan.input_scan import BATCH_FILES_MAX, BATCHES_MIN, batches, make_inventory
+from cluster.runtime.plan.plan_files import HEAD_FILE, PLAN_FILE, Segments, read_bad, read_lost, read_plan, write_plan
 from cluster.runtime.storage.local_store import LocalStore
 from tests.inputs.series import make_series, settings_for, with_nulls, with_ties, write_cut
 

@@ -14,7 +14,7 @@ from cluster.core.plan.shard_plan import make_plan
 from cluster.run_errors import InputRefused
 from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.input.hive_partitions import Partitions
-from cluster.runtime.plan.plan_files import make_inventory
+from cluster.runtime.plan.input_scan import make_inventory
 from tests.inputs.laid import Laid
 from tests.inputs.series import make_series, settings_for
 

@@ -16,7 +16,7 @@ from cluster.core.settings import OutputSettings
 from cluster.runtime.commit.row_checksum import RowChecksum
 from cluster.runtime.commit.snapshots import Snapshot
 from cluster.runtime.replica.fragment_writer import Attempt, Destination, FragmentWriter
-from cluster.runtime.rows.block_reader import Block
+from cluster.runtime.rows.block import Block
 from cluster.runtime.rows.placed_blocks import Cut, Region
 from cluster.runtime.storage.local_store import LocalStore
 from tests.inputs.laid import Laid, lay

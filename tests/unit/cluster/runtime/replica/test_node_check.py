@@ -16,9 +16,9 @@ from cluster.core.carry import CarrySchema
 from cluster.core.commit import STAGED, SUCCESS
 from cluster.core.lock import LOCK
 from cluster.core.settings import StateSettings
-from cluster.runtime.carry.carry_plan import CarryRequest
 from cluster.runtime.carry.carry_table import make_mark, read_mark
 from cluster.runtime.commit.commit import OWNER
+from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.replica.node_check import FILES_MAX, Needs, Shared, installed, look, some_of, unfit, unfit_here
 from cluster.runtime.storage.filesystems import Found, look_at
 from cluster.runtime.storage.open_store import StoreSpec, open_store

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.plan.lost_files import LostFile, LostFiles
+from cluster.core.plan.inventory import LostFile, LostFiles
 from cluster.core.settings import Fill
 from cluster.run_errors import InputBroken
-from cluster.runtime.rows.block_reader import Block
+from cluster.runtime.rows.block import Block
 from tests.inputs.laid import Laid, lay
 from tests.inputs.series import cut_anywhere, make_series, replace, with_nulls, with_ties
 

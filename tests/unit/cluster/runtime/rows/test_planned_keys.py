@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.commit import STAGED
-from cluster.runtime.rows.block_reader import Block, BlockReader, Bounds
+from cluster.runtime.rows.block import Block
+from cluster.runtime.rows.block_reader import BlockReader, Bounds
 from cluster.runtime.rows.feature_encoding import Encoder
 from cluster.runtime.rows.planned_keys import PlannedKeys, opened
 from cluster.runtime.rows.row_origins import InputFiles

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from cluster.core.commit import STAGED
-from cluster.runtime.commit.commit import TRIES, Commits
+from cluster.runtime.commit.commit import Commits
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.write_probe import PROBE, why_unwritable
+from cluster.runtime.storage.write_retries import TRIES
 from cluster.runtime.training.training_rows import CLUSTERED, remove_clustered
 from tests.fakes.faulty_servers import Fault as Answer
 from tests.fakes.s3_server import BUCKET, S3

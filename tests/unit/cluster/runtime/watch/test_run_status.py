@@ -18,11 +18,13 @@ from cluster.core.lock import Claim, beat_name, claim_name
 from cluster.core.plan.shard_plan import Plan, make_plan
 from cluster.runtime.commit.commit import NOW, PLAN, RUN, Commits
 from cluster.runtime.commit.lock import held, this_process
-from cluster.runtime.plan.plan_files import make_inventory, write_plan
+from cluster.runtime.plan.input_scan import make_inventory
+from cluster.runtime.plan.plan_files import write_plan
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.watch.progress import Progress
 from jobs.commands.status import follow, run
-from lstm_core.errors import EXIT_USAGE, UsageError
+from lstm_core.errors import UsageError
+from lstm_core.exit_codes import EXIT_USAGE
 from tests.inputs.series import make_series, settings_for, write_cut
 from tests.paths import ROOT
 

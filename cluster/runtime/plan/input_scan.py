@@ -1,0 +1,121 @@
+"""Scans the files of the input, some at a time: what they hold, and which of them cannot be read.
+
+Decides which files are scanned together. Leaves the question where scans run to its caller, and what is found to
+`cluster.core.plan.inventory`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from cluster.core.plan.inventory import Inventory, JoinedRuns, LostFile, inventory_of, join_files
+from cluster.core.plan.lost_files import refuse_lost, with_lost
+from cluster.core.settings import InputSettings
+from cluster.run_errors import InputBroken, InputRefused
+from cluster.runtime.input.column_checks import needed_columns
+from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.input.hive_partitions import Partitions
+from cluster.runtime.input.key_scan import scan_file
+from cluster.runtime.input.unreadable_files import lost_file
+
+# A task answers with one table for its files: so many lists of files at least, as long as that is possible, and so many
+# files in a list at most, since their runs are in memory together.
+BATCHES_MIN = 256
+BATCH_FILES_MAX = 256
+Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]  # called like `map`, over items
+
+
+@dataclass(frozen=True)
+class Light:
+    """A function that takes little time and memory for most items, so that a few need no worker."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, item: Any) -> Any:
+        return self.function(item)
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What was found in some neighbouring files."""
+
+    runs: JoinedRuns | None  # of those that can be read; None where none can
+    lost: tuple[LostFile, ...]
+
+
+def make_inventory(
+    settings: InputSettings, mapper: Mapper, files: Sequence[str] | None = None, *, until_torn: bool = False
+) -> Inventory:
+    """Scan the input's files (listed here unless given) through `mapper`, which is called like `map`.
+
+    With `until_torn` an input of which one file is interleaved is scanned no further: of it only the layout is known.
+    Raises InputRefused for an input without rows and for columns that do not fit, InputBroken for a broken file whose
+    entity nobody knows, and where no file can be read.
+    """
+    files = sorted(list_files(settings) if files is None else files)
+    partitions = Partitions.of(files)
+    scan = partial(scan_files, settings=settings, partitions=partitions, until_torn=until_torn)
+    scans: list[JoinedRuns] = []
+    lost: list[LostFile] = []
+    for found in mapper(Light(scan), batches(files)):
+        lost += found.lost
+        if found.runs is not None:
+            scans.append(found.runs)
+            if until_torn and found.runs.torn:
+                return inventory_of(scans)
+    if not scans:
+        raise InputBroken(lost[0].fault)
+    inventory = with_lost(inventory_of(scans), lost)
+    _check_partitions(inventory, settings, partitions)
+    check_inventory(inventory, settings)
+    return inventory
+
+
+def batches(files: Sequence[str]) -> list[Sequence[str]]:
+    """Neighbours in order of path, to be scanned together."""
+    size = min(BATCH_FILES_MAX, max(1, len(files) // BATCHES_MIN))
+    return [files[start : start + size] for start in range(0, len(files), size)]
+
+
+def scan_files(paths: Sequence[str], settings: InputSettings, partitions: Partitions, until_torn: bool) -> Scanned:
+    """The runs of some files as one; with `until_torn` of those up to the first that is seen to be interleaved."""
+    scans, lost = [], []
+    for path in paths:
+        try:
+            scans.append(scan_file(path, settings, partitions=partitions, until_torn=until_torn))
+        except InputBroken as broken:
+            found = lost_file(path, broken, settings, partitions)
+            if found is None:
+                raise
+            lost.append(found)
+            continue
+        if until_torn and scans[-1].torn:
+            break
+    return Scanned(join_files(scans) if scans else None, tuple(lost))
+
+
+def _check_partitions(inventory: Inventory, settings: InputSettings, partitions: Partitions) -> None:
+    """A column of folders' names must not owe its type to a lost file: whoever reads a plan's files sees only these."""
+    if inventory.lost is None:
+        return
+    readable = Partitions.of([file.path for file in inventory.files]).types
+    if any(
+        readable.get(name, kind) != kind for name, kind in partitions.types.items() if name in needed_columns(settings)
+    ):
+        refuse_lost(inventory)
+
+
+def check_inventory(inventory: Inventory, settings: InputSettings) -> None:
+    """Raises InputRefused for an input without rows, and for ties where they are not wanted."""
+    if inventory.rows_in == 0:
+        refuse_lost(inventory)
+        count = len(inventory.sources or inventory.files)
+        raise InputRefused(f"input.path: {', '.join(map(repr, settings.path))} has no rows in {count:,} files.")
+    if settings.ties == "fail" and inventory.ties:
+        raise InputRefused(
+            f"{inventory.ties:,} rows have the same {', '.join(settings.time)} as the row of their entity before "
+            'them: add a column to input.time that breaks ties, or set faults.ties = "keep".'
+        )
