@@ -31,7 +31,7 @@ from jobs.commands.status import StatusReport
 from jobs.commands.verify import Verification
 from jobs.config.configuration import Config, load_config
 from jobs.config.key_rules import Command
-from jobs.config.night_keys import overrides_of
+from jobs.config.night_keys import night_overrides
 from jobs.training.training_report import TrainReport
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
@@ -96,7 +96,7 @@ def night(
     It reads `day` up to the next one, writes `scores/DAY` and `state/DAY` beside the configuration, and its run_id is
     `nightly-DAY`. `overrides` have the last word.
     """
-    return score(config, overrides=[*overrides_of(day, first=first), *overrides], address=address)
+    return score(config, overrides=[*night_overrides(day, first=first), *overrides], address=address)
 
 
 def plan(config: Source, *, overrides: Sequence[str] = ()) -> PlanReport:

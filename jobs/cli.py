@@ -42,7 +42,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Prints the result as one J
 
 
 @runtime_checkable
-class Report(Protocol):
+class CommandResult(Protocol):
     """A result that knows how it looks, for people and for programs."""
 
     def as_dict(self) -> dict[str, Any]: ...
@@ -269,14 +269,14 @@ def _say(fault: BaseException, code: int) -> int:
     return code
 
 
-def _show(result: Report | dict[str, Any], as_json: bool) -> None:
+def _show(result: CommandResult | dict[str, Any], as_json: bool) -> None:
     if as_json:
-        values = result.as_dict() if isinstance(result, Report) else result
+        values = result.as_dict() if isinstance(result, CommandResult) else result
         print(json.dumps(values, default=_plain), flush=True)
     else:
         # A pipe is no terminal of 80 columns: little is cut there.
         console = Console(width=None if sys.stdout.isatty() else 160)
-        console.print(result.render() if isinstance(result, Report) else _table(result))
+        console.print(result.render() if isinstance(result, CommandResult) else _table(result))
 
 
 def _plain(value: object) -> object:

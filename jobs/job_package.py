@@ -23,7 +23,7 @@ CONFIG = "job.toml"
 MODEL = "model.keras"
 
 
-def stage(config: Config, run_id: str, folder: Path) -> None:
+def package_job(config: Config, run_id: str, folder: Path) -> None:
     """Writes the job of `config` into an empty folder. Raises UsageError where a file cannot be read."""
     raw = deepcopy(dict(config.raw))
     document = config.document

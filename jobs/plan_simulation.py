@@ -16,8 +16,8 @@ from rich.table import Table
 
 from cluster.core.plan.shard_plan import Shard
 from cluster.core.settings import ClusterSettings, StepSettings
-from cluster.core.simulate.run_simulation import Forecast, Weather, forecast
-from cluster.core.simulate.simulated_replica import Pace
+from cluster.core.simulate.run_simulation import SimulatedFaults, SimulatedRun, simulate_run
+from cluster.core.simulate.simulated_replica import ReplicaPace
 from lstm_core.errors import UsageError
 
 FLOP_PER_S = 40e9  # that one core reached in the step of the benchmark's model; for a better figure give rows_per_s
@@ -32,7 +32,7 @@ class Simulation:
     replicas: tuple[int, ...]
     rows_per_s: float | None = None  # of one replica with all slots busy; None: estimated from the model
     startup_s: float = 15.0
-    weather: Weather = field(default_factory=Weather)
+    weather: SimulatedFaults = field(default_factory=SimulatedFaults)
 
     @staticmethod
     def parse(words: Sequence[str]) -> Simulation:
@@ -55,8 +55,8 @@ def _pair(word: str) -> tuple[str, str]:
     return key, value
 
 
-def _weather(numbers: dict[str, float]) -> Weather:
-    return Weather(
+def _weather(numbers: dict[str, float]) -> SimulatedFaults:
+    return SimulatedFaults(
         deaths_per_hour=numbers.get("deaths", 0.0),
         stragglers=numbers.get("stragglers", 0.0),
         straggler_pace=numbers.get("straggler_pace", 0.5),
@@ -82,19 +82,19 @@ def _check(asked: Simulation) -> None:
 
 def simulate(
     asked: Simulation, shards: Sequence[Shard], step: StepSettings, cluster: ClusterSettings, flop_per_row: int
-) -> list[Forecast]:
+) -> list[SimulatedRun]:
     """One forecast per number of replicas."""
     estimated = min(FLOP_PER_S * max(1, int(cluster.cpus_per_replica)) / max(flop_per_row, 1), ROWS_PER_S_MAX)
-    pace = Pace(
+    pace = ReplicaPace(
         rows_per_s=asked.rows_per_s or estimated,
         slots=step.slots,
         startup_s=asked.startup_s,
         checkpoint_s=cluster.checkpoint_s,
     )
-    return [forecast(shards, count, pace, asked.weather, time.perf_counter) for count in asked.replicas]
+    return [simulate_run(shards, count, pace, asked.weather, time.perf_counter) for count in asked.replicas]
 
 
-def rows(forecasts: Sequence[Forecast]) -> list[dict[str, Any]]:
+def rows(forecasts: Sequence[SimulatedRun]) -> list[dict[str, Any]]:
     """As plain values, for JSON."""
     return [{name: _rounded(value) for name, value in asdict(found).items()} for found in forecasts]
 
@@ -103,7 +103,7 @@ def _rounded(value: float) -> float:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def table(forecasts: Sequence[Forecast]) -> Table:
+def table(forecasts: Sequence[SimulatedRun]) -> Table:
     """One line per number of replicas: how long, and where their time goes."""
     made = Table(title="simulated")
     for head in (

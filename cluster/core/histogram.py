@@ -18,7 +18,7 @@ QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 
 
 @dataclass
-class Distribution:
+class Histogram:
     """Counts of finite values in equal bins between `low` and `high`."""
 
     low: float
@@ -28,11 +28,11 @@ class Distribution:
     not_finite: int = 0
 
     @staticmethod
-    def between(low: float, high: float) -> Distribution:
+    def between(low: float, high: float) -> Histogram:
         """An empty one; bounds that do not differ are moved apart."""
         room = max(abs(low), 1.0) * 1e-6
         low, high = (low, high) if high > low else (low - room, high + room)
-        return Distribution(low, high, np.zeros(BINS, np.int64))
+        return Histogram(low, high, np.zeros(BINS, np.int64))
 
     def add(self, values: NDArray[np.floating]) -> None:
         """Counts values (value,); those beyond the bounds are put into the outermost bins."""
@@ -67,7 +67,7 @@ class Distribution:
         return counts / max(self.total, 1)
 
 
-def distance(first: Distribution, second: Distribution) -> float:
+def distance(first: Histogram, second: Histogram) -> float:
     """Largest gap between the cumulated shares of two distributions with the same bounds, from 0 to 1."""
     assert (first.low, first.high) == (second.low, second.high), "their bins differ"
     if not first.total or not second.total:

@@ -1,4 +1,4 @@
-"""Places: absolute paths and URLs, and the options by which a remote store is reached.
+"""Locations: absolute paths and URLs, and the options by which a remote store is reached.
 
 Decides which schemes there are, what a URL may hold, and which options of `[storage]` each scheme takes: those names of
 pyarrow.fs that reading and writing both know. A key is taken as it stands, never percent-decoded. What holds a secret
@@ -53,12 +53,12 @@ SECRETS = {
 }
 
 
-class NoPlace(ValueError):
+class NotALocation(ValueError):
     """A URL or an option that cannot be used; its text goes on from the key's name: "must be ..."."""
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """A URL, taken apart."""
 
     scheme: str  # one of the values of SCHEMES
@@ -101,49 +101,52 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
-def parse(url: str) -> Place:
-    """A URL taken apart. Raises NoPlace."""
+def parse_location(url: str) -> Location:
+    """A URL taken apart. Raises NotALocation."""
     written, _, rest = url.partition("://")
     scheme = SCHEMES.get(written.lower())
     if scheme is None or scheme == "file":
-        raise NoPlace(
+        raise NotALocation(
             f"must be a local path or start with s3://, gs://, abfs:// or hdfs://, but starts with {written!r}"
         )
     authority, _, key = rest.partition("/")
     if (":" in authority and scheme != "hdfs") or ("@" in authority and scheme != "abfs"):
-        raise NoPlace(
+        raise NotALocation(
             f"must not hold credentials or a port between {written}:// and the path: secrets come from the "
             "environment, an endpoint from [storage]"
         )
     if not authority:
-        raise NoPlace(f"must name a bucket, as in {written}://bucket/folder")
+        raise NotALocation(f"must name a bucket, as in {written}://bucket/folder")
     if "" in key.strip("/").split("/")[1:] or {".", ".."} & set(key.split("/")):
-        raise NoPlace(f"must have no empty, '.' or '..' part in its path, but is {url!r}")
-    return Place(scheme, authority, key.strip("/"))
+        raise NotALocation(f"must have no empty, '.' or '..' part in its path, but is {url!r}")
+    return Location(scheme, authority, key.strip("/"))
 
 
-def normal(path: str, folder: str) -> str:
-    """A URL in its plain form, or a path made absolute from `folder`. Raises NoPlace."""
+def normalized(path: str, folder: str) -> str:
+    """A URL in its plain form, or a path made absolute from `folder`. Raises NotALocation."""
     if path.lower().startswith("file://"):
         path = "/" + path[len("file://") :].lstrip("/")
     if not is_url(path):
         return posixpath.normpath(posixpath.join(folder, path))
-    return parse(path).url
+    return parse_location(path).url
 
 
 def split_options(url: str) -> tuple[str, dict[str, Option]]:
-    """A URL with options behind a question mark, as pyarrow.fs takes it -> the URL, and its options. Raises NoPlace."""
+    """A URL with options behind a question mark, as pyarrow.fs takes it -> the URL and its options.
+
+    Raises NotALocation.
+    """
     if not is_url(url):
         return url, {}
     bare, _, query = url.partition("?")
     found = {name: _as_option(name, text) for name, text in parse_qsl(query)}
     for name in found:
         if name in SECRETS:
-            raise NoPlace(f"must not hold {name}: secrets come from the environment, here {SECRETS[name]}")
+            raise NotALocation(f"must not hold {name}: secrets come from the environment, here {SECRETS[name]}")
     return bare, found
 
 
-def chosen(scheme: str, options: Options) -> dict[str, Option]:
+def options_for(scheme: str, options: Options) -> dict[str, Option]:
     """The options that a scheme takes."""
     return {name: value for name, value in options.items() if name in OPTIONS.get(scheme, {})}
 
@@ -158,4 +161,4 @@ def _as_option(name: str, text: str) -> Option:
     try:
         return text.lower() in ("true", "1") if kind is bool else kind(text)
     except ValueError:
-        raise NoPlace(f"must hold a number for {name}, not {text!r}") from None
+        raise NotALocation(f"must hold a number for {name}, not {text!r}") from None

@@ -15,9 +15,9 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from jobs.commands.plan import take_inventory
+from jobs.commands.plan import scan_input
 from jobs.config.configuration import Config, load_config
-from jobs.config.model_proof import Prove, prove_apart
+from jobs.config.model_proof import Prove, prove_in_subprocess
 from lstm_core.contract.custom_code import CustomCode
 from lstm_core.contract.model_contract import InputContract, ModelContract, RecurrentContract, read_contract
 from lstm_core.errors import UsageError
@@ -85,7 +85,7 @@ class Inspection:
 
 
 def run(
-    path: str | Path, modules: tuple[str, ...] = (), config: str | None = None, prove: Prove = prove_apart
+    path: str | Path, modules: tuple[str, ...] = (), config: str | None = None, prove: Prove = prove_in_subprocess
 ) -> Inspection:
     """The contract of the model at `path`, proved, and with a configuration whether its input is worth the state.
 
@@ -147,7 +147,7 @@ def _pitfalls(contract: ModelContract) -> tuple[str, ...]:
 
 def _worth(config: Config, contract: ModelContract) -> str:
     """Whether carrying state from chunk to chunk matters for this input."""
-    rows = take_inventory(config.input_settings(contract), contract).entity_rows
+    rows = scan_input(config.input_settings(contract), contract).entity_rows
     chunk = config.step_settings(contract).chunk
     longer = int((rows > chunk).sum())
     carried = config.document.state.read is not None or config.document.state.write is not None

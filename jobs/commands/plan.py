@@ -27,7 +27,7 @@ from cluster.core.plan.shard_plan import (
     why_shuffle,
 )
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
-from cluster.core.simulate.run_simulation import Forecast
+from cluster.core.simulate.run_simulation import SimulatedRun
 from cluster.runtime.carry.carry_plan import find_carry, find_known
 from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.input.column_checks import check_schema
@@ -68,7 +68,7 @@ class PlanReport:
     slot_occupancy: float  # share of slot-steps that carry an entity
     entities_known: int | None = None  # that state.read holds; None where nothing is read
     entities_absent: int | None = None  # that state.read holds and the input does not name: handed on
-    simulated: tuple[Forecast, ...] = ()
+    simulated: tuple[SimulatedRun, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain values, for JSON."""
@@ -110,7 +110,7 @@ def run(config: Config, simulated: Sequence[str] = ()) -> PlanReport:
     contract = contract_of(config, config.model_bytes())
     settings = config.input_settings(contract)
     rows_per_file = config.output_settings(contract).rows_per_file
-    inventory = take_inventory(settings, contract)
+    inventory = scan_input(settings, contract)
     shard_rows = choose_shard_rows(inventory.rows_in, rows_per_file=rows_per_file)
     made = make_plan(inventory, shard_rows=shard_rows)
     if settings.layout == "clustered":
@@ -171,7 +171,7 @@ def report(plan: Plan, step: StepSettings, replicas: int, *, shuffle: bool) -> P
     )
 
 
-def take_inventory(settings: InputSettings, contract: ModelContract) -> Inventory:
+def scan_input(settings: InputSettings, contract: ModelContract) -> Inventory:
     files = list_files(settings)
     check_schema(settings, contract, files)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:

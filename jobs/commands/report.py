@@ -15,9 +15,9 @@ from rich.text import Text
 
 from cluster.runtime.commit.commit import REPORT
 from cluster.runtime.storage.open_store import StoreSpec, open_store
-from cluster.runtime.watch.report_figures import gather
+from cluster.runtime.watch.report_figures import gather_figures
 from jobs.report.report_page import page
-from jobs.report.report_story import tell
+from jobs.report.report_story import tell_story
 
 ROWS_AT_END = 5_000_000
 
@@ -49,8 +49,8 @@ def run(output: str | StoreSpec, against: str | None = None, *, rows_max: int | 
     Without `against` that is the run in the folder beside it that was finished last before it. Raises `UsageError`
     where there is no run, `StoreFault` where the page cannot be written.
     """
-    figures = gather(output, against=against, rows_max=rows_max)
-    content = page(figures, tell(figures.lines, figures.record["slots"])).encode()
+    figures = gather_figures(output, against=against, rows_max=rows_max)
+    content = page(figures, tell_story(figures.lines, figures.record["slots"])).encode()
     store = open_store(StoreSpec.named(output))
     store.write(REPORT, content)
     record = figures.record

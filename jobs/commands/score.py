@@ -14,11 +14,11 @@ from cluster.runtime.carry.carry_plan import find_carry
 from cluster.runtime.commit.run_request import ScoreRequest
 from cluster.runtime.input.column_checks import check_schema
 from cluster.runtime.input.file_listing import list_files
-from cluster.runtime.input.source_files import reading
-from cluster.runtime.replica.node_check import some_of
+from cluster.runtime.input.source_files import input_faults
+from cluster.runtime.replica.node_check import sample_files
 from cluster.runtime.run.delta_output import check_delta
 from cluster.runtime.run.run import score
-from cluster.runtime.storage.filesystems import Found, look_at
+from cluster.runtime.storage.filesystems import FileStat, stat_file
 from jobs.commands.report import write_at_end
 from jobs.config.configuration import Config
 from jobs.config.model_proof import contract_of
@@ -57,10 +57,10 @@ def request_of(config: Config) -> ScoreRequest:
         quarantine_limit=config.faults.quarantine_limit,
         model_path=config.model.path,
         carry=carry,
-        some_files=some_of(listed),
+        some_files=sample_files(listed),
     )
 
 
-def _listed(path: str, settings: InputSettings) -> Found:
-    with reading(path):
-        return look_at(path, settings.storage)
+def _listed(path: str, settings: InputSettings) -> FileStat:
+    with input_faults(path):
+        return stat_file(path, settings.storage)

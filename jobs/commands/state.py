@@ -12,7 +12,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from cluster.core.carry import PREVIOUS
-from cluster.runtime.carry.carry_inspection import Difference, OpenTable, Summary, compare, find_entities, summarize
+from cluster.runtime.carry.carry_inspection import (
+    Difference,
+    OpenTable,
+    Summary,
+    compare_carry,
+    find_entities,
+    summarize,
+)
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 
 VALUES_SHOWN = 6  # of a state
@@ -106,4 +113,4 @@ def show(path: str, entity: Sequence[str] = ()) -> ShownState:
 def diff(before: str, after: str) -> StateDifference:
     """Which entities have moved between two tables. Raises `UsageError`."""
     first, second = (OpenTable.of(open_store(StoreSpec.named(path))) for path in (before, after))
-    return StateDifference(before, after, compare(first, second, NAMES_SHOWN))
+    return StateDifference(before, after, compare_carry(first, second, NAMES_SHOWN))

@@ -31,7 +31,7 @@ from cluster.runtime.fleet.job_server import Job, JobServer, JobView, RayJobServ
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from jobs.commands.score import request_of
 from jobs.config.configuration import Config
-from jobs.job_package import CONFIG, stage
+from jobs.job_package import CONFIG, package_job
 from jobs.terminal.stop_signals import Stopped
 from lstm_core.errors import SlotcarError, UsageError
 from lstm_core.exit_codes import EXIT_DONE, EXIT_QUARANTINE, EXIT_STOPPED, EXIT_USAGE
@@ -90,7 +90,7 @@ def run(config: Config, server: JobServer, terms: Terms) -> Submitted:
     """
     run_id = config.run_id or request_of(config).run_id
     with tempfile.TemporaryDirectory(prefix="slotcar-") as folder:
-        stage(config, run_id, Path(folder))
+        package_job(config, run_id, Path(folder))
         job_id, joined = _start(server, run_id, folder, terms)
     terms.say(f"{'joined' if joined else 'submitted'} {job_id}\n")
     if terms.wait:

@@ -27,7 +27,7 @@ from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.open_store import StoreSpec
 from cluster.runtime.training.training_actor import Pass, Trainer, TrainingSpec, ray_trainer
-from cluster.runtime.training.training_rows import Rows, Workers, remove_clustered
+from cluster.runtime.training.training_rows import TrainingRows, Workers, remove_shuffled
 from cluster.runtime.watch.progress import progress_line
 from jobs.config.configuration import Config
 from jobs.training.training_record import TrainingRecord, training_folder
@@ -66,7 +66,7 @@ def run(config: Config, open_trainer: OpenTrainer = ray_trainer) -> TrainReport:
             record.write(report.as_dict(), checkpoint, stopped=stopped)
             line.say(_said(report.epochs[-1], config.train.epochs) + (" · stopped by a callback" if stopped else ""))
         report.model_fingerprint = _write(config, trainer.archive())
-        remove_clustered(_place(config))
+        remove_shuffled(_place(config))
     report.seconds = time.perf_counter() - begin
     return report
 
@@ -109,7 +109,7 @@ def _prepare(config: Config, contract: ModelContract, workers: Workers) -> tuple
     settings = config.input_settings(contract, training=True)
     files = list_files(settings)
     held_from = _held_from(config, check_schema(settings, contract, files))
-    taken = Rows(settings, files, _place(config), workers).take(config.train.validate_since)
+    taken = TrainingRows(settings, files, _place(config), workers).take(config.train.validate_since)
     _check_split(config, taken.before or taken.whole, taken.whole)
     step = config.step_settings(contract)
     train, whole = taken.passes

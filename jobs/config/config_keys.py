@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationInfo
 
-from cluster.core.locations import NoPlace, is_url, normal
+from cluster.core.locations import NotALocation, is_url, normalized
 from cluster.core.settings import BadEntity, Fill, Late, Layout, Missing, Ties
 
 THE_INPUT = ""  # `features = [...]`: the name that stands for the single input of the model
@@ -60,8 +60,8 @@ def _resolve_anywhere(value: str, info: ValidationInfo) -> str:
     if not is_url(value):
         return _resolve(value, info)
     if re.search(r"\?\w+=", value):
-        raise NoPlace("must not hold options behind a question mark: put them into [storage]")
-    return normal(value, "/")
+        raise NotALocation("must not hold options behind a question mark: put them into [storage]")
+    return normalized(value, "/")
 
 
 def _list_of_paths(value: object) -> object:

@@ -40,7 +40,7 @@ from jobs.config.toml_text import apply_override, put, read_text, sentence
 from lstm_core.contract.custom_code import CustomCode
 from lstm_core.contract.model_contract import ModelContract
 from lstm_core.errors import UsageError
-from lstm_core.training.training_settings import Recipe
+from lstm_core.training.training_settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -198,10 +198,10 @@ class Config:
             )
         return self.train.target if self.train.weight is None else (*self.train.target, self.train.weight)
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> TrainingSettings:
         """How weights are moved."""
         train = self.train
-        return Recipe(
+        return TrainingSettings(
             loss=train.loss,
             optimizer=train.optimizer,
             learning_rate=train.learning_rate,

@@ -21,7 +21,7 @@ from lstm_core.proof.proof_request import ProofRequest
 Prove = Callable[[ProofRequest], ModelContract]
 
 
-def prove_apart(request: ProofRequest) -> ModelContract:
+def prove_in_subprocess(request: ProofRequest) -> ModelContract:
     """Proves a model in a process of its own. Raises `ModelRefused`, `UsageError`."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-m", "lstm_core.proof.chunk_proof"]
@@ -36,7 +36,7 @@ def prove_apart(request: ProofRequest) -> ModelContract:
     return found
 
 
-def contract_of(config: Config, model: bytes, prove: Prove = prove_apart) -> ModelContract:
+def contract_of(config: Config, model: bytes, prove: Prove = prove_in_subprocess) -> ModelContract:
     """The contract of `model`, the bytes of model.path. Raises `ModelRefused`, `UsageError`."""
     contract = read_contract(model, name=config.model.path, code=config.code)
     if not contract.unproved:

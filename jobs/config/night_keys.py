@@ -14,7 +14,7 @@ from lstm_core.errors import UsageError
 DAY = timedelta(days=1)
 
 
-def overrides_of(day: str | date, *, first: str | date) -> list[str]:
+def night_overrides(day: str | date, *, first: str | date) -> list[str]:
     """The keys of the night of `day`, as `--set` takes them; `first` is the day of the first night.
 
     Raises UsageError where a day is none, or lies before the first one.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cluster.core.histogram import QUANTILES, length_from
-from cluster.runtime.watch.report_figures import Figures, ScoreColumn
+from cluster.runtime.watch.report_figures import ReportFigures, ScoreColumn
 from jobs.report.report_plots import (
     LANES_MAX,
     Bar,
@@ -50,7 +50,7 @@ STATUS = {
 }
 
 
-def page(figures: Figures, story: Story) -> str:
+def page(figures: ReportFigures, story: Story) -> str:
     """The whole page."""
     record = figures.record
     sections = [
@@ -73,7 +73,7 @@ def page(figures: Figures, story: Story) -> str:
     )
 
 
-def _head(figures: Figures, story: Story) -> str:
+def _head(figures: ReportFigures, story: Story) -> str:
     record, work_s = figures.record, figures.record.get("work_s") or 0.0
     status = str(record.get("status"))
     error = f'<p class="error">{escape(str(record["error"]))}</p>' if record.get("error") else ""
@@ -179,7 +179,7 @@ def _stages(record: dict[str, Any]) -> str:
     return _section("Where the time went", said, f'<div class="scroll"><table class="stages">{rows}</table></div>')
 
 
-def _lengths(figures: Figures) -> str:
+def _lengths(figures: ReportFigures) -> str:
     lengths = figures.lengths
     if lengths is None or not lengths.looked_at:
         return ""
@@ -204,7 +204,7 @@ def _lengths(figures: Figures) -> str:
     return _section("How long the entities are", said, bars_plot(bars, (), "entities by their rows", labels))
 
 
-def _slowest(figures: Figures, story: Story) -> str:
+def _slowest(figures: ReportFigures, story: Story) -> str:
     lengths, record = figures.lengths, figures.record
     if lengths is None or not lengths.longest:
         return ""
@@ -222,7 +222,7 @@ def _spent(span_s: float, attempts: int) -> str:
     return seconds(span_s) if attempts == 1 else f"{seconds(span_s)}, at attempt {attempts}"
 
 
-def _score(figures: Figures, column: ScoreColumn) -> str:
+def _score(figures: ReportFigures, column: ScoreColumn) -> str:
     now, before = column.now, column.before
     low = min(one.quantile(0.001) for one in (now, before) if one is not None and one.total) if now.total else now.low
     high = max(one.quantile(0.999) for one in (now, before) if one is not None and one.total) if now.total else now.high
@@ -240,7 +240,7 @@ def _score(figures: Figures, column: ScoreColumn) -> str:
     return _section(f"Scores: {column.name}", _drift(figures, column), plot + table)
 
 
-def _drift(figures: Figures, column: ScoreColumn) -> str:
+def _drift(figures: ReportFigures, column: ScoreColumn) -> str:
     looked, scored = figures.scores_looked_at, figures.record["rows_scored"]
     part = "" if looked == scored else f"From {looked:,} of {scored:,} rows. "
     if column.drift is None or figures.against is None:
@@ -261,7 +261,7 @@ def _summaries(column: ScoreColumn) -> list[list[str]]:
     return rows
 
 
-def _quarantine(figures: Figures) -> str:
+def _quarantine(figures: ReportFigures) -> str:
     lost = figures.record.get("files_lost", 0)
     if not figures.quarantine:
         return _section("Quarantine", "No row is in quarantine.", "")
@@ -274,7 +274,7 @@ def _quarantine(figures: Figures) -> str:
     return _section("Quarantine", said, _table(("reason", "rows", "entries", "for example"), rows))
 
 
-def _asked(figures: Figures) -> str:
+def _asked(figures: ReportFigures) -> str:
     record, request, head = figures.record, figures.request, figures.head
     facts: list[tuple[str, str]] = [("model", record["model_fingerprint"])]
     if request is not None:

@@ -15,7 +15,7 @@ Fate = Literal["done", "lost", "given up", "open"]
 
 
 @dataclass
-class Attempt:
+class ReplicaAttempt:
     """One attempt at a shard."""
 
     shard: int
@@ -35,7 +35,7 @@ class Lane:
     ready_s: float | None = None
     lost_s: float | None = None
     cause: str = ""
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: list[ReplicaAttempt] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Story:
         return found
 
 
-def tell(lines: Sequence[dict[str, Any]], slots: int) -> Story:
+def tell_story(lines: Sequence[dict[str, Any]], slots: int) -> Story:
     """The story that the lines tell, of replicas with so many slots."""
     sessions, lanes, intervals, offset_s = [], [], [], 0.0
     numbers = sorted({line["session"] for line in lines})
@@ -95,7 +95,7 @@ def tell(lines: Sequence[dict[str, Any]], slots: int) -> Story:
 
 def _lanes(lines: Iterable[dict[str, Any]], prefix: str, end_s: float) -> list[Lane]:
     lanes: dict[int, Lane] = {}
-    open_: dict[tuple[int, int], tuple[Lane, Attempt]] = {}  # shard and attempt
+    open_: dict[tuple[int, int], tuple[Lane, ReplicaAttempt]] = {}  # shard and attempt
     for line in lines:
         at_s, replica = line["at_s"], line.get("replica")
         match line["event"]:
@@ -104,7 +104,7 @@ def _lanes(lines: Iterable[dict[str, Any]], prefix: str, end_s: float) -> list[L
             case "ready" if replica in lanes:
                 lanes[replica].ready_s = at_s
             case "assign" if replica in lanes:
-                made = Attempt(line["shard"], line["attempt"], at_s, end_s)
+                made = ReplicaAttempt(line["shard"], line["attempt"], at_s, end_s)
                 lanes[replica].attempts.append(made)
                 open_[made.shard, made.attempt] = (lanes[replica], made)
             case "commit" if (line["shard"], line["attempt"]) in open_:

@@ -20,14 +20,14 @@ def is_builtin(spec: dict[str, Any]) -> bool:
 
 def apply_custom(call: Call) -> tuple[Tensor, ...]:
     """The tensors that a custom layer gives: those that the layers behind it take, else one like its first input."""
-    admit(call, "is custom code", registered=">" in str(call.spec.get("registered_name") or ""))
+    admit_custom(call, "is custom code", registered=">" in str(call.spec.get("registered_name") or ""))
     given = list(tensors_of([call.args, call.kwargs]))
     like = next((tensor for tensor in given if tensor.timed), given[0]).computed()
     made = {index: replace(like, shape=tensor.shape, dtype=tensor.dtype) for index, tensor in call.promised.items()}
     return tuple(made.get(index, like) for index in range(max(made, default=0) + 1))
 
 
-def admit(call: Call, does: str, *, registered: bool) -> None:
+def admit_custom(call: Call, does: str, *, registered: bool) -> None:
     """Note that a layer must be proved; refuse it where its code cannot be found. `does` completes "layer X ..."."""
     if not registered:
         call.refuse(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from lstm_core.contract.custom_rules import admit, is_builtin, is_custom_function, is_registered_function
+from lstm_core.contract.custom_rules import admit_custom, is_builtin, is_custom_function, is_registered_function
 from lstm_core.contract.operation_rules import broadcast, check_axes, concatenate, flat_size
 from lstm_core.contract.symbolic_tensors import Call, Tensor, words
 
@@ -111,7 +111,9 @@ def _check_activation(call: Call) -> None:
     if isinstance(activation, dict) and is_builtin(activation) and activation["class_name"] in ("ReLU", "LeakyReLU"):
         return
     if is_custom_function(activation):
-        admit(call, f"has the custom activation {activation['config']}", registered=is_registered_function(activation))
+        admit_custom(
+            call, f"has the custom activation {activation['config']}", registered=is_registered_function(activation)
+        )
         return
     if not isinstance(activation, str) or activation not in _ALONG_LAST_AXIS:
         found = activation.get("config") if isinstance(activation, dict) else activation

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from lstm_core.contract.custom_rules import admit, is_builtin, is_registered_function
+from lstm_core.contract.custom_rules import admit_custom, is_builtin, is_registered_function
 from lstm_core.contract.symbolic_tensors import Call, Recurrence, Tensor
 
 _GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
@@ -126,7 +126,7 @@ def _flat_cells(call: Call, cell: dict[str, Any]) -> list[tuple[str, int]] | Non
     if is_builtin(cell) and kind.endswith("Cell") and layer in _GATES:
         _check_activations(call, config)
         return [(layer, int(config["units"]))]
-    admit(call, f"has a custom cell, {kind}", registered=">" in str(cell.get("registered_name") or ""))
+    admit_custom(call, f"has a custom cell, {kind}", registered=">" in str(cell.get("registered_name") or ""))
     return None
 
 
@@ -135,7 +135,7 @@ def _check_activations(call: Call, config: dict[str, Any]) -> None:
     for key in ("activation", "recurrent_activation"):
         if isinstance(config.get(key), dict):
             name = config[key].get("config")
-            admit(call, f"has the custom {key} {name}", registered=is_registered_function(config[key]))
+            admit_custom(call, f"has the custom {key} {name}", registered=is_registered_function(config[key]))
 
 
 def _flop(cells: list[tuple[str, int]], *, features: int) -> int:

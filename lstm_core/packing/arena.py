@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_core.packing.row_ranges import Stretches
+from lstm_core.packing.row_ranges import RowRanges
 
 Array = NDArray[Any]
 Ints = NDArray[np.integer[Any]]
@@ -41,8 +41,8 @@ class RowLayout:
 class _Views:
     """The arena's arrays in stretches of so many rows."""
 
-    inputs: Stretches
-    results: Stretches  # the scores, and whether there are any
+    inputs: RowRanges
+    results: RowRanges  # the scores, and whether there are any
 
 
 class Arena:
@@ -99,7 +99,7 @@ class Arena:
     def _views_of(self, steps: int) -> _Views:
         if steps not in self._views:
             results = [self.scores, self.scored]
-            self._views[steps] = _Views(Stretches(self.inputs, steps), Stretches(results, steps))
+            self._views[steps] = _Views(RowRanges(self.inputs, steps), RowRanges(results, steps))
         return self._views[steps]
 
 

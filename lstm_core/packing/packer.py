@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_core.packing.row_ranges import numbers, valid
+from lstm_core.packing.row_ranges import row_numbers, valid_mask
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -86,11 +86,11 @@ class Step:
 
     def gather(self, chunk: int) -> Ints:
         """Arena rows to read, shape (slot, chunk): see `stretches.numbers`."""
-        return numbers(self.start, self.lengths, chunk)
+        return row_numbers(self.start, self.lengths, chunk)
 
     def valid(self, chunk: int) -> Bools:
         """True where a row is real, shape (slot, chunk)."""
-        return valid(self.lengths, chunk)
+        return valid_mask(self.lengths, chunk)
 
     def last(self, chunk: int) -> Bools:
         """True at the last real row of each busy slot, shape (slot, chunk)."""

@@ -1,4 +1,4 @@
-"""Stretches: rows of an array that follow each other, as each slot of a step has some.
+"""Row ranges: rows of an array that follow each other, as each slot of a step has some.
 
 What it decides: that a stretch is copied as one block where it is as long as the step, and row by row where it is
 shorter. Nine of ten are whole, and a block costs a third of its rows.
@@ -16,7 +16,7 @@ Array = NDArray[Any]
 Ints = NDArray[np.integer[Any]]
 
 
-def numbers(starts: Ints, lengths: Ints, steps: int) -> NDArray[np.int64]:
+def row_numbers(starts: Ints, lengths: Ints, steps: int) -> NDArray[np.int64]:
     """The rows of each stretch, (stretch, step); where it has ended its last one again, and row 0 where it has none.
 
     starts: (stretch,), of an empty one anything. lengths: (stretch,), none above `steps`.
@@ -25,12 +25,12 @@ def numbers(starts: Ints, lengths: Ints, steps: int) -> NDArray[np.int64]:
     return np.asarray(np.where(lengths > 0, starts, 0)[:, None] + inside)
 
 
-def valid(lengths: Ints, steps: int) -> NDArray[np.bool_]:
+def valid_mask(lengths: Ints, steps: int) -> NDArray[np.bool_]:
     """True where a stretch has a row, (stretch, step)."""
     return np.asarray(np.arange(steps)[None, :] < lengths[:, None])
 
 
-class Stretches:
+class RowRanges:
     """Arrays (row, ...) as all their stretches of `steps` rows; they are not copied."""
 
     def __init__(self, arrays: Sequence[Array], steps: int) -> None:
@@ -39,16 +39,16 @@ class Stretches:
         self._blocks = [_blocks(array, steps) for array in arrays] if self._last >= 0 else []
 
     def take(self, starts: Ints, lengths: Ints) -> list[Array]:
-        """The rows as `numbers` has them: (stretch, step, ...) of each array."""
+        """The rows as `row_numbers` has them: (stretch, step, ...) of each array."""
         short = np.flatnonzero(lengths < self._steps)
         if 2 * len(short) > len(lengths):
-            rows = numbers(starts, lengths, self._steps)
+            rows = row_numbers(starts, lengths, self._steps)
             return [array.take(rows, axis=0) for array in self._arrays]
         # What is read behind a short one, or instead of it near the end, is overwritten.
         first = np.minimum(starts, self._last)
         found: list[Array] = [blocks[first] for blocks in self._blocks]
         if len(short):
-            rows = numbers(starts[short], lengths[short], self._steps)
+            rows = row_numbers(starts[short], lengths[short], self._steps)
             for array, taken in zip(self._arrays, found, strict=True):
                 taken[short] = array.take(rows, axis=0)
         return found
@@ -66,8 +66,8 @@ class Stretches:
             rest = np.flatnonzero(~whole)
             for blocks, given in zip(self._blocks, values, strict=True):
                 blocks[starts[whole]] = _of(given, whole)
-        there = valid(lengths[rest], self._steps)
-        rows = numbers(starts[rest], lengths[rest], self._steps)[there]
+        there = valid_mask(lengths[rest], self._steps)
+        rows = row_numbers(starts[rest], lengths[rest], self._steps)[there]
         for array, given in zip(self._arrays, values, strict=True):
             array[rows] = _of(_of(given, rest), there)
 

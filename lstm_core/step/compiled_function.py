@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 
-class Compiled:
+class CompiledFunction:
     """A function of lists of arrays or tensors, which may be lists of lists, to a tuple of lists of tensors."""
 
     def __init__(self, function: Callable[..., tuple[list[Any], ...]], signature: list[Any], *, jit: bool) -> None:

@@ -77,7 +77,7 @@ class _Fraction:
         return _Fraction(self.over * other, self.under)
 
 
-def fused(cell: Any) -> FusedLSTM | None:
+def fuse_cell(cell: Any) -> FusedLSTM | None:
     """The cell on the weights that it has now, to be asked outside of a loop; None where Keras is to compute it."""
     usual = (
         type(cell) is keras.layers.LSTMCell

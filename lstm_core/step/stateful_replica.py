@@ -23,7 +23,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from lstm_core.packing.packer import busy_first, seating
-from lstm_core.step.compiled_function import Compiled
+from lstm_core.step.compiled_function import CompiledFunction
 from lstm_core.step.rebatch import StepModel, build_step_model, load_model
 from lstm_core.step.same_bits import group_has_same_bits, has_same_bits
 from lstm_core.step.slot_states import keep_where, reset_where
@@ -212,8 +212,8 @@ class StatefulReplica:
         lead = size or (self.shape.slots, self.shape.chunk)
         return [tf.TensorSpec((*lead, *shape), dtype) for shape, dtype in self.step_model.row_shapes()]
 
-    def _compile_layers(self) -> Compiled:
-        return Compiled(make_step(self.step_model, self.shape.chunk), self.signature(), jit=self.shape.jit)
+    def _compile_layers(self) -> CompiledFunction:
+        return CompiledFunction(make_step(self.step_model, self.shape.chunk), self.signature(), jit=self.shape.jit)
 
     def _short_group(self, steps: int) -> Group | None:
         """The group of steps of so few timesteps, or None where its bits are not those of the full step."""
@@ -235,7 +235,7 @@ class StatefulReplica:
         width, steps = size
         make = make_loop if width == self.shape.slots else make_narrow
         specs = self.signature(size), self.signature()
-        smaller = Compiled(make(self.step_model, width=width, steps=steps), specs[0], jit=True)
+        smaller = CompiledFunction(make(self.step_model, width=width, steps=steps), specs[0], jit=True)
         return smaller if has_same_bits(smaller, self.full_step, *specs, self.step_model.static) else None
 
 

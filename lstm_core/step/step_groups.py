@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from lstm_core.step.compiled_function import Compiled
+from lstm_core.step.compiled_function import CompiledFunction
 from lstm_core.step.slot_states import keep_where
 from lstm_core.step.timestep_loop import Step
 
@@ -55,7 +55,7 @@ class Group:
         self._places = shape.count * shape.slots
         flags, initial = self._wide([reset]), self._wide(states)
         specs = [self._wide(rows), *flags, *self._wide([lengths]), states, [*flags, *initial]]
-        self._function = Compiled(make_group(step, shape), specs, jit=True)
+        self._function = CompiledFunction(make_group(step, shape), specs, jit=True)
         self._nothing = [tf.zeros(spec.shape, spec.dtype) for spec in specs[4]]
 
     def __call__(

@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 from keras import tree
 
-from lstm_core.step.fused_cells import FusedLSTM, fused
+from lstm_core.step.fused_cells import FusedLSTM, fuse_cell
 from lstm_core.step.rebatch import StepModel, is_recurrent
 from lstm_core.step.slot_states import keep_where, reset_where
 
@@ -104,7 +104,7 @@ def _is_own(code: Any) -> bool:
 
 def _fused_cells(step_model: StepModel) -> Cells:
     """The cells that are not left to Keras."""
-    pairs = ((id(layer), fused(layer.cell)) for _, layer in step_model.rebuilt)
+    pairs = ((id(layer), fuse_cell(layer.cell)) for _, layer in step_model.rebuilt)
     return {layer: cell for layer, cell in pairs if cell is not None}
 
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from lstm_core.errors import UsageError
-from lstm_core.training.training_settings import Recipe
+from lstm_core.training.training_settings import TrainingSettings
 
 Array = NDArray[Any]
 
@@ -64,7 +64,7 @@ class LossSum:
 class Loss:
     """One loss for all scores, or one per output."""
 
-    def __init__(self, recipe: Recipe, outputs: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, recipe: TrainingSettings, outputs: Sequence[tuple[str, int]]) -> None:
         """`outputs` are (name, values), in order. Raises `UsageError` for what does not fit them."""
         names = [name for name, _ in outputs]
         self._sizes = [size for _, size in outputs]

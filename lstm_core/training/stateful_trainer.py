@@ -25,8 +25,8 @@ from lstm_core.contract.custom_code import first_sentence
 from lstm_core.errors import ModelRefused, UsageError
 from lstm_core.step.stateful_replica import StatefulReplica, StepShape, make_step
 from lstm_core.training.losses import ClassWeights, Loss, nearest, weigh
-from lstm_core.training.training_metrics import Metrics
-from lstm_core.training.training_settings import Recipe
+from lstm_core.training.training_metrics import TrainingMetrics
+from lstm_core.training.training_settings import TrainingSettings
 
 Array = NDArray[Any]
 
@@ -38,7 +38,9 @@ class StatefulTrainer:
     into the model that was given, whose architecture is as it was.
     """
 
-    def __init__(self, model: Any, shape: StepShape, recipe: Recipe, output_names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, model: Any, shape: StepShape, recipe: TrainingSettings, output_names: Sequence[str] | None = None
+    ) -> None:
         """`model` is a Keras model that `model_contract` has accepted. Raises `UsageError` and `ModelRefused`."""
         self._recipe = recipe
         self.optimizer = make_optimizer(recipe.optimizer, recipe.learning_rate)
@@ -46,7 +48,7 @@ class StatefulTrainer:
         self._model = model
         self.replica = StatefulReplica(model, shape)
         outputs = self._outputs(output_names)
-        self.loss, self.metrics = Loss(recipe, outputs), Metrics(recipe.metrics, outputs)
+        self.loss, self.metrics = Loss(recipe, outputs), TrainingMetrics(recipe.metrics, outputs)
         self._class_weights = ClassWeights(recipe.class_weight, outputs)
         self._values = sum(size for _, size in outputs)
         self._variables = self.replica.step_model.model.trainable_variables

@@ -31,7 +31,7 @@ _MISFITS = (TypeError, ValueError, AttributeError, NotImplementedError, SyntaxWa
 _ALIASES = ("accuracy", "mae", "mse", "mape", "msle", "bce")
 
 
-class Metrics:
+class TrainingMetrics:
     """The metrics of one training, over the rows since the last `reset`."""
 
     def __init__(self, given: Sequence[str] | Mapping[str, Sequence[str]], outputs: Sequence[tuple[str, int]]) -> None:

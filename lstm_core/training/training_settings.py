@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingSettings:
     """Losses, weights and the optimizer; names as Keras knows them."""
 
     loss: str | Mapping[str, str] = "mae"  # one for all scores, or one per output

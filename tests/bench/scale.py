@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 
 from cluster.core.plan.shard_plan import choose_shard_rows, make_plan, shard_groups, shards_of
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
-from cluster.core.simulate.run_simulation import Weather, forecast
-from cluster.core.simulate.simulated_replica import Pace
+from cluster.core.simulate.run_simulation import SimulatedFaults, simulate_run
+from cluster.core.simulate.simulated_replica import ReplicaPace
 from cluster.runtime.fleet.ray_session import connected
 from cluster.runtime.fleet.task_map import map_on_cluster
 from cluster.runtime.plan.input_scan import make_inventory
@@ -89,9 +89,9 @@ def simulate(count: int, folder: Path) -> dict[str, Any]:
     begin = time.perf_counter()
     shard_rows = choose_shard_rows(int(lengths.sum()), rows_per_file=1_000_000)
     shards = shards_of(shard_groups(lengths, shard_rows), lengths, shard_rows)
-    pace = Pace(rows_per_s=700_000, slots=256, startup_s=15.0, checkpoint_s=60.0)
-    weather = Weather(deaths_per_hour=0.5, stragglers=0.05)
-    found = forecast(shards, 1_000, pace, weather, time.perf_counter)
+    pace = ReplicaPace(rows_per_s=700_000, slots=256, startup_s=15.0, checkpoint_s=60.0)
+    weather = SimulatedFaults(deaths_per_hour=0.5, stragglers=0.05)
+    found = simulate_run(shards, 1_000, pace, weather, time.perf_counter)
     told = {name: round(value, 4) for name, value in asdict(found).items()}
     return {"seconds": time.perf_counter() - begin, "peak_mb": _peak_mb(), "shards": len(shards), **told}
 

@@ -30,7 +30,7 @@ from cluster.core.plan.shuffle_plan import row_hashes
 from cluster.core.settings import ClusterSettings, InputSettings
 from cluster.runtime.fleet.ray_session import connected
 from cluster.runtime.fleet.task_map import map_on_cluster
-from cluster.runtime.shuffle.shuffle import cluster_input, open_shuffle
+from cluster.runtime.shuffle.shuffle import open_shuffle, shuffle_input
 from cluster.runtime.storage.open_store import StoreSpec
 
 FEATURES = tuple(f"f{i}" for i in range(8))
@@ -79,7 +79,7 @@ def ours(files: list[str], out: Path) -> dict[str, Any]:
     """The pre-pass, up to the inventory of its buckets."""
     settings = InputSettings(path=(str(files),), entity=("entity",), time=("time",), features=(("rows", FEATURES),))
     measured = Measured()
-    inventory = cluster_input(open_shuffle(settings, files, StoreSpec(str(out)), measured), measured, lambda: None)
+    inventory = shuffle_input(open_shuffle(settings, files, StoreSpec(str(out)), measured), measured, lambda: None)
     assert inventory.sorted.all()
     paths = [str(out / file.path) for file in inventory.files]
     return {"peak_mb": measured.peak_bytes >> 20, "files": paths, "temporary_mb": _size_mb(out)}

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.commit import STAGED
-from cluster.core.locations import parse
+from cluster.core.locations import parse_location
 from cluster.run_errors import NotLanded, StoreFault
 from cluster.runtime.storage.hdfs_store import HdfsStore
 from cluster.runtime.storage.local_store import LocalStore
@@ -33,13 +33,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     match request.param:
         case "s3":
             s3: S3 = request.getfixturevalue("s3")
-            yield ObjectStore(parse(f"s3://{BUCKET}/{tmp_path.name}/out"), s3.options())
+            yield ObjectStore(parse_location(f"s3://{BUCKET}/{tmp_path.name}/out"), s3.options())
         case "gs" | "abfs":
             cloud: Cloud = request.getfixturevalue(request.param)
-            yield ObjectStore(parse(f"{cloud.url}/{tmp_path.name}/out"), cloud.options())
+            yield ObjectStore(parse_location(f"{cloud.url}/{tmp_path.name}/out"), cloud.options())
         case "hdfs":
             with hadoop(tmp_path):
-                yield HdfsStore(parse(f"{HOST}/out"), {})
+                yield HdfsStore(parse_location(f"{HOST}/out"), {})
         case "local":
             yield LocalStore(str(tmp_path / "out"))
         case _:

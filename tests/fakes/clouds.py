@@ -34,7 +34,7 @@ import pyarrow.fs as pafs
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from cluster.core.locations import parse
+from cluster.core.locations import parse_location
 from cluster.runtime.storage.object_store import connect
 from tests.fakes.faulty_servers import Answer, Fault, Faults, FaultyHandler, serving
 
@@ -321,7 +321,7 @@ class Cloud:
 
     def client(self) -> Any:
         """A client of the bucket, that of a store of its own."""
-        return connect(parse(self.url), self.options(), repeats=0)
+        return connect(parse_location(self.url), self.options(), repeats=0)
 
     def names(self, prefix: str) -> list[str]:
         """Keys below a prefix."""

@@ -22,7 +22,7 @@ from cluster.runtime.commit.run_request import CarryRequest, ScoreRequest
 from cluster.runtime.fleet.fleet import Answer
 from cluster.runtime.input.column_checks import check_schema
 from cluster.runtime.input.file_listing import list_files
-from cluster.runtime.replica.node_check import Needs
+from cluster.runtime.replica.node_check import NodeNeeds
 from cluster.runtime.replica.pipeline import Counters
 from cluster.runtime.replica.replica_actor import Lease, ReplicaActor, ReplicaInfo, ReplicaSpec, Sources
 from cluster.runtime.run.run import score
@@ -113,7 +113,7 @@ class InProcessCluster:
     def metrics(self, run_id: str) -> Callable[[Moment], None]:
         return lambda moment: None
 
-    def check(self, needs: Needs) -> None:
+    def check(self, needs: NodeNeeds) -> None:
         """This process lacks nothing."""
 
     def replica_count(self) -> int:

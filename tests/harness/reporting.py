@@ -19,7 +19,7 @@ from cluster.runtime.commit.commit import TIMELINE, Commits
 from cluster.runtime.commit.run_request import RequestFile, write_request
 from cluster.runtime.plan.input_scan import make_inventory
 from cluster.runtime.plan.plan_files import write_plan
-from cluster.runtime.run.run_record import opening, with_plan
+from cluster.runtime.run.run_record import opening_record, record_with_plan
 from cluster.runtime.storage.local_store import LocalStore
 from tests.inputs.series import make_series, settings_for, write_cut
 
@@ -55,7 +55,7 @@ def lay_run(output: Path, laid: Laid) -> str:
     _quarantine(store, laid)
     lines = "".join(f"{json.dumps(line)}\n" for line in laid.lines)
     store.write(f"{TIMELINE}/00000001-00000.jsonl", lines.encode())
-    record = with_plan(opening(laid.run_id, "id", StepSettings(4, 8), "f1", None), plan.head)
+    record = record_with_plan(opening_record(laid.run_id, "id", StepSettings(4, 8), "f1", None), plan.head)
     ends = {"status": "done", "started_at": laid.finished_at, "finished_at": laid.finished_at}
     done = {"rows_scored": table.num_rows, "entities_scored": len(laid.lengths), **ends}
     commits.write_run_record({**record, **done, **laid.record})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.core.locations import parse
+from cluster.core.locations import parse_location
 from cluster.run_errors import NotLanded, StoreFault
 from cluster.runtime.storage import filesystems
 from cluster.runtime.storage.aws_profile import profile_keys
@@ -36,14 +36,14 @@ def test_keys_of_the_named_profile_write_and_read(
     s3: S3, profiles: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AWS_PROFILE", "night")
-    store = ObjectStore(parse(f"s3://{BUCKET}/{tmp_path.name}"), s3.options())
+    store = ObjectStore(parse_location(f"s3://{BUCKET}/{tmp_path.name}"), s3.options())
     store.write("name", b"content")
     with store.open_input("name") as file:
         assert file.read() == b"content"
 
 
 def test_keys_of_the_default_profile_are_used_where_none_is_named(s3: S3, profiles: Path, tmp_path: Path) -> None:
-    store = ObjectStore(parse(f"s3://{BUCKET}/{tmp_path.name}"), s3.options())
+    store = ObjectStore(parse_location(f"s3://{BUCKET}/{tmp_path.name}"), s3.options())
     with pytest.raises(NotLanded):
         store.write("name", b"content")
     with pytest.raises(OSError, match=r"403|ACCESS_DENIED|FORBIDDEN|INVALID_ACCESS_KEY_ID|Access"):
@@ -77,7 +77,7 @@ def test_the_environment_comes_first_and_other_profiles_are_left_alone(
 
 
 def test_keys_that_are_gone_when_they_are_wanted_are_a_fault(s3: S3, profiles: Path, tmp_path: Path) -> None:
-    store = ObjectStore(parse(f"s3://{BUCKET}/{tmp_path.name}"), s3.options())
+    store = ObjectStore(parse_location(f"s3://{BUCKET}/{tmp_path.name}"), s3.options())
     profiles.write_text("")
     with pytest.raises(StoreFault, match=r"could not be written.*no keys of profile"):
         store.write("name", b"content")

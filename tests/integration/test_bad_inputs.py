@@ -23,7 +23,7 @@ from cluster.core.settings import Fill, StepSettings
 from cluster.run_errors import InputBroken, InputRefused, RunFailed
 from cluster.runtime.audit.audit import audit
 from cluster.runtime.plan.plan_files import read_plan
-from cluster.runtime.rows.damaged_rows import Salvage
+from cluster.runtime.rows.damaged_rows import TolerantReader
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.run import run as run_module
 from cluster.runtime.storage.local_store import LocalStore
@@ -302,7 +302,7 @@ def test_entities_of_damaged_pages_are_scored_up_to_there(tmp_path: Path, layout
     store = LocalStore(str(asked.output))
     assert [check for check in audit(store).checks if check.failures] == []
     head = read_plan(store)
-    again = Salvage(InputFiles.of(head, store, {}), ("entity", "f0"), asked.request().input, 0)
+    again = TolerantReader(InputFiles.of(head, store, {}), ("entity", "f0"), asked.request().input, 0)
     rows = [again.rows(file, 0, head.files[file].rows) for file in range(len(head.files))]
     assert sum(0 if part.lost is None else int(part.lost.sum()) for part in rows) == 6
 

@@ -17,12 +17,12 @@ from cluster.runtime.fleet.ray_session import connected
 from cluster.runtime.fleet.task_map import (
     HERE_LIGHT_MAX,
     HERE_MAX,
-    NotHere,
+    NeedsCluster,
     map_here,
     map_here_or_on_cluster,
     map_on_cluster,
 )
-from cluster.runtime.plan.input_scan import Light
+from cluster.runtime.plan.input_scan import LightWork
 
 pytestmark = pytest.mark.ray
 
@@ -74,17 +74,17 @@ def test_an_item_that_takes_long_is_not_waited_for_alone(tmp_path: Path, monkeyp
 
 def test_a_few_items_of_light_work_are_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_map, "WORKER_START_S", DEADLINE_S)
-    found = list(map_here_or_on_cluster(Light(squared), range(HERE_LIGHT_MAX)))
+    found = list(map_here_or_on_cluster(LightWork(squared), range(HERE_LIGHT_MAX)))
     assert found == [(number * number, os.getpid()) for number in range(HERE_LIGHT_MAX)]
 
 
 def test_without_a_cluster_what_wants_one_is_told_and_the_rest_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_map, "WORKER_START_S", 0.0)
-    found = map_here(Light(squared), range(HERE_LIGHT_MAX))
+    found = map_here(LightWork(squared), range(HERE_LIGHT_MAX))
     assert next(found) == (0, os.getpid())
-    with pytest.raises(NotHere):
+    with pytest.raises(NeedsCluster):
         next(found)
-    with pytest.raises(NotHere):
+    with pytest.raises(NeedsCluster):
         list(map_here(squared, range(HERE_MAX + 1)))
     assert len(list(map_here(squared, range(HERE_MAX)))) == HERE_MAX
 
@@ -94,7 +94,7 @@ def test_without_a_cluster_what_wants_one_is_told_and_the_rest_is_done(monkeypat
 def test_many_items_and_slow_ones_are_done_elsewhere(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     if count <= HERE_LIGHT_MAX:
         monkeypatch.setattr(cluster_map, "WORKER_START_S", 0.0)
-    found = list(map_here_or_on_cluster(Light(squared), range(count)))
+    found = list(map_here_or_on_cluster(LightWork(squared), range(count)))
     assert [value for value, _ in found] == [number * number for number in range(count)]
     here = [worker == os.getpid() for _, worker in found]
     assert here == [count <= HERE_LIGHT_MAX] + [False] * (count - 1)

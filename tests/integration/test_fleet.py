@@ -11,7 +11,7 @@ from cluster.core.plan.shard_plan import Shard
 from cluster.core.settings import ClusterSettings
 from cluster.runtime.fleet.fleet import Fleet
 from cluster.runtime.fleet.ray_session import connected
-from cluster.runtime.replica.pipeline import Counters, Report
+from cluster.runtime.replica.pipeline import Counters, PollReport
 from cluster.runtime.replica.replica_actor import NOTHING, Lease, ReplicaInfo, Sources
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(60)]
@@ -34,9 +34,9 @@ class Counting:
     def assign(self, lease: Lease) -> None:
         self.counters.rows += 1
 
-    def poll(self, timeout_s: float, leases: Sequence[Lease]) -> Report:
+    def poll(self, timeout_s: float, leases: Sequence[Lease]) -> PollReport:
         self.counters.steps += len(leases)
-        return Report((), NOTHING, Counters(**vars(self.counters)))
+        return PollReport((), NOTHING, Counters(**vars(self.counters)))
 
 
 class CountingFleet(Fleet):

@@ -29,7 +29,7 @@ from cluster.core.lock import Claim, claim_name
 from cluster.core.settings import ClusterSettings, StepSettings
 from cluster.run_errors import LockLost, OutputRefused, StoreFault
 from cluster.runtime.commit.commit import Commits
-from cluster.runtime.commit.lock import take, this_process
+from cluster.runtime.commit.lock import take_lock, this_process
 from cluster.runtime.commit.run_request import ScoreRequest
 from cluster.runtime.fleet.fleet import Fleet
 from cluster.runtime.fleet.ray_session import connected
@@ -218,15 +218,15 @@ def test_of_two_drivers_on_s3_one_is_refused(s3: S3, request_: ScoreRequest, exp
 
 def test_a_lock_on_s3_whose_holder_stands_still_is_taken_over(s3: S3, request_: ScoreRequest) -> None:
     store = open_store(StoreSpec.of(request_.output))
-    first = take(store, replace(this_process("first"), machine="another"), Hands())
+    first = take_lock(store, replace(this_process("first"), machine="another"), Hands())
     first.check()
-    second = take(store, this_process("second"), Hands())
+    second = take_lock(store, this_process("second"), Hands())
     assert second.number == first.number + 1
     second.check()
     with pytest.raises(LockLost, match="taken over by another driver"):
         first.check()
     second.release()
-    assert take(store, this_process("third"), Hands()).number == second.number + 1
+    assert take_lock(store, this_process("third"), Hands()).number == second.number + 1
 
 
 def test_a_driver_on_s3_that_was_overtaken_stops(s3: S3, request_: ScoreRequest, expected: Any) -> None:

@@ -12,7 +12,7 @@ import ray
 
 from cluster.core.settings import ClusterSettings
 from cluster.runtime.fleet.ray_session import connected
-from cluster.runtime.replica.fast_imports import quick_imports
+from cluster.runtime.replica.fast_imports import fast_imports
 
 pytestmark = pytest.mark.ray
 
@@ -21,7 +21,7 @@ class Importer:
     """Imports in a process of its own, as a replica does."""
 
     def imported(self) -> dict[str, Any]:
-        with quick_imports():
+        with fast_imports():
             resting = not gc.isenabled()
             import keras  # noqa: F401
         import pyarrow as pa
@@ -53,7 +53,7 @@ def test_in_a_process_of_its_own_pandas_stays_out_until_somebody_wants_it() -> N
 @pytest.mark.usefixtures("ray_here")
 def test_in_the_drivers_process_nothing_is_held_back() -> None:
     before = gc.get_freeze_count()
-    with quick_imports():
+    with fast_imports():
         assert gc.isenabled()
         import pandas  # noqa: F401
     assert gc.get_freeze_count() == before

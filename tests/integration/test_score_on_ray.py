@@ -23,10 +23,10 @@ from cluster.runtime.fleet.fleet import Answer, Fleet
 from cluster.runtime.fleet.preflight import check_nodes
 from cluster.runtime.fleet.ray_cluster import Cluster, RayCluster, Replicas, ray_cluster
 from cluster.runtime.fleet.ray_session import connected
-from cluster.runtime.replica.node_check import Needs, Shared, installed
+from cluster.runtime.replica.node_check import NodeNeeds, SharedLocation, installed_versions
 from cluster.runtime.replica.replica_actor import ReplicaSpec
 from cluster.runtime.run.run import score
-from cluster.runtime.storage.filesystems import Found
+from cluster.runtime.storage.filesystems import FileStat
 from cluster.runtime.storage.open_store import StoreSpec
 from lstm_core.contract.model_contract import read_contract
 from tests.harness.inprocess import Job, run, tidy
@@ -196,7 +196,7 @@ def test_a_node_that_does_not_see_the_drivers_lock_in_the_output_is_named(cluste
     with pytest.raises(
         ClusterRefused, match=r"^Node \S+ does not see output\.path .* \(the driver's lock is not there\)"
     ):
-        check_nodes(Needs(installed(), Shared(StoreSpec(str(tmp_path)))))
+        check_nodes(NodeNeeds(installed_versions(), SharedLocation(StoreSpec(str(tmp_path)))))
 
 
 def test_what_the_driver_does_not_see_any_more_either_is_no_fault_of_a_node(
@@ -204,8 +204,8 @@ def test_what_the_driver_does_not_see_any_more_either_is_no_fault_of_a_node(
 ) -> None:
     """As where a file of the input goes while a replica starts: no other node would do, and none is waited for."""
     work = job_in(case, tmp_path / "out")
-    gone = Found(str(tmp_path / "gone.parquet"), 4, 0)
-    needs = Needs(installed(), Shared(StoreSpec(str(work.output))), files=(gone,))
+    gone = FileStat(str(tmp_path / "gone.parquet"), 4, 0)
+    needs = NodeNeeds(installed_versions(), SharedLocation(StoreSpec(str(work.output))), files=(gone,))
     with pytest.raises(
         RunFailed, match=r"^Node \S+ does not see input\.path \S+gone\.parquet \(there is no file .*; what is committed"
     ):

@@ -33,7 +33,7 @@ from tests.harness.truth import columns_for
 from tests.inputs.series import make_series, write_cut
 from tests.models.keras_models import FIT, save
 from tests.paths import ROOT
-from tests.unit.cluster.runtime.commit.test_lock import Hands, take
+from tests.unit.cluster.runtime.commit.test_lock import Hands, take_lock
 
 LENGTHS = [90, 40, 120, 7, 60, 33, 80]
 
@@ -134,7 +134,7 @@ def test_a_driver_that_was_overtaken_stops_and_writes_nothing_more(
     left: dict[str, int] = {}
 
     def overtaken() -> None:
-        take(store, this_process("another"), Hands()).release()
+        take_lock(store, this_process("another"), Hands()).release()
         left.update(visible(tmp_path / "out"))
         if misses:  # which is no fault of the storage
             (tmp_path / "cleared").read_bytes()

@@ -1,4 +1,4 @@
-"""Stretches are taken and put as their rows are, one by one, whatever is whole, short, empty or at the array's end."""
+"""Row ranges are taken and put as their rows are, one by one, whatever is whole, short, empty or at the array's end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_core.packing.row_ranges import Stretches, numbers, valid
+from lstm_core.packing.row_ranges import RowRanges, row_numbers, valid_mask
 
 
 @st.composite
@@ -28,11 +28,11 @@ def stretches(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]
 @given(stretches())
 def test_taking_stretches_is_taking_their_rows(given: tuple[np.ndarray, np.ndarray, np.ndarray, int]) -> None:
     array, starts, lengths, steps = given
-    [found] = Stretches([array], steps).take(starts, lengths)
+    [found] = RowRanges([array], steps).take(starts, lengths)
     for one, start, length in zip(found, starts, lengths, strict=True):
         rows = [start + min(step, length - 1) for step in range(steps)] if length else [0] * steps
         np.testing.assert_array_equal(one, array[rows])
-    np.testing.assert_array_equal(found, array[numbers(starts, lengths, steps)])
+    np.testing.assert_array_equal(found, array[row_numbers(starts, lengths, steps)])
 
 
 @given(stretches())
@@ -45,7 +45,7 @@ def test_putting_stretches_writes_their_rows_and_no_others(
     for start, length, own in zip(starts, lengths, values, strict=True):
         expected[start : start + length] = own[:length]
     flags = np.zeros(len(array), np.bool_)
-    Stretches([array, flags], steps).put(starts, lengths, [values, True])
+    RowRanges([array, flags], steps).put(starts, lengths, [values, True])
     np.testing.assert_array_equal(array, expected)
-    assert flags.sum() == valid(lengths, steps).sum()
+    assert flags.sum() == valid_mask(lengths, steps).sum()
     assert (array[flags] < 0).all()

@@ -20,7 +20,7 @@ from cluster.core.schedule.actions import Quarantine
 from cluster.run_errors import LockLost, OutputRefused, StoreFault
 from cluster.runtime.carry.carry_table import make_mark
 from cluster.runtime.commit.commit import Commits
-from cluster.runtime.commit.lock import Lock, take
+from cluster.runtime.commit.lock import Lock, take_lock
 from cluster.runtime.run.driver import Clock, Driver, Work
 from lstm_core.errors import SlotcarError
 from tests.sim import replicas as sim
@@ -77,7 +77,7 @@ class Driving:
 
     def _session(self) -> bool:
         """The order of `runtime.run.run.score`."""
-        self.lock = take(self.store, self._holder(), self)
+        self.lock = take_lock(self.store, self._holder(), self)
         self.world.meet("a lock is taken")
         self._beat_later()
         carry = Below(self.store, sim.CARRY) if self.world.options.sizes.carry else None

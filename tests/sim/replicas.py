@@ -30,7 +30,7 @@ from cluster.core.plan.shard_plan import Shard
 from cluster.core.schedule.events import ClusterChanged, Demand, ReplicaLeaving, ReplicaLost
 from cluster.run_errors import StoreFault
 from cluster.runtime.fleet.fleet import NOBODY, Answer
-from cluster.runtime.replica.pipeline import Counters, Report
+from cluster.runtime.replica.pipeline import Counters, PollReport
 from cluster.runtime.replica.replica_actor import ReplicaInfo, Sources
 from lstm_core.packing.packer import Packer
 from tests.sim.faults import Crash
@@ -342,7 +342,9 @@ class SimReplica:
         if not self.alive or not self.ready:
             return
         fragments, self.fragments = tuple(self.fragments), []
-        self._send(Answer(self.number, report=Report(fragments, self._demand(), Counters(rows=self.rows), self.error)))
+        self._send(
+            Answer(self.number, report=PollReport(fragments, self._demand(), Counters(rows=self.rows), self.error))
+        )
 
     def _demand(self) -> Demand:
         held = sum(self.sizes.lengths[entity] for work in self.works.values() for entity in work.entities)

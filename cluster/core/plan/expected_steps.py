@@ -14,7 +14,7 @@ TAIL_STEPS = 64  # that the longest entity goes on behind a slot's share of the 
 
 
 @dataclass(frozen=True)
-class Extent:
+class ExpectedSteps:
     """What the steps of one of several like replicas will look like."""
 
     width: int  # entities that it will have, as far as they count
@@ -22,11 +22,11 @@ class Extent:
     tail: int  # entities that go on for long when all slots have had their share of the rows, few as they may be
 
 
-def extent_of(head: PlanHead, *, replicas: int, slots: int, chunk: int) -> Extent:
+def expected_steps(head: PlanHead, *, replicas: int, slots: int, chunk: int) -> ExpectedSteps:
     """The extent of a replica's steps, for the tail a guess: of each shard only the longest entity is known."""
     share = head.rows_planned / (replicas * slots)  # rows of a slot, were all to end together
     tail = 0
     if head.longest_rows > share + TAIL_STEPS * chunk:
         tail = 2 * -(-sum(shard.longest_rows > share for shard in head.shards) // replicas)
     width = -(-head.entities // replicas)
-    return Extent(width, head.longest_rows, min(tail, width))
+    return ExpectedSteps(width, head.longest_rows, min(tail, width))

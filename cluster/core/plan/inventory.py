@@ -24,7 +24,7 @@ from cluster.core.entity_keys import KEY_PREFIX, describe_entity, number_keys
 from cluster.core.times import Flags, Ordinals, compare, table_ordinals
 from cluster.run_errors import InputRefused
 
-Found = Literal["clustered", "interleaved"]
+FoundLayout = Literal["clustered", "interleaved"]
 NULL_ENTITY, NULL_TIME, BAD_TIME = "null_entity", "null_time", "bad_time"
 
 
@@ -152,7 +152,7 @@ class Inventory:
     segment_file: Ordinals  # (segment,) index into files
     segment_start: Ordinals  # (segment,) row in the file
     segment_count: Ordinals  # (segment,) rows
-    layout: Found
+    layout: FoundLayout
     reason: str  # why this layout
     ties: int  # rows whose time equals that of the row before them, as far as neighbours tell
     skipped: int
@@ -233,7 +233,7 @@ def inventory_of(parts: Sequence[JoinedRuns]) -> Inventory:
     runs = _numbered(joined, encoded, keys.num_rows)
     order, in_order = _order_in_time(runs)
     torn = _torn(runs, in_order)
-    layout: Found = "interleaved" if torn.any() or joined.torn else "clustered"
+    layout: FoundLayout = "interleaved" if torn.any() or joined.torn else "clustered"
     return Inventory(
         files=joined.files,
         columns=joined.columns,

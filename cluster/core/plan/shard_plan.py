@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.core.entity_keys import KEY_PREFIX, describe_entity
-from cluster.core.plan.inventory import Found, Inventory, SourceFile
+from cluster.core.plan.inventory import FoundLayout, Inventory, SourceFile
 from cluster.core.times import Ordinals
 from cluster.run_errors import InputRefused
 
@@ -51,7 +51,7 @@ class PlanHead:
     entity: tuple[str, ...]  # columns
     time: tuple[str, ...]  # columns
     shard_rows: int  # the bound
-    layout: Found
+    layout: FoundLayout
     reason: str
     rows_in: int  # = rows_planned + rows_skipped + rows_bad
     rows_skipped: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 
 
-class Loads:
+class RemainingRows:
     """Invariant: the newest entry of every replica stands in the heap."""
 
     def __init__(self) -> None:

@@ -40,7 +40,7 @@ from cluster.core.schedule.events import (
     ReplicaReported,
     ShardBroken,
 )
-from cluster.core.schedule.remaining_rows import Loads
+from cluster.core.schedule.remaining_rows import RemainingRows
 
 LEAD = 2  # one that goes into slots, one that is read meanwhile
 MANY_REPLICAS = 16
@@ -95,7 +95,7 @@ class Scheduler:
         self.attempts: dict[int, int] = {}  # shard -> number of its newest attempt
         self._losses: Counter[int] = Counter()  # shard -> what it has cost: a death LEAVES_PER_DEATH, a leave 1
         self._replicas: dict[int, _Replica] = {}
-        self._loads = Loads()  # of the replicas that step and stay
+        self._loads = RemainingRows()  # of the replicas that step and stay
         self._leaving_count = 0
         self._replica_count = 0
         self._start_deaths = 0

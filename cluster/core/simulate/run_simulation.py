@@ -19,14 +19,14 @@ from cluster.core.plan.shard_plan import Shard
 from cluster.core.schedule.actions import Action, Assign, Fail, StartReplica
 from cluster.core.schedule.events import Event, FragmentStaged, ReplicaLost, ReplicaReady, ReplicaReported
 from cluster.core.schedule.scheduler import Scheduler
-from cluster.core.simulate.simulated_replica import FluidReplica, Held, Pace
+from cluster.core.simulate.simulated_replica import Held, ReplicaPace, SimulatedReplica
 
 POLL_S = 5.0  # between two questions to a replica that has nothing to do
 ATTEMPTS_MAX = 1_000  # a shard is never given up: in a forecast nothing is wrong with it
 
 
 @dataclass(frozen=True)
-class Weather:
+class SimulatedFaults:
     """What goes wrong."""
 
     deaths_per_hour: float = 0.0  # of each replica
@@ -36,7 +36,7 @@ class Weather:
 
 
 @dataclass(frozen=True)
-class Forecast:
+class SimulatedRun:
     """What a run would take. Times are seconds; those of replicas are summed over them."""
 
     replicas: int
@@ -52,9 +52,13 @@ class Forecast:
     event_us: float  # what it took for each, in microseconds; 0 without a clock
 
 
-def forecast(
-    shards: Sequence[Shard], replicas: int, pace: Pace, weather: Weather, clock: Callable[[], float] | None = None
-) -> Forecast:
+def simulate_run(
+    shards: Sequence[Shard],
+    replicas: int,
+    pace: ReplicaPace,
+    weather: SimulatedFaults,
+    clock: Callable[[], float] | None = None,
+) -> SimulatedRun:
     """Plays a run of `shards` on `replicas` replicas to its end."""
     scheduler = Scheduler(shards, replicas=replicas, max_attempts=ATTEMPTS_MAX)
     played = _Play(scheduler, shards, pace, weather)
@@ -63,13 +67,15 @@ def forecast(
 
 
 class _Play:
-    def __init__(self, scheduler: Scheduler, shards: Sequence[Shard], pace: Pace, weather: Weather) -> None:
+    def __init__(
+        self, scheduler: Scheduler, shards: Sequence[Shard], pace: ReplicaPace, weather: SimulatedFaults
+    ) -> None:
         self._scheduler, self._pace, self._weather = scheduler, pace, weather
         self._shards = {shard.index: shard for shard in shards}
         self._kept = {shard.index: float(shard.rows) for shard in shards}  # rows left at the newest checkpoint
         self._dice: Any = np.random.default_rng(weather.seed)
-        self._replicas: dict[int, FluidReplica] = {}
-        self._gone: list[FluidReplica] = []
+        self._replicas: dict[int, SimulatedReplica] = {}
+        self._gone: list[SimulatedReplica] = []
         self._expected: list[tuple[float, int, int, str, int]] = []  # (when, tie, replica, what, version)
         self._clock: Callable[[], float] = lambda: 0.0
         self._now_s = self._first_s = 0.0
@@ -109,7 +115,7 @@ class _Play:
     def _start(self, number: int) -> None:
         slow = self._dice.random() < self._weather.stragglers
         ready_s = self._now_s + self._pace.startup_s
-        self._replicas[number] = FluidReplica(
+        self._replicas[number] = SimulatedReplica(
             number, self._pace, self._weather.straggler_pace if slow else 1.0, ready_s
         )
         self._starts += 1
@@ -122,12 +128,12 @@ class _Play:
         self._ties += 1
         heapq.heappush(self._expected, (when_s, self._ties, number, what, self._replicas[number].version))
 
-    def _be_ready(self, replica: FluidReplica) -> None:
+    def _be_ready(self, replica: SimulatedReplica) -> None:
         self._first_s = self._first_s or self._now_s
         self._tell(ReplicaReady(replica.number, replica.demand()))
         self._go_on(replica)
 
-    def _step(self, replica: FluidReplica) -> None:
+    def _step(self, replica: SimulatedReplica) -> None:
         replica.advance(self._now_s)
         for held in replica.finished():
             self._ends[held.shard.index] = self._now_s
@@ -135,12 +141,12 @@ class _Play:
         self._tell(ReplicaReported(replica.number, replica.demand()))
         self._go_on(replica)
 
-    def _go_on(self, replica: FluidReplica) -> None:
+    def _go_on(self, replica: SimulatedReplica) -> None:
         replica.version += 1
         wait_s = replica.next_s()
         self._expect(self._now_s + (POLL_S if wait_s is None else wait_s), replica.number, "step")
 
-    def _die(self, replica: FluidReplica) -> None:
+    def _die(self, replica: SimulatedReplica) -> None:
         replica.advance(self._now_s)
         for held in replica.held:
             self._again_s += (held.kept_rows - held.rows_left) / (self._pace.rows_per_s * replica.share)
@@ -149,13 +155,13 @@ class _Play:
         self._deaths += 1
         self._tell(ReplicaLost(replica.number, "its time was up"))
 
-    def summary(self, replicas: int) -> Forecast:
+    def summary(self, replicas: int) -> SimulatedRun:
         everyone = [*self._gone, *self._replicas.values()]
         for replica in self._replicas.values():
             replica.advance(max(self._now_s, replica.at_s))
         gaps = np.array([gap for replica in everyone for gap in replica.idle], np.float64).reshape(-1, 2)
         stepping_s = sum(replica.busy_s for replica in everyone)
-        return Forecast(
+        return SimulatedRun(
             replicas=replicas,
             wall_s=self._now_s,
             busy=self._busy(gaps, self._now_s, replicas),

@@ -17,7 +17,7 @@ ROWS_EPSILON = 0.5  # less than a row is none
 
 
 @dataclass(frozen=True)
-class Pace:
+class ReplicaPace:
     """What a replica can do."""
 
     rows_per_s: float  # with all slots busy
@@ -49,11 +49,11 @@ class Held:
 
 
 @dataclass
-class FluidReplica:
+class SimulatedReplica:
     """One replica; `at_s` is the moment until which its work is reckoned."""
 
     number: int
-    pace: Pace
+    pace: ReplicaPace
     share: float  # of the pace: less for a straggler
     at_s: float
     held: list[Held] = field(default_factory=list)

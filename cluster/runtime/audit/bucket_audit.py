@@ -19,7 +19,7 @@ from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, Hashes, plac
 from cluster.core.times import Flags, Ordinals
 from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.input.row_groups import RowGroups
-from cluster.runtime.storage.parquet_tables import BATCH_ROWS, batches
+from cluster.runtime.storage.parquet_tables import BATCH_ROWS, read_batches
 from cluster.runtime.storage.store import Store
 
 CACHE_BYTES = 64 << 20
@@ -43,7 +43,7 @@ def _sums_of_buckets(tally: Tally, head: PlanHead, store: Store, seen: list[Flag
     sums = np.zeros(len(seen), np.uint64)
     columns = (*head.entity, *head.time)
     for bucket in head.files:
-        for batch in batches(store, bucket.path, (*columns, ORIGIN_FILE, ORIGIN_ROW)):
+        for batch in read_batches(store, bucket.path, (*columns, ORIGIN_FILE, ORIGIN_ROW)):
             source, row = batch.column(ORIGIN_FILE).to_numpy(), place_of(batch.column(ORIGIN_ROW).to_numpy())
             np.add.at(
                 sums, source, row_hashes(canonical_table(batch, columns)) * (row.astype(np.uint64) + np.uint64(1))

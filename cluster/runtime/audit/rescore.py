@@ -31,7 +31,7 @@ from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.plan.plan_files import Segments
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.open_store import StoreSpec
-from cluster.runtime.storage.parquet_tables import batches
+from cluster.runtime.storage.parquet_tables import read_batches
 from cluster.runtime.storage.store import Store
 from lstm_core.contract.model_contract import ModelContract, read_contract
 from lstm_core.errors import ModelRefused, SlotcarError
@@ -165,7 +165,7 @@ class _Comparison:
         parts: dict[int, list[Scores]] = {entity: [np.zeros((0, len(self._names)), np.float32)] for entity in entities}
         for record in self._audit.records[shard.index]:
             place = record.file and locate(self._store, self._audit.run, record.file, record.staged)
-            for batch in batches(self._store, place) if place else ():
+            for batch in read_batches(self._store, place) if place else ():
                 self._collect(batch, keys, parts)
         return {entity: np.concatenate(found)[: self._rows_max] for entity, found in parts.items()}
 

@@ -28,7 +28,7 @@ from cluster.runtime.fleet.ray_session import connected
 from cluster.runtime.plan.plan_files import Segments
 from cluster.runtime.replica.replica_actor import row_layout
 from cluster.runtime.rows.block_reader import BlockReader, Bounds
-from cluster.runtime.rows.carried_state import Carried
+from cluster.runtime.rows.carried_state import CarriedState
 from cluster.runtime.rows.feature_encoding import Encoder
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.open_store import StoreSpec, open_store
@@ -91,7 +91,7 @@ class AuditActor:
             self._reference = Reference(load_model(self._model, name="the run's model", code=self._spec.contract.code))
         return self._reference
 
-    def _score(self, reference: Reference, shard: Shard, segments: Any, known: Carried | None) -> Scores:
+    def _score(self, reference: Reference, shard: Shard, segments: Any, known: CarriedState | None) -> Scores:
         rows = int(pc.sum(segments.column("row_count")).as_py())
         # As a streamed shard it is read up to `rows_max`; one that must be sorted is small and read whole.
         streamed = rows > self._spec.rows_max and bool(pc.all(segments.column("sorted")).as_py())
@@ -106,7 +106,7 @@ class AuditActor:
         return np.concatenate(outputs, axis=-1).astype(np.float32)
 
 
-def _states(known: Carried) -> dict[tuple[str, int], NDArray[np.float32]]:
+def _states(known: CarriedState) -> dict[tuple[str, int], NDArray[np.float32]]:
     """The state that the only entity goes on from, zero where it has none."""
     _, states = known.states(1)
     return {(column.layer, column.index): values[0] for column, values in zip(known.schema.states, states, strict=True)}

@@ -26,7 +26,7 @@ from cluster.runtime.audit.audit_rows import ShardRows, differing
 from cluster.runtime.audit.carry_audit import CarryAudit
 from cluster.runtime.commit.row_checksum import RowChecksum, canonical_table
 from cluster.runtime.storage import parquet_tables as tables
-from cluster.runtime.storage.parquet_tables import batches
+from cluster.runtime.storage.parquet_tables import read_batches
 from cluster.runtime.storage.store import Store
 
 UNREADABLE = (*tables.UNREADABLE, KeyError)
@@ -104,7 +104,7 @@ class ShardAudit:
             return
         assert place is not None
         try:
-            for batch in batches(self._store, place):
+            for batch in read_batches(self._store, place):
                 self._place(batch, record, found.rows)
                 found.add(batch, self._rows.time[0])
         except UNREADABLE as error:

@@ -137,7 +137,7 @@ def find_entities(table: OpenTable, values: Sequence[str]) -> Any:
     return table.reader().take(file[found], row[found])
 
 
-def compare(before: OpenTable, after: OpenTable, names_max: int) -> Difference:
+def compare_carry(before: OpenTable, after: OpenTable, names_max: int) -> Difference:
     """Which entities differ. Raises InputRefused where the two tables cannot be compared."""
     ours, theirs = before.keys(), after.keys()
     if not before.schema.arrow.equals(after.schema.arrow):

@@ -24,7 +24,7 @@ from cluster.runtime.carry.carry_table import CarryReader, open_table, read_keys
 from cluster.runtime.commit.commit import PLAN
 from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.commit.run_request import CarryRequest
-from cluster.runtime.rows.carried_state import Carried
+from cluster.runtime.rows.carried_state import CarriedState
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.parquet_tables import UNREADABLE, TableGroups, read_table
 from cluster.runtime.storage.store import Store
@@ -116,14 +116,14 @@ class ShardCarry:
         self._places = TableGroups(plan, CARRY_FILE)
         self._reader = CarryReader(open_store(carry.read), carry.files, schema, cache_bytes=CACHE_BYTES)
 
-    def of(self, shard: Shard) -> Carried:
+    def of(self, shard: Shard) -> CarriedState:
         """The rows of a shard's entities. Raises InputBroken and RunFailed."""
         try:
             places = self._places.read(shard.index)
         except UNREADABLE as error:
             raise _unreadable(self._plan, CARRY_FILE, error) from error
         entity, file, row = (places.column(name).to_numpy() for name in _PLACES.names)
-        return Carried.of(self._schema, entity, self._reader.take(file.astype(np.int64), row))
+        return CarriedState.of(self._schema, entity, self._reader.take(file.astype(np.int64), row))
 
 
 def _unreadable(store: Store, name: str, error: BaseException) -> RunFailed:

@@ -21,9 +21,9 @@ from cluster.run_errors import InputBroken
 from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.commit.snapshots import Snapshot
 from cluster.runtime.rows.block import Block
-from cluster.runtime.rows.carried_state import Carried, as_column, as_lists
+from cluster.runtime.rows.carried_state import CarriedState, as_column, as_lists
 from cluster.runtime.rows.feature_encoding import LastKnown
-from cluster.runtime.rows.placed_blocks import Cut, Region
+from cluster.runtime.rows.placed_blocks import Cut, PlacedBlock
 
 Array = NDArray[Any]
 Bools = NDArray[np.bool_]
@@ -131,7 +131,7 @@ class CarryRows:
         seen = _seen_before(block)[series] + block.rows_before + block.lengths[series]
         return Standing(times, seen, ended.states, ended.known)
 
-    def _unscored(self, region: Region, series: Ints) -> Any:
+    def _unscored(self, region: PlacedBlock, series: Ints) -> Any:
         """Series of which nothing is scored tonight, in their order: those that break now or are new, and others."""
         block = region.block
         known = np.zeros(len(block.starts), np.bool_)
@@ -171,12 +171,12 @@ class CarryRows:
                     " again into new folders."
                 )
 
-    def before(self, carried: Carried | None, series: Ints, entities: int) -> Standing:
+    def before(self, carried: CarriedState | None, series: Ints, entities: int) -> Standing:
         """How some of a shard's entities stood before tonight: as carried over, or at zero."""
         schema = self._schema
         if carried is None:
             nobody = np.zeros(0, np.int64)
-            carried = Carried.of(schema, nobody, schema.arrow.empty_table())
+            carried = CarriedState.of(schema, nobody, schema.arrow.empty_table())
         place, seen = carried.place(entities)[series], np.zeros(entities, np.int64)
         seen[carried.entity] = carried.seen
         times = carried.times(schema.last).take(pa.array(np.maximum(place, 0), mask=place < 0))
@@ -204,7 +204,7 @@ def _merged(first: tuple[Ints, Any], second: tuple[Ints, Any]) -> Any:
     return pa.concat_tables([first[1], second[1]]).take(pa.array(order))
 
 
-def _tail_of_resume(region: Region) -> Standing:
+def _tail_of_resume(region: PlacedBlock) -> Standing:
     """A long entity whose rows before this block were scored by an earlier attempt."""
     assert region.initial is not None, "rows before the block, and no state of them"
     assert region.known_before is not None

@@ -105,19 +105,19 @@ def read_keys(store: Store, schema: CarrySchema, files: Sequence[CarryFile]) -> 
 
 def read_columns(store: Store, file: CarryFile, columns: list[str]) -> Any:
     """Some columns of a file (pa.Table). Raises InputBroken."""
-    with reading(store, file.name), store.open_input(file.name) as source, pq.ParquetFile(source) as parquet:
+    with carry_faults(store, file.name), store.open_input(file.name) as source, pq.ParquetFile(source) as parquet:
         return parquet.read(columns=columns, use_threads=False).select(columns)
 
 
 def groups_of(store: Store, file: CarryFile) -> Iterator[Any]:
     """A file's row groups (pa.Table), one after the other. Raises InputBroken."""
-    with reading(store, file.name), store.open_input(file.name) as source, pq.ParquetFile(source) as parquet:
+    with carry_faults(store, file.name), store.open_input(file.name) as source, pq.ParquetFile(source) as parquet:
         for index in range(parquet.num_row_groups):
             yield parquet.read_row_group(index, use_threads=False)
 
 
 @contextmanager
-def reading(store: Store, name: str) -> Iterator[None]:
+def carry_faults(store: Store, name: str) -> Iterator[None]:
     """Whatever goes wrong while a file of a table is read is raised as InputBroken with its name."""
     try:
         yield
@@ -162,7 +162,7 @@ class CarryReader:
         return self._groups.get((file, group), partial(self._decoded, file, group), keep=keep)
 
     def _decoded(self, file: int, group: int) -> Any:
-        with reading(self._store, self._files[file].name):
+        with carry_faults(self._store, self._files[file].name):
             table = self._open.get(file).read_row_group(group, self._schema.arrow.names)
         return _as_planned(table.select(self._schema.arrow.names), self._schema.arrow)
 

@@ -27,7 +27,7 @@ from cluster.core.commit import (
 from cluster.run_errors import MayHaveLanded, NotLanded, OutputRefused, RunFailed, StoreFault
 from cluster.runtime.commit.lock import Fence, Unfenced
 from cluster.runtime.storage.store import Store
-from cluster.runtime.storage.write_retries import TRIES, settle
+from cluster.runtime.storage.write_retries import TRIES, write_until_landed
 
 RUN = "_slotcar/run.json"
 PLAN = "_slotcar/plan"
@@ -227,7 +227,7 @@ class Commits:
     def _write(self, name: str, content: bytes, store: Store | None = None) -> None:
         place = store or self.store
         self.fence.check()
-        settle(lambda: place.write(name, content), lambda: place.find(name) == content)
+        write_until_landed(lambda: place.write(name, content), lambda: place.find(name) == content)
 
     def check_foreign(self, run_id: str, identity: str) -> None:
         """Refuses an output that belongs to another run, or to nobody that we know. Raises `OutputRefused`."""
@@ -292,4 +292,4 @@ def _move(store: Store, source: str, target: str) -> None:
     def moved() -> bool:
         return store.exists(target) and not store.exists(source)
 
-    settle(lambda: store.publish(source, target), moved)
+    write_until_landed(lambda: store.publish(source, target), moved)

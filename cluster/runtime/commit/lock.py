@@ -1,7 +1,8 @@
 """The lock on an output: carries out what `core.lock` decides, on a store, with a heartbeat.
 
-`held` takes the lock, beats in a thread of its own, and releases it in the end however that comes. A driver that is
-killed releases nothing: on the same machine its process is known to be gone, elsewhere its beat is seen to stand still.
+`hold_lock` takes the lock, beats in a thread of its own, and releases it in the end however that comes. A driver that
+is killed releases nothing: on the same machine its process is known to be gone, elsewhere its beat is seen to stand
+still.
 Whether the lock still holds is read from the store each time, since a paused process knows nothing of its pause.
 """
 
@@ -119,11 +120,11 @@ class Lock:
         return f", {Claim.from_json(content).says()}" if content else ""
 
 
-def take(store: Store, holder: Holder, watch: Watch) -> Lock:
+def take_lock(store: Store, holder: Holder, watch: Watch) -> Lock:
     """Takes the lock, now or when its holder is seen to be dead. Raises `OutputRefused` where the holder is alive."""
     newcomer = Newcomer()
     while True:
-        sight = look(store, watch.now_s())
+        sight = look_at_lock(store, watch.now_s())
         match newcomer.look(sight):
             case Refuse(claim):
                 raise OutputRefused(
@@ -138,7 +139,7 @@ def take(store: Store, holder: Holder, watch: Watch) -> Lock:
                 watch.pause(LOOK_S)
 
 
-def look(store: Store, now_s: float) -> Sight:
+def look_at_lock(store: Store, now_s: float) -> Sight:
     """What there is to see of the lock."""
     number = highest(store.list(LOCK))
     content = store.find(claim_name(number)) if number else None
@@ -173,9 +174,9 @@ def _put(store: Store, claim: Claim) -> bool:
 
 
 @contextmanager
-def held(store: Store, run_id: str, watch: Watch | None = None) -> Iterator[Lock]:
-    """Holds the lock in the block; see `take`."""
-    lock = take(store, this_process(run_id), watch or WallWatch())
+def hold_lock(store: Store, run_id: str, watch: Watch | None = None) -> Iterator[Lock]:
+    """Holds the lock in the block; see `take_lock`."""
+    lock = take_lock(store, this_process(run_id), watch or WallWatch())
     ended = threading.Event()
     heart = threading.Thread(target=_beat_until, args=(ended, lock), name="slotcar-heartbeat", daemon=True)
     heart.start()

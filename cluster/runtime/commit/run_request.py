@@ -13,7 +13,7 @@ from typing import Any
 from cluster.core.carry import CarryFile, CarrySchema
 from cluster.core.settings import ClusterSettings, Fill, InputSettings, OutputSettings, StateSettings, StepSettings
 from cluster.run_errors import RunFailed
-from cluster.runtime.storage.filesystems import Found
+from cluster.runtime.storage.filesystems import FileStat
 from cluster.runtime.storage.open_store import StoreSpec
 from cluster.runtime.storage.store import Store
 from lstm_core.contract.custom_code import NO_CODE, CustomCode
@@ -50,7 +50,7 @@ class ScoreRequest:
     quarantine_limit: float
     model_path: str = ""  # where `model` was read, for audits
     carry: CarryRequest | None = None
-    some_files: tuple[Found, ...] = ()  # of the input, which every node is to see
+    some_files: tuple[FileStat, ...] = ()  # of the input, which every node is to see
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ import ray
 from cluster.core.plan.shard_plan import Shard
 from cluster.core.schedule.events import ClusterChanged, Event, ReplicaLeaving, ReplicaLost, ShardBroken
 from cluster.core.settings import ClusterSettings
-from cluster.runtime.fleet.ray_errors import outcome
-from cluster.runtime.fleet.ray_session import Nodes, elsewhere, look_at_nodes
-from cluster.runtime.fleet.start_barrier import Together
-from cluster.runtime.replica.memory_allocator import environment
-from cluster.runtime.replica.node_check import unfit_here
-from cluster.runtime.replica.pipeline import Counters, Report
+from cluster.runtime.fleet.ray_errors import event_of
+from cluster.runtime.fleet.ray_session import Nodes, avoid_nodes, look_at_nodes
+from cluster.runtime.fleet.start_barrier import StartBarrier
+from cluster.runtime.replica.memory_allocator import allocator_environment
+from cluster.runtime.replica.node_check import why_unfit_here
+from cluster.runtime.replica.pipeline import Counters, PollReport
 from cluster.runtime.replica.replica_actor import Lease, ReplicaActor, ReplicaInfo, ReplicaSpec, Sources, UnfitNode
 
 NOBODY = -1  # in place of a replica, where the whole cluster is meant
@@ -46,7 +46,7 @@ class Answer:
 
     replica: int
     ready: ReplicaInfo | None = None
-    report: Report | None = None
+    report: PollReport | None = None
     failure: Event | None = None  # or what becomes of its node, or, of no replica, of the cluster
 
 
@@ -63,7 +63,7 @@ class Fleet:
         self._sources: Sources | None = None
         self._gone: list[Counters] = []
         self._looked_s = 0.0
-        self._together = Together()
+        self._together = StartBarrier()
         self._nodes: Nodes | None = None
         self._warned: set[int] = set()
         self.avoided: set[str] = set()  # ids of nodes that are unfit
@@ -81,8 +81,8 @@ class Fleet:
             max_task_retries=0,
             max_concurrency=8,  # a poll waits in one thread while assignments come in others
             # Processes of an embedded cluster inherit ours; elsewhere the actor is told.
-            runtime_env={"env_vars": environment()} if self._settings.address else None,
-            **elsewhere(self.avoided),
+            runtime_env={"env_vars": allocator_environment()} if self._settings.address else None,
+            **avoid_nodes(self.avoided),
         ).remote(self._spec, self._model)
         self._members[replica] = _Member(actor, actor.info.remote())
 
@@ -148,7 +148,7 @@ class Fleet:
     def _answer(self, number: int, ref: Any) -> Answer | None:
         member = self._members[number]
         member.call = None
-        value, failure = outcome(ref, number)
+        value, failure = event_of(ref, number)
         if failure is not None:
             self._bury(number)
             return Answer(number, failure=failure)
@@ -177,7 +177,7 @@ class Fleet:
         self._bury(number)
         assert self._spec.needs is not None, "a node is unfit for what it does not need"
         # What the driver does not see any more either is no fault of the node's, and no other one would do.
-        mine = unfit_here(self._spec.needs)
+        mine = why_unfit_here(self._spec.needs)
         if mine is not None:
             return Answer(number, failure=ShardBroken(number, mine))
         self.avoided.add(found.node_id)

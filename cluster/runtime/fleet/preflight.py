@@ -18,15 +18,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.core.settings import ClusterSettings
 from cluster.run_errors import ClusterRefused, RunFailed, StoreFault, WorkerLost, first_line
 from cluster.runtime.fleet.ray_errors import task_value
-from cluster.runtime.fleet.ray_session import alive_nodes, fitting, growth
-from cluster.runtime.replica.node_check import Needs, look, unfit
+from cluster.runtime.fleet.ray_session import alive_nodes, autoscaler_growth, replicas_that_fit
+from cluster.runtime.replica.node_check import NodeNeeds, look_at_node, why_unfit
 from cluster.runtime.storage.open_store import open_store
 
 
 def check_room(settings: ClusterSettings) -> None:
     """Raises ClusterRefused where no replica can ever be placed."""
     offers = [dict(node["Resources"]) for node in alive_nodes()]
-    refusal = lack_of_room(offers, growth(), settings)
+    refusal = lack_of_room(offers, autoscaler_growth(), settings)
     if refusal:
         raise ClusterRefused(refusal)
 
@@ -36,7 +36,7 @@ def lack_of_room(
 ) -> str | None:
     """The sentence where neither a node nor what the cluster may grow to has room for one replica."""
     everything = [*offers, may_grow_to or {}]
-    if any(fitting(resources, settings) for resources in everything):
+    if any(replicas_that_fit(resources, settings) for resources in everything):
         return None
     cpus, gpus = settings.cpus_per_replica, settings.gpus_per_replica
     if gpus and not any(resources.get("GPU") for resources in everything):
@@ -52,9 +52,9 @@ def lack_of_room(
     )
 
 
-def check_nodes(needs: Needs) -> None:
+def check_nodes(needs: NodeNeeds) -> None:
     """Raises ClusterRefused for the first node that differs from this process, or cannot see or write what it can."""
-    remote: Any = ray.remote(look)
+    remote: Any = ray.remote(look_at_node)
     asked = []
     for node in alive_nodes():
         place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -67,7 +67,7 @@ def check_nodes(needs: Needs) -> None:
         raise ClusterRefused(refusal)
 
 
-def _leave_no_trace(needs: Needs) -> None:
+def _leave_no_trace(needs: NodeNeeds) -> None:
     """Of a run that is refused: the folder that nodes tried to write in, where it is empty. None of them is at it now.
 
     Where the run goes on it stays: a node might still take it for there.
@@ -76,9 +76,9 @@ def _leave_no_trace(needs: Needs) -> None:
         open_store(needs.shared.place).drop_folder(needs.shared.tried)
 
 
-def _refusal(name: str, ref: Any, needs: Needs) -> str | None:
+def _refusal(name: str, ref: Any, needs: NodeNeeds) -> str | None:
     try:
-        return unfit(task_value(ref), needs)
+        return why_unfit(task_value(ref), needs)
     except WorkerLost:
         return None  # the node has gone
     except RunFailed as fault:  # as where Slotcar itself is missing

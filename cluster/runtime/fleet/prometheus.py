@@ -34,7 +34,7 @@ GAUGES = {
 }
 
 
-class Metrics:
+class PrometheusMetrics:
     """The figures of one session, on Ray; there must be a connection."""
 
     def __init__(self, run_id: str) -> None:

@@ -13,10 +13,10 @@ from cluster.core.plan.shard_plan import Shard
 from cluster.core.settings import ClusterSettings
 from cluster.runtime.fleet.fleet import Answer, Fleet
 from cluster.runtime.fleet.preflight import check_nodes, check_room
-from cluster.runtime.fleet.prometheus import Metrics
+from cluster.runtime.fleet.prometheus import PrometheusMetrics
 from cluster.runtime.fleet.ray_session import connected, replica_count
 from cluster.runtime.fleet.task_map import map_here_or_on_cluster
-from cluster.runtime.replica.node_check import Needs
+from cluster.runtime.replica.node_check import NodeNeeds
 from cluster.runtime.replica.pipeline import Counters
 from cluster.runtime.replica.replica_actor import ReplicaSpec, Sources
 from cluster.runtime.watch.timeline import Moment
@@ -48,7 +48,7 @@ class Replicas(Protocol):
 class Cluster(Protocol):
     """A place for a run."""
 
-    def check(self, needs: Needs) -> None:
+    def check(self, needs: NodeNeeds) -> None:
         """Raises ClusterRefused for what the cluster lacks, before any work."""
 
     def replica_count(self) -> int:
@@ -71,7 +71,7 @@ class RayCluster:
         self._settings = settings
         self._fleet: Fleet | None = None
 
-    def check(self, needs: Needs) -> None:
+    def check(self, needs: NodeNeeds) -> None:
         check_room(self._settings)
         if self._settings.address:  # the nodes of an embedded one are this machine, with this installation
             check_nodes(needs)
@@ -87,7 +87,7 @@ class RayCluster:
         return map_here_or_on_cluster(function, items, self._fleet.avoided if self._fleet else ())
 
     def metrics(self, run_id: str) -> Callable[[Moment], None]:
-        return Metrics(run_id).show
+        return PrometheusMetrics(run_id).show
 
 
 @contextmanager

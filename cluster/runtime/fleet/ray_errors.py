@@ -17,7 +17,7 @@ from cluster.run_errors import RunFailed, WorkerLost, first_line
 from lstm_core.errors import SlotcarError, UsageError
 
 
-def outcome(ref: Any, replica: int) -> tuple[Any, Event | None]:
+def event_of(ref: Any, replica: int) -> tuple[Any, Event | None]:
     """The value of a finished call, or the event that stands for its failure.
 
     A refusal is raised as it is: no other replica would take the model either.
@@ -28,7 +28,7 @@ def outcome(ref: Any, replica: int) -> tuple[Any, Event | None]:
         cause = error.cause if isinstance(error.cause, BaseException) else error
         if isinstance(cause, UsageError):
             raise cause from None
-        return None, ShardBroken(replica, describe(cause))
+        return None, ShardBroken(replica, describe_event(cause))
     except (
         rex.RayActorError,
         rex.WorkerCrashedError,
@@ -72,7 +72,7 @@ def cause_of(error: BaseException) -> str:
     return (told or lines)[0].partition(" There are some potential root causes")[0].strip().rstrip(".")
 
 
-def describe(error: BaseException) -> str:
+def describe_event(error: BaseException) -> str:
     """One sentence for a fault in a replica."""
     if isinstance(error, SlotcarError):
         return str(error)

@@ -20,7 +20,7 @@ import ray
 
 from cluster.core.settings import ClusterSettings
 from cluster.run_errors import ClusterRefused, first_line
-from cluster.runtime.replica.memory_allocator import environment
+from cluster.runtime.replica.memory_allocator import allocator_environment
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def _connect(settings: ClusterSettings) -> None:
     if not settings.address:
         # Ray starts its workers at nice 15 unless told otherwise, and any other load on the machine would starve them.
         os.environ.setdefault("RAY_worker_niceness", "0")
-        os.environ.update(environment())
+        os.environ.update(allocator_environment())
         with _on_loopback(), _without_watchers():
             ray.init(
                 address="local",
@@ -127,7 +127,7 @@ class Nodes:
     draining: frozenset[str]  # ids of nodes that have been told to leave
 
 
-def elsewhere(avoided: Collection[str]) -> dict[str, Any]:
+def avoid_nodes(avoided: Collection[str]) -> dict[str, Any]:
     """Options of an actor or a task that is not to run on nodes of these ids."""
     return {"label_selector": {"ray.io/node-id": f"!in({','.join(sorted(avoided))})"}} if avoided else {}
 
@@ -137,7 +137,7 @@ def look_at_nodes(settings: ClusterSettings, avoided: Collection[str] = ()) -> N
     # Ray has the warning of a spot node, and of a node that an autoscaler takes away, in its private state only.
     draining = frozenset(ray._private.state.state.get_draining_nodes())
     nodes = [node for node in alive_nodes() if node["NodeID"] not in draining and node["NodeID"] not in avoided]
-    room = sum(fitting(node["Resources"], settings) for node in nodes)
+    room = sum(replicas_that_fit(node["Resources"], settings) for node in nodes)
     return Nodes(room, settings.replicas or max(room, 1), draining)
 
 
@@ -146,13 +146,13 @@ def alive_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray leaves it untyped
 
 
-def growth() -> Mapping[str, float] | None:
+def autoscaler_growth() -> Mapping[str, float] | None:
     """The most that the cluster's autoscaler may come to, by resource; None where there is no autoscaler."""
     most: Mapping[str, float] | None = ray._private.state.state.get_max_resources_from_cluster_config()
     return most
 
 
-def fitting(resources: Mapping[str, float], settings: ClusterSettings) -> int:
+def replicas_that_fit(resources: Mapping[str, float], settings: ClusterSettings) -> int:
     """Replicas that fit on a node, or in a cluster, of these resources."""
     needs = {"CPU": settings.cpus_per_replica, "GPU": settings.gpus_per_replica}
     counts = [int(resources.get(name, 0) / need + 1e-9) for name, need in needs.items() if need]

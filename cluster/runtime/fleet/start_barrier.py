@@ -14,7 +14,7 @@ from collections.abc import Callable
 PATIENCE_S = 1.0  # most that a run gives for it, however many replicas never find a place
 
 
-class Together:
+class StartBarrier:
     """The waiting of one run's replicas."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import ray
 
 from cluster.runtime.fleet.ray_errors import task_value
-from cluster.runtime.fleet.ray_session import cluster_resources, elsewhere
-from cluster.runtime.plan.input_scan import Light
+from cluster.runtime.fleet.ray_session import avoid_nodes, cluster_resources
+from cluster.runtime.plan.input_scan import LightWork
 
 BATCHES_WANTED = 16  # for each CPU: few enough that a task's start does not show, enough that all end together
 BATCH_ITEMS_MAX = 256
@@ -25,13 +25,16 @@ HERE_MAX = 3  # items that are done here whatever they are
 HERE_LIGHT_MAX = 16  # items of light work that are begun here
 
 
-class NotHere(Exception):
+class NeedsCluster(Exception):
     """What is left is work for a cluster."""
 
 
 def map_here(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """As `map_here_or_on_cluster` while there is no cluster yet. Raises `NotHere` at the first item that wants one."""
-    anyhow, light = len(items) <= HERE_MAX, isinstance(function, Light) and len(items) <= HERE_LIGHT_MAX
+    """As `map_here_or_on_cluster` while there is no cluster yet.
+
+    Raises `NeedsCluster` at the first item that wants one.
+    """
+    anyhow, light = len(items) <= HERE_MAX, isinstance(function, LightWork) and len(items) <= HERE_LIGHT_MAX
     here, done = anyhow or light, 0
     while here and done < len(items):
         seconds, values = _call(function, items[done : done + 1])
@@ -39,7 +42,7 @@ def map_here(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[A
         done += 1
         here = anyhow or not _is_worth_a_worker(seconds, done, len(items) - done)
     if done < len(items):
-        raise NotHere
+        raise NeedsCluster
 
 
 def map_here_or_on_cluster(
@@ -51,7 +54,7 @@ def map_here_or_on_cluster(
         for value in map_here(function, items):
             yield value
             done += 1
-    except NotHere:
+    except NeedsCluster:
         yield from map_on_cluster(function, items[done:], avoided)
 
 
@@ -60,7 +63,7 @@ def map_on_cluster(
 ) -> Iterator[Any]:
     """`function` of each item, and on no node to avoid. A fault of ours that a task meets is raised here as it was."""
     # No CPU is asked for: the replicas have been promised them all, and are importing TensorFlow meanwhile.
-    remote = ray.remote(_call).options(num_cpus=0, max_retries=2, **elsewhere(avoided))
+    remote = ray.remote(_call).options(num_cpus=0, max_retries=2, **avoid_nodes(avoided))
     shared = ray.put(function)
     full = max(2, int(cluster_resources().get("CPU", 2)))
     size = max(1, min(BATCH_ITEMS_MAX, -(-len(items) // (BATCHES_WANTED * full))))

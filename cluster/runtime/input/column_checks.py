@@ -15,7 +15,7 @@ import pyarrow as pa
 from cluster.core.settings import CONTEXT, InputSettings
 from cluster.core.times import is_key_type, is_time_type, plain_type
 from cluster.run_errors import InputBroken, InputRefused
-from cluster.runtime.input.hive_partitions import Partitions
+from cluster.runtime.input.hive_partitions import HivePartitions
 from cluster.runtime.input.source_files import open_source
 from cluster.runtime.input.unreadable_files import lost_file
 
@@ -75,7 +75,7 @@ def check_schema(settings: InputSettings, contract: ModelContract, files: Sequen
 
 def _first_schema(settings: InputSettings, files: Sequence[str]) -> tuple[str, Any]:
     """The first file that is not lost, and its pa.Schema."""
-    partitions, first = Partitions.of(files), None
+    partitions, first = HivePartitions.of(files), None
     for path in files:
         try:
             with open_source(path, settings.storage) as parquet:

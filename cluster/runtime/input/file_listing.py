@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pyarrow.fs as pafs
 
-from cluster.core.locations import Options, is_url, parse
+from cluster.core.locations import Options, is_url, parse_location
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputRefused, first_line
 from cluster.runtime.input.table_formats import DELTA_LOG, table_files
@@ -87,7 +87,7 @@ def _refuse_table(folder: str | None) -> None:
 
 
 def _remote_files(url: str, options: Options) -> Iterator[str]:
-    place = parse(url)
+    place = parse_location(url)
     try:
         filesystem = remote(place, options)
         info = filesystem.get_file_info(place.fs_path)

@@ -24,19 +24,19 @@ _INT32 = np.iinfo(np.int32)
 
 
 @dataclass(frozen=True)
-class Partitions:
+class HivePartitions:
     """The types of the columns that some file of the input has in the names of its folders."""
 
     types: dict[str, Any]  # column -> pa.int32() or pa.string()
 
     @staticmethod
-    def of(paths: Sequence[str]) -> Partitions:
+    def of(paths: Sequence[str]) -> HivePartitions:
         """The partition columns of an input that consists of these files."""
         values: dict[str, set[str]] = {}
         for folder in dict.fromkeys(path.rpartition("/")[0] for path in paths):
             for name, value in _named(folder):
                 values.setdefault(name, set()).add(value)
-        return Partitions({name: _type_of(found - {_NULL}) for name, found in values.items()})
+        return HivePartitions({name: _type_of(found - {_NULL}) for name, found in values.items()})
 
     def values(self, path: str) -> dict[str, Any]:
         """What one file's folders say: column -> pa.Scalar; of two folders with one name the inner one counts."""

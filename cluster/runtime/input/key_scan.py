@@ -24,9 +24,9 @@ from cluster.core.settings import InputSettings
 from cluster.core.times import Flags, Ordinals, as_plain, compare, table_ordinals
 from cluster.run_errors import InputDamaged, InputRefused
 from cluster.runtime.input.column_checks import check_columns, needed_columns
-from cluster.runtime.input.hive_partitions import Partitions, differing_row
-from cluster.runtime.input.row_checks import Judge
-from cluster.runtime.input.source_files import describe_source, open_source, reading
+from cluster.runtime.input.hive_partitions import HivePartitions, differing_row
+from cluster.runtime.input.row_checks import RowChecks
+from cluster.runtime.input.source_files import describe_source, input_faults, open_source
 
 BATCH_ROWS = 131_072
 TORN_RUNS_MAX = 65_536  # runs that are remembered of a file known to be interleaved, before they are added up
@@ -36,7 +36,7 @@ def scan_file(
     path: str,
     settings: InputSettings,
     batch_rows: int = BATCH_ROWS,
-    partitions: Partitions | None = None,
+    partitions: HivePartitions | None = None,
     until_torn: bool = False,
 ) -> FileRuns:
     """Find the runs of keys of one file; `partitions` are those of the whole input, by default of this file.
@@ -44,7 +44,7 @@ def scan_file(
     With `until_torn` an interleaved file is read until that is known: what was found is a part of it then.
     Raises InputBroken where the file cannot be read, InputRefused where its columns do not fit.
     """
-    partitions = partitions or Partitions.of([path])
+    partitions = partitions or HivePartitions.of([path])
     with open_source(path, settings.storage, repeating=settings.entity) as parquet:
         columns = check_columns(partitions.extend(parquet.schema_arrow, path), settings, path)
         _check_agreement(parquet, settings, path, partitions)
@@ -59,7 +59,7 @@ def scan_file(
     return finder.finish(file, columns)
 
 
-def describe_file(path: str, settings: InputSettings, partitions: Partitions) -> tuple[SourceFile, Any, Any]:
+def describe_file(path: str, settings: InputSettings, partitions: HivePartitions) -> tuple[SourceFile, Any, Any]:
     """One file's footer, its needed columns in plain types and all its columns, those of its folders' names included.
 
     Raises InputBroken where the file cannot be read, InputRefused where its columns do not fit.
@@ -72,7 +72,7 @@ def describe_file(path: str, settings: InputSettings, partitions: Partitions) ->
 
 
 def key_batches(
-    parquet: Any, settings: InputSettings, *, path: str, partitions: Partitions, batch_rows: int
+    parquet: Any, settings: InputSettings, *, path: str, partitions: HivePartitions, batch_rows: int
 ) -> Iterator[tuple[Any, Any]]:
     """Batches of (entity columns, time columns), two pa.Tables of equally many rows, in file order.
 
@@ -90,14 +90,14 @@ def _batches(parquet: Any, path: str, wanted: Sequence[str], batch_rows: int) ->
     own = [name for name in wanted if name in parquet.schema_arrow.names]
     batches = parquet.iter_batches(batch_size=batch_rows, columns=own, use_threads=False)
     while True:
-        with reading(path):
+        with input_faults(path):
             batch = next(batches, None)
         if batch is None:
             return
         yield batch
 
 
-def _check_agreement(parquet: Any, settings: InputSettings, path: str, partitions: Partitions) -> None:
+def _check_agreement(parquet: Any, settings: InputSettings, path: str, partitions: HivePartitions) -> None:
     """A needed column that stands in the file and in its folder's name must say the same in both."""
     named = partitions.values(path)
     twice = [name for name in needed_columns(settings) if name in named and name in parquet.schema_arrow.names]
@@ -146,7 +146,7 @@ class _Pieces:
 class _Finder:
     """Takes a file's batches in order; holds the runs found and the last good row."""
 
-    judge: Judge
+    judge: RowChecks
     pieces: list[_Pieces]  # never empty: the first one holds no rows, only types
     bad: list[Any] = field(default_factory=list)
     rows: int = 0  # seen so far
@@ -162,7 +162,7 @@ class _Finder:
     def start(cls, columns: Any, settings: InputSettings) -> _Finder:
         """A finder for files with these columns (pa.Schema, plain)."""
         nothing = _no_pieces(_select(columns, settings.entity), _select(columns, settings.time))
-        return cls(Judge.of(columns, settings), [nothing])
+        return cls(RowChecks.of(columns, settings), [nothing])
 
     def add(self, keys: Any, times: Any) -> None:
         """Take the next batch: its entity columns and its time columns."""

@@ -28,18 +28,18 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Judge:
+class RowChecks:
     """Judges rows of files whose first time column has one type."""
 
     since: int | None  # ordinals of the first time column
     until: int | None
 
     @staticmethod
-    def of(columns: Any, settings: InputSettings) -> Judge:
+    def of(columns: Any, settings: InputSettings) -> RowChecks:
         """A judge for files with these plain columns (pa.Schema). Raises InputRefused for a bound that does not fit."""
         time_type = columns.field(settings.time[0]).type
         since, until = settings.since, settings.until
-        return Judge(
+        return RowChecks(
             since=None if since is None else parse_bound(since, time_type, setting="input.since"),
             until=None if until is None else parse_bound(until, time_type, setting="input.until"),
         )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cluster.core.locations import Options, is_url
 from cluster.run_errors import InputBroken, InputDamaged, first_line
-from cluster.runtime.input.hive_partitions import Partitions
+from cluster.runtime.input.hive_partitions import HivePartitions
 from cluster.runtime.input.source_files import is_damage
 from cluster.runtime.storage.filesystems import open_file
 from cluster.runtime.storage.open_parquet import OpenFiles, OpenParquet
@@ -33,7 +33,7 @@ class RowGroups:
     ) -> None:
         self._paths, self._storage = paths, storage or {}
         self._columns = list(columns)
-        self._partitions = Partitions.of(paths)
+        self._partitions = HivePartitions.of(paths)
         self._files = OpenFiles(self._opened)
         self._schema: Any = None  # of every table: the first file's, opened
         self._groups = TableCache(cache_bytes)

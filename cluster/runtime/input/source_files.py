@@ -19,7 +19,7 @@ from cluster.core.locations import Options
 from cluster.core.plan.inventory import SourceFile
 from cluster.core.plan.shard_plan import PlanHead
 from cluster.run_errors import InputBroken, InputDamaged, first_line
-from cluster.runtime.storage.filesystems import filesystem_of, look_at
+from cluster.runtime.storage.filesystems import filesystem_of, stat_file
 
 LOOKS_AT_ONCE = 16
 _REPEATING_BYTES = 4  # a value, below which a column holds little but the places of its texts in a dictionary
@@ -40,7 +40,7 @@ _STREAM_BYTES = 1 << 20  # read a column chunk through a window of this size: ro
 
 
 @contextmanager
-def reading(path: str) -> Iterator[None]:
+def input_faults(path: str) -> Iterator[None]:
     """Whatever goes wrong while reading `path` is raised as InputBroken with its name: damage as InputDamaged."""
     try:
         yield
@@ -72,7 +72,7 @@ def open_source(path: str, storage: Options, repeating: Sequence[str] = ()) -> A
 
     Of the columns `repeating` those whose text is the same in many rows are read as dictionaries.
     """
-    with reading(path):
+    with input_faults(path):
         filesystem, name = filesystem_of(path, storage)
         options = {"filesystem": filesystem, "buffer_size": _STREAM_BYTES, "pre_buffer": False}
         parquet = pq.ParquetFile(name, **options)
@@ -99,8 +99,8 @@ def _repeating(footer: Any, names: Sequence[str]) -> list[str]:
 
 def describe_source(path: str, footer: Any, storage: Options) -> SourceFile:
     """What a footer (pq.FileMetaData) and the file system tell of a file. Raises InputBroken."""
-    with reading(path):
-        found = look_at(path, storage)
+    with input_faults(path):
+        found = stat_file(path, storage)
     groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
     return SourceFile(path, footer.num_rows, found.size_bytes, found.modified_ns, groups)
 
@@ -119,8 +119,8 @@ def check_unchanged(head: PlanHead, storage: Options) -> None:
 
 
 def _check_file(file: SourceFile, storage: Options) -> None:
-    with reading(file.path):
-        found = look_at(file.path, storage)
+    with input_faults(file.path):
+        found = stat_file(file.path, storage)
     if found.size_bytes != file.size_bytes:
         raise _changed(file, f"{file.size_bytes:,} bytes", f"{found.size_bytes:,}")
     if found.modified_ns != file.modified_ns:

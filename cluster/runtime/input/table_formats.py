@@ -17,10 +17,10 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from cluster.core.locations import Options, is_url, normal, parse
+from cluster.core.locations import Options, is_url, normalized, parse_location
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputRefused, first_line
-from cluster.runtime.input.hive_partitions import Partitions
+from cluster.runtime.input.hive_partitions import HivePartitions
 from cluster.runtime.storage.filesystems import filesystem_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def delta_options(path: str, storage: Options) -> dict[str, str]:
     found = {names[name]: str(value) for name, value in storage.items() if name in names}
     endpoint, scheme = storage.get("endpoint_override"), storage.get("scheme", "https")
     if endpoint is not None:
-        key = "base_url" if parse(path).scheme == "gs" else "endpoint"
+        key = "base_url" if parse_location(path).scheme == "gs" else "endpoint"
         found[key] = str(endpoint) if "://" in str(endpoint) else f"{scheme}://{endpoint}"
     return {**found, "allow_http": str(scheme == "http").lower()}
 
@@ -93,7 +93,7 @@ def _check_delta(path: str, table: DeltaTable) -> None:
 
 def _check_partition(path: str, file: str, values: dict[str, str | None]) -> None:
     """The table's partition values must be those of the folders' names, from which they are read."""
-    named = {name: value.as_py() for name, value in Partitions.of([file]).values(file).items()}
+    named = {name: value.as_py() for name, value in HivePartitions.of([file]).values(file).items()}
     for column, value in (values or {}).items():
         if column not in named or str(named[column]) != str(value):
             raise InputRefused(
@@ -129,7 +129,7 @@ def plain_files(path: str, tasks: Iterable[FileScanTask]) -> Iterator[str]:
             )
         if task.file.file_format.value.upper() != "PARQUET":
             raise InputRefused(f"input.path: {task.file.file_path} of the Iceberg table {path} is no Parquet file.")
-        yield normal(task.file.file_path, "/")
+        yield normalized(task.file.file_path, "/")
 
 
 def _check_names(path: str, table: StaticTable) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from cluster.core.plan.inventory import LostFile
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputBroken, InputDamaged
-from cluster.runtime.input.hive_partitions import Partitions
+from cluster.runtime.input.hive_partitions import HivePartitions
 
 
-def lost_file(path: str, broken: InputBroken, settings: InputSettings, partitions: Partitions) -> LostFile | None:
+def lost_file(path: str, broken: InputBroken, settings: InputSettings, partitions: HivePartitions) -> LostFile | None:
     """What is known of a file that was found broken; None where that is to end the run."""
     if settings.bad_entity == "fail" or not isinstance(broken, InputDamaged):
         return None

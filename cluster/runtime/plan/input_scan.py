@@ -17,7 +17,7 @@ from cluster.core.settings import InputSettings
 from cluster.run_errors import InputBroken, InputRefused
 from cluster.runtime.input.column_checks import needed_columns
 from cluster.runtime.input.file_listing import list_files
-from cluster.runtime.input.hive_partitions import Partitions
+from cluster.runtime.input.hive_partitions import HivePartitions
 from cluster.runtime.input.key_scan import scan_file
 from cluster.runtime.input.unreadable_files import lost_file
 
@@ -29,7 +29,7 @@ Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]  # calle
 
 
 @dataclass(frozen=True)
-class Light:
+class LightWork:
     """A function that takes little time and memory for most items, so that a few need no worker."""
 
     function: Callable[[Any], Any]
@@ -56,11 +56,11 @@ def make_inventory(
     entity nobody knows, and where no file can be read.
     """
     files = sorted(list_files(settings) if files is None else files)
-    partitions = Partitions.of(files)
+    partitions = HivePartitions.of(files)
     scan = partial(scan_files, settings=settings, partitions=partitions, until_torn=until_torn)
     scans: list[JoinedRuns] = []
     lost: list[LostFile] = []
-    for found in mapper(Light(scan), batches(files)):
+    for found in mapper(LightWork(scan), file_batches(files)):
         lost += found.lost
         if found.runs is not None:
             scans.append(found.runs)
@@ -74,13 +74,13 @@ def make_inventory(
     return inventory
 
 
-def batches(files: Sequence[str]) -> list[Sequence[str]]:
+def file_batches(files: Sequence[str]) -> list[Sequence[str]]:
     """Neighbours in order of path, to be scanned together."""
     size = min(BATCH_FILES_MAX, max(1, len(files) // BATCHES_MIN))
     return [files[start : start + size] for start in range(0, len(files), size)]
 
 
-def scan_files(paths: Sequence[str], settings: InputSettings, partitions: Partitions, until_torn: bool) -> Scanned:
+def scan_files(paths: Sequence[str], settings: InputSettings, partitions: HivePartitions, until_torn: bool) -> Scanned:
     """The runs of some files as one; with `until_torn` of those up to the first that is seen to be interleaved."""
     scans, lost = [], []
     for path in paths:
@@ -97,11 +97,11 @@ def scan_files(paths: Sequence[str], settings: InputSettings, partitions: Partit
     return Scanned(join_files(scans) if scans else None, tuple(lost))
 
 
-def _check_partitions(inventory: Inventory, settings: InputSettings, partitions: Partitions) -> None:
+def _check_partitions(inventory: Inventory, settings: InputSettings, partitions: HivePartitions) -> None:
     """A column of folders' names must not owe its type to a lost file: whoever reads a plan's files sees only these."""
     if inventory.lost is None:
         return
-    readable = Partitions.of([file.path for file in inventory.files]).types
+    readable = HivePartitions.of([file.path for file in inventory.files]).types
     if any(
         readable.get(name, kind) != kind for name, kind in partitions.types.items() if name in needed_columns(settings)
     ):

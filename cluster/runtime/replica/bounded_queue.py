@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class Channel(Generic[Item]):
+class BoundedQueue(Generic[Item]):
     """Items in the order in which they were put; whoever puts waits for room, whoever gets waits for an item."""
 
     def __init__(self, length: int) -> None:

@@ -22,7 +22,7 @@ PANDAS = "pandas"
 
 
 @contextmanager
-def quick_imports() -> Iterator[None]:
+def fast_imports() -> Iterator[None]:
     """What is imported inside it is imported so; in a process that is not an actor's own all is as ever."""
     if not _is_own_process():
         yield

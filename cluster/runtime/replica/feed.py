@@ -26,9 +26,9 @@ from cluster.core.schedule.events import Demand
 from cluster.runtime.commit.snapshots import Snapshot
 from cluster.runtime.rows.block import Block
 from cluster.runtime.rows.block_reader import BlockReader
-from cluster.runtime.rows.carried_state import Carried
+from cluster.runtime.rows.carried_state import CarriedState
 from cluster.runtime.rows.feature_encoding import LastKnown
-from cluster.runtime.rows.placed_blocks import Region, initial_of, skip_committed
+from cluster.runtime.rows.placed_blocks import PlacedBlock, initial_of, skip_committed
 from lstm_core.packing.arena import Arena
 from lstm_core.packing.packer import Packer, Reach, Step, busy_first
 
@@ -79,7 +79,7 @@ class _Stream:
     shard: Shard
     blocks: Iterator[Block]
     free: list[int]  # starts of its regions that hold nothing
-    carried: Carried | None
+    carried: CarriedState | None
     last_known: LastKnown = field(default_factory=LastKnown)
     pieces_at_hand: int = 0
     pieces_read: int = 0
@@ -92,7 +92,7 @@ class Feed:
     def __init__(
         self,
         reader: BlockReader,
-        segments: Callable[[Shard], tuple[Any, Carried | None]],
+        segments: Callable[[Shard], tuple[Any, CarriedState | None]],
         arena: Arena,
         packer: Packer,
         *,
@@ -108,9 +108,9 @@ class Feed:
         self._inbox: deque[Shard] = deque()
         self._resumes: dict[int, Snapshot] = {}  # of the shards in the inbox
         self._streams: list[_Stream] = []
-        self._ready: deque[Region] = deque()
-        self._admitted: dict[int, Region] = {}  # admission number -> region with rows still to score
-        self._finished: deque[Region] = deque()  # regions without a row to score
+        self._ready: deque[PlacedBlock] = deque()
+        self._admitted: dict[int, PlacedBlock] = {}  # admission number -> region with rows still to score
+        self._finished: deque[PlacedBlock] = deque()  # regions without a row to score
         self._kept_back: Step | None = None  # that was packed, and goes into no call with those before it
         self._changed = threading.Condition()
         self._reading: Shard | None = None
@@ -198,7 +198,7 @@ class Feed:
         self.pack_s += time.perf_counter() - begin
         return batch
 
-    def collect(self, batch: Batch) -> list[Region]:
+    def collect(self, batch: Batch) -> list[PlacedBlock]:
         """The regions all of whose rows are scored now that `batch` is."""
         with self._changed:
             regions = list(self._finished)
@@ -226,19 +226,19 @@ class Feed:
             rows = step.start[slots] + step.lengths[slots] - 1
             region.keep_states(region.series_at(rows), [values.take(slots, axis=0) for values in found])
 
-    def under_way(self) -> list[Region]:
+    def under_way(self) -> list[PlacedBlock]:
         """The regions that have rows still to score."""
         with self._changed:
             return list(self._admitted.values())
 
-    def drain(self) -> list[Region]:
+    def drain(self) -> list[PlacedBlock]:
         """The regions that had no row to score; `collect` gives them too."""
         with self._changed:
             regions = list(self._finished)
             self._finished.clear()
             return regions
 
-    def release(self, region: Region) -> None:
+    def release(self, region: PlacedBlock) -> None:
         """Gives a region's rows back to the arena."""
         with self._changed:
             stream = region.stream
@@ -424,8 +424,8 @@ class Feed:
             self._ready.append(region)
             self._changed.notify_all()
 
-    def _region(self, block: Block, start: int, stream: _Stream | None, resume: Snapshot | None) -> Region:
-        region = Region(block, start, stream, piece=stream.pieces_read if stream else 0)
+    def _region(self, block: Block, start: int, stream: _Stream | None, resume: Snapshot | None) -> PlacedBlock:
+        region = PlacedBlock(block, start, stream, piece=stream.pieces_read if stream else 0)
         views = [array[region.rows] for array in self._arena.inputs]
         known = stream.last_known if stream else self._known_before(block.shard, None, block.carried)
         region.known_before = known
@@ -437,7 +437,7 @@ class Feed:
         skip_committed(region, self._arena)
         return region
 
-    def _known_before(self, shard: Shard, resume: Snapshot | None, carried: Carried | None) -> LastKnown | None:
+    def _known_before(self, shard: Shard, resume: Snapshot | None, carried: CarriedState | None) -> LastKnown | None:
         """The last known values before the first row: a streamed entity's own, or those of an earlier run."""
         if resume is not None:
             return LastKnown(resume.previous)

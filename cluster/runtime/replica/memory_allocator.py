@@ -21,7 +21,7 @@ ALLOCATOR = "ARROW_DEFAULT_MEMORY_POOL"
 HUGE_PAGES = "NUMPY_MADVISE_HUGEPAGE"
 
 
-def environment() -> dict[str, str]:
+def allocator_environment() -> dict[str, str]:
     """The variables that a replica's process should begin with."""
     wanted = {HUGE_PAGES: "0"}
     if "jemalloc" in pa.supported_memory_backends():

@@ -6,7 +6,7 @@ carry-over, the table that is read, some of the input's files at their size. A f
 mount that is missing leaves it, is not taken for the input. Where the run writes, the node must be able to: one whose
 mount is read-only, or whose credentials only read, sees all that, and would fail at its first fragment.
 
-`look` runs on the node, and costs no import of TensorFlow; `unfit` makes a sentence of what it found.
+`look_at_node` runs on the node, and costs no import of TensorFlow; `why_unfit` makes a sentence of what it found.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cluster.core.lock import LOCK
 from cluster.run_errors import first_line
 from cluster.runtime.commit.commit import OWNER
 from cluster.runtime.commit.run_request import CarryRequest
-from cluster.runtime.storage.filesystems import Found, look_at
+from cluster.runtime.storage.filesystems import FileStat, stat_file
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.write_probe import why_unwritable
 from lstm_core.errors import SlotcarError
@@ -38,7 +38,7 @@ REMEDIES = {
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedLocation:
     """A place that every node must see and write to, and what the driver keeps there by the time the nodes look."""
 
     place: StoreSpec
@@ -49,13 +49,13 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Needs:
+class NodeNeeds:
     """What a run needs of every node that does some of its work."""
 
     versions: Mapping[str, str | None]  # the driver's
-    shared: Shared
+    shared: SharedLocation
     carry: CarryRequest | None = None
-    files: tuple[Found, ...] = ()  # some of the input's, as the driver sees them
+    files: tuple[FileStat, ...] = ()  # some of the input's, as the driver sees them
     storage: Options = field(default_factory=dict)  # how they are reached
 
 
@@ -75,7 +75,7 @@ class Unable:
 
 
 @dataclass(frozen=True)
-class NodeView:
+class NodeReport:
     """What one node said."""
 
     name: str
@@ -93,9 +93,9 @@ class _Look:
     why: Callable[[], str | None]
 
 
-def some_of(files: Sequence[Found]) -> tuple[Found, ...]:
+def sample_files(files: Sequence[FileStat]) -> tuple[FileStat, ...]:
     """The input's first file of each folder, or some of these, evenly spread: what is mounted by itself is a folder."""
-    first: dict[str, Found] = {}
+    first: dict[str, FileStat] = {}
     for file in files:
         first.setdefault(os.path.dirname(file.path), file)
     found = list(first.values())
@@ -103,17 +103,17 @@ def some_of(files: Sequence[Found]) -> tuple[Found, ...]:
     return tuple(found[index * len(found) // count] for index in range(count))
 
 
-def installed() -> dict[str, str | None]:
+def installed_versions() -> dict[str, str | None]:
     """The versions of this process."""
     return {name: _version(name) for name in PACKAGES}
 
 
-def look(name: str, needs: Needs) -> NodeView:
+def look_at_node(name: str, needs: NodeNeeds) -> NodeReport:
     """What this process, on the node of this name, has, sees and can write to."""
-    return NodeView(name, installed(), next(_unable(needs), None))
+    return NodeReport(name, installed_versions(), next(_unable(needs), None))
 
 
-def unfit(view: NodeView, needs: Needs) -> str | None:
+def why_unfit(view: NodeReport, needs: NodeNeeds) -> str | None:
     """The sentence where a node cannot take part, or would give other scores."""
     for name, expected in needs.versions.items():
         found = view.versions.get(name)
@@ -127,9 +127,9 @@ def unfit(view: NodeView, needs: Needs) -> str | None:
     return None if view.unable is None else f"Node {view.name} {view.unable.sentence}"
 
 
-def unfit_here(needs: Needs) -> str | None:
-    """As `unfit`, of this process's own node."""
-    return unfit(look(os.uname().nodename, needs), needs)
+def why_unfit_here(needs: NodeNeeds) -> str | None:
+    """As `why_unfit`, of this process's own node."""
+    return why_unfit(look_at_node(os.uname().nodename, needs), needs)
 
 
 def _version(name: str) -> str | None:
@@ -139,7 +139,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _unable(needs: Needs) -> Iterator[Unable]:
+def _unable(needs: NodeNeeds) -> Iterator[Unable]:
     for look_at_one in _looks(needs):
         try:
             found = look_at_one.why()
@@ -149,7 +149,7 @@ def _unable(needs: Needs) -> Iterator[Unable]:
             yield Unable(look_at_one.deed, look_at_one.setting, look_at_one.place, found)
 
 
-def _looks(needs: Needs) -> Iterator[_Look]:
+def _looks(needs: NodeNeeds) -> Iterator[_Look]:
     shared, carry = needs.shared, needs.carry
     yield _Look(SEE, shared.setting, shared.place.url, partial(_kept, shared))
     yield _Look(WRITE, shared.setting, shared.place.url, partial(_unwritable, shared.place, shared.tried))
@@ -162,7 +162,7 @@ def _looks(needs: Needs) -> Iterator[_Look]:
         yield _Look(SEE, "input.path", file.path, partial(_file, file, needs.storage))
 
 
-def _kept(shared: Shared) -> str | None:
+def _kept(shared: SharedLocation) -> str | None:
     # The driver has written it by now: whoever sees the folder sees that.
     return None if open_store(shared.place).list(shared.folder) else f"the driver's {shared.kept} is not there"
 
@@ -182,6 +182,6 @@ def _table(read: StoreSpec, checksum: str | None) -> str | None:
     return None if (checksum or "").encode() in mark else "the table there is another one"
 
 
-def _file(file: Found, storage: Options) -> str | None:
-    size = look_at(file.path, storage).size_bytes
+def _file(file: FileStat, storage: Options) -> str | None:
+    size = stat_file(file.path, storage).size_bytes
     return None if size == file.size_bytes else f"it has {size:,} bytes there, and {file.size_bytes:,} for the driver"

@@ -24,10 +24,10 @@ from cluster.core.commit import Fragment
 from cluster.core.plan.shard_plan import Shard
 from cluster.core.schedule.events import Demand
 from cluster.runtime.commit.snapshots import Snapshot
-from cluster.runtime.replica.bounded_queue import Channel
+from cluster.runtime.replica.bounded_queue import BoundedQueue
 from cluster.runtime.replica.feed import Batch, Feed
 from cluster.runtime.replica.fragment_writer import Attempt, FragmentWriter
-from cluster.runtime.rows.placed_blocks import Cut, Ended, Region, Seats, snapshot_of
+from cluster.runtime.rows.placed_blocks import Cut, Ended, PlacedBlock, Seats, snapshot_of
 from lstm_core.packing.arena import Arena
 
 QUEUE_LENGTH = 2  # one batch in work, one ready: more would only hold memory
@@ -59,7 +59,7 @@ class Counters:
 
 
 @dataclass(frozen=True)
-class Report:
+class PollReport:
     """A replica's answer to a poll."""
 
     fragments: tuple[Fragment, ...]
@@ -125,8 +125,8 @@ class Pipeline:
         self._attempts: dict[int, Attempt] = {}
         self._outputs: dict[int, _ShardOutput] = {}
         self._saved_s: dict[int, float] = {}  # shard -> when its rows were last put into a fragment
-        self._batches: Channel[Any] = Channel(QUEUE_LENGTH)
-        self._scored: Channel[Any] = Channel(QUEUE_LENGTH)
+        self._batches: BoundedQueue[Any] = BoundedQueue(QUEUE_LENGTH)
+        self._scored: BoundedQueue[Any] = BoundedQueue(QUEUE_LENGTH)
         self._cuts: SimpleQueue[Any] = SimpleQueue()  # bounded by the arena
         self._fragments: list[Fragment] = []
         self._news = threading.Condition()
@@ -153,7 +153,7 @@ class Pipeline:
         """Ends the stages once everything assigned is written."""
         self._feed.close()
 
-    def report(self, timeout_s: float) -> Report:
+    def report(self, timeout_s: float) -> PollReport:
         """What is new, waiting up to `timeout_s` for a fragment, an error or a want of shards."""
         with self._news:
             if self._news.wait_for(self._has_news, timeout_s):
@@ -163,7 +163,7 @@ class Pipeline:
             self._count_waiting()
             demand = self.demand()
             self._ahead_reported = demand.shards_ahead
-            return Report(fragments, demand, Counters(**vars(self._counters)), self._error)
+            return PollReport(fragments, demand, Counters(**vars(self._counters)), self._error)
 
     def _count_waiting(self) -> None:
         counters = self._counters
@@ -219,16 +219,16 @@ class Pipeline:
             self._count_compute(work, begin)
         self._scored.put(None)
 
-    def _take_turns(self, work: Batch | list[Region] | None) -> None:
+    def _take_turns(self, work: Batch | list[PlacedBlock] | None) -> None:
         begin = time.perf_counter()
         scored = self._computed(work)
         self._count_compute(work, begin)
         self._collect(scored)
 
-    def _computed(self, work: Batch | list[Region] | None) -> _Scored | list[Region] | None:
+    def _computed(self, work: Batch | list[PlacedBlock] | None) -> _Scored | list[PlacedBlock] | None:
         return self._step(work) if isinstance(work, Batch) else work
 
-    def _count_compute(self, work: Batch | list[Region] | None, begin: float) -> None:
+    def _count_compute(self, work: Batch | list[PlacedBlock] | None, begin: float) -> None:
         if isinstance(work, Batch):
             self._counters.compute_s += time.perf_counter() - begin
 
@@ -248,7 +248,7 @@ class Pipeline:
             self._collect(work)
         self._collect(None)
 
-    def _collect(self, work: _Scored | list[Region] | None) -> None:
+    def _collect(self, work: _Scored | list[PlacedBlock] | None) -> None:
         if work is None:
             self._cuts.put(None)
         elif isinstance(work, _Scored):
@@ -268,7 +268,7 @@ class Pipeline:
         self._counters.rows += batch.step.row_count
         self._counters.busy_slots += batch.busy_count
 
-    def _put_cuts(self, regions: list[Region]) -> None:
+    def _put_cuts(self, regions: list[PlacedBlock]) -> None:
         """Regions without a row left to score."""
         for region in regions:
             shard, done = region.block.shard.index, region.block.final
@@ -288,14 +288,14 @@ class Pipeline:
                 self._cuts.put(Cut(region, fresh, snapshot, close=True, ended=self._ended(region)))
                 self._saved_s[region.block.shard.index] = self._saving.clock()
 
-    def _snapshot(self, region: Region) -> Snapshot:
+    def _snapshot(self, region: PlacedBlock) -> Snapshot:
         snapshot = snapshot_of(region, self._arena, self._seats)
         block = region.block
         starts = region.start + block.starts[snapshot.entity]
         rows = (starts + snapshot.rows_done - block.rows_before - 1)[snapshot.under_way]
         return replace(snapshot, previous=self._feed.last_known(rows).values, tensors=self._saving.carry or ())
 
-    def _ended(self, region: Region) -> Ended | None:
+    def _ended(self, region: PlacedBlock) -> Ended | None:
         if self._saving.carry is None:
             return None
         series, states = region.take_ended()

@@ -22,7 +22,7 @@ import ray
 
 from cluster.core.carry import CarrySchema
 from cluster.core.commit import Fragment, record_name
-from cluster.core.plan.expected_steps import Extent
+from cluster.core.plan.expected_steps import ExpectedSteps
 from cluster.core.plan.shard_plan import Shard
 from cluster.core.schedule.events import Demand
 from cluster.core.settings import InputSettings, OutputSettings, StepSettings
@@ -31,13 +31,13 @@ from cluster.runtime.carry.carry_writer import CarryTarget
 from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.commit.snapshots import Snapshot, read_snapshot
 from cluster.runtime.plan.plan_files import Segments
-from cluster.runtime.replica.fast_imports import quick_imports
+from cluster.runtime.replica.fast_imports import fast_imports
 from cluster.runtime.replica.feed import Feed
 from cluster.runtime.replica.fragment_writer import Attempt, Destination, FragmentWriter
-from cluster.runtime.replica.node_check import Needs, unfit_here
-from cluster.runtime.replica.pipeline import Pipeline, Report, Saving
+from cluster.runtime.replica.node_check import NodeNeeds, why_unfit_here
+from cluster.runtime.replica.pipeline import Pipeline, PollReport, Saving
 from cluster.runtime.rows.block_reader import BlockReader, Bounds
-from cluster.runtime.rows.carried_state import Carried
+from cluster.runtime.rows.carried_state import CarriedState
 from cluster.runtime.rows.feature_encoding import Encoder
 from cluster.runtime.rows.planned_keys import PlannedKeys
 from cluster.runtime.rows.row_origins import InputFiles
@@ -70,7 +70,7 @@ class ReplicaSpec:
     piece_rows: int
     cache_bytes: int
     carry: CarryRequest | None = None
-    needs: Needs | None = None  # of its node, where that may differ from the driver's
+    needs: NodeNeeds | None = None  # of its node, where that may differ from the driver's
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Sources:
     """What the plan adds."""
 
     files: InputFiles
-    extent: Extent | None = None  # None: steps need all slots and timesteps
+    extent: ExpectedSteps | None = None  # None: steps need all slots and timesteps
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class ReplicaActor:
         resume = self._snapshot(shard, fragments) if fragments else None
         self._running().assign(shard, Attempt(shard.index, lease.attempt, fragments, self._spec.fence), resume)
 
-    def poll(self, timeout_s: float, leases: Sequence[Lease] = ()) -> Report:
+    def poll(self, timeout_s: float, leases: Sequence[Lease] = ()) -> PollReport:
         """Adds shards to the work, and waits for news, at most `timeout_s`."""
         for lease in leases:
             self.assign(lease)
@@ -213,7 +213,7 @@ class ReplicaActor:
         return FragmentWriter(destination, attempt)
 
 
-def _found(segments: Segments, known: ShardCarry | None, shard: Shard) -> tuple[Any, Carried | None]:
+def _found(segments: Segments, known: ShardCarry | None, shard: Shard) -> tuple[Any, CarriedState | None]:
     """A shard's part of the plan, and what is known of its entities."""
     return segments.of(shard.index), known.of(shard) if known is not None else None
 
@@ -221,7 +221,7 @@ def _found(segments: Segments, known: ShardCarry | None, shard: Shard) -> tuple[
 def _load(spec: ReplicaSpec, model: bytes) -> tuple[StatefulReplica, ReplicaInfo]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     begin = time.perf_counter()
-    with quick_imports():
+    with fast_imports():
         import keras
         import numpy.ma  # noqa: F401  # np.unique wants it, at its first call
         import tensorflow as tf
@@ -252,11 +252,11 @@ def _load(spec: ReplicaSpec, model: bytes) -> tuple[StatefulReplica, ReplicaInfo
     return replica, ReplicaInfo(os.getpid(), node, _node_id(), device, imported - begin, compiled - imported, versions)
 
 
-def _unfit(needs: Needs | None) -> UnfitNode | None:
+def _unfit(needs: NodeNeeds | None) -> UnfitNode | None:
     """A node may have come after the others were looked at."""
     if needs is None:
         return None
-    why = unfit_here(needs)
+    why = why_unfit_here(needs)
     return None if why is None else UnfitNode(_node_id(), why)
 
 

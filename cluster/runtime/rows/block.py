@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cluster.core.plan.shard_plan import Shard
-from cluster.runtime.rows.carried_state import Carried
+from cluster.runtime.rows.carried_state import CarriedState
 
 Ints = NDArray[np.int64]
 Array = NDArray[Any]
@@ -35,7 +35,7 @@ class Block:
     late: Any = None  # lines like those of `quarantine`, which the shard's last block adds to it, or skips
     skipped_rows: int = 0  # late ones, and those that do not fill a window
     broken_at: Ints | None = None  # (series,) the row that puts the series into quarantine, -1 where none does
-    carried: Carried | None = None  # of the shard's entities
+    carried: CarriedState | None = None  # of the shard's entities
     time_before: Any = None  # of a streamed entity that is taken up again: the time of the row before its first block
     lost: Ints | None = None  # where rows stood in `ranges` that could not be read but for their keys
     faults: dict[int, str] = field(default_factory=dict)  # series -> why it is in quarantine from its first row on

@@ -24,11 +24,11 @@ from cluster.core.times import time_order
 from cluster.run_errors import InputBroken
 from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.rows.block import Array, Block, Ints
-from cluster.runtime.rows.carried_state import LATE, Carried, LeftOut, broken_reason, left_out
-from cluster.runtime.rows.context_features import with_context
-from cluster.runtime.rows.damaged_rows import DAMAGED, Salvage, lost_rows
+from cluster.runtime.rows.carried_state import LATE, CarriedState, UnscoredRows, broken_reason, unscored_rows
+from cluster.runtime.rows.context_features import add_context
+from cluster.runtime.rows.damaged_rows import DAMAGED, TolerantReader, lost_rows
 from cluster.runtime.rows.feature_encoding import Encoder, Faults, LastKnown
-from cluster.runtime.rows.planned_keys import PlannedKeys, opened
+from cluster.runtime.rows.planned_keys import PlannedKeys, without_dictionaries
 from cluster.runtime.rows.row_origins import InputFiles
 
 
@@ -59,10 +59,10 @@ class BlockReader:
         self._keys = planned_keys or PlannedKeys()
         columns = (*settings.entity, *settings.time, *settings.feature_columns, *settings.keep, *settings.target)
         read = tuple(name for name in dict.fromkeys(columns) if name not in self._keys.names)
-        self._groups = Salvage(files, read, settings, bounds.cache_bytes)
+        self._groups = TolerantReader(files, read, settings, bounds.cache_bytes)
 
     def blocks(
-        self, shard: Shard, segments: Any, skip_rows: int = 0, carried: Carried | None = None
+        self, shard: Shard, segments: Any, skip_rows: int = 0, carried: CarriedState | None = None
     ) -> Iterator[Block]:
         """The shard's blocks in order, not yet encoded; `segments` is its part of the plan.
 
@@ -80,7 +80,7 @@ class BlockReader:
 
     def encode(self, block: Block, into: list[Array], targets: Array | None, last_known: LastKnown | None) -> None:
         """Writes the block's features into the arena's rows, and cuts each series before its first bad row."""
-        faults = self._encoder.encode(with_context(block, self._settings), block.starts, into, last_known)
+        faults = self._encoder.encode(add_context(block, self._settings), block.starts, into, last_known)
         if targets is not None and targets.shape[1]:
             self._encoder.encode_targets(block.table, targets)
         faults.reasons.update(dict.fromkeys(block.lost_now().tolist(), DAMAGED))
@@ -98,7 +98,7 @@ class BlockReader:
         """What is known behind encoded rows of the arena of the columns filled with "previous"."""
         return self._encoder.last_known(inputs, rows)
 
-    def carried_known(self, carried: Carried, entities: int) -> LastKnown:
+    def carried_known(self, carried: CarriedState, entities: int) -> LastKnown:
         """What the carry-over knows of them, of each of the shard's entities."""
         return carried.last_known(entities, self._encoder.words)
 
@@ -113,14 +113,14 @@ class BlockReader:
             _sort_by_time(block, self._settings.time)
         return block
 
-    def _whole(self, shard: Shard, parts: _Segments, carried: Carried | None) -> Block:
+    def _whole(self, shard: Shard, parts: _Segments, carried: CarriedState | None) -> Block:
         block = self._block(shard, parts)
         block.carried = carried
         if carried is not None and len(carried.entity):
-            self._leave_out(block, left_out(carried, block.table, block.starts), carried)
+            self._leave_out(block, unscored_rows(carried, block.table, block.starts), carried)
         return block
 
-    def _pieces(self, shard: Shard, parts: _Segments, skip_rows: int, carried: Carried | None) -> Iterator[Block]:
+    def _pieces(self, shard: Shard, parts: _Segments, skip_rows: int, carried: CarriedState | None) -> Iterator[Block]:
         """One long entity; what is late, or keeps it in quarantine, is looked for before its first row is scored."""
         known = carried is not None and len(carried.entity) > 0
         late, lines, stays = self._look_ahead(shard, parts, carried) if known and carried else (0, None, False)
@@ -141,12 +141,12 @@ class BlockReader:
         """The time of one row of a long entity, as a carry-over has it."""
         return canonical_table(self._block(shard, next(parts.cut(1, row))).table, self._settings.time)
 
-    def _look_ahead(self, shard: Shard, parts: _Segments, carried: Carried) -> tuple[int, Any, bool]:
+    def _look_ahead(self, shard: Shard, parts: _Segments, carried: CarriedState) -> tuple[int, Any, bool]:
         """Of a long entity: its late rows, their line, and whether it stays in quarantine whatever follows."""
         late, lines, stays = 0, None, True
         for piece in parts.cut(self.piece_rows, 0):
             block = self._block(shard, piece)
-            found = left_out(carried, block.table, block.starts)
+            found = unscored_rows(carried, block.table, block.starts)
             if found.late[0] and lines is None:
                 lines = self._late_lines(block, found.late)
             late += int(found.late[0])
@@ -157,7 +157,7 @@ class BlockReader:
             lines = lines.set_column(lines.schema.get_field_index("rows"), "rows", pa.array([late], pa.int64()))
         return late, lines, stays
 
-    def _unscored(self, shard: Shard, parts: _Segments, lines: Any, carried: Carried | None) -> Block:
+    def _unscored(self, shard: Shard, parts: _Segments, lines: Any, carried: CarriedState | None) -> Block:
         """The only block of a long entity of which no row is scored: one row that stands for them."""
         late = int(lines.column("rows")[0].as_py()) if lines is not None else 0
         block = self._block(shard, next(parts.cut(1, min(late, shard.rows - 1))))
@@ -167,7 +167,7 @@ class BlockReader:
             self._keep_back(block, np.zeros(1, np.int64), np.array([shard.rows - late]))
         return block
 
-    def _leave_out(self, block: Block, found: LeftOut, carried: Carried) -> None:
+    def _leave_out(self, block: Block, found: UnscoredRows, carried: CarriedState) -> None:
         if found.late.any():
             block.late = self._late_lines(block, found.late)
             kept = np.flatnonzero(block.positions >= np.repeat(found.late, block.sizes))
@@ -230,7 +230,7 @@ class BlockReader:
     def _lines(self, block: Block, at: Ints, rows: Ints, reasons: Sequence[str]) -> Any:
         """Lines for the quarantine: the entities of the rows `at`, each with so many rows from there on."""
         paths, row = self._files.locate(*block.locate(at))
-        table = opened(block.table.select(list(self._settings.entity)).take(pa.array(at)))
+        table = without_dictionaries(block.table.select(list(self._settings.entity)).take(pa.array(at)))
         table = table.append_column("reason", pa.array(reasons, pa.string()))
         table = table.append_column("rows", pa.array(rows, pa.int64()))
         table = table.append_column("file", pa.array(paths, pa.string()))

@@ -29,7 +29,7 @@ LATE = "the row is not after the last one that an earlier run has scored"
 
 
 @dataclass(frozen=True)
-class Carried:
+class CarriedState:
     """The carry-over of one shard: a row for each of its entities that an earlier run has known."""
 
     schema: CarrySchema
@@ -38,16 +38,16 @@ class Carried:
     tensors: list[Array]  # per state tensor: (known, *state); whoever is given them leaves them as they are
 
     @staticmethod
-    def of(schema: CarrySchema, entity: Ints, table: Any) -> Carried:
+    def of(schema: CarrySchema, entity: Ints, table: Any) -> CarriedState:
         """Of rows (pa.Table) of a table; states are copied, since slices of them would keep whole row groups."""
         tensors = [_copied(table.column(state.name), state.shape) for state in schema.states]
-        return Carried(schema, entity, table.drop_columns([state.name for state in schema.states]), tensors)
+        return CarriedState(schema, entity, table.drop_columns([state.name for state in schema.states]), tensors)
 
-    def alone(self, entity: int) -> Carried:
+    def alone(self, entity: int) -> CarriedState:
         """What is known of one entity, as of the only one of its shard."""
         here = np.flatnonzero(self.entity == entity)
         tensors = [values[here] for values in self.tensors]
-        return Carried(self.schema, np.zeros(len(here), np.int64), self.rows.take(pa.array(here)), tensors)
+        return CarriedState(self.schema, np.zeros(len(here), np.int64), self.rows.take(pa.array(here)), tensors)
 
     def table(self, place: Ints) -> Any:
         """Some of the rows (pa.Table) as they stood in the table."""
@@ -124,23 +124,23 @@ def _copied(column: Any, shape: tuple[int, ...]) -> Array:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class UnscoredRows:
     """Rows of a shard that its carry-over keeps from being scored."""
 
     late: Ints  # (series,) leading rows that are late
     broken: Bools  # (series,) all rows behind them stay in quarantine
 
 
-def left_out(carried: Carried, times: Any, starts: Ints) -> LeftOut:
+def unscored_rows(carried: CarriedState, times: Any, starts: Ints) -> UnscoredRows:
     """What is left out of whole series, in order of time: `times` (row, time columns), `starts` (series,)."""
     times = canonical_table(times, carried.schema.time)
     sizes = np.diff(np.append(starts, times.num_rows))
     place = carried.place(len(starts))
     late = _late(carried, times, starts, sizes, place)
-    return LeftOut(late, _broken(carried, times, (starts + late, sizes - late), place))
+    return UnscoredRows(late, _broken(carried, times, (starts + late, sizes - late), place))
 
 
-def _late(carried: Carried, times: Any, starts: Ints, sizes: Ints, place: Ints) -> Ints:
+def _late(carried: CarriedState, times: Any, starts: Ints, sizes: Ints, place: Ints) -> Ints:
     late = np.zeros(len(starts), np.int64)
     last = carried.times(carried.schema.last)
     known = np.flatnonzero((place >= 0) & (sizes > 0))
@@ -159,7 +159,7 @@ def _is_after(left: Any, right: Any) -> Bools:
     return np.asarray(~less & ~equal)
 
 
-def _broken(carried: Carried, times: Any, rest: tuple[Ints, Ints], place: Ints) -> Bools:
+def _broken(carried: CarriedState, times: Any, rest: tuple[Ints, Ints], place: Ints) -> Bools:
     """Which series stay in quarantine: broken, and the row that broke them is not among the rest of their rows."""
     starts, sizes = rest
     since = carried.times(carried.schema.broken)

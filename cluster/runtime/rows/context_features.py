@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cluster.runtime.rows.block import Block
 
 
-def with_context(block: Block, settings: InputSettings) -> Any:
+def add_context(block: Block, settings: InputSettings) -> Any:
     """The block's table, with the columns of context that `settings` asks for."""
     table = block.table
     wanted = [name for name in CONTEXT if any(name in columns for _, columns in settings.features)]

@@ -25,14 +25,14 @@ DAMAGED = "the row cannot be read: its file is damaged there"
 
 
 @dataclass(frozen=True)
-class Salvaged:
+class ReadRows:
     """Some rows, and which of them are lost."""
 
     table: Any  # pa.Table
     lost: Any  # bool (row,); None where none is
 
 
-class Salvage:
+class TolerantReader:
     """Reads rows of a plan's files; implements no more than `BlockReader` needs."""
 
     def __init__(self, files: InputFiles, columns: tuple[str, ...], settings: InputSettings, cache_bytes: int) -> None:
@@ -41,7 +41,7 @@ class Salvage:
         self._columns = columns
         self._rows = files.open((*columns, ORIGIN_ROW) if self._marked else columns, cache_bytes=cache_bytes)
 
-    def rows(self, file: int, start: int, stop: int) -> Salvaged:
+    def rows(self, file: int, start: int, stop: int) -> ReadRows:
         """The rows start..stop of a file. Raises `InputBroken`, `InputDamaged` where damage is to end the run."""
         try:
             table = self._rows.rows(file, start, stop)
@@ -50,11 +50,11 @@ class Salvage:
                 raise
             return self._by_groups(self._rows, file, start, stop)
         if not self._marked:
-            return Salvaged(table, None)
+            return ReadRows(table, None)
         lost = table.column(ORIGIN_ROW).to_numpy() < 0
-        return Salvaged(table.select(list(self._columns)), lost if lost.any() else None)
+        return ReadRows(table.select(list(self._columns)), lost if lost.any() else None)
 
-    def _by_groups(self, groups: RowGroups, file: int, start: int, stop: int) -> Salvaged:
+    def _by_groups(self, groups: RowGroups, file: int, start: int, stop: int) -> ReadRows:
         borders = groups.borders(file)
         cuts = np.unique(np.clip(borders, start, stop))
         parts, lost = [], []
@@ -65,7 +65,7 @@ class Salvage:
             except InputDamaged:
                 parts.append(with_nulls(self._keys(file, low, high), groups.schema))
                 lost.append(np.ones(high - low, np.bool_))
-        return Salvaged(pa.concat_tables(parts), np.concatenate(lost))
+        return ReadRows(pa.concat_tables(parts), np.concatenate(lost))
 
     def _keys(self, file: int, start: int, stop: int) -> Any:
         """Entities and times, which the plan was made from; where these are damaged now, that ends the run."""
@@ -82,7 +82,7 @@ def with_nulls(keys: Any, schema: Any) -> Any:
     return pa.table(columns, schema=schema)
 
 
-def lost_rows(found: Sequence[Salvaged]) -> Any:
+def lost_rows(found: Sequence[ReadRows]) -> Any:
     """Where the lost rows (row,) stand when tables follow each other; None where none is."""
     if all(part.lost is None for part in found):
         return None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cluster.runtime.commit.snapshots import Snapshot
 from cluster.runtime.rows.block import Block
-from cluster.runtime.rows.carried_state import Carried
+from cluster.runtime.rows.carried_state import CarriedState
 from cluster.runtime.rows.feature_encoding import LastKnown
 from lstm_core.packing.arena import Arena
 from lstm_core.packing.packer import Step
@@ -40,7 +40,9 @@ class Initial:
         return self.rows_done > 0
 
 
-def initial_of(entities: int, resume: Snapshot | None, carried: Carried | None, *, streamed: bool) -> Initial | None:
+def initial_of(
+    entities: int, resume: Snapshot | None, carried: CarriedState | None, *, streamed: bool
+) -> Initial | None:
     """Where the entities of a shard begin: from a snapshot where there is one of them, else from the carry-over.
 
     A streamed entity is read from its first row that is not committed, so none of what is read is done.
@@ -71,7 +73,7 @@ class Ended:
 
 
 @dataclass
-class Region:
+class PlacedBlock:
     """A block in the arena, until all its rows are scored and written."""
 
     block: Block
@@ -141,7 +143,7 @@ class Region:
 class Cut:
     """The part of a region that goes into a fragment now."""
 
-    region: Region
+    region: PlacedBlock
     rows: Bools  # (row,)
     snapshot: Snapshot | None = None  # what a fragment that ends here must keep; None where the shard is done
     close: bool = False  # end the fragment here, whatever its size
@@ -168,13 +170,13 @@ class Seats:
         self.next_row[step.ends | ~(busy | step.held)] = -1
         self.states = states
 
-    def within(self, region: Region) -> Ints:
+    def within(self, region: PlacedBlock) -> Ints:
         """The slots whose last scored row lies in the region."""
         inside = (self.next_row > region.start) & (self.next_row <= region.start + region.block.rows)
         return np.flatnonzero(inside)
 
 
-def snapshot_of(region: Region, arena: Arena, seats: Seats) -> Snapshot:
+def snapshot_of(region: PlacedBlock, arena: Arena, seats: Seats) -> Snapshot:
     """How far the region's series have come, with the state of those under way."""
     block = region.block
     done = counts_by_series(arena.scored[region.rows], block)
@@ -192,7 +194,7 @@ def counts_by_series(flags: Bools, block: Block) -> Ints:
     return np.asarray(counted[block.starts + block.sizes] - counted[block.starts])
 
 
-def _held_states(region: Region, seats: Seats, series: Ints) -> list[Array]:
+def _held_states(region: PlacedBlock, seats: Seats, series: Ints) -> list[Array]:
     """States of the given series: from their slots, or as they came where they still wait for one."""
     slots = seats.within(region)
     sitting = region.series_at(seats.next_row[slots] - 1)
@@ -208,7 +210,7 @@ def _held_states(region: Region, seats: Seats, series: Ints) -> list[Array]:
     return states
 
 
-def skip_committed(region: Region, arena: Arena) -> None:
+def skip_committed(region: PlacedBlock, arena: Arena) -> None:
     """Marks the rows that earlier attempts have committed: scored, and written."""
     flags = np.zeros(region.block.rows, np.bool_)
     if region.initial is not None:

@@ -61,7 +61,7 @@ class PlannedKeys:
         return table
 
 
-def opened(table: Any) -> Any:
+def without_dictionaries(table: Any) -> Any:
     """The table with such columns in the type that the input has."""
     schema = opened_schema(table.schema)
     return table if schema.equals(table.schema) else table.cast(schema)

@@ -24,7 +24,7 @@ from cluster.runtime.storage.store import Store
 Ints = NDArray[np.int64]
 
 
-class Rows(Protocol):
+class RowSource(Protocol):
     """Rows of a plan's files by number."""
 
     @property
@@ -51,7 +51,7 @@ class InputFiles:
         buckets = tuple(store.path(file.path) for file in head.files)
         return InputFiles(buckets, tuple(file.path for file in head.sources), storage)
 
-    def open(self, columns: tuple[str, ...], *, cache_bytes: int) -> Rows:
+    def open(self, columns: tuple[str, ...], *, cache_bytes: int) -> RowSource:
         """A reader of some columns."""
         if self.sources and not self._has_all(columns):
             return _ScatteredRows(self, columns, cache_bytes=cache_bytes)
@@ -74,7 +74,7 @@ class InputFiles:
 
 
 class _ScatteredRows:
-    """Implements `Rows` for buckets whose features are gone; rows that could not be read are null."""
+    """Implements `RowSource` for buckets whose features are gone; rows that could not be read are null."""
 
     def __init__(self, files: InputFiles, columns: tuple[str, ...], *, cache_bytes: int) -> None:
         own = tuple(name for name in columns if name != ORIGIN_ROW)

@@ -17,7 +17,7 @@ from cluster.core.settings import OutputSettings
 from cluster.run_errors import OutputRefused, RunFailed, first_line
 from cluster.runtime.commit.commit import Commits
 from cluster.runtime.input.table_formats import delta_options
-from cluster.runtime.storage.parquet_tables import batches
+from cluster.runtime.storage.parquet_tables import read_batches
 from cluster.runtime.storage.store import Store
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _append(store: Store, output: OutputSettings, names: Sequence[str], run: tup
 
 def _rows(store: Store, names: Sequence[str]) -> Iterator[Any]:
     for name in names:
-        yield from batches(store, name)
+        yield from read_batches(store, name)
 
 
 def _schema(store: Store, name: str) -> Any:

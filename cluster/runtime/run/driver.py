@@ -19,7 +19,7 @@ from cluster.run_errors import RunFailed
 from cluster.runtime.commit.commit import Commits
 from cluster.runtime.fleet.fleet import Answer
 from cluster.runtime.fleet.ray_cluster import Replicas
-from cluster.runtime.fleet.ray_errors import describe
+from cluster.runtime.fleet.ray_errors import describe_event
 
 TICK_S = 0.5  # how often the progress line moves when nothing else happens
 
@@ -99,5 +99,5 @@ def translate(answer: Answer) -> list[Event]:
     assert report is not None, "an answer says something"
     events: list[Event] = [FragmentStaged(answer.replica, fragment) for fragment in report.fragments]
     if report.error is not None:
-        return [*events, ShardBroken(answer.replica, describe(report.error))]
+        return [*events, ShardBroken(answer.replica, describe_event(report.error))]
     return [*events, ReplicaReported(answer.replica, report.demand)]

@@ -14,19 +14,19 @@ from contextlib import contextmanager
 from typing import Any
 
 from cluster.core.settings import InputSettings
-from cluster.runtime.fleet.task_map import NotHere, map_here
+from cluster.runtime.fleet.task_map import NeedsCluster, map_here
 from cluster.runtime.input.file_listing import list_files
-from cluster.runtime.shuffle.shuffle import Look, Mapper, look_at_layout
+from cluster.runtime.shuffle.shuffle import LayoutScan, Mapper, scan_layout
 
 
-class FirstLook:
+class EarlyScan:
     """One look at one input."""
 
     def __init__(self, settings: InputSettings, rows_per_file: int) -> None:
         self._settings, self._rows_per_file = settings, rows_per_file
         self._files: Sequence[str] | None = None
         self._values: list[Any] = []  # of the first items of the look's one map
-        self._begun: Future[Look | None] | None = None
+        self._begun: Future[LayoutScan | None] | None = None
         self._span_s = (0.0, 0.0)  # when it was begun and when that part ended
         self.ahead_s = 0.0  # for how long it was under way before somebody asked for its end
 
@@ -37,7 +37,7 @@ class FirstLook:
             self._begun = aside.submit(self._begin)
             yield
 
-    def finish(self, mapper: Mapper) -> Look:
+    def finish(self, mapper: Mapper) -> LayoutScan:
         """What there is to see; `mapper` is the cluster's. Raises InputRefused, InputBroken."""
         asked, found = time.perf_counter(), None
         if self._begun is not None:
@@ -46,19 +46,19 @@ class FirstLook:
             self.ahead_s = min(end, asked) - begin
         return found or self._look(self._going_on(mapper))
 
-    def _begin(self) -> Look | None:
+    def _begin(self) -> LayoutScan | None:
         begin = time.perf_counter()
         try:
             return self._look(self._kept)
-        except NotHere:
+        except NeedsCluster:
             return None
         finally:
             self._span_s = (begin, time.perf_counter())
 
-    def _look(self, mapper: Mapper) -> Look:
+    def _look(self, mapper: Mapper) -> LayoutScan:
         if self._files is None:
             self._files = list_files(self._settings)
-        return look_at_layout(self._settings, self._files, mapper, self._rows_per_file)
+        return scan_layout(self._settings, self._files, mapper, self._rows_per_file)
 
     def _kept(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
         for value in map_here(function, items):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
-from cluster.core.plan.expected_steps import extent_of
+from cluster.core.plan.expected_steps import expected_steps
 from cluster.core.plan.lost_files import refuse_gone
 from cluster.core.plan.shard_plan import PlanHead, choose_shard_entities, choose_shard_rows, make_plan
 from cluster.core.settings import ClusterSettings
@@ -22,22 +22,22 @@ from cluster.runtime.carry.carry_plan import absent_counts, write_carry_plan
 from cluster.runtime.carry.carry_table import make_mark
 from cluster.runtime.carry.carry_writer import HandOn, hand_on_parts
 from cluster.runtime.commit.commit import RUN, Commits
-from cluster.runtime.commit.lock import Lock, held
+from cluster.runtime.commit.lock import Lock, hold_lock
 from cluster.runtime.commit.run_request import RequestFile, ScoreRequest, write_request
 from cluster.runtime.fleet.ray_cluster import Cluster, Replicas, ray_cluster
 from cluster.runtime.input.source_files import check_unchanged
 from cluster.runtime.plan.plan_files import has_plan, read_plan, write_plan
-from cluster.runtime.replica.node_check import Needs, Shared, installed
+from cluster.runtime.replica.node_check import NodeNeeds, SharedLocation, installed_versions
 from cluster.runtime.replica.pipeline import Counters
 from cluster.runtime.replica.replica_actor import ReplicaSpec, Sources, row_layout
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.run.delta_output import append_to_delta
 from cluster.runtime.run.driver import Clock, Driver, Work
-from cluster.runtime.run.early_scan import FirstLook
+from cluster.runtime.run.early_scan import EarlyScan
 from cluster.runtime.run.lost_shards import LostCarry, LostShards
 from cluster.runtime.run.quarantine import publish_unowned
-from cluster.runtime.run.run_record import Session, closing, opening, with_plan
-from cluster.runtime.shuffle.shuffle import cut_down, keep_buckets, take_inventory
+from cluster.runtime.run.run_record import Session, closing_record, opening_record, record_with_plan
+from cluster.runtime.shuffle.shuffle import keep_buckets, shuffle_where_needed, strip_buckets
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.store import Store
 from cluster.runtime.watch.progress import Progress, ProgressLine, count_stragglers, progress_line
@@ -106,7 +106,7 @@ def _is_same_unfinished(commits: Commits, request: ScoreRequest) -> bool:
 def _lock(store: Store, run_id: str) -> Iterator[Lock]:
     with ExitStack() as stack:
         try:
-            lock = stack.enter_context(held(store, run_id))
+            lock = stack.enter_context(hold_lock(store, run_id))
         except NotLanded as fault:
             if store.exists(RUN):
                 raise
@@ -135,9 +135,11 @@ class _Run:
         before = commits.run_record()
         if before is not None:
             before.pop("error", None)
-        self._record = opening(request.run_id, request.identity, request.step, request.contract.fingerprint, before)
+        self._record = opening_record(
+            request.run_id, request.identity, request.step, request.contract.fingerprint, before
+        )
         self._resumes = before is not None
-        self._first_look = FirstLook(request.input, request.output.rows_per_file)
+        self._first_look = EarlyScan(request.input, request.output.rows_per_file)
         self._head: PlanHead | None = None
         self._scheduler: WatchedScheduler | None = None
         self._timeline = Timeline(commits, request.run_id)
@@ -190,9 +192,9 @@ class _Run:
             needs=self._needs() if cluster.address else None,
         )
 
-    def _needs(self) -> Needs:
-        request, shared = self._request, Shared(StoreSpec.of(self._request.output))
-        return Needs(installed(), shared, request.carry, request.some_files, request.input.storage)
+    def _needs(self) -> NodeNeeds:
+        request, shared = self._request, SharedLocation(StoreSpec.of(self._request.output))
+        return NodeNeeds(installed_versions(), shared, request.carry, request.some_files, request.input.storage)
 
     def _looking(self) -> AbstractContextManager[None]:
         """The first look begins before there is a cluster, unless there is a plan."""
@@ -217,7 +219,7 @@ class _Run:
     def _make_plan(self, cluster: Cluster) -> PlanHead:
         settings, output = self._request.input, self._request.output
         place, check = StoreSpec.of(output), self._commits.fence.check
-        taken = take_inventory(settings, place, cluster.map, check, self._first_look.finish(cluster.map))
+        taken = shuffle_where_needed(settings, place, cluster.map, check, self._first_look.finish(cluster.map))
         inventory, self._clock.shuffle_s = taken.inventory, taken.shuffle_s
         carry = self._request.carry
         if carry is not None and carry.write is not None:
@@ -238,7 +240,7 @@ class _Run:
         head, request = self._head, self._request
         assert head is not None
         self._commits.prepare()
-        self._commits.write_run_record(with_plan(self._record, head))
+        self._commits.write_run_record(record_with_plan(self._record, head))
         write_request(self._commits.store, RequestFile.of(request))
         recovery = self._commits.recover()
         self._rows_before = sum(fragment.rows for fragment in self._commits.records())
@@ -254,7 +256,7 @@ class _Run:
         files = InputFiles.of(head, self._commits.store, self._request.input.storage)
         # Where entities are few or short, each replica's steps will be smaller from the first to the last.
         slots, chunk = request.step.slots, request.step.chunk
-        extent = extent_of(head, replicas=self._replica_count, slots=slots, chunk=chunk)
+        extent = expected_steps(head, replicas=self._replica_count, slots=slots, chunk=chunk)
         replicas.begin(Sources(files, extent))
         shards = {shard.index: shard for shard in head.shards}
         Driver(Work(shards, self._lost_shards(head).stage), scheduler, replicas, self._commits, self._clock).run(
@@ -299,7 +301,7 @@ class _Run:
         assert head is not None
         if head.sources:
             names = [file.path for file in head.files]
-            cut_down(StoreSpec.of(request.output), names, request.input, cluster.map)
+            strip_buckets(StoreSpec.of(request.output), names, request.input, cluster.map)
 
     def _finish(self, cluster: Cluster) -> dict[str, Any]:
         head = self._head
@@ -374,4 +376,4 @@ class _Run:
         self._timeline.end(status, Moment(self._progress(self._counters), self._counters))
         attempts = sum(scheduler.attempts.values())
         session = Session(self._clock, self._counters, attempts, scheduler.replica_deaths, self._replica_count)
-        return closing(self._record, status, head, self._commits.records(), session)
+        return closing_record(self._record, status, head, self._commits.records(), session)

@@ -37,7 +37,7 @@ class Session:
     replicas: int
 
 
-def opening(
+def opening_record(
     run_id: str, identity: str, step: StepSettings, fingerprint: str, before: dict[str, Any] | None
 ) -> dict[str, Any]:
     """The record of a run that begins, or goes on from `before`."""
@@ -63,14 +63,14 @@ def opening(
     return {**fresh, **(before or {}), "status": "running", "finished_at": None, "versions": fresh["versions"]}
 
 
-def with_plan(record: dict[str, Any], head: PlanHead) -> dict[str, Any]:
+def record_with_plan(record: dict[str, Any], head: PlanHead) -> dict[str, Any]:
     """The record once the plan is known."""
     planned = {"rows_in": head.rows_in, "rows_skipped": head.rows_skipped, "files_lost": head.files_lost}
     planned |= {"entities_in": head.entities + head.entities_lost, "entities_quarantined": head.entities_lost}
     return {**record, **planned, "shards": len(head.shards), "rows_quarantined": head.rows_bad}
 
 
-def closing(
+def closing_record(
     record: dict[str, Any], status: str, head: PlanHead, fragments: Sequence[Fragment], session: Session
 ) -> dict[str, Any]:
     """The record of a run that ends, in whatever way."""
@@ -82,7 +82,7 @@ def closing(
     slot_steps_before = record["slot_occupancy"] * record["steps"] * record["slots"]
     all_steps = record["steps"] + steps
     return {
-        **with_plan(record, head),
+        **record_with_plan(record, head),
         "status": status,
         "finished_at": now(),
         "wall_s": round(ended - clock.started, 3),

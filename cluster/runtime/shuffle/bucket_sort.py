@@ -18,7 +18,7 @@ import pyarrow as pa
 from cluster.core.plan.shuffle_plan import next_in_merge, ready_in_merge, row_bytes, sort_columns, sorted_order
 from cluster.core.settings import InputSettings
 from cluster.core.times import Ordinals
-from cluster.runtime.shuffle.shuffle_files import Shuffle, opened, read_meta, writing
+from cluster.runtime.shuffle.shuffle_files import Shuffle, open_shuffle_file, read_meta, writing
 from cluster.runtime.storage.store import Store
 
 SORT_BYTES = 96 << 20
@@ -37,7 +37,10 @@ def write_bucket(index: int, shuffle: Shuffle) -> None:
         return
     names = _spill(index, shuffle, store, _runs(index, shuffle, store))
     with ExitStack() as stack:
-        heads = [_Head(stack.enter_context(opened(store, name)), _batch_rows(shuffle, len(names))) for name in names]
+        heads = [
+            _Head(stack.enter_context(open_shuffle_file(store, name)), _batch_rows(shuffle, len(names)))
+            for name in names
+        ]
         _write(store, shuffle.bucket(index), shuffle, _merged(heads, shuffle.settings))
     for name in names:
         store.remove(name)
@@ -70,7 +73,7 @@ def _runs(bucket: int, shuffle: Shuffle, store: Store) -> Iterator[Any]:
 
 def _groups(bucket: int, shuffle: Shuffle, store: Store) -> Iterator[Any]:
     for index in range(len(shuffle.cuts.pieces)):
-        with opened(store, shuffle.piece(index)) as parquet:
+        with open_shuffle_file(store, shuffle.piece(index)) as parquet:
             for group in read_meta(parquet).of_bucket(bucket):
                 yield parquet.read_row_group(group, use_threads=False)
 

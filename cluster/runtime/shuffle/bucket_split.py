@@ -17,8 +17,8 @@ import pyarrow as pa
 from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, Part, row_hashes
 from cluster.core.times import as_plain
 from cluster.run_errors import InputBroken
-from cluster.runtime.input.row_checks import Judge
-from cluster.runtime.input.source_files import is_damage, open_source, reading
+from cluster.runtime.input.row_checks import RowChecks
+from cluster.runtime.input.source_files import input_faults, is_damage, open_source
 from cluster.runtime.rows.damaged_rows import with_nulls
 from cluster.runtime.shuffle.shuffle_files import PieceMeta, Shuffle, write_meta, writing
 from cluster.runtime.storage.parquet_tables import write_table
@@ -63,7 +63,7 @@ class _Piece:
     def read(self, part: Part) -> None:
         """Takes consecutive row groups of a file."""
         settings, row = self.shuffle.settings, part.first_row
-        judge = Judge.of(_plain(self.shuffle.columns.empty_table()).schema, settings)
+        judge = RowChecks.of(_plain(self.shuffle.columns.empty_table()).schema, settings)
         for table, lost in _batches(self.shuffle, part):
             keys, times = _plain(table.select(list(settings.entity))), _plain(table.select(list(settings.time)))
             verdict = judge.judge(keys, times, row)
@@ -128,7 +128,7 @@ def _of_group(shuffle: Shuffle, parquet: Any, path: str, wanted: tuple[int, Any]
     own = [name for name in schema.names if name in parquet.schema_arrow.names]
     batches = parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=own, use_threads=False)
     while True:
-        with reading(path):
+        with input_faults(path):
             batch = next(batches, None)
             if batch is None:
                 return

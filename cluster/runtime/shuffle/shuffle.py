@@ -29,17 +29,17 @@ from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW
 from cluster.core.settings import InputSettings
 from cluster.runtime.commit.commit import SHUFFLE
 from cluster.runtime.input.column_checks import needed_columns
-from cluster.runtime.input.hive_partitions import Partitions
+from cluster.runtime.input.hive_partitions import HivePartitions
 from cluster.runtime.input.key_scan import describe_file, scan_file
 from cluster.runtime.input.row_groups import opened_schema
-from cluster.runtime.plan.input_scan import Light, batches, check_inventory, make_inventory
+from cluster.runtime.plan.input_scan import LightWork, check_inventory, file_batches, make_inventory
 from cluster.runtime.shuffle.bucket_sort import write_bucket
 from cluster.runtime.shuffle.bucket_split import write_piece
 from cluster.runtime.shuffle.shuffle_files import (
     GROUP_ROWS,
     Shuffle,
     is_finished,
-    opened,
+    open_shuffle_file,
     read_counts,
     remove_files,
     write_counts,
@@ -54,7 +54,7 @@ Described = tuple[tuple[SourceFile, ...], Any, Any]  # files; of the first its n
 
 
 @dataclass(frozen=True)
-class Look:
+class LayoutScan:
     """How an input lies."""
 
     files: Sequence[str]
@@ -63,55 +63,55 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Taken:
+class ShuffledInput:
     """What the input holds, and the seconds that clustering it took."""
 
     inventory: Inventory
     shuffle_s: float = 0.0
 
 
-def take_inventory(
-    settings: InputSettings, place: StoreSpec, mapper: Mapper, check: Callable[[], None], look: Look
-) -> Taken:
+def shuffle_where_needed(
+    settings: InputSettings, place: StoreSpec, mapper: Mapper, check: Callable[[], None], look: LayoutScan
+) -> ShuffledInput:
     """What the input holds: what `look` has found, or where that is nothing what it holds when it is clustered.
 
     Raises InputRefused, InputBroken, RunFailed, StoreFault.
     """
     if look.inventory is not None:
-        return Taken(look.inventory)
+        return ShuffledInput(look.inventory)
     begin = time.perf_counter()
-    clustered = cluster_input(open_shuffle(settings, look.files, place, mapper), mapper, check)
+    clustered = shuffle_input(open_shuffle(settings, look.files, place, mapper), mapper, check)
     check_inventory(clustered, settings)
-    return Taken(replace(clustered, reason=f"{look.why}; clustered first"), time.perf_counter() - begin)
+    return ShuffledInput(replace(clustered, reason=f"{look.why}; clustered first"), time.perf_counter() - begin)
 
 
-def look_at_layout(settings: InputSettings, files: Sequence[str], mapper: Mapper, rows_per_file: int) -> Look:
+def scan_layout(settings: InputSettings, files: Sequence[str], mapper: Mapper, rows_per_file: int) -> LayoutScan:
     """Reads the files, or as many of them as tell that they must be clustered first.
 
     Raises InputRefused, InputBroken.
     """
     if settings.layout == "shuffle":
-        return Look(files, None, 'input.layout is "shuffle"')
+        return LayoutScan(files, None, 'input.layout is "shuffle"')
     inventory = make_inventory(settings, mapper, files, until_torn=settings.layout == "auto")
     if settings.layout == "clustered":
         refuse_interleaved(inventory, CLUSTERED_REMEDY)
-        return Look(files, inventory, inventory.reason)
+        return LayoutScan(files, inventory, inventory.reason)
     shard_rows = choose_shard_rows(inventory.rows_in, rows_per_file=rows_per_file)
     why = why_shuffle(inventory, shard_rows=shard_rows)
-    return Look(files, inventory, inventory.reason) if why is None else Look(files, None, why)
+    return LayoutScan(files, inventory, inventory.reason) if why is None else LayoutScan(files, None, why)
 
 
 def open_shuffle(settings: InputSettings, files: Sequence[str], place: StoreSpec, mapper: Mapper) -> Shuffle:
     """Reads the footers of the input's files. Raises InputRefused, InputBroken."""
-    describe = partial(_describe_files, settings=settings, partitions=Partitions.of(files))
-    described = list(mapper(Light(describe), batches(sorted(files))))
+    describe = partial(_describe_files, settings=settings, partitions=HivePartitions.of(files))
+    described = list(mapper(LightWork(describe), file_batches(sorted(files))))
     check_same_columns([(sources[0], plain) for sources, plain, _ in described])
     _, _, schema = described[0]
     columns = opened_schema(pa.schema([schema.field(name) for name in needed_columns(settings)]))
     return Shuffle(place, settings, tuple(source for sources, _, _ in described for source in sources), columns)
 
 
-def _describe_files(paths: Sequence[str], settings: InputSettings, partitions: Partitions) -> Described:
+def _describe_files(paths: Sequence[str], settings: InputSettings, partitions: HivePartitions) -> Described:
     """Neighbouring files, and the columns of the first one; the needed ones are the same in all of them."""
     described = [describe_file(path, settings, partitions) for path in paths]
     check_same_columns([(file, plain) for file, plain, _ in described])
@@ -119,7 +119,7 @@ def _describe_files(paths: Sequence[str], settings: InputSettings, partitions: P
     return tuple(file for file, _, _ in described), plain, schema
 
 
-def cluster_input(shuffle: Shuffle, mapper: Mapper, check: Callable[[], None]) -> Inventory:
+def shuffle_input(shuffle: Shuffle, mapper: Mapper, check: Callable[[], None]) -> Inventory:
     """Clusters the whole input and returns its inventory, whose files are the buckets, by their names in the store.
 
     `check` is called after each task, and raises where this driver must not go on. Raises InputBroken, RunFailed,
@@ -155,7 +155,7 @@ def keep_buckets(store: Store, inventory: Inventory) -> None:
     remove_files(store, keep=[file.path.removeprefix(f"{SHUFFLE}/") for file in inventory.files if inventory.sources])
 
 
-def cut_down(place: StoreSpec, files: Sequence[str], settings: InputSettings, mapper: Mapper) -> None:
+def strip_buckets(place: StoreSpec, files: Sequence[str], settings: InputSettings, mapper: Mapper) -> None:
     """Leaves of the buckets what an audit needs: the keys, and each row's place in the input. May be done again."""
     for _ in mapper(partial(_cut_down, place=place, settings=settings), files):
         pass
@@ -165,7 +165,7 @@ def cut_down(place: StoreSpec, files: Sequence[str], settings: InputSettings, ma
 def _scan_bucket(index: int, shuffle: Shuffle, until: str | None) -> FileRuns:
     """A bucket's runs of keys; its rows are good and asked for, all of them before `until`."""
     settings, name = replace(shuffle.settings, since=None, until=until), shuffle.bucket(index)
-    found = scan_file(shuffle.store().path(name), settings, partitions=Partitions({}))
+    found = scan_file(shuffle.store().path(name), settings, partitions=HivePartitions({}))
     return replace(found, file=replace(found.file, path=name))
 
 
@@ -189,7 +189,7 @@ def _inventory(shuffle: Shuffle, store: Store, buckets: Inventory) -> Inventory:
 def _cut_down(name: str, place: StoreSpec, settings: InputSettings) -> None:
     store = open_store(place)
     wanted = list(dict.fromkeys((*settings.entity, *settings.time, ORIGIN_FILE, ORIGIN_ROW)))
-    with opened(store, name) as parquet:
+    with open_shuffle_file(store, name) as parquet:
         if parquet.schema_arrow.names == wanted:
             return
         schema = pa.schema([parquet.schema_arrow.field(column) for column in wanted])

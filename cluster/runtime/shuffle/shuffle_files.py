@@ -32,7 +32,7 @@ from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, Cuts, cut_in
 from cluster.core.settings import InputSettings
 from cluster.run_errors import RunFailed, StoreFault, first_line
 from cluster.runtime.commit.commit import SHUFFLE
-from cluster.runtime.input.hive_partitions import Partitions
+from cluster.runtime.input.hive_partitions import HivePartitions
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.store import Store
 
@@ -69,9 +69,9 @@ class Shuffle:
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
     @cached_property
-    def partitions(self) -> Partitions:
+    def partitions(self) -> HivePartitions:
         """The columns that stand in the names of folders."""
-        return Partitions.of([file.path for file in self.sources])
+        return HivePartitions.of([file.path for file in self.sources])
 
     def store(self) -> Store:
         """The output's store, opened by whoever asks."""
@@ -139,7 +139,7 @@ def write_meta(writer: Any, meta: PieceMeta) -> None:
 
 
 @contextmanager
-def opened(store: Store, name: str) -> Iterator[Any]:
+def open_shuffle_file(store: Store, name: str) -> Iterator[Any]:
     """A temporary file as a pq.ParquetFile. Raises RunFailed where it cannot be read."""
     try:
         with store.open_input(name) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
@@ -173,7 +173,7 @@ def read_counts(shuffle: Shuffle, store: Store) -> Counts:
         return Counts(told["skipped"], tuple(told["bad"]))
     skipped, bad = 0, []
     for index in range(len(shuffle.cuts.pieces)):
-        with opened(store, shuffle.piece(index)) as parquet:
+        with open_shuffle_file(store, shuffle.piece(index)) as parquet:
             meta = read_meta(parquet)
         skipped += meta.skipped
         bad += [index] if meta.bad else []

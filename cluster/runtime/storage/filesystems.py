@@ -14,11 +14,11 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from cluster.core.locations import Option, Options, Place, chosen, is_url, parse
+from cluster.core.locations import Location, Option, Options, is_url, options_for, parse_location
 
 
 @dataclass(frozen=True)
-class Found:
+class FileStat:
     """What a store tells of a file without opening it."""
 
     path: str
@@ -32,27 +32,27 @@ def open_file(path: str, options: Options) -> Any:
     return filesystem.open_input_file(name)
 
 
-def look_at(path: str, options: Options) -> Found:
+def stat_file(path: str, options: Options) -> FileStat:
     """Size and age of a file. Raises OSError."""
     filesystem, name = filesystem_of(path, options)
     found = filesystem.get_file_info(name)
     if found.type == pafs.FileType.NotFound:
         raise FileNotFoundError(f"there is no file {path}")
-    return Found(path, found.size or 0, found.mtime_ns or 0)
+    return FileStat(path, found.size or 0, found.mtime_ns or 0)
 
 
 def filesystem_of(path: str, options: Options) -> tuple[Any, str]:
     """The pyarrow filesystem that has a path, and how it names it. Raises OSError."""
     if not is_url(path):
         return _local(), path
-    place = parse(path)
+    place = parse_location(path)
     return remote(place, options), place.fs_path
 
 
-def remote(place: Place, options: Options) -> Any:
+def remote(place: Location, options: Options) -> Any:
     """The pyarrow filesystem of a place."""
     of = place.authority if place.scheme in ("hdfs", "abfs") else ""
-    return _remote(place.scheme, of, tuple(sorted(chosen(place.scheme, options).items())))
+    return _remote(place.scheme, of, tuple(sorted(options_for(place.scheme, options).items())))
 
 
 @cache
@@ -68,7 +68,7 @@ def _remote(scheme: str, authority: str, options: tuple[tuple[str, Option], ...]
     if scheme == "gs":
         return pafs.GcsFileSystem(**given)
     if scheme == "abfs":
-        account = given.pop("account_name", None) or Place(scheme, authority, "").account
+        account = given.pop("account_name", None) or Location(scheme, authority, "").account
         if "blob_storage_authority" in given:  # pyarrow asks there whether folders are real, before it lists them
             given["dfs_storage_authority"] = str(given["blob_storage_authority"]).replace(".blob.", ".dfs.", 1)
         if "blob_storage_scheme" in given:

@@ -24,7 +24,7 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from cluster.core.locations import Options, Place
+from cluster.core.locations import Location, Options
 from cluster.run_errors import MayHaveLanded, NotLanded, StoreFault
 from cluster.runtime.storage.filesystems import remote
 from cluster.runtime.storage.local_store import REFUSALS, faults, is_temporary
@@ -36,7 +36,7 @@ _NEXT = ".next"  # behind a file's name: its successor, whole, which has not got
 class HdfsStore:
     """Implements `Store` below a folder."""
 
-    def __init__(self, place: Place, options: Options) -> None:
+    def __init__(self, place: Location, options: Options) -> None:
         self._place = place
         with faults(StoreFault, place.url, "opened"):
             self._files = remote(place, options)

@@ -36,7 +36,7 @@ from obstore.exceptions import (
 )
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from cluster.core.locations import Options, Place, chosen
+from cluster.core.locations import Location, Options, options_for
 from cluster.run_errors import MayHaveLanded, NotLanded, StoreFault, first_line
 from cluster.runtime.storage.aws_profile import profile_keys
 from cluster.runtime.storage.filesystems import open_file
@@ -61,7 +61,7 @@ SPOOL_BYTES = 16 << 20  # a file under way that is smaller stays in memory
 class ObjectStore:
     """Implements `Store` below a prefix of a bucket."""
 
-    def __init__(self, place: Place, options: Options) -> None:
+    def __init__(self, place: Location, options: Options) -> None:
         self._place, self._options = place, options
         with _faults(StoreFault, place.url, "opened"):
             self._repeating = connect(place, options, repeats=REPEATS)
@@ -192,9 +192,9 @@ class _SpooledOutput(Output):
         self._file.close()
 
 
-def connect(place: Place, options: Options, *, repeats: int) -> Any:
+def connect(place: Location, options: Options, *, repeats: int) -> Any:
     """An obstore client for a place; `options` are those of pyarrow.fs."""
-    given = chosen(place.scheme, options)
+    given = options_for(place.scheme, options)
     timeouts = {name: timedelta(seconds=float(given.pop(f"{name}_timeout", 30))) for name in ("request", "connect")}
     settings: dict[str, Any] = {
         "prefix": place.key or None,
@@ -211,7 +211,7 @@ def connect(place: Place, options: Options, *, repeats: int) -> Any:
     return {"s3": _s3, "gs": _gs, "abfs": _abfs}[place.scheme](place, given, endpoint, settings)
 
 
-def _s3(place: Place, given: dict[str, Any], endpoint: Any, settings: dict[str, Any]) -> Any:
+def _s3(place: Location, given: dict[str, Any], endpoint: Any, settings: dict[str, Any]) -> Any:
     config: Any = {"disable_bulk_delete": True}  # not everything that speaks S3 knows it
     config |= {"region": given["region"]} if "region" in given else {}
     config |= {"endpoint": endpoint} if endpoint else {}
@@ -221,13 +221,13 @@ def _s3(place: Place, given: dict[str, Any], endpoint: Any, settings: dict[str, 
     return S3Store(place.bucket, config=config, credential_provider=keys, **settings)
 
 
-def _gs(place: Place, given: dict[str, Any], endpoint: Any, settings: dict[str, Any]) -> Any:
+def _gs(place: Location, given: dict[str, Any], endpoint: Any, settings: dict[str, Any]) -> Any:
     config: Any = {"base_url": endpoint} if endpoint else {}
     config |= {"skip_signature": True} if given.get("anonymous") else {}
     return GCSStore(place.bucket, config=config, **settings)
 
 
-def _abfs(place: Place, given: dict[str, Any], endpoint: Any, settings: dict[str, Any]) -> Any:
+def _abfs(place: Location, given: dict[str, Any], endpoint: Any, settings: dict[str, Any]) -> Any:
     account = given.get("account_name") or place.account
     config: Any = {"account_name": account} if account else {}
     if "blob_storage_authority" in given:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from cluster.core.locations import NoPlace, Options, is_url, normal, parse, split_options
+from cluster.core.locations import NotALocation, Options, is_url, normalized, parse_location, split_options
 from cluster.core.settings import OutputSettings
 from cluster.runtime.storage.hdfs_store import HdfsStore
 from cluster.runtime.storage.local_store import LocalStore
@@ -38,8 +38,8 @@ class StoreSpec:
             return text
         try:
             url, options = split_options(text)
-            return StoreSpec(normal(url, os.getcwd()) if is_url(url) else url, options)
-        except NoPlace as refusal:
+            return StoreSpec(normalized(url, os.getcwd()) if is_url(url) else url, options)
+        except NotALocation as refusal:
             raise UsageError(f"OUTPUT {refusal}.") from None
 
 
@@ -47,5 +47,5 @@ def open_store(spec: StoreSpec) -> Store:
     """The store that a description means. Raises `StoreFault` where no client can be made for it."""
     if not is_url(spec.url):
         return LocalStore(spec.url)
-    place = parse(spec.url)
+    place = parse_location(spec.url)
     return (HdfsStore if place.scheme == "hdfs" else ObjectStore)(place, spec.options)

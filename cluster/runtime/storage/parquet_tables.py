@@ -60,10 +60,10 @@ class TableGroups:
 
 def rows_in_file(store: Store, name: str) -> int:
     """Rows of a Parquet file, all of them read. Raises one of `UNREADABLE` where it cannot be."""
-    return sum(batch.num_rows for batch in batches(store, name))
+    return sum(batch.num_rows for batch in read_batches(store, name))
 
 
-def batches(store: Store, name: str, columns: Sequence[str] | None = None) -> Iterator[Any]:
+def read_batches(store: Store, name: str, columns: Sequence[str] | None = None) -> Iterator[Any]:
     """A Parquet file's rows in pa.RecordBatches. Raises one of `UNREADABLE`."""
     with store.open_input(name) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
         names = None if columns is None else list(columns)

@@ -13,7 +13,7 @@ import secrets
 
 from cluster.run_errors import StoreFault, first_line
 from cluster.runtime.storage.store import Store
-from cluster.runtime.storage.write_retries import TRIES, settle
+from cluster.runtime.storage.write_retries import TRIES, write_until_landed
 
 PROBE = "probe."  # how the names of such files begin
 
@@ -30,9 +30,9 @@ def why_unwritable(store: Store, folder: str) -> str | None:
 
 
 def _is_read_back(store: Store, name: str, content: bytes) -> bool:
-    settle(lambda: store.write(name, content), lambda: store.find(name) == content)
+    write_until_landed(lambda: store.write(name, content), lambda: store.find(name) == content)
     found = store.find(name)
-    settle(lambda: store.remove(name), lambda: not store.exists(name))
+    write_until_landed(lambda: store.remove(name), lambda: not store.exists(name))
     return found == content
 
 

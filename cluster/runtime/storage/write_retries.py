@@ -12,7 +12,7 @@ from cluster.run_errors import MayHaveLanded, NotLanded
 TRIES = 3
 
 
-def settle(act: Callable[[], None], landed: Callable[[], bool]) -> None:
+def write_until_landed(act: Callable[[], None], landed: Callable[[], bool]) -> None:
     """Does what may be done again until it has landed; the last fault is raised."""
     for tries_left in reversed(range(TRIES)):
         try:

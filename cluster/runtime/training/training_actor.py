@@ -31,21 +31,21 @@ from cluster.runtime.fleet.ray_cluster import RayCluster
 from cluster.runtime.fleet.ray_errors import task_value
 from cluster.runtime.fleet.ray_session import connected
 from cluster.runtime.replica.feed import Batch, Feed
-from cluster.runtime.replica.node_check import Needs, Shared, installed
+from cluster.runtime.replica.node_check import NodeNeeds, SharedLocation, installed_versions
 from cluster.runtime.replica.prefetch import prefetched
 from cluster.runtime.replica.replica_actor import row_layout
 from cluster.runtime.rows.block import Block
 from cluster.runtime.rows.block_reader import BlockReader, Bounds
 from cluster.runtime.rows.feature_encoding import Encoder, LastKnown
-from cluster.runtime.rows.placed_blocks import Region
+from cluster.runtime.rows.placed_blocks import PlacedBlock
 from cluster.runtime.storage.open_store import StoreSpec
-from cluster.runtime.training.training_checkpoint import restore, save
-from cluster.runtime.training.training_rows import CLUSTERED, Series, Workers
+from cluster.runtime.training.training_checkpoint import restore_checkpoint, save_checkpoint
+from cluster.runtime.training.training_rows import SHUFFLED, Series, Workers
 from lstm_core.contract.custom_code import CustomCode
 from lstm_core.contract.model_contract import ModelContract
 from lstm_core.packing.arena import Arena
 from lstm_core.packing.packer import Packer
-from lstm_core.training.training_settings import Recipe
+from lstm_core.training.training_settings import TrainingSettings
 
 if TYPE_CHECKING:
     from lstm_core.training.callbacks import Callbacks
@@ -67,7 +67,7 @@ class TrainingSpec:
     contract: ModelContract
     input: InputSettings
     step: StepSettings
-    recipe: Recipe
+    recipe: TrainingSettings
     epochs: int
     train: Series
     held_from: int | None  # ordinal of the first time column; None where nothing is held out
@@ -174,7 +174,7 @@ class TrainingActor:
         self._trainer: StatefulTrainer = StatefulTrainer(self._model, shape, spec.recipe, names)
         better = self._trainer.better
         self._callbacks: Callbacks = Callbacks(spec.recipe.callbacks, spec.recipe.folder, better)
-        kept = restore(checkpoint, self._trainer.variables) if checkpoint else []
+        kept = restore_checkpoint(checkpoint, self._trainer.variables) if checkpoint else []
         model = self._trainer.trained_model()
         self._callbacks.begin(model, self._trainer.optimizer, epochs=spec.epochs, kept=kept)
 
@@ -195,7 +195,9 @@ class TrainingActor:
         self._callbacks.epoch_end(epoch - 1, {**logs, "learning_rate": float(self._trainer.optimizer.learning_rate)})
         if self._callbacks:
             self._trainer.take_back()
-        return save(self._trainer.variables, self._callbacks.state()), bool(getattr(model, "stop_training", False))
+        return save_checkpoint(self._trainer.variables, self._callbacks.state()), bool(
+            getattr(model, "stop_training", False)
+        )
 
     def archive(self) -> bytes:
         """See `Trainer`."""
@@ -268,7 +270,7 @@ class RowsInOrder:
         found = (self.rows, self.rows_quarantined, self.rows_skipped)
         assert sum(found) == planned, (*found, planned)
 
-    def _release(self, regions: Sequence[Region]) -> None:
+    def _release(self, regions: Sequence[PlacedBlock]) -> None:
         for region in regions:
             self.rows_quarantined += region.block.quarantined_rows
             self.rows_skipped += region.block.skipped_rows
@@ -316,8 +318,8 @@ class _RayTrainer:
 
     def check(self, place: StoreSpec) -> None:
         if self._settings.address:  # else all is on this machine
-            shared = Shared(place, "the folder beside model.path,", CLUSTERED, "mark", tried=CLUSTERED)
-            check_nodes(Needs(installed(), shared))
+            shared = SharedLocation(place, "the folder beside model.path,", SHUFFLED, "mark", tried=SHUFFLED)
+            check_nodes(NodeNeeds(installed_versions(), shared))
 
     def load(self, source: bytes | str, code: CustomCode, seed: int) -> bytes:
         return bytes(self._call("load", source, code, seed))

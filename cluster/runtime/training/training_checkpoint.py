@@ -18,7 +18,7 @@ from cluster.run_errors import RunFailed
 _PLAIN = "plain"
 
 
-def save(variables: Sequence[Any], kept: Sequence[dict[str, Any]]) -> bytes:
+def save_checkpoint(variables: Sequence[Any], kept: Sequence[dict[str, Any]]) -> bytes:
     """The bytes of a checkpoint."""
     arrays = {f"variable_{index}": np.array(variable) for index, variable in enumerate(variables)}
     plain: list[dict[str, Any]] = [{} for _ in kept]
@@ -39,7 +39,7 @@ def save(variables: Sequence[Any], kept: Sequence[dict[str, Any]]) -> bytes:
     return out.getvalue()
 
 
-def restore(blob: bytes, variables: Sequence[Any]) -> list[dict[str, Any]]:
+def restore_checkpoint(blob: bytes, variables: Sequence[Any]) -> list[dict[str, Any]]:
     """Puts the variables back; returns what the callbacks kept. Raises `RunFailed` where they do not fit."""
     try:
         with np.load(io.BytesIO(blob), allow_pickle=False) as found:

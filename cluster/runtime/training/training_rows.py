@@ -20,11 +20,11 @@ from cluster.core.settings import InputSettings
 from cluster.runtime.commit.commit import SHUFFLE
 from cluster.runtime.plan.input_scan import check_inventory, make_inventory
 from cluster.runtime.rows.row_origins import InputFiles
-from cluster.runtime.shuffle.shuffle import cluster_input, drop_pieces, look_at_layout, open_shuffle, read_buckets
+from cluster.runtime.shuffle.shuffle import drop_pieces, open_shuffle, read_buckets, scan_layout, shuffle_input
 from cluster.runtime.shuffle.shuffle_files import Shuffle, remove_files
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 
-CLUSTERED = f"{SHUFFLE}/training"  # has a mark of the driver's, by which the nodes know the folder
+SHUFFLED = f"{SHUFFLE}/training"  # has a mark of the driver's, by which the nodes know the folder
 GROUP_ROWS = 16_384
 ROWS_PER_FILE = 1_000_000  # bounds a shard, as in a run with the default settings
 _SEGMENT_COLUMNS = ["entity", "file", "row_start", "row_count", "sorted", "fault"]
@@ -48,7 +48,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Taken:
+class TrainingPlans:
     """The plans of a training, and how their files are read."""
 
     whole: Plan
@@ -72,31 +72,31 @@ class Workers(Protocol):
         """Raises ClusterRefused where one of them does not see the mark in a training's folder."""
 
 
-class Rows:
+class TrainingRows:
     """The input of one training, and the folder that is its own."""
 
     def __init__(self, settings: InputSettings, files: Sequence[str], place: StoreSpec, workers: Workers) -> None:
         self._settings, self._files, self._place, self._workers = settings, files, place, workers
 
-    def take(self, split: str | None) -> Taken:
+    def take(self, split: str | None) -> TrainingPlans:
         """Plans all rows, and those before `split`; clusters them first where they must be.
 
         Raises InputRefused, InputBroken, RunFailed, StoreFault; the same call again goes on.
         """
-        look = look_at_layout(self._settings, self._files, self._workers.map, ROWS_PER_FILE)
+        look = scan_layout(self._settings, self._files, self._workers.map, ROWS_PER_FILE)
         if look.inventory is None:
             return self._take_clustered(split, f"{look.why}; clustered first")
-        remove_clustered(self._place)  # what a training on other input has left
+        remove_shuffled(self._place)  # what a training on other input has left
         settings = replace(self._settings, until=split)
         before = None if split is None else make_inventory(settings, self._workers.map, self._files)
         return self._taken(look.inventory, before)
 
-    def _take_clustered(self, split: str | None, reason: str) -> Taken:
+    def _take_clustered(self, split: str | None, reason: str) -> TrainingPlans:
         shuffle = open_shuffle(self._settings, self._files, self._place, self._workers.map)
         shuffle = replace(shuffle, group_rows=GROUP_ROWS)
-        open_store(self._place).write(f"{CLUSTERED}/mark", b"")
+        open_store(self._place).write(f"{SHUFFLED}/mark", b"")
         self._workers.check(self._place)
-        whole = replace(by_keys(cluster_input(shuffle, self._workers.map, _nothing)), reason=reason)
+        whole = replace(by_keys(shuffle_input(shuffle, self._workers.map, _nothing)), reason=reason)
         check_inventory(whole, self._settings)
         drop_pieces(shuffle)
         before = None if split is None else self._before(shuffle, split)
@@ -105,20 +105,20 @@ class Rows:
     def _before(self, shuffle: Shuffle, split: str) -> Inventory:
         return by_keys(read_buckets(shuffle, self._workers.map, until=split))
 
-    def _taken(self, whole: Inventory, before: Inventory | None) -> Taken:
+    def _taken(self, whole: Inventory, before: Inventory | None) -> TrainingPlans:
         plan = _plan(whole)
         files = InputFiles.of(plan.head, open_store(self._place), self._settings.storage)
-        return Taken(plan, None if before is None else _plan(before), files)
+        return TrainingPlans(plan, None if before is None else _plan(before), files)
 
 
-def remove_clustered(place: StoreSpec) -> None:
+def remove_shuffled(place: StoreSpec) -> None:
     """Removes what clustering has left in the folder of a training that is done. Raises StoreFault."""
     store = open_store(place)
     remove_files(store)
-    for name in store.list(CLUSTERED):  # the mark, and what a node has left that died while it tried to write
-        store.remove(f"{CLUSTERED}/{name}")
-    store.sweep(CLUSTERED)
-    store.drop_folder(CLUSTERED)
+    for name in store.list(SHUFFLED):  # the mark, and what a node has left that died while it tried to write
+        store.remove(f"{SHUFFLED}/{name}")
+    store.sweep(SHUFFLED)
+    store.drop_folder(SHUFFLED)
 
 
 def _plan(inventory: Inventory) -> Plan:

@@ -52,7 +52,7 @@ def count_stragglers(step_s: Sequence[float]) -> int:
     return sum(one > 2 * median(step_s) for one in step_s) if len(step_s) > 1 else 0
 
 
-class Pace:
+class ProgressRate:
     """What the newest seconds say: rows and slots per second, and so the time that is left."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class ProgressLine:
 
     def __init__(self, console: Console, live: Live | None) -> None:
         self._console, self._live = console, live
-        self._pace = Pace()
+        self._pace = ProgressRate()
         self._said_at = time.monotonic()
         self._said = ""
 

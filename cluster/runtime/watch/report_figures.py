@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.core.commit import QUARANTINE, Fragment
-from cluster.core.histogram import Distribution, distance, length_bins
+from cluster.core.histogram import Histogram, distance, length_bins
 from cluster.core.plan.shard_plan import PlanHead, entity_keys
 from cluster.runtime.commit.commit import RUN, Commits
 from cluster.runtime.commit.run_request import RequestFile, read_request
@@ -59,8 +59,8 @@ class ScoreColumn:
     """One score column, and the same of the earlier run."""
 
     name: str
-    now: Distribution
-    before: Distribution | None
+    now: Histogram
+    before: Histogram | None
 
     @property
     def drift(self) -> float | None:
@@ -79,7 +79,7 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Figures:
+class ReportFigures:
     """All that a report shows."""
 
     output: str
@@ -95,7 +95,9 @@ class Figures:
     quarantine: tuple[Reason, ...]
 
 
-def gather(output: str | StoreSpec, *, against: str | None = None, rows_max: int | None = None) -> Figures:
+def gather_figures(
+    output: str | StoreSpec, *, against: str | None = None, rows_max: int | None = None
+) -> ReportFigures:
     """The figures of the run in `output`, and of the scores `against` another. Raises `UsageError` where is no run."""
     store = open_store(StoreSpec.named(output))
     commits = Commits(store)
@@ -108,7 +110,7 @@ def gather(output: str | StoreSpec, *, against: str | None = None, rows_max: int
     other = _other(store, against, names)
     before = None if other is None else _scored(other, Commits(other).records(), rows_max)
     columns, looked_at = _scores(_scored(store, fragments, rows_max), before, names)
-    return Figures(
+    return ReportFigures(
         output=store.root,
         record=record,
         request=request,
@@ -205,8 +207,8 @@ def _bounds(runs: Sequence[_Scored], names: Sequence[str]) -> dict[str, tuple[fl
     return {name: (min(found[name]), max(found[name])) for name in names if np.isfinite(found.get(name, np.nan)).all()}
 
 
-def _count(run: _Scored, bounds: dict[str, tuple[float, float]]) -> tuple[dict[str, Distribution], int]:
-    counted = {name: Distribution.between(*pair) for name, pair in bounds.items()}
+def _count(run: _Scored, bounds: dict[str, tuple[float, float]]) -> tuple[dict[str, Histogram], int]:
+    counted = {name: Histogram.between(*pair) for name, pair in bounds.items()}
     rows = 0
     for parquet in _open(run):
         for batch in parquet.iter_batches(batch_size=1 << 20, columns=list(counted)):

@@ -16,7 +16,7 @@ from cluster.core.commit import Fragment
 from cluster.core.lock import STALE_S, Sight
 from cluster.core.plan.shard_plan import PlanHead
 from cluster.runtime.commit.commit import Commits
-from cluster.runtime.commit.lock import look
+from cluster.runtime.commit.lock import look_at_lock
 from cluster.runtime.plan.plan_files import has_plan, read_plan
 from cluster.runtime.storage.store import Store
 from lstm_core.errors import UsageError
@@ -26,7 +26,7 @@ ENDED: dict[str, State] = {"failed": "failed", "stopped": "stopped", "quarantine
 
 
 @dataclass(frozen=True)
-class Driver:
+class DriverSeen:
     """Who holds the output."""
 
     host: str
@@ -55,12 +55,12 @@ class RunStatus:
     shards_done: int
     fragments: int
     last_commit_at: str | None
-    driver: Driver | None  # where it is running
+    driver: DriverSeen | None  # where it is running
 
 
 def read_status(store: Store) -> RunStatus:
     """The status of the run in an output. Raises `UsageError` where there is none."""
-    commits, sight = Commits(store), look(store, time.monotonic())
+    commits, sight = Commits(store), look_at_lock(store, time.monotonic())
     record, driver = commits.run_record(), _driver(sight)
     holder = sight.claim.holder if sight.claim and sight.claim.released_at is None else None
     if record is None and holder is None:
@@ -104,7 +104,7 @@ def _totals(head: PlanHead | None) -> dict[str, Any]:
     return {"rows_total": head.rows_planned, "entities_total": head.entities, "shards_total": len(head.shards)}
 
 
-def _driver(sight: Sight) -> Driver | None:
+def _driver(sight: Sight) -> DriverSeen | None:
     """The holder, where nothing says that it is dead."""
     claim = sight.claim
     if claim is None or claim.released_at is not None or sight.holder_gone:
@@ -114,7 +114,7 @@ def _driver(sight: Sight) -> Driver | None:
     if age_s > STALE_S:
         return None
     holder = claim.holder
-    return Driver(holder.host, holder.pid, holder.since, round(age_s, 1) if sight.beat else None)
+    return DriverSeen(holder.host, holder.pid, holder.since, round(age_s, 1) if sight.beat else None)
 
 
 def _last_commit_at(store: Store, records: list[Fragment]) -> str | None:

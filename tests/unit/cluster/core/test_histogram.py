@@ -7,16 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.core.histogram import BINS, Distribution, distance, length_bins, length_from
+from cluster.core.histogram import BINS, Histogram, distance, length_bins, length_from
 
 VALUES = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=200)
 
 
-def counted(values: list[float], low: float | None = None, high: float | None = None) -> Distribution:
+def counted(values: list[float], low: float | None = None, high: float | None = None) -> Histogram:
     array = np.array(values, np.float32)
-    made = Distribution.between(
-        float(array.min()) if low is None else low, float(array.max()) if high is None else high
-    )
+    made = Histogram.between(float(array.min()) if low is None else low, float(array.max()) if high is None else high)
     for part in np.array_split(array, 3):
         made.add(part)
     return made
@@ -40,7 +38,7 @@ def test_shares_add_up_to_one(values: list[float], bars: int) -> None:
 
 
 def test_what_is_no_number_is_counted_apart() -> None:
-    made = Distribution.between(0.0, 1.0)
+    made = Histogram.between(0.0, 1.0)
     made.add(np.array([np.nan, 0.5, np.inf], np.float32))
     assert (made.total, made.not_finite, made.mean) == (1, 2, 0.5)
 
@@ -50,7 +48,7 @@ def test_the_distance_of_a_distribution_to_itself_is_none_and_to_one_apart_all()
     assert distance(low, low) == 0.0
     assert distance(low, high) == pytest.approx(1.0)
     assert distance(counted([0.0, 0.0, 10.0, 10.0]), counted([0.0, 10.0, 10.0, 10.0])) == pytest.approx(0.25)
-    assert distance(low, Distribution.between(0.0, 10.0)) == 0.0
+    assert distance(low, Histogram.between(0.0, 10.0)) == 0.0
 
 
 def test_one_value_has_a_distribution() -> None:

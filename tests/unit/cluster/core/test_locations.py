@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.core.locations import OPTIONS, SECRETS, NoPlace, Place, chosen, is_inside, normal, parse, split_options
+from cluster.core.locations import (
+    OPTIONS,
+    SECRETS,
+    Location,
+    NotALocation,
+    is_inside,
+    normalized,
+    options_for,
+    parse_location,
+    split_options,
+)
 from cluster.runtime.storage.object_store import connect
 from cluster.runtime.storage.open_store import StoreSpec
 from lstm_core.errors import UsageError
@@ -19,24 +29,24 @@ AZURE = "abfs://box@acme.dfs.core.windows.net/a/b"
 @pytest.mark.parametrize(
     ("url", "place", "fs_path"),
     [
-        ("s3://bucket/a/b/", Place("s3", "bucket", "a/b"), "bucket/a/b"),
-        ("s3a://bucket", Place("s3", "bucket", ""), "bucket"),
-        ("gcs://bucket/a=1/x%20y", Place("gs", "bucket", "a=1/x%20y"), "bucket/a=1/x%20y"),
-        (AZURE, Place("abfs", "box@acme.dfs.core.windows.net", "a/b"), "box/a/b"),
-        ("abfss://box/a", Place("abfs", "box", "a"), "box/a"),
-        ("hdfs://node:8020/a/b", Place("hdfs", "node:8020", "a/b"), "/a/b"),
+        ("s3://bucket/a/b/", Location("s3", "bucket", "a/b"), "bucket/a/b"),
+        ("s3a://bucket", Location("s3", "bucket", ""), "bucket"),
+        ("gcs://bucket/a=1/x%20y", Location("gs", "bucket", "a=1/x%20y"), "bucket/a=1/x%20y"),
+        (AZURE, Location("abfs", "box@acme.dfs.core.windows.net", "a/b"), "box/a/b"),
+        ("abfss://box/a", Location("abfs", "box", "a"), "box/a"),
+        ("hdfs://node:8020/a/b", Location("hdfs", "node:8020", "a/b"), "/a/b"),
     ],
 )
-def test_a_url_is_taken_apart(url: str, place: Place, fs_path: str) -> None:
-    assert parse(url) == place
+def test_a_url_is_taken_apart(url: str, place: Location, fs_path: str) -> None:
+    assert parse_location(url) == place
     assert place.fs_path == fs_path
-    assert parse(place.url) == place
+    assert parse_location(place.url) == place
     assert place.named(f"{fs_path}/file") == f"{place.url}/file"
 
 
 def test_azure_s_long_form_names_its_account() -> None:
-    assert (parse(AZURE).bucket, parse(AZURE).account) == ("box", "acme")
-    assert parse("abfs://box/a").account is None
+    assert (parse_location(AZURE).bucket, parse_location(AZURE).account) == ("box", "acme")
+    assert parse_location("abfs://box/a").account is None
 
 
 @pytest.mark.parametrize(
@@ -51,15 +61,15 @@ def test_azure_s_long_form_names_its_account() -> None:
     ],
 )
 def test_a_url_that_cannot_be_used_is_refused_without_its_secret(url: str, said: str) -> None:
-    with pytest.raises(NoPlace, match=said) as refused:
-        parse(url)
+    with pytest.raises(NotALocation, match=said) as refused:
+        parse_location(url)
     assert "hush" not in str(refused.value)
 
 
 def test_paths_and_file_urls_are_absolute() -> None:
-    assert normal("a/../b", "/data") == "/data/b"
-    assert normal("file:///x/y", "/data") == "/x/y"
-    assert normal("s3a://bucket/x/", "/data") == "s3://bucket/x"
+    assert normalized("a/../b", "/data") == "/data/b"
+    assert normalized("file:///x/y", "/data") == "/x/y"
+    assert normalized("s3a://bucket/x/", "/data") == "s3://bucket/x"
 
 
 def test_options_behind_a_url_are_those_of_storage() -> None:
@@ -75,7 +85,7 @@ def test_options_behind_a_url_are_those_of_storage() -> None:
 
 @given(st.sampled_from(sorted(OPTIONS)), st.sets(st.sampled_from([*OPTIONS["s3"], *OPTIONS["abfs"], "other"])))
 def test_a_scheme_takes_its_own_options_only(scheme: str, names: set[str]) -> None:
-    assert set(chosen(scheme, dict.fromkeys(names, "x"))) == names & set(OPTIONS[scheme])
+    assert set(options_for(scheme, dict.fromkeys(names, "x"))) == names & set(OPTIONS[scheme])
     assert not set(SECRETS) & set(OPTIONS[scheme])
 
 
@@ -113,8 +123,8 @@ def test_inside_is_by_whole_parts() -> None:
     ],
 )
 def test_options_of_pyarrow_reach_the_writing_client(url: str, options: dict[str, Any], config: dict[str, Any]) -> None:
-    client = connect(parse(url), options, repeats=0)
+    client = connect(parse_location(url), options, repeats=0)
     assert {name: client.config.get(name) for name in config} == config
-    assert client.prefix == parse(url).key
+    assert client.prefix == parse_location(url).key
     assert client.retry_config is not None
     assert client.retry_config["max_retries"] == 0

@@ -23,7 +23,7 @@ from jobs import api
 from jobs.commands import submit as submit_job
 from jobs.commands.submit import PATIENCE_S, POLL_S, Submitted, Terms, read_resources, read_runtime_env, run
 from jobs.config.configuration import Config, load_config
-from jobs.job_package import CONFIG, as_toml, stage
+from jobs.job_package import CONFIG, as_toml, package_job
 from jobs.terminal.stop_signals import Stopped
 from lstm_core.errors import SlotcarError, UsageError
 from tests.harness.reporting import Laid, lay_run
@@ -291,7 +291,7 @@ def test_from_python_a_working_directory_is_refused_as_well(
 def test_the_staged_configuration_means_the_same_elsewhere(config: Config, tmp_path: Path) -> None:
     folder = tmp_path / "staged"
     folder.mkdir()
-    stage(config, "night", folder)
+    package_job(config, "night", folder)
     again = load_config(str(folder / CONFIG))
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, "layers.py", "model.keras", "vocabulary-0.txt"]
     assert (again.input.path, again.output.path) == (config.input.path, config.output.path)

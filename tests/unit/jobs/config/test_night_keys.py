@@ -10,14 +10,14 @@ import pytest
 
 from jobs import api
 from jobs.config.configuration import load_config
-from jobs.config.night_keys import overrides_of
+from jobs.config.night_keys import night_overrides
 from lstm_core.errors import UsageError
 
 FIRST = "2026-02-27"
 
 
 def test_a_night_reads_its_day_and_the_state_of_the_night_before() -> None:
-    assert overrides_of("2026-03-01", first=FIRST) == [
+    assert night_overrides("2026-03-01", first=FIRST) == [
         "run_id=nightly-2026-03-01",
         "input.since=2026-03-01",
         "input.until=2026-03-02",
@@ -28,7 +28,7 @@ def test_a_night_reads_its_day_and_the_state_of_the_night_before() -> None:
 
 
 def test_the_first_night_has_nobody_before_it() -> None:
-    assert not [key for key in overrides_of(date(2026, 2, 27), first=FIRST) if key.startswith("state.read")]
+    assert not [key for key in night_overrides(date(2026, 2, 27), first=FIRST) if key.startswith("state.read")]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_the_first_night_has_nobody_before_it() -> None:
 )
 def test_a_day_that_is_none_is_told(day: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        overrides_of(day, first=FIRST)
+        night_overrides(day, first=FIRST)
 
 
 def test_what_the_caller_adds_has_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_what_the_caller_adds_has_the_last_word(tmp_path: Path, monkeypatch: pyt
         "input": {"path": "in", "entity": "entity", "time": "time", "features": ["x"]},
         "output": {"path": "unused"},
     }
-    config = load_config(document, [*overrides_of("2026-03-01", first=FIRST), "input.since=2026-02-28"])
+    config = load_config(document, [*night_overrides("2026-03-01", first=FIRST), "input.since=2026-02-28"])
     assert (config.input.since, config.input.until) == ("2026-02-28", "2026-03-02")
     assert config.output.path == str(tmp_path / "scores" / "2026-03-01")
     with pytest.raises(UsageError, match=r"model\.keras"):

@@ -17,7 +17,7 @@ import ray
 import yaml
 
 from cluster.runtime.fleet.prometheus import COUNTERS, GAUGES
-from jobs.config.night_keys import overrides_of
+from jobs.config.night_keys import night_overrides
 from tests.fakes.kuberay import SCHEMAS, pods_of
 from tests.paths import ROOT
 
@@ -184,7 +184,7 @@ def test_the_shells_night_is_the_night_of_python(tmp_path: Path, day: str) -> No
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
     assert said[:2] == ["score", "c.toml"]
     keys = {word.replace("=t/", "=") for word in said[2:] if word != "--set"}
-    assert keys == set(overrides_of(day, first="2026-02-27"))
+    assert keys == set(night_overrides(day, first="2026-02-27"))
 
 
 def test_the_nightly_job_never_runs_beside_itself_and_is_retried() -> None:

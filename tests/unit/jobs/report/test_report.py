@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.core.histogram import Distribution
+from cluster.core.histogram import Histogram
 from cluster.runtime.commit.commit import REPORT
 from cluster.runtime.storage.open_store import StoreSpec
-from cluster.runtime.watch.report_figures import Figures, Lengths, ScoreColumn, gather
+from cluster.runtime.watch.report_figures import Lengths, ReportFigures, ScoreColumn, gather_figures
 from jobs.commands.report import run, write_at_end
 from jobs.report.report_page import page
 from jobs.report.report_plots import number, seconds, ticks
-from jobs.report.report_story import tell
+from jobs.report.report_story import tell_story
 from lstm_core.errors import UsageError
 from tests.harness.reporting import Laid, lay_run
 
@@ -129,7 +129,7 @@ def test_rows_that_are_not_done_are_said(tmp_path: Path) -> None:
 
 def test_quarantine_is_told_by_reason_the_most_rows_first(tmp_path: Path) -> None:
     laid = Laid(quarantine=[("a", "null", 1), ("b", "late", 5), ("c", "null", 2)])
-    found = gather(lay_run(tmp_path / "out", laid)).quarantine
+    found = gather_figures(lay_run(tmp_path / "out", laid)).quarantine
     assert [(one.reason, one.rows, one.entities, one.example) for one in found] == [
         ("late", 5, 1, "b"),
         ("null", 3, 2, "a"),
@@ -143,10 +143,10 @@ def test_scores_are_held_against_the_run_that_was_finished_last_before(tmp_path:
     lay_run(tmp_path / "20c", Laid(finished_at="2026-11-20T05:00:00+00:00", record={"status": "failed"}))
     output = lay_run(tmp_path / "21", Laid(shift=0.5))
     lay_run(tmp_path / "22", Laid(finished_at="2026-11-22T03:00:00+00:00"))
-    found = gather(output)
+    found = gather_figures(output)
     assert found.against == str(tmp_path / "20")
     assert found.scores[0].drift == pytest.approx(0.5, abs=0.03)
-    assert gather(output, against=str(tmp_path / "19")).scores[0].drift == pytest.approx(1.0)
+    assert gather_figures(output, against=str(tmp_path / "19")).scores[0].drift == pytest.approx(1.0)
     assert "the scores have moved" in read(Path(run(output).report).read_text())
 
 
@@ -165,7 +165,7 @@ def test_at_the_end_of_a_run_nothing_that_goes_wrong_counts(tmp_path: Path) -> N
 
 
 def test_the_lengths_of_entities_and_the_longest_ones(tmp_path: Path) -> None:
-    lengths = gather(lay_run(tmp_path / "out", Laid(lengths=(50, 30, 20, 1, 1)))).lengths
+    lengths = gather_figures(lay_run(tmp_path / "out", Laid(lengths=(50, 30, 20, 1, 1)))).lengths
     assert lengths is not None
     assert [one.rows for one in lengths.longest] == [50, 30, 20, 1, 1]
     assert lengths.bins.sum() == lengths.looked_at == 5
@@ -174,16 +174,16 @@ def test_the_lengths_of_entities_and_the_longest_ones(tmp_path: Path) -> None:
 
 def test_little_is_read_of_a_large_run_and_evenly(tmp_path: Path) -> None:
     output = lay_run(tmp_path / "out", Laid(lengths=[50] * 40))
-    found = gather(output, rows_max=500)
+    found = gather_figures(output, rows_max=500)
     assert 0 < found.scores_looked_at <= 500
-    assert "From 500 of 2,000 rows" in page(found, tell((), 4))
+    assert "From 500 of 2,000 rows" in page(found, tell_story((), 4))
 
 
 # ---- the story
 
 
 def test_a_lost_attempt_ends_with_its_replica_and_the_next_one_is_done() -> None:
-    story = tell(DEATH, slots=4)
+    story = tell_story(DEATH, slots=4)
     first, second = story.lanes
     assert (first.ready_s, first.lost_s, first.cause) == (3.0, 6.0, EVIL)
     assert [(one.attempt, one.begin_s, one.end_s, one.fate) for one in first.attempts] == [(1, 3.0, 6.0, "lost")]
@@ -195,30 +195,30 @@ def test_a_lost_attempt_ends_with_its_replica_and_the_next_one_is_done() -> None
 
 
 def test_speed_and_occupancy_are_those_of_each_interval() -> None:
-    first, second = tell(DEATH, slots=4).intervals
+    first, second = tell_story(DEATH, slots=4).intervals
     assert (first.rows_per_s, first.occupancy) == (20.0, 0.5)
     assert (second.rows_per_s, second.occupancy) == (0.0, None)
 
 
 def test_sessions_stand_one_after_the_other_without_the_pause() -> None:
     later = [{**one, "at_s": one["at_s"] + 9000, "session": 7} for one in DEATH]
-    story = tell([*DEATH, *later], slots=4)
+    story = tell_story([*DEATH, *later], slots=4)
     assert story.sessions == ((0.0, 13.0), (13.0, 26.0))
     assert [lane.name for lane in story.lanes][::2] == ["session 1, replica 0", "session 2, replica 0"]
 
 
 def test_a_shard_that_is_given_up_is_marked() -> None:
     lines = [*DEATH[:7], line(106.0, "give_up", shard=0, attempt=1, cause="killed")]
-    assert tell(lines, slots=4).lanes[0].attempts[0].fate == "given up"
+    assert tell_story(lines, slots=4).lanes[0].attempts[0].fate == "given up"
 
 
 def test_a_session_that_was_cut_off_leaves_its_attempts_open() -> None:
-    assert tell(DEATH[:6], slots=4).lanes[0].attempts[0].fate == "open"
+    assert tell_story(DEATH[:6], slots=4).lanes[0].attempts[0].fate == "open"
 
 
 def test_no_line_no_story(tmp_path: Path) -> None:
-    found = gather(lay_run(tmp_path / "out", Laid()))
-    assert "before its first sample" in read(page(found, tell((), 4)))
+    found = gather_figures(lay_run(tmp_path / "out", Laid()))
+    assert "before its first sample" in read(page(found, tell_story((), 4)))
 
 
 def test_a_night_of_a_thousand_shards_on_a_hundred_replicas_is_a_page_of_less_than_3_mb(tmp_path: Path) -> None:
@@ -229,17 +229,17 @@ def test_a_night_of_a_thousand_shards_on_a_hundred_replicas_is_a_page_of_less_th
         figures = {"shard": shard, "attempt": 1, "fragment": 0, "rows": 10**6, "final": True}
         lines.append(line(begin + 290, "commit", replica=shard % 100, **figures))
     lines += [sample(float(second * 10), second * 10**6, second * 100, second * 300) for second in range(3000)]
-    base = gather(lay_run(tmp_path / "out", Laid()))
+    base = gather_figures(lay_run(tmp_path / "out", Laid()))
     scores = tuple(ScoreColumn(f"score {number}", _normal(), _normal()) for number in range(8))
     lengths = Lengths(np.arange(30), 435, ())
     fields = {**vars(base), "lines": tuple(lines), "scores": scores, "lengths": lengths, "against": "before"}
-    html = page(Figures(**fields), tell(lines, 4))
+    html = page(ReportFigures(**fields), tell_story(lines, 4))
     read(html)
     assert len(html.encode()) < 3_000_000
 
 
-def _normal() -> Distribution:
-    made = Distribution.between(-5.0, 5.0)
+def _normal() -> Histogram:
+    made = Histogram.between(-5.0, 5.0)
     made.add(np.random.default_rng(0).normal(size=1000).astype(np.float32))
     return made
 

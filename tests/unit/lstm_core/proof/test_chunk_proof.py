@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jobs.commands.inspect import run
-from jobs.config.model_proof import prove_apart
+from jobs.config.model_proof import prove_in_subprocess
 from lstm_core.contract.custom_code import CustomCode
 from lstm_core.contract.model_contract import read_contract
 from lstm_core.errors import ModelRefused, UsageError
@@ -81,7 +81,7 @@ def test_a_module_that_cannot_be_imported_is_named() -> None:
 
 def test_a_model_is_proved_in_a_process_of_its_own() -> None:
     with pytest.raises(ModelRefused, match="'mixes'"):
-        prove_apart(request_of(DISPROVED["custom_layer_that_mixes_time_and_says_nothing"][0]()))
+        prove_in_subprocess(request_of(DISPROVED["custom_layer_that_mixes_time_and_says_nothing"][0]()))
 
 
 def test_inspect_proves_a_model_with_custom_code(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from lstm_core.step.fused_cells import FusedLSTM, fused
+from lstm_core.step.fused_cells import FusedLSTM, fuse_cell
 
 SLOTS, FEATURES, UNITS = 16, 5, 7
 LIVE = tf.ones(SLOTS, tf.bool)
@@ -29,7 +29,7 @@ def built(**changes: Any) -> Any:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_it_gives_the_numbers_of_keras(magnitude: float, use_bias: bool, dtype: str) -> None:
     cell, rng = built(use_bias=use_bias), np.random.default_rng(1)
-    found_cell = fused(cell)
+    found_cell = fuse_cell(cell)
     assert found_cell is not None
     row = tf.constant(magnitude * rng.standard_normal((SLOTS, FEATURES)), dtype)
     states = [tf.constant(rng.standard_normal((SLOTS, UNITS)), tf.float32) for _ in range(2)]
@@ -46,7 +46,7 @@ ENDS = [-1e30, -40.0, -16.1, -15.9, -8.1, -7.9, -1e-30, 0.0, 1e-4, 7.9, 8.1, 16.
 def test_its_gates_are_those_of_keras_at_their_ends(gate: float) -> None:
     cell = built(use_bias=False)
     cell.kernel.assign(tf.ones_like(cell.kernel))
-    found_cell = fused(cell)
+    found_cell = fuse_cell(cell)
     assert found_cell is not None
     row = tf.constant([[gate, *np.zeros(FEATURES - 1)]], tf.float32)  # so every gate is `gate`
     before = np.array([[-1e4, -3.0, -1e-3, 0.0, 1e-3, 3.0, 1e4]], np.float32)
@@ -75,7 +75,7 @@ def test_a_gate_that_is_wide_open_loses_nothing_in_a_long_series() -> None:
 
 
 def test_a_number_that_is_none_stays_in_its_slot() -> None:
-    found_cell = fused(built())
+    found_cell = fuse_cell(built())
     assert found_cell is not None
     row = np.zeros((SLOTS, FEATURES), np.float32)
     row[3] = np.nan
@@ -85,7 +85,7 @@ def test_a_number_that_is_none_stays_in_its_slot() -> None:
 
 
 def test_a_slot_without_a_row_keeps_its_states() -> None:
-    found_cell, rng = fused(built()), np.random.default_rng(2)
+    found_cell, rng = fuse_cell(built()), np.random.default_rng(2)
     assert found_cell is not None
     row = tf.constant(rng.standard_normal((SLOTS, FEATURES)), tf.float32)
     states = [tf.constant(rng.standard_normal((SLOTS, UNITS)), tf.float32) for _ in range(2)]
@@ -97,9 +97,9 @@ def test_a_slot_without_a_row_keeps_its_states() -> None:
 
 def test_it_has_the_weights_that_the_cell_has_when_it_is_asked() -> None:
     cell = built()
-    before = fused(cell)
+    before = fuse_cell(cell)
     cell.kernel.assign(2 * cell.kernel)
-    after = fused(cell)
+    after = fuse_cell(cell)
     assert before is not None
     assert after is not None
     np.testing.assert_array_equal(after.kernel[:FEATURES], 2 * before.kernel[:FEATURES])
@@ -125,4 +125,4 @@ class OwnCell(layers.LSTMCell):
     ids=["relu", "hard sigmoid", "mixed", "float64", "GRU", "simple", "subclass", "stacked"],
 )
 def test_any_other_cell_is_left_to_keras(cell: Any) -> None:
-    assert fused(cell()) is None
+    assert fuse_cell(cell()) is None

@@ -18,21 +18,23 @@ from lstm_core.step.rebatch import is_recurrent, save_model
 from lstm_core.step.stateful_replica import StatefulReplica, StepShape
 from lstm_core.training.losses import BY_OUTPUT, BY_VALUE, ClassWeights, Loss, LossSum, weigh
 from lstm_core.training.stateful_trainer import StatefulTrainer
-from lstm_core.training.training_settings import Recipe
+from lstm_core.training.training_settings import TrainingSettings
 from tests.models.keras_models import FEATURES, FIT, recurrent_model
 
 Array = NDArray[Any]
 
 SLOTS, CHUNK = 3, 4
 LENGTHS = (9, 1, 4, 5, 12, 3, 8)  # one row, one chunk, a chunk and a row
-ADAM = Recipe("mae", "adam", 1e-2)
+ADAM = TrainingSettings("mae", "adam", 1e-2)
 
 
 def memory_model(**options: Any) -> Any:
     return recurrent_model(layers.LSTM(4, return_sequences=True, name="memory", **options))
 
 
-def trainer_of(model: Any, recipe: Recipe = ADAM, *, chunk: int = CHUNK, jit: bool = False) -> StatefulTrainer:
+def trainer_of(
+    model: Any, recipe: TrainingSettings = ADAM, *, chunk: int = CHUNK, jit: bool = False
+) -> StatefulTrainer:
     return StatefulTrainer(model, StepShape(SLOTS, chunk, jit), recipe)
 
 
@@ -98,7 +100,7 @@ def test_loss_and_weights_of_an_epoch_are_those_of_keras_with_resets_by_hand(nam
     optimizer = keras.optimizers.get({"class_name": name, "config": {"learning_rate": 1e-2}})
     loss = keras.losses.MeanAbsoluteError(reduction="mean_with_sample_weight")
     plain.compile(optimizer=optimizer, loss=loss, jit_compile=False)
-    trainer = trainer_of(model, Recipe("mae", name, 1e-2))
+    trainer = trainer_of(model, TrainingSettings("mae", name, 1e-2))
     for _ in range(2):
         by_hand = keras_epoch(plain, features, targets)
         np.testing.assert_allclose(train_epoch(trainer, features, targets), by_hand, atol=1e-6, rtol=0)
@@ -149,7 +151,7 @@ def test_an_epoch_is_that_of_plain_fit_without_shuffling() -> None:
 
 def test_a_loss_per_output_is_weighted_and_each_has_its_mean() -> None:
     outputs = [("delay", 1), ("kinds", 2)]
-    recipe = Recipe({"delay": "mae", "kinds": "categorical_crossentropy"}, loss_weights={"kinds": 0.5})
+    recipe = TrainingSettings({"delay": "mae", "kinds": "categorical_crossentropy"}, loss_weights={"kinds": 0.5})
     loss = Loss(recipe, outputs)
     scores = [np.zeros((1, 2, 1), np.float32), np.full((1, 2, 2), 0.5, np.float32)]
     targets = np.array([[[3.0, 1.0, 0.0], [1.0, np.nan, np.nan]]], np.float32)
@@ -161,7 +163,7 @@ def test_a_loss_per_output_is_weighted_and_each_has_its_mean() -> None:
     assert float(loss.mean(*pair)) == pytest.approx(sums.mean, rel=1e-6)
     for wrong, sentence in (({"delay": "mae"}, "lacks the model's output 'kinds'"), ({"x": "mae"}, "names 'x'")):
         with pytest.raises(UsageError, match=sentence):
-            Loss(Recipe(wrong), outputs)
+            Loss(TrainingSettings(wrong), outputs)
 
 
 def test_rows_and_classes_have_weights() -> None:
@@ -182,7 +184,7 @@ def test_a_row_weighs_what_its_weight_says() -> None:
     targets, full = np.nan_to_num(targets), np.full(SLOTS, CHUNK, np.int32)
     row_weights = np.zeros((SLOTS, CHUNK, 1), np.float32)
     row_weights[0, 1], row_weights[2, 3] = 2.0, 1.0
-    weighted = trainer_of(memory_model(), Recipe("mae", "sgd", 1e-2, weighted=True))
+    weighted = trainer_of(memory_model(), TrainingSettings("mae", "sgd", 1e-2, weighted=True))
     given = np.concatenate([targets, row_weights], axis=-1)
     total, weight = weighted.train_step([features], given, np.ones(SLOTS, np.bool_), full)
     scores = memory_model()(features).numpy()
@@ -194,19 +196,19 @@ def test_a_row_weighs_what_its_weight_says() -> None:
 @pytest.mark.parametrize("given", [{"schedule": "ExponentialDecayy", "decay_steps": 1}, {"schedule": "CosineDecay"}])
 def test_a_schedule_is_checked(given: Any) -> None:
     with pytest.raises(UsageError, match=r"train\.learning_rate"):
-        trainer_of(memory_model(), Recipe("mae", "adam", given))
+        trainer_of(memory_model(), TrainingSettings("mae", "adam", given))
 
 
 def test_a_schedule_moves_the_learning_rate() -> None:
     given = {"schedule": "ExponentialDecay", "initial_learning_rate": 0.1, "decay_steps": 1, "decay_rate": 0.5}
-    trainer = trainer_of(memory_model(), Recipe("mae", "sgd", given))
+    trainer = trainer_of(memory_model(), TrainingSettings("mae", "sgd", given))
     steps = len(train_epoch(trainer, *series()))
     assert float(trainer.optimizer.learning_rate) == pytest.approx(0.1 * 0.5**steps, rel=1e-5)
 
 
 def test_what_can_be_learned_is_learned() -> None:
     features, _ = series()
-    trainer = trainer_of(memory_model(), Recipe("mse", "adam", 2e-2))
+    trainer = trainer_of(memory_model(), TrainingSettings("mse", "adam", 2e-2))
     losses = [sum(train_epoch(trainer, features, features[:, :1])) for _ in range(40)]
     assert losses[-1] < losses[0] / 4
 
@@ -341,14 +343,14 @@ def test_several_targets_count_one_by_one() -> None:
     scores = [np.zeros((1, 2, 1), np.float32), np.zeros((1, 2, 2), np.float32)]
     targets = np.array([[[1.0, np.nan, 3.0], [np.nan, np.nan, np.nan]]], np.float32)
     known, weights = weigh(targets, np.array([2], np.int32))
-    total, weight = Loss(Recipe("mae"), [("a", 1), ("b", 2)]).sums(scores, known, weights)
+    total, weight = Loss(TrainingSettings("mae"), [("a", 1), ("b", 2)]).sums(scores, known, weights)
     assert (float(total[0]), float(weight[0])) == (4.0, 2.0)
 
 
 def test_a_loss_over_an_output_counts_rows_whose_targets_are_all_known() -> None:
     scores = [np.array([[[0.5, 0.5], [0.25, 0.75]]], np.float32)]
     targets = np.array([[[1.0, 0.0], [np.nan, 1.0]]], np.float32)
-    total, weight = Loss(Recipe("categorical_crossentropy"), [("kinds", 2)]).sums(
+    total, weight = Loss(TrainingSettings("categorical_crossentropy"), [("kinds", 2)]).sums(
         scores, *weigh(targets, np.array([2], np.int32))
     )
     assert float(weight[0]) == 1.0
@@ -359,7 +361,7 @@ def test_a_loss_over_an_output_counts_rows_whose_targets_are_all_known() -> None
 def test_every_loss_that_is_listed_trains(name: str) -> None:
     scores = [np.full((2, 3, 2), 0.5, np.float32)]
     known, weights = weigh(np.ones((2, 3, 2), np.float32), np.array([3, 0], np.int32))
-    total, weight = Loss(Recipe(name), [("score", 2)]).sums(scores, known, weights)
+    total, weight = Loss(TrainingSettings(name), [("score", 2)]).sums(scores, known, weights)
     assert np.isfinite(float(total[0]))
     assert float(weight[0]) in (3.0, 6.0)
 
@@ -367,12 +369,12 @@ def test_every_loss_that_is_listed_trains(name: str) -> None:
 @pytest.mark.parametrize(
     ("recipe", "sentence"),
     [
-        (Recipe("maee", "adam", 1e-3), "'maee' is no loss of Keras: the nearest one that does is 'mae'"),
-        (Recipe("sparse_categorical_crossentropy", "adam", 1e-3), "does not fit one target per score"),
-        (Recipe("mae", "adamm", 1e-3), "'adamm' is no optimizer of Keras: the nearest one is 'adam'"),
+        (TrainingSettings("maee", "adam", 1e-3), "'maee' is no loss of Keras: the nearest one that does is 'mae'"),
+        (TrainingSettings("sparse_categorical_crossentropy", "adam", 1e-3), "does not fit one target per score"),
+        (TrainingSettings("mae", "adamm", 1e-3), "'adamm' is no optimizer of Keras: the nearest one is 'adam'"),
     ],
 )
-def test_names_that_keras_does_not_know_are_refused(recipe: Recipe, sentence: str) -> None:
+def test_names_that_keras_does_not_know_are_refused(recipe: TrainingSettings, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         trainer_of(memory_model(), recipe)
 

@@ -15,8 +15,8 @@ from lstm_core.errors import UsageError
 from lstm_core.step.stateful_replica import StepShape
 from lstm_core.training.losses import weigh
 from lstm_core.training.stateful_trainer import StatefulTrainer
-from lstm_core.training.training_metrics import Metrics
-from lstm_core.training.training_settings import Recipe
+from lstm_core.training.training_metrics import TrainingMetrics
+from lstm_core.training.training_settings import TrainingSettings
 from tests.models.keras_models import FEATURES, recurrent_model
 from tests.models.window_models import WINDOW, WINDOWED
 from tests.unit.lstm_core.training.test_stateful_trainer import (
@@ -35,7 +35,7 @@ ASKED = ("mae", "mse", "RootMeanSquaredError", "accuracy", "AUC", "r2_score")
 
 
 def measured(metrics: Any, scores: Sequence[Array], targets: Array, lengths: Sequence[int]) -> dict[str, float]:
-    made = Metrics(metrics, [(f"out{index}", score.shape[-1]) for index, score in enumerate(scores)])
+    made = TrainingMetrics(metrics, [(f"out{index}", score.shape[-1]) for index, score in enumerate(scores)])
     made.update(scores, *weigh(targets.astype(np.float32), np.array(lengths, np.int32)))
     return made.results()
 
@@ -59,7 +59,9 @@ def test_metrics_of_an_epoch_are_those_of_plain_fit() -> None:
     rows = np.where(lengths[:, None, None] > 0, features[index], 0)
     options = {"batch_size": SLOTS, "shuffle": False, "verbose": 0, "callbacks": [ResetByHand(steps)]}
     history = plain.fit(rows, known, sample_weight=weights[..., 0], **options).history
-    trainer = StatefulTrainer(model, StepShape(SLOTS, CHUNK, jit=False), Recipe("mae", "adam", 1e-2, metrics=ASKED))
+    trainer = StatefulTrainer(
+        model, StepShape(SLOTS, CHUNK, jit=False), TrainingSettings("mae", "adam", 1e-2, metrics=ASKED)
+    )
     for step in steps:
         index = step.gather(CHUNK)
         trainer.train_step([features[index]], targets[index], step.reset, step.lengths)
@@ -74,7 +76,7 @@ def test_metrics_move_no_weight_and_begin_anew_with_each_pass() -> None:
     features, targets = series()
     found = []
     for metrics in ((), ("mae", "mse")):
-        trainer = StatefulTrainer(memory_model(), StepShape(SLOTS, CHUNK, jit=True), Recipe(metrics=metrics))
+        trainer = StatefulTrainer(memory_model(), StepShape(SLOTS, CHUNK, jit=True), TrainingSettings(metrics=metrics))
         for _ in range(2):
             trainer.reset_all()
             assert trainer.metrics.results() == {}
@@ -113,7 +115,7 @@ def test_row_weights_count_and_class_weights_do_not() -> None:
     targets = (np.nan_to_num(targets) > 0).astype(np.float32)
     row_weights = np.zeros((SLOTS, CHUNK, 1), np.float32)
     row_weights[0, 1], row_weights[2, 3] = 3.0, 1.0
-    recipe = Recipe("mse", "sgd", 1e-2, weighted=True, class_weight={"0": 0.0, "1": 0.0}, metrics=("mae",))
+    recipe = TrainingSettings("mse", "sgd", 1e-2, weighted=True, class_weight={"0": 0.0, "1": 0.0}, metrics=("mae",))
     trainer = StatefulTrainer(memory_model(), StepShape(SLOTS, CHUNK, jit=False), recipe)
     given = np.concatenate([targets, row_weights], axis=-1)
     trainer.train_step([features], given, np.ones(SLOTS, np.bool_), np.full(SLOTS, CHUNK, np.int32))
@@ -123,7 +125,7 @@ def test_row_weights_count_and_class_weights_do_not() -> None:
 
 def test_a_window_counts_once() -> None:
     trainer = StatefulTrainer(
-        WINDOWED["lstm_of_windows"](), StepShape(SLOTS, WINDOW, jit=False), Recipe("mse", metrics=("mae",))
+        WINDOWED["lstm_of_windows"](), StepShape(SLOTS, WINDOW, jit=False), TrainingSettings("mse", metrics=("mae",))
     )
     rows = np.random.default_rng(0).normal(size=(SLOTS, WINDOW, FEATURES)).astype(np.float32)
     targets = np.random.default_rng(1).normal(size=(SLOTS, WINDOW, 1)).astype(np.float32)
@@ -137,7 +139,7 @@ def test_a_window_counts_once() -> None:
 def is_taken(name: str, size: int) -> bool:
     """False where it is refused, as it should be."""
     try:
-        return bool(Metrics([name], [("score", size)]))
+        return bool(TrainingMetrics([name], [("score", size)]))
     except UsageError as refusal:
         found = str(refusal)
     assert found.startswith(f"train.metrics: '{name}' does not fit one target per score: ")
@@ -151,7 +153,7 @@ def test_every_metric_of_keras_is_taken_or_refused_with_a_sentence(size: int) ->
     assert taken >= {"MeanAbsoluteError", "BinaryAccuracy", "AUC", "Precision", "Recall", "R2Score", "LogCoshError"}
     assert not taken & {"Mean", "Metric", "MeanIoU", "PrecisionAtRecall", "SparseCategoricalAccuracy"}
     assert ("F1Score" in taken) == (size == 1)  # else one number per class
-    assert Metrics(["AUC", "mae", "TruePositives"], [("score", size)]).better == {"AUC": "max", "mae": "min"}
+    assert TrainingMetrics(["AUC", "mae", "TruePositives"], [("score", size)]).better == {"AUC": "max", "mae": "min"}
 
 
 @pytest.mark.parametrize(
@@ -166,4 +168,4 @@ def test_names_that_are_not_known_are_refused(
     given: Sequence[str] | Mapping[str, Sequence[str]], sentence: str
 ) -> None:
     with pytest.raises(UsageError, match=sentence):
-        Metrics(given, [("score", 1)])
+        TrainingMetrics(given, [("score", 1)])

@@ -15,7 +15,7 @@ from lstm_core.packing.packer import Step
 from lstm_core.step.stateful_replica import StepShape
 from lstm_core.training.losses import LossSum
 from lstm_core.training.stateful_trainer import StatefulTrainer
-from lstm_core.training.training_settings import Recipe
+from lstm_core.training.training_settings import TrainingSettings
 from tests.models.keras_models import FEATURES, seeded
 from tests.models.window_models import WINDOW, WINDOWED
 from tests.unit.lstm_core.training.test_stateful_trainer import (
@@ -43,7 +43,7 @@ def windows_model(*, stateful: bool = False) -> Any:
     return keras.Model(rows, layers.Dense(1, name="score")(layers.GRU(3, stateful=stateful, name="memory")(hidden)))
 
 
-def trainer_of(model: Any, recipe: Recipe = ADAM) -> StatefulTrainer:
+def trainer_of(model: Any, recipe: TrainingSettings = ADAM) -> StatefulTrainer:
     return StatefulTrainer(model, StepShape(SLOTS, CHUNK, jit=False), recipe)
 
 
@@ -132,7 +132,7 @@ def test_only_the_last_row_of_a_window_has_a_target_and_a_weight() -> None:
     wild[0, :3], wild[1, 0], wild[1, 2:], wild[2] = 1e6, np.nan, -1e6, 7.0
     found = []
     for mine in (given, wild):
-        trainer = trainer_of(seeded(windows_model()), Recipe("mae", "sgd", 1e-2, weighted=True))
+        trainer = trainer_of(seeded(windows_model()), TrainingSettings("mae", "sgd", 1e-2, weighted=True))
         total, weight = trainer.train_step([features], mine, *step_of([CHUNK, 2, 0]))
         assert weight.tolist() == [5.0]
         found.append([total, *weights_of(trainer.trained_model())])
@@ -153,7 +153,7 @@ def test_the_validation_loss_is_that_of_the_scores_of_windows() -> None:
 
 def test_the_compiled_step_learns_from_windows_with_several_scores() -> None:
     model = WINDOWED["stateful_sequential_of_windows"]()
-    trainer = StatefulTrainer(model, StepShape(SLOTS, WINDOW, jit=True), Recipe("mse", "adam", 2e-2))
+    trainer = StatefulTrainer(model, StepShape(SLOTS, WINDOW, jit=True), TrainingSettings("mse", "adam", 2e-2))
     generator = np.random.default_rng(0)
     rows = generator.normal(size=(SLOTS, WINDOW, FEATURES)).astype(np.float32)
     values = sum(output.shape[-1] for output in trainer.trained_model().outputs)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cluster.core.plan.expected_steps import Extent, extent_of
+from cluster.core.plan.expected_steps import ExpectedSteps, expected_steps
 from cluster.core.plan.shard_plan import PlanHead, shard_groups, shards_of
 
 
@@ -19,8 +19,8 @@ def head_of(lengths: Sequence[int], shard_rows: int) -> PlanHead:
 
 def test_the_extent_of_a_replicas_steps_has_a_tail_where_few_entities_go_on_alone() -> None:
     few = head_of([25_000] * 64, 32_768)
-    assert extent_of(few, replicas=2, slots=256, chunk=64) == Extent(32, 25_000, 32)
+    assert expected_steps(few, replicas=2, slots=256, chunk=64) == ExpectedSteps(32, 25_000, 32)
     alike = head_of([1_000] * 4_096, 65_536)
-    assert extent_of(alike, replicas=2, slots=256, chunk=64) == Extent(2_048, 1_000, 0)
+    assert expected_steps(alike, replicas=2, slots=256, chunk=64) == ExpectedSteps(2_048, 1_000, 0)
     skewed = head_of([20_000, *[1_000] * 4_000, 16_000, 15_000], 65_536)
-    assert extent_of(skewed, replicas=2, slots=256, chunk=64) == Extent(2_002, 20_000, 2)
+    assert expected_steps(skewed, replicas=2, slots=256, chunk=64) == ExpectedSteps(2_002, 20_000, 2)

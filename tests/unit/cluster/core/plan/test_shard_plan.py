@@ -28,7 +28,7 @@ from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.input.key_scan import scan_file
 from cluster.runtime.input.source_files import check_unchanged
 from cluster.runtime.plan import plan_files as planning
-from cluster.runtime.plan.input_scan import BATCH_FILES_MAX, BATCHES_MIN, batches, make_inventory
+from cluster.runtime.plan.input_scan import BATCH_FILES_MAX, BATCHES_MIN, file_batches, make_inventory
 from cluster.runtime.plan.plan_files import HEAD_FILE, PLAN_FILE, Segments, read_bad, read_lost, read_plan, write_plan
 from cluster.runtime.storage.local_store import LocalStore
 from tests.inputs.series import make_series, settings_for, with_nulls, with_ties, write_cut
@@ -318,7 +318,7 @@ def test_the_mapper_is_called_like_map(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [1, 2, 255, 256, 511, 512, 100_000])
 def test_files_are_cut_into_batches_of_neighbours(count: int) -> None:
     files = [f"{number:06d}" for number in range(count)]
-    cut = batches(files)
+    cut = file_batches(files)
     assert [path for batch in cut for path in batch] == files
     assert len(cut) >= min(count, BATCHES_MIN)
     assert max(map(len, cut)) <= BATCH_FILES_MAX

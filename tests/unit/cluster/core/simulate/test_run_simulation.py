@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 
 from cluster.core.plan.shard_plan import Shard, shard_groups, shards_of
-from cluster.core.schedule.remaining_rows import Loads
-from cluster.core.simulate.run_simulation import Forecast, Weather, forecast
-from cluster.core.simulate.simulated_replica import STEP_COST_MIN, Pace
+from cluster.core.schedule.remaining_rows import RemainingRows
+from cluster.core.simulate.run_simulation import SimulatedFaults, SimulatedRun, simulate_run
+from cluster.core.simulate.simulated_replica import STEP_COST_MIN, ReplicaPace
 from jobs.plan_simulation import Simulation, rows, table
 from lstm_core.errors import UsageError
 
-PACE = Pace(rows_per_s=1_000.0, slots=10, startup_s=5.0, room_rows=100_000, checkpoint_s=3.0)
-CALM = Weather()
+PACE = ReplicaPace(rows_per_s=1_000.0, slots=10, startup_s=5.0, room_rows=100_000, checkpoint_s=3.0)
+CALM = SimulatedFaults()
 
 
 def _shards(count: int, *, entities: int = 10, entity_rows: int = 100) -> list[Shard]:
     return [Shard(index, entities, entities * entity_rows, entity_rows, streamed=False) for index in range(count)]
 
 
-def _play(shards: list[Shard], replicas: int, weather: Weather = CALM) -> Forecast:
-    return forecast(shards, replicas, PACE, weather)
+def _play(shards: list[Shard], replicas: int, weather: SimulatedFaults = CALM) -> SimulatedRun:
+    return simulate_run(shards, replicas, PACE, weather)
 
 
 def test_one_replica_takes_the_rows_over_its_pace() -> None:
@@ -41,14 +41,14 @@ def test_a_lone_entity_is_as_fast_as_a_step_on_few_slots() -> None:
 
 
 def test_slow_replicas_take_longer_and_others_help() -> None:
-    slow = _play(_shards(40), 4, Weather(stragglers=1.0, straggler_pace=0.5))
+    slow = _play(_shards(40), 4, SimulatedFaults(stragglers=1.0, straggler_pace=0.5))
     assert slow.wall_s == pytest.approx(5 + 20.0, abs=0.1)
-    some = _play(_shards(40), 4, Weather(stragglers=0.5, straggler_pace=0.5, seed=1))
+    some = _play(_shards(40), 4, SimulatedFaults(stragglers=0.5, straggler_pace=0.5, seed=1))
     assert 15.0 < some.wall_s < slow.wall_s
 
 
 def test_work_after_the_last_checkpoint_is_done_again() -> None:
-    found = _play(_shards(60), 2, Weather(deaths_per_hour=600.0))
+    found = _play(_shards(60), 2, SimulatedFaults(deaths_per_hour=600.0))
     assert found.deaths > 2
     assert 0 < found.again_s < found.deaths * 3 * PACE.checkpoint_s
     assert found.wall_s > 5 + 30.0
@@ -56,14 +56,14 @@ def test_work_after_the_last_checkpoint_is_done_again() -> None:
 
 
 def test_the_same_seed_gives_the_same_forecast() -> None:
-    weather = Weather(deaths_per_hour=300.0, stragglers=0.3)
+    weather = SimulatedFaults(deaths_per_hour=300.0, stragglers=0.3)
     assert _play(_shards(40), 3, weather) == _play(_shards(40), 3, weather)
 
 
 def test_a_thousand_replicas_with_deaths_and_stragglers_stay_busy() -> None:
     shards = _plan_of(2_500_000, shard_rows=262_144)  # as many in a replica as ten million entities would have
-    pace = Pace(rows_per_s=20_000.0)
-    found = forecast(shards, 1_000, pace, Weather(deaths_per_hour=1.0, stragglers=0.05))
+    pace = ReplicaPace(rows_per_s=20_000.0)
+    found = simulate_run(shards, 1_000, pace, SimulatedFaults(deaths_per_hour=1.0, stragglers=0.05))
     assert found.deaths > 0
     assert found.busy_until_longest > 0.95
 
@@ -75,7 +75,7 @@ def _plan_of(entities: int, *, shard_rows: int) -> list[Shard]:
 
 
 def test_loads_know_the_least_whatever_changes() -> None:
-    loads, rows_of, dice = Loads(), dict[int, int](), np.random.default_rng(0)
+    loads, rows_of, dice = RemainingRows(), dict[int, int](), np.random.default_rng(0)
     for _ in range(3_000):
         replica, held = int(dice.integers(20)), int(dice.integers(100))
         if dice.random() < 0.1:
@@ -91,7 +91,7 @@ def test_loads_know_the_least_whatever_changes() -> None:
 def test_what_is_simulated_is_read_from_words() -> None:
     asked = Simulation.parse(["replicas=1,10 rows_per_s=5e5", "deaths=0.5", "stragglers=0.1"])
     assert (asked.replicas, asked.rows_per_s) == ((1, 10), 5e5)
-    assert asked.weather == Weather(deaths_per_hour=0.5, stragglers=0.1)
+    assert asked.weather == SimulatedFaults(deaths_per_hour=0.5, stragglers=0.1)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from cluster.core.commit import COMMITS, QUARANTINE, SNAPSHOTS, STAGED, SUCCESS, Fragment, fragment_name
 from cluster.run_errors import LockLost, MayHaveLanded, NotLanded, OutputRefused, RunFailed, StoreFault
 from cluster.runtime.commit.commit import PLAN, RUN, Commits
-from cluster.runtime.commit.lock import WallWatch, take, this_process
+from cluster.runtime.commit.lock import WallWatch, take_lock, this_process
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.store import Store
 from tests.sim.faults import CALM, Call, Crash, FailAt, Fault, Schedule
@@ -398,7 +398,7 @@ def test_a_driver_that_lost_its_lock_writes_nothing_more(store: Store) -> None:
 
 
 def test_a_record_carries_the_number_of_the_lock(store: Store) -> None:
-    lock = take(store, this_process("run"), WallWatch())
+    lock = take_lock(store, this_process("run"), WallWatch())
     made = fragment(0)
     stage(store, made)
     Commits(store, lock).commit(made)

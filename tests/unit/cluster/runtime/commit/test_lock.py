@@ -15,7 +15,7 @@ import pytest
 
 from cluster.core.lock import LOCK, STALE_S, Claim, Holder, beat_name, claim_name
 from cluster.run_errors import LockLost, NotLanded, OutputRefused
-from cluster.runtime.commit.lock import Lock, held, is_gone, take, this_process
+from cluster.runtime.commit.lock import Lock, hold_lock, is_gone, take_lock, this_process
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.store import Store
 from tests.sim.faults import FailAt, Fault
@@ -50,26 +50,26 @@ def elsewhere() -> Holder:
 
 
 def test_a_free_lock_is_taken_and_holds(store: Store) -> None:
-    lock = take(store, here(), Hands())
+    lock = take_lock(store, here(), Hands())
     lock.check()
     assert lock.number == 1
 
 
 def test_a_holder_that_beats_is_left_alone_and_named(store: Store) -> None:
     holder = elsewhere()
-    lock = take(store, holder, Hands())
+    lock = take_lock(store, holder, Hands())
     watch = Hands(lock.beat)
     said = f"run theirs in process {holder.pid} on elsewhere, since {holder.since}"
     with pytest.raises(OutputRefused, match=re.escape(said)):
-        take(store, here(), watch)
+        take_lock(store, here(), watch)
     assert watch.seconds < STALE_S
     lock.check()
 
 
 def test_a_holder_elsewhere_that_stands_still_is_overtaken_and_knows_it(store: Store) -> None:
-    old = take(store, elsewhere(), Hands())
+    old = take_lock(store, elsewhere(), Hands())
     watch = Hands()
-    new = take(store, here(), watch)
+    new = take_lock(store, here(), watch)
     assert (new.number, watch.seconds) == (2, STALE_S)
     with pytest.raises(LockLost, match=rf"taken over by another driver, process {os.getpid()} on"):
         old.check()
@@ -80,9 +80,9 @@ def test_a_holder_elsewhere_that_stands_still_is_overtaken_and_knows_it(store: S
 def test_a_dead_process_of_this_machine_is_overtaken_at_once(store: Store) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    take(store, replace(here(), pid=ended.pid, began="1"), Hands())
+    take_lock(store, replace(here(), pid=ended.pid, began="1"), Hands())
     watch = Hands()
-    assert take(store, here(), watch).number == 2
+    assert take_lock(store, here(), watch).number == 2
     assert watch.seconds == 0
 
 
@@ -105,15 +105,15 @@ def test_a_dead_process_that_nobody_has_asked_after_is_gone() -> None:
 
 
 def test_a_released_lock_is_free_at_once(store: Store) -> None:
-    take(store, elsewhere(), Hands()).release()
+    take_lock(store, elsewhere(), Hands()).release()
     watch = Hands()
-    assert take(store, here(), watch).number == 2
+    assert take_lock(store, here(), watch).number == 2
     assert watch.seconds == 0
 
 
 def test_old_claims_are_removed_and_numbers_still_grow(store: Store) -> None:
     for number in range(1, 5):
-        lock = take(store, here(), Hands())
+        lock = take_lock(store, here(), Hands())
         assert lock.number == number
         lock.release()
     assert store.list(LOCK) == ["00000004.json"]
@@ -125,7 +125,7 @@ def test_of_many_drivers_at_once_exactly_one_holds(store: Store) -> None:
     def come() -> None:
         gate.wait()
         try:
-            locks.append(take(store, here(), Hands(lambda: locks and locks[0].beat())))
+            locks.append(take_lock(store, here(), Hands(lambda: locks and locks[0].beat())))
         except OutputRefused as refusal:
             refused.append(refusal)
 
@@ -155,14 +155,14 @@ def test_a_late_comer_to_a_number_that_was_passed_gets_the_next_one(store: Store
         def put_if_absent(self, name: str, content: bytes) -> bool:
             if not self.overtaken:
                 self.overtaken = True
-                take(other, elsewhere(), Hands()).release()
-                take(other, elsewhere(), Hands()).release()
+                take_lock(other, elsewhere(), Hands()).release()
+                take_lock(other, elsewhere(), Hands()).release()
             return super().put_if_absent(name, content)
 
     disk = MemoryDisk()
     other = MemoryStore(disk)
-    take(other, elsewhere(), Hands()).release()
-    lock = take(Late(disk), here(), Hands())
+    take_lock(other, elsewhere(), Hands()).release()
+    lock = take_lock(Late(disk), here(), Hands())
     assert lock.number == 4
     assert other.list(LOCK) == ["00000004.beat", "00000004.json"]
 
@@ -171,24 +171,24 @@ def test_a_late_comer_to_a_number_that_was_passed_gets_the_next_one(store: Store
 def test_a_claim_whose_answer_was_lost_is_known_again(fault: Fault) -> None:
     disk = MemoryDisk()
     store = MemoryStore(disk, FailAt(0, fault, "put_if_absent"))
-    assert take(store, here(), Hands()).number == 1
+    assert take_lock(store, here(), Hands()).number == 1
     disk.deliver()
-    assert take(MemoryStore(disk), here(), Hands()).number == 2
+    assert take_lock(MemoryStore(disk), here(), Hands()).number == 2
 
 
 def test_a_claim_that_is_refused_is_a_fault() -> None:
     with pytest.raises(NotLanded):
-        take(MemoryStore(schedule=FailAt(0, Fault.REFUSED, "put_if_absent")), here(), Hands())
+        take_lock(MemoryStore(schedule=FailAt(0, Fault.REFUSED, "put_if_absent")), here(), Hands())
 
 
 def test_a_driver_that_wrote_nothing_leaves_no_trace(tmp_path: Path) -> None:
-    with held(LocalStore(str(tmp_path / "out")), "run"):
+    with hold_lock(LocalStore(str(tmp_path / "out")), "run"):
         assert (tmp_path / "out" / claim_name(1)).exists()
     assert not (tmp_path / "out").exists()
 
 
 def test_a_driver_that_wrote_releases(store: Store) -> None:
-    with held(store, "run") as lock:
+    with hold_lock(store, "run") as lock:
         store.write("_slotcar/run.json", b"{}")
     claim = Claim.from_json(store.read(claim_name(lock.number)))
     assert claim.released_at is not None
@@ -196,8 +196,8 @@ def test_a_driver_that_wrote_releases(store: Store) -> None:
 
 
 def test_a_driver_that_was_overtaken_leaves_its_successors_lock_alone(store: Store) -> None:
-    with held(store, "run"):
-        successor = take(store, replace(here(), began="0"), Hands())
+    with hold_lock(store, "run"):
+        successor = take_lock(store, replace(here(), began="0"), Hands())
         successor.beat()
     successor.check()
     assert Claim.from_json(store.read(claim_name(2))).released_at is None
@@ -205,16 +205,16 @@ def test_a_driver_that_was_overtaken_leaves_its_successors_lock_alone(store: Sto
 
 def test_a_lock_is_released_whatever_ends_the_block(store: Store) -> None:
     store.write("_slotcar/run.json", b"{}")
-    with pytest.raises(KeyboardInterrupt), held(store, "run"):
+    with pytest.raises(KeyboardInterrupt), hold_lock(store, "run"):
         raise KeyboardInterrupt
-    assert take(store, here(), Hands()).number == 2
+    assert take_lock(store, here(), Hands()).number == 2
 
 
 def test_a_release_that_fails_hides_no_other_fault() -> None:
     store = MemoryStore()
 
     def work() -> None:
-        with held(store, "run"):
+        with hold_lock(store, "run"):
             store.schedule = FailAt(0, Fault.LOST)
             raise ZeroDivisionError
 

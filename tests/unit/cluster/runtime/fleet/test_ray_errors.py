@@ -11,7 +11,7 @@ from ray import exceptions as rex
 
 from cluster.core.schedule.events import ReplicaLost, ShardBroken
 from cluster.run_errors import InputBroken, RunFailed, first_line
-from cluster.runtime.fleet.ray_errors import describe, outcome, task_value
+from cluster.runtime.fleet.ray_errors import describe_event, event_of, task_value
 from lstm_core.errors import ModelRefused
 
 Raise = Callable[[BaseException], None]
@@ -49,14 +49,14 @@ LOST = [
 
 def test_a_value_is_handed_through(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "get", lambda ref: f"the value of {ref}")
-    assert outcome("ref", 3) == ("the value of ref", None)
+    assert event_of("ref", 3) == ("the value of ref", None)
     assert task_value("ref") == "the value of ref"
 
 
 @pytest.mark.parametrize("error", LOST, ids=lambda error: type(error).__name__)
 def test_a_replica_or_node_that_is_gone_is_lost(raises: Raise, error: BaseException) -> None:
     raises(error)
-    value, event = outcome("ref", 3)
+    value, event = event_of("ref", 3)
     assert value is None
     assert isinstance(event, ReplicaLost)
     assert event.replica == 3
@@ -66,25 +66,25 @@ def test_a_replica_or_node_that_is_gone_is_lost(raises: Raise, error: BaseExcept
 
 def test_a_fault_that_a_replica_tells_would_meet_any_other(raises: Raise) -> None:
     raises(in_task(InputBroken("a.parquet cannot be read; mend it.")))
-    assert outcome("ref", 3) == (None, ShardBroken(3, "a.parquet cannot be read; mend it."))
+    assert event_of("ref", 3) == (None, ShardBroken(3, "a.parquet cannot be read; mend it."))
 
 
 def test_a_bug_in_a_replica_is_told_in_one_line(raises: Raise) -> None:
     raises(in_task(ValueError("shapes differ\nand so on")))
-    _, event = outcome("ref", 3)
+    _, event = event_of("ref", 3)
     assert event == ShardBroken(3, "A replica met ValueError: shapes differ.")
 
 
 def test_a_refused_model_is_refused_and_not_tried_again(raises: Raise) -> None:
     raises(in_task(ModelRefused("no score per row")))
     with pytest.raises(ModelRefused, match="no score per row"):
-        outcome("ref", 3)
+        event_of("ref", 3)
 
 
 def test_a_foreign_error_is_not_taken_for_an_outcome(raises: Raise) -> None:
     raises(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
-        outcome("ref", 3)
+        event_of("ref", 3)
 
 
 def test_a_tasks_own_fault_is_raised_as_it_is(raises: Raise) -> None:
@@ -109,7 +109,7 @@ def test_a_lost_worker_fails_the_run_with_what_to_do_next(raises: Raise, error: 
 def test_errors_are_told_by_their_first_line_and_by_their_name_where_they_say_nothing() -> None:
     assert first_line(ValueError("one.\ntwo")) == "one"
     assert first_line(ValueError()) == "ValueError"
-    assert describe(MemoryError()) == "A replica met MemoryError: MemoryError."
+    assert describe_event(MemoryError()) == "A replica met MemoryError: MemoryError."
 
 
 # As Ray 2.60 puts it together.
@@ -137,7 +137,7 @@ INIT = (
 )
 def test_the_cause_of_an_actors_death_is_told_and_not_that_it_died(raises: Raise, text: str, cause: str) -> None:
     raises(rex.RayActorError(error_msg=text))
-    event = outcome("ref", 3)[1]
+    event = event_of("ref", 3)[1]
     assert isinstance(event, ReplicaLost)
     assert event.cause == cause
     with pytest.raises(RunFailed, match="was lost: "):
@@ -159,6 +159,6 @@ NODE_DIED = "The actor died unexpectedly.\nThe actor died because its node has d
 )
 def test_a_replica_that_went_with_its_node_is_told_apart(raises: Raise, error: BaseException, with_node: bool) -> None:
     raises(error)
-    _, event = outcome("ref", 3)
+    _, event = event_of("ref", 3)
     assert isinstance(event, ReplicaLost)
     assert event.with_node is with_node

@@ -13,7 +13,7 @@ import pytest
 from cluster.core.plan.shard_plan import make_plan
 from cluster.run_errors import InputRefused
 from cluster.runtime.input.file_listing import list_files
-from cluster.runtime.input.hive_partitions import Partitions
+from cluster.runtime.input.hive_partitions import HivePartitions
 from cluster.runtime.plan.input_scan import make_inventory
 from tests.inputs.laid import Laid
 from tests.inputs.series import make_series, settings_for
@@ -57,7 +57,7 @@ def lay_out(root: Path, folders: dict[str, Any], **settings: Any) -> Laid:
 def test_names_mean_what_pyarrow_reads_in_them(tmp_path: Path, values: list[str]) -> None:
     paths = write(tmp_path, {f"k={value}": pa.table({"a": [value]}) for value in values})
     theirs = ds.dataset(tmp_path, partitioning=ds.HivePartitioning.discover()).to_table()
-    ours = [Partitions.of(paths).values(path)["k"] for path in paths]
+    ours = [HivePartitions.of(paths).values(path)["k"] for path in paths]
     assert {value.type for value in ours} == {theirs.schema.field("k").type}
     written = [pq.ParquetFile(path).read().column("a")[0].as_py() for path in paths]
     found = dict(zip(written, (value.as_py() for value in ours), strict=True))
@@ -66,7 +66,7 @@ def test_names_mean_what_pyarrow_reads_in_them(tmp_path: Path, values: list[str]
 
 def test_a_name_that_is_null_everywhere_is_text(tmp_path: Path) -> None:
     (path,) = write(tmp_path, {f"k={NULL}": pa.table({"a": [1]})})
-    assert Partitions.of([path]).values(path)["k"].equals(pa.scalar(None, pa.string()))
+    assert HivePartitions.of([path]).values(path)["k"].equals(pa.scalar(None, pa.string()))
 
 
 def test_an_entity_may_stand_in_its_folders_name_only(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from cluster.run_errors import InputBroken, InputDamaged
-from cluster.runtime.input.source_files import reading
+from cluster.runtime.input.source_files import input_faults
 
 DAMAGE = [
     pa.ArrowInvalid("Parquet magic bytes not found in footer."),
@@ -25,12 +25,12 @@ NO_DAMAGE = [
 
 @pytest.mark.parametrize("error", DAMAGE, ids=str)
 def test_wrong_bytes_are_damage(error: Exception) -> None:
-    with pytest.raises(InputDamaged, match=r"in\.parquet is truncated or no Parquet file"), reading("in.parquet"):
+    with pytest.raises(InputDamaged, match=r"in\.parquet is truncated or no Parquet file"), input_faults("in.parquet"):
         raise error
 
 
 @pytest.mark.parametrize("error", NO_DAMAGE, ids=str)
 def test_what_is_in_the_way_to_them_is_none(error: Exception) -> None:
-    with pytest.raises(InputBroken) as found, reading("in.parquet"):
+    with pytest.raises(InputBroken) as found, input_faults("in.parquet"):
         raise error
     assert not isinstance(found.value, InputDamaged)

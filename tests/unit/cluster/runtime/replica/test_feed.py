@@ -15,7 +15,7 @@ from cluster.run_errors import InputBroken
 from cluster.runtime.replica.feed import Batch, Feed
 from lstm_core.packing.arena import Arena
 from lstm_core.packing.packer import Packer
-from lstm_core.packing.row_ranges import valid
+from lstm_core.packing.row_ranges import valid_mask
 from tests.inputs.laid import Laid, lay, make_arena
 from tests.inputs.series import make_series, with_nulls
 
@@ -174,7 +174,7 @@ def test_batches_do_not_depend_on_who_reads(tmp_path: Path, capacity: int) -> No
             (
                 batch.step.lengths.tolist(),
                 batch.step.reset.tolist(),
-                batch.rows[0][valid(batch.lengths, batch.rows[0].shape[1])].ravel().tolist(),
+                batch.rows[0][valid_mask(batch.lengths, batch.rows[0].shape[1])].ravel().tolist(),
             )
             for batch in batches(feed, laid.plan.shards)
         ]

@@ -17,7 +17,7 @@ from cluster.runtime.commit.row_checksum import RowChecksum
 from cluster.runtime.commit.snapshots import Snapshot
 from cluster.runtime.replica.fragment_writer import Attempt, Destination, FragmentWriter
 from cluster.runtime.rows.block import Block
-from cluster.runtime.rows.placed_blocks import Cut, Region
+from cluster.runtime.rows.placed_blocks import Cut, PlacedBlock
 from cluster.runtime.storage.local_store import LocalStore
 from tests.inputs.laid import Laid, lay
 from tests.inputs.series import make_series, replace, with_nulls
@@ -43,7 +43,7 @@ def write(writer: FragmentWriter, blocks: Sequence[Block], values: int = 1) -> l
     for block in blocks:
         mask = block.scored_mask()
         rows = np.ones(block.rows, np.bool_) if mask is None else mask
-        region = Region(block, 0)
+        region = PlacedBlock(block, 0)
         scores = np.arange(row, row + block.rows, dtype=np.float32)[:, None] + 1000 * np.arange(
             values, dtype=np.float32
         )
@@ -145,7 +145,7 @@ def test_the_checksum_does_not_depend_on_where_blocks_were_cut(tmp_path: Path) -
 
 def test_another_score_is_another_checksum(tmp_path: Path) -> None:
     (block,) = blocks_of(tmp_path, series())
-    region, rows = Region(block, 0), np.ones(block.rows, np.bool_)
+    region, rows = PlacedBlock(block, 0), np.ones(block.rows, np.bool_)
     scores = np.zeros((block.rows, 1), np.float32)
     one = writer_of(tmp_path).write(Cut(region, rows), scores)
     scores[17] = np.nextafter(np.float32(0), np.float32(1))

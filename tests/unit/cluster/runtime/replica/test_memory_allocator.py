@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from cluster.runtime.replica.memory_allocator import ALLOCATOR, HUGE_PAGES, environment
+from cluster.runtime.replica.memory_allocator import ALLOCATOR, HUGE_PAGES, allocator_environment
 
 
 @pytest.fixture(autouse=True)
@@ -16,13 +16,13 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_arrow_keeps_pages_where_it_can_and_numpy_asks_for_no_huge_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pa, "supported_memory_backends", lambda: ["jemalloc", "system"])
-    assert environment() == {ALLOCATOR: "jemalloc", HUGE_PAGES: "0"}
+    assert allocator_environment() == {ALLOCATOR: "jemalloc", HUGE_PAGES: "0"}
     monkeypatch.setattr(pa, "supported_memory_backends", lambda: ["system"])
-    assert environment() == {HUGE_PAGES: "0"}
+    assert allocator_environment() == {HUGE_PAGES: "0"}
 
 
 def test_what_the_user_has_chosen_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pa, "supported_memory_backends", lambda: ["jemalloc", "system"])
     monkeypatch.setenv(ALLOCATOR, "system")
     monkeypatch.setenv(HUGE_PAGES, "1")
-    assert environment() == {ALLOCATOR: "system", HUGE_PAGES: "1"}
+    assert allocator_environment() == {ALLOCATOR: "system", HUGE_PAGES: "1"}

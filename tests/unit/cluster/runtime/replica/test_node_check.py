@@ -19,8 +19,17 @@ from cluster.core.settings import StateSettings
 from cluster.runtime.carry.carry_table import make_mark, read_mark
 from cluster.runtime.commit.commit import OWNER
 from cluster.runtime.commit.run_request import CarryRequest
-from cluster.runtime.replica.node_check import FILES_MAX, Needs, Shared, installed, look, some_of, unfit, unfit_here
-from cluster.runtime.storage.filesystems import Found, look_at
+from cluster.runtime.replica.node_check import (
+    FILES_MAX,
+    NodeNeeds,
+    SharedLocation,
+    installed_versions,
+    look_at_node,
+    sample_files,
+    why_unfit,
+    why_unfit_here,
+)
+from cluster.runtime.storage.filesystems import FileStat, stat_file
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 
 MINE = {"tensorflow": "2.21.0", "keras": "3.15.1"}
@@ -41,16 +50,16 @@ class Site:
     def spec(self, name: str) -> StoreSpec:
         return StoreSpec(str(self.folder / name))
 
-    def needs(self) -> Needs:
+    def needs(self) -> NodeNeeds:
         self.lay(f"out/{LOCK}/1.json", b"{}")
         self.lay(f"tonight/{OWNER}", b"{}")
         self.lay(f"yesterday/{SUCCESS}", make_mark("a model", [("a.parquet", 3, "ab12")]))
-        file = look_at(str(self.lay("in/date=1/a.parquet", b"PAR1")), {})
+        file = stat_file(str(self.lay("in/date=1/a.parquet", b"PAR1")), {})
         read = self.spec("yesterday")
         schema: Any = CarrySchema
         carry = CarryRequest(schema, StateSettings(), read, self.spec("tonight"))
         carry = replace(carry, read_checksum=read_mark(open_store(read))["checksum"])
-        return Needs(installed(), Shared(self.spec("out")), carry, (file,))
+        return NodeNeeds(installed_versions(), SharedLocation(self.spec("out")), carry, (file,))
 
 
 @pytest.fixture
@@ -60,13 +69,13 @@ def site(tmp_path: Path) -> Site:
 
 def test_a_node_that_sees_what_the_driver_sees_is_fit(site: Site) -> None:
     needs = site.needs()
-    assert unfit(look("n1", needs), needs) is None
+    assert why_unfit(look_at_node("n1", needs), needs) is None
 
 
 def test_nothing_is_left_of_a_look(site: Site) -> None:
     needs = site.needs()
     before = {path for path in site.folder.rglob("*") if path.is_file()}
-    look("n1", needs)
+    look_at_node("n1", needs)
     assert {path for path in site.folder.rglob("*") if path.is_file()} == before
 
 
@@ -74,7 +83,7 @@ def test_a_run_without_carry_over_needs_no_table(site: Site) -> None:
     needs = replace(site.needs(), carry=None)
     for name in ("yesterday", "tonight"):
         (site.folder / name).rename(site.folder / f"{name}-elsewhere")
-    assert unfit(look("n1", needs), needs) is None
+    assert why_unfit(look_at_node("n1", needs), needs) is None
 
 
 Spoil = Callable[[Path], object]
@@ -99,7 +108,7 @@ SPOILED: list[tuple[Spoil, str]] = [
 def test_what_a_node_does_not_see_is_told_with_its_setting_and_what_to_do(site: Site, spoil: Spoil, said: str) -> None:
     needs = site.needs()
     spoil(site.folder)
-    sentence = unfit(look("n1", needs), needs) or ""
+    sentence = why_unfit(look_at_node("n1", needs), needs) or ""
     assert re.match(f"Node n1 does not see {said}: mount it at the same path on every node, or ", sentence)
 
 
@@ -115,8 +124,8 @@ def test_a_place_that_a_node_sees_and_cannot_write_to_is_told_with_its_setting(
         rf"\(\S+/{name}/{STAGED}/probe\.\w+ could not be written \(File exists\)\): "
         "mount it for writing on every node, or give each of them credentials that may write and remove there"
     )
-    assert re.fullmatch(rf"Node n1 {said}\.", unfit(look("n1", needs), needs) or "")
-    assert re.fullmatch(rf"Node {os.uname().nodename} {said}\.", unfit_here(needs) or "")
+    assert re.fullmatch(rf"Node n1 {said}\.", why_unfit(look_at_node("n1", needs), needs) or "")
+    assert re.fullmatch(rf"Node {os.uname().nodename} {said}\.", why_unfit_here(needs) or "")
 
 
 def test_a_node_tries_where_the_run_says(site: Site) -> None:
@@ -124,7 +133,7 @@ def test_a_node_tries_where_the_run_says(site: Site) -> None:
     needs = replace(site.needs(), carry=None)
     (site.folder / "out" / STAGED).touch()
     elsewhere = replace(needs, shared=replace(needs.shared, tried="_slotcar/shuffle/training"))
-    assert unfit(look("n1", elsewhere), elsewhere) is None
+    assert why_unfit(look_at_node("n1", elsewhere), elsewhere) is None
 
 
 @pytest.mark.parametrize(
@@ -136,15 +145,15 @@ def test_a_node_tries_where_the_run_says(site: Site) -> None:
 )
 def test_a_node_with_other_packages_is_told_by_name(site: Site, theirs: Any, said: str) -> None:
     needs = replace(site.needs(), versions=MINE)
-    view = replace(look("n1", needs), versions=theirs)
-    assert (unfit(view, needs) or "").startswith(said)
+    view = replace(look_at_node("n1", needs), versions=theirs)
+    assert (why_unfit(view, needs) or "").startswith(said)
 
 
 def test_one_file_of_each_folder_is_looked_at_and_of_many_folders_some_from_all_over() -> None:
-    found = [Found(f"/in/day={day:03d}/{part}.parquet", day, 0) for day in range(100) for part in range(3)]
-    assert [os.path.basename(file.path) for file in some_of(found[:9])] == ["0.parquet"] * 3
-    days = [file.size_bytes for file in some_of(found)]
+    found = [FileStat(f"/in/day={day:03d}/{part}.parquet", day, 0) for day in range(100) for part in range(3)]
+    assert [os.path.basename(file.path) for file in sample_files(found[:9])] == ["0.parquet"] * 3
+    days = [file.size_bytes for file in sample_files(found)]
     assert len(days) == FILES_MAX
     assert days[0] == 0
     assert {later - earlier for earlier, later in pairwise(days)} == {6, 7}
-    assert some_of([]) == ()
+    assert sample_files([]) == ()

@@ -20,7 +20,7 @@ from cluster.runtime.commit.snapshots import Snapshot, read_snapshot
 from cluster.runtime.replica import pipeline as pipeline_module
 from cluster.runtime.replica.feed import Feed
 from cluster.runtime.replica.fragment_writer import Attempt, Destination, FragmentWriter
-from cluster.runtime.replica.pipeline import QUEUE_LENGTH, Counters, Pipeline, Report, Saving, Stepper
+from cluster.runtime.replica.pipeline import QUEUE_LENGTH, Counters, Pipeline, PollReport, Saving, Stepper
 from cluster.runtime.storage.local_store import LocalStore
 from lstm_core.packing.packer import Packer
 from tests.inputs.laid import Array, Laid, RunningSum, lay, make_arena, running_sums
@@ -291,7 +291,7 @@ def test_a_fragment_waits_for_other_news_while_rows_are_left_to_step(
         pipeline.assign(shard, Attempt(shard.index, 1))
     while pipeline.report(30).demand.shards_ahead:
         pass
-    told: list[Report] = []
+    told: list[PollReport] = []
     asking = threading.Thread(target=lambda: told.append(pipeline.report(30)))
     asking.start()
     while not LocalStore(str(work.output)).list(STAGED):

@@ -13,7 +13,7 @@ from cluster.core.commit import STAGED
 from cluster.runtime.rows.block import Block
 from cluster.runtime.rows.block_reader import BlockReader, Bounds
 from cluster.runtime.rows.feature_encoding import Encoder
-from cluster.runtime.rows.planned_keys import PlannedKeys, opened
+from cluster.runtime.rows.planned_keys import PlannedKeys, without_dictionaries
 from cluster.runtime.rows.row_origins import InputFiles
 from tests.inputs.laid import Laid, lay, numeric
 from tests.inputs.series import make_series, replace, with_nulls
@@ -54,7 +54,7 @@ def test_what_is_written_is_what_reading_them_would_give(kind: Any, shard_rows: 
     found, read = blocks(laid, planned), blocks(laid, PlannedKeys())
     assert all(pa.types.is_dictionary(block.table.schema.field("entity").type) for block in found)
     for one, other in zip(found, read, strict=True):
-        assert opened(one.table).select(other.table.column_names).equals(other.table)
+        assert without_dictionaries(one.table).select(other.table.column_names).equals(other.table)
         assert (one.quarantine is None) == (other.quarantine is None)
         assert one.quarantine is None or one.quarantine.equals(other.quarantine)
     for path, wanted in zip(files(tmp_path / "a", found), files(tmp_path / "b", read), strict=True):
@@ -95,7 +95,7 @@ def test_of_several_key_columns_only_text_comes_from_the_plan(tmp_path: Path) ->
     assert planned.names == ("entity",)
     (one,), (other,) = blocks(laid, planned), blocks(laid, PlannedKeys())
     assert one.table.column_names == other.table.column_names
-    assert opened(one.table).equals(other.table)
+    assert without_dictionaries(one.table).equals(other.table)
 
 
 def test_a_first_file_that_cannot_be_read_is_left_to_its_reader(tmp_path: Path) -> None:

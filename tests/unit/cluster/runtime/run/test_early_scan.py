@@ -14,8 +14,8 @@ from cluster.run_errors import InputRefused
 from cluster.runtime.fleet import task_map as cluster_map
 from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.run import early_scan as first_look
-from cluster.runtime.run.early_scan import FirstLook
-from cluster.runtime.shuffle.shuffle import look_at_layout
+from cluster.runtime.run.early_scan import EarlyScan
+from cluster.runtime.shuffle.shuffle import scan_layout
 from tests.inputs.series import make_series, write_cut
 from tests.unit.cluster.runtime.shuffle.test_shuffle import asked, numbered
 
@@ -41,7 +41,7 @@ class Workers:
 
 
 def plain(settings: InputSettings) -> Any:
-    look = look_at_layout(settings, list_files(settings), map, ROWS)
+    look = scan_layout(settings, list_files(settings), map, ROWS)
     assert look.inventory is not None
     return look.inventory.entity_rows.tolist(), [file.path for file in look.inventory.files], look.why
 
@@ -51,7 +51,7 @@ def seen(look: Any) -> Any:
 
 
 def test_a_small_input_is_seen_before_there_is_a_cluster(settings: InputSettings) -> None:
-    look, workers = FirstLook(settings, ROWS), Workers()
+    look, workers = EarlyScan(settings, ROWS), Workers()
     with look.begun():
         found = look.finish(workers.map)
     assert seen(found) == plain(settings)
@@ -65,7 +65,7 @@ def test_what_wants_a_worker_waits_for_the_cluster_and_nothing_is_done_twice(
     lists = []
     monkeypatch.setattr(cluster_map, "WORKER_START_S", 0.0)
     monkeypatch.setattr(first_look, "list_files", lambda given: lists.append(1) or list_files(given))
-    look, workers = FirstLook(settings, ROWS), Workers()
+    look, workers = EarlyScan(settings, ROWS), Workers()
     with look.begun():
         found = look.finish(workers.map)
     assert seen(found) == plain(settings)
@@ -74,7 +74,7 @@ def test_what_wants_a_worker_waits_for_the_cluster_and_nothing_is_done_twice(
 
 
 def test_a_look_that_was_not_begun_is_taken_on_the_cluster(settings: InputSettings) -> None:
-    look, workers = FirstLook(settings, ROWS), Workers()
+    look, workers = EarlyScan(settings, ROWS), Workers()
     assert seen(look.finish(workers.map)) == plain(settings)
     assert len(workers.given) == FILES
     assert look.ahead_s == 0
@@ -83,6 +83,6 @@ def test_a_look_that_was_not_begun_is_taken_on_the_cluster(settings: InputSettin
 def test_a_fault_is_told_to_who_asks_for_the_end(settings: InputSettings) -> None:
     first = Path(min(list_files(settings)))
     first.with_name("zz.parquet").write_bytes(first.read_bytes())  # its entity comes back
-    look = FirstLook(replace(settings, layout="clustered"), ROWS)
+    look = EarlyScan(replace(settings, layout="clustered"), ROWS)
     with look.begun(), pytest.raises(InputRefused, match="interleaved"):
         look.finish(map)

@@ -15,7 +15,7 @@ from cluster.core.plan.shard_plan import PlanHead
 from cluster.core.settings import StepSettings
 from cluster.runtime.replica.pipeline import Counters
 from cluster.runtime.run.driver import Clock
-from cluster.runtime.run.run_record import STAGES, Session, closing, opening, with_plan
+from cluster.runtime.run.run_record import STAGES, Session, closing_record, opening_record, record_with_plan
 from tests.inputs.laid import lay
 from tests.inputs.series import make_series, with_nulls
 
@@ -87,7 +87,7 @@ ALL = [
 
 
 def opened(before: dict[str, Any] | None = None) -> dict[str, Any]:
-    return opening("run", "identity", STEP, "fingerprint", before)
+    return opening_record("run", "identity", STEP, "fingerprint", before)
 
 
 def session(**changes: Any) -> Session:
@@ -101,7 +101,7 @@ def add_up(record: dict[str, Any]) -> bool:
 
 
 def test_every_promised_field_is_there_from_the_first_record_on(head: PlanHead) -> None:
-    for record in (opened(), with_plan(opened(), head), closing(opened(), "done", head, ALL, session())):
+    for record in (opened(), record_with_plan(opened(), head), closing_record(opened(), "done", head, ALL, session())):
         assert set(PROMISED) <= set(record)
         assert set(record) - set(PROMISED) == {"identity", "kernel", "files_lost"}
         assert (
@@ -111,26 +111,26 @@ def test_every_promised_field_is_there_from_the_first_record_on(head: PlanHead) 
 
 
 def test_rows_of_a_finished_run_add_up(head: PlanHead) -> None:
-    record = closing(opened(), "done", head, ALL, session())
+    record = closing_record(opened(), "done", head, ALL, session())
     assert add_up(record)
     counted = {name: record[name] for name in ("rows_in", "rows_scored", "rows_quarantined", "rows_skipped")}
     assert counted == {"rows_in": 30, "rows_scored": 12, "rows_quarantined": 15, "rows_skipped": 3}
 
 
 def test_entities_and_fragments_are_counted_once(head: PlanHead) -> None:
-    record = closing(opened(), "done", head, ALL, session())
+    record = closing_record(opened(), "done", head, ALL, session())
     assert (record["entities_in"], record["entities_scored"], record["entities_quarantined"]) == (3, 2, 2)
     assert (record["shards"], record["fragments"]) == (3, 3)
 
 
 def test_what_is_planned_is_known_before_anything_is_scored(head: PlanHead) -> None:
-    record = with_plan(opened(), head)
+    record = record_with_plan(opened(), head)
     assert (record["status"], record["rows_in"], record["rows_skipped"], record["shards"]) == ("running", 30, 3, 3)
     assert (record["rows_quarantined"], record["rows_scored"], record["finished_at"]) == (2, 0, None)
 
 
 def test_times_and_stages_are_what_the_clock_and_the_replicas_say(head: PlanHead) -> None:
-    record = closing(opened(), "done", head, ALL, session())
+    record = closing_record(opened(), "done", head, ALL, session())
     assert (record["startup_s"], record["work_s"]) == (1.5, 2.5)
     assert record["stage_s"] == {
         "plan": 0.25, "shuffle": 0.0, "read": 2, "pack": 4, "compute": 6, "write": 8, "commit": 0.5,
@@ -141,17 +141,17 @@ def test_times_and_stages_are_what_the_clock_and_the_replicas_say(head: PlanHead
 
 def test_a_run_that_never_stepped_has_a_record_too(head: PlanHead) -> None:
     idle = session(clock=Clock(), counters=[], attempts=0, replica_deaths=0)
-    record = closing(opened(), "failed", head, [], idle)
+    record = closing_record(opened(), "failed", head, [], idle)
     assert (record["status"], record["steps"], record["slot_occupancy"], record["work_s"]) == ("failed", 0, 0.0, 0.0)
     assert 0 <= record["startup_s"] <= record["wall_s"]
 
 
 def test_a_resumed_run_counts_the_work_of_all_sessions_and_its_rows_once(head: PlanHead) -> None:
-    first = closing(opened(), "stopped", head, ALL[:1], session())
+    first = closing_record(opened(), "stopped", head, ALL[:1], session())
     assert (first["rows_scored"], first["rows_quarantined"]) == (4, 2)
     again = opened(first)
     assert (again["status"], again["finished_at"], again["started_at"]) == ("running", None, first["started_at"])
-    record = closing(again, "done", head, ALL, session(counters=[Counters(steps=10, busy_slots=40, read_s=1)]))
+    record = closing_record(again, "done", head, ALL, session(counters=[Counters(steps=10, busy_slots=40, read_s=1)]))
     assert add_up(record)
     assert record["rows_scored"] == 12
     assert (record["steps"], record["attempts"], record["replica_deaths"]) == (20, 6, 2)
@@ -161,9 +161,9 @@ def test_a_resumed_run_counts_the_work_of_all_sessions_and_its_rows_once(head: P
 
 @pytest.mark.parametrize("seen", [[], ALL[:2], ALL])
 def test_a_finished_run_that_is_opened_again_keeps_its_counts(head: PlanHead, seen: Sequence[Fragment]) -> None:
-    first = closing(opened(), "stopped", head, seen, session())
+    first = closing_record(opened(), "stopped", head, seen, session())
     nothing = session(counters=[], attempts=0, replica_deaths=0)
-    again = closing(opened(first), "stopped", head, seen, nothing)
+    again = closing_record(opened(first), "stopped", head, seen, nothing)
     for name in (
         "rows_scored",
         "rows_quarantined",

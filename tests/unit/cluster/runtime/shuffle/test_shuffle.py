@@ -24,12 +24,12 @@ from cluster.runtime.plan import plan_files as planning
 from cluster.runtime.shuffle import bucket_sort as buckets
 from cluster.runtime.shuffle import bucket_split as pieces
 from cluster.runtime.shuffle.shuffle import (
-    cluster_input,
-    cut_down,
     keep_buckets,
-    look_at_layout,
     open_shuffle,
-    take_inventory,
+    scan_layout,
+    shuffle_input,
+    shuffle_where_needed,
+    strip_buckets,
 )
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.open_store import StoreSpec
@@ -70,8 +70,8 @@ def nothing() -> None:
 
 def taken(settings: InputSettings, place: StoreSpec, rows_per_file: int) -> Inventory:
     """What a run takes an input for."""
-    look = look_at_layout(settings, list_files(settings), map, rows_per_file)
-    return take_inventory(settings, place, map, nothing, look).inventory
+    look = scan_layout(settings, list_files(settings), map, rows_per_file)
+    return shuffle_where_needed(settings, place, map, nothing, look).inventory
 
 
 def shuffled(table: Any, seed: int = 0) -> Any:
@@ -90,7 +90,7 @@ def asked(folder: Path, **changes: Any) -> InputSettings:
 def take(folder: Path, check: Callable[[], None] = nothing, mapper: Any = map, **changes: Any) -> Inventory:
     settings = asked(folder / "in", **changes)
     files = sorted(str(path) for path in (folder / "in").glob("*.parquet"))
-    return cluster_input(open_shuffle(settings, files, StoreSpec(str(folder / "out")), map), mapper, check)
+    return shuffle_input(open_shuffle(settings, files, StoreSpec(str(folder / "out")), map), mapper, check)
 
 
 def read_buckets(folder: Path, inventory: Inventory) -> list[Any]:
@@ -264,7 +264,7 @@ def test_buckets_alone_are_kept_and_cut_down_to_what_an_audit_needs(tmp_path: Pa
     keep_buckets(store, inventory)
     assert [f"{SHUFFLE}/{name}" for name in store.list(SHUFFLE)] == names
     for _ in range(2):
-        cut_down(StoreSpec(store.root), names, asked(tmp_path), map)
+        strip_buckets(StoreSpec(store.root), names, asked(tmp_path), map)
         assert pa.concat_tables(read_buckets(tmp_path, inventory)).equals(keys)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.core.locations import parse
+from cluster.core.locations import parse_location
 from cluster.run_errors import MayHaveLanded, NotLanded, StoreFault
 from cluster.runtime.storage.hdfs_store import HdfsStore
 from cluster.runtime.storage.open_store import StoreSpec, open_store
@@ -26,13 +26,13 @@ def server(tmp_path: Path) -> Iterator[Hadoop]:
 
 @pytest.fixture
 def store(server: Hadoop) -> HdfsStore:
-    return HdfsStore(parse(f"{HOST}/out"), {})
+    return HdfsStore(parse_location(f"{HOST}/out"), {})
 
 
 def again(server: Hadoop) -> HdfsStore:
     """The next driver, in calm."""
     server.calls_left, server.planned = None, []
-    return HdfsStore(parse(f"{HOST}/out"), {})
+    return HdfsStore(parse_location(f"{HOST}/out"), {})
 
 
 def test_an_output_on_hdfs_is_an_hdfs_store(server: Hadoop) -> None:
@@ -95,7 +95,7 @@ def test_a_successor_is_published_like_the_file_itself(server: Hadoop, store: Hd
 
 
 def test_a_put_that_another_one_overtakes_is_refused(server: Hadoop, store: HdfsStore) -> None:
-    other = HdfsStore(parse(f"{HOST}/out"), {})
+    other = HdfsStore(parse_location(f"{HOST}/out"), {})
     server.planned.append(Planned("rename", meanwhile=lambda: other.put_if_absent("lock/1.json", b"theirs")))
     assert store.put_if_absent("lock/1.json", b"ours") is False
     assert store.read("lock/1.json") == b"theirs"

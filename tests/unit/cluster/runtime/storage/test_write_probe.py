@@ -13,7 +13,7 @@ from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.write_probe import PROBE, why_unwritable
 from cluster.runtime.storage.write_retries import TRIES
-from cluster.runtime.training.training_rows import CLUSTERED, remove_clustered
+from cluster.runtime.training.training_rows import SHUFFLED, remove_shuffled
 from tests.fakes.faulty_servers import Fault as Answer
 from tests.fakes.s3_server import BUCKET, S3
 from tests.sim.faults import Call, Crash, FailAt, Fault
@@ -78,8 +78,8 @@ def test_what_a_process_left_that_died_over_it_goes_with_the_next_recovery() -> 
 def test_what_is_left_where_a_training_clusters_goes_with_its_mark(tmp_path: Path) -> None:
     store = LocalStore(str(tmp_path / "folder"))
     for name in ("mark", f"{PROBE}0123", f".{PROBE}4567.89.tmp"):
-        store.write(f"{CLUSTERED}/{name}", b"")
-    remove_clustered(StoreSpec(store.root))
+        store.write(f"{SHUFFLED}/{name}", b"")
+    remove_shuffled(StoreSpec(store.root))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,7 +17,7 @@ from cluster.core.commit import STAGED, Fragment, fragment_name
 from cluster.core.lock import Claim, beat_name, claim_name
 from cluster.core.plan.shard_plan import Plan, make_plan
 from cluster.runtime.commit.commit import NOW, PLAN, RUN, Commits
-from cluster.runtime.commit.lock import held, this_process
+from cluster.runtime.commit.lock import hold_lock, this_process
 from cluster.runtime.plan.input_scan import make_inventory
 from cluster.runtime.plan.plan_files import write_plan
 from cluster.runtime.storage.local_store import LocalStore
@@ -47,7 +47,7 @@ def store(tmp_path: Path) -> LocalStore:
 @contextmanager
 def begun(store: LocalStore, plan: Plan, status: str = "running") -> Iterator[Commits]:
     """A run with a plan, under its lock, that says `status` in the end."""
-    with held(store, "run") as lock:
+    with hold_lock(store, "run") as lock:
         commits = Commits(store, lock)
         commits.prepare()
         write_plan(store, plan)
@@ -101,7 +101,7 @@ def test_a_running_run_says_how_far_it_is_and_who_is_at_it(store: LocalStore, pl
 
 
 def test_a_run_that_is_still_planned_is_running_and_has_no_totals(store: LocalStore) -> None:
-    with held(store, "run"):
+    with hold_lock(store, "run"):
         values = found(store)
     assert (values["status"], values["run_id"], values["rows_total"]) == ("running", "run", None)
 

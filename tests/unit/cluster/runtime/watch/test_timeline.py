@@ -26,7 +26,7 @@ from cluster.run_errors import LockLost, NotLanded
 from cluster.runtime.commit.commit import NOW, TIMELINE, Commits
 from cluster.runtime.replica.pipeline import Counters
 from cluster.runtime.storage.local_store import LocalStore
-from cluster.runtime.watch.progress import Pace, Progress, count_stragglers
+from cluster.runtime.watch.progress import Progress, ProgressRate, count_stragglers
 from cluster.runtime.watch.timeline import BATCH_S, Moment, Timeline, WatchedScheduler, read_now, read_timeline
 
 HUNGRY = Demand(wanted_entities=10, shards_ahead=0, rows_free=10**9)
@@ -225,7 +225,7 @@ def test_clearing_an_output_takes_the_timeline_along(timeline: Timeline, store: 
 
 
 def test_the_line_says_what_a_watcher_wants_to_know() -> None:
-    pace = Pace()
+    pace = ProgressRate()
     begin = progress(rows_total=1000, shards_total=4, slot_steps=100, slot_steps_busy=100, replicas_wanted=3)
     later = progress(
         rows_done=100, rows_total=1000, shards_done=1, shards_total=4, replicas_wanted=3, slot_steps=300,
