@@ -105,7 +105,7 @@ class Coverage:
         self._parts: list[Ordinals] = []  # each (3, range): file, start, stop
 
     def add(self, file: Ordinals, start: Ordinals, count: Ordinals) -> None:
-        """The segments (segment,) of one shard; neighbours are joined, so little is kept of them."""
+        """The extents (extent,) of one shard; neighbours are joined, so little is kept of them."""
         stop = start + count
         joins = (file[1:] == file[:-1]) & (start[1:] == stop[:-1])
         begin, end = np.flatnonzero(np.append(True, ~joins)), np.flatnonzero(np.append(~joins, True))

@@ -1,9 +1,9 @@
 """The arena: the rows that a replica has at hand, and the scores that they got, by one row number.
 
 What it decides: where a block of rows lies. It is the bound on a replica's memory: whoever brings rows asks for a
-region first and waits when there is none, so that neither a long entity nor a large shard can take more than
+range first and waits when there is none, so that neither a long entity nor a large shard can take more than
 `capacity` rows. One array per model input and one for the scores means that a step is one gather and one scatter of
-stretches, however many blocks its rows come from. The pages of a region that was never used are never touched.
+stretches, however many blocks its rows come from. The pages of a range that was never used are never touched.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Views:
 
 
 class Arena:
-    """Regions of consecutive rows, lowest free address first."""
+    """Ranges of consecutive rows, lowest free address first."""
 
     def __init__(self, capacity: int, layout: RowLayout) -> None:
         self.capacity = capacity
@@ -61,12 +61,12 @@ class Arena:
 
     @property
     def used_rows(self) -> int:
-        """Rows in regions that are not released yet."""
+        """Rows in ranges that are not released yet."""
         return sum(self._used.values())
 
     def allocate(self, rows: int) -> int | None:
-        """The first row of a region of `rows` rows, or None when none is free that is large enough."""
-        assert 0 < rows <= self.capacity, f"a region of {rows} rows can never fit into {self.capacity}"
+        """The first row of a range of `rows` rows, or None when none is free that is large enough."""
+        assert 0 < rows <= self.capacity, f"a range of {rows} rows can never fit into {self.capacity}"
         for index, (start, size) in enumerate(self._free):
             if size >= rows:
                 self._free[index : index + 1] = [(start + rows, size - rows)] if size > rows else []
@@ -75,7 +75,7 @@ class Arena:
         return None
 
     def release(self, start: int) -> None:
-        """Gives the region that begins at `start` back."""
+        """Gives the range that begins at `start` back."""
         rows = self._used.pop(start)
         insort(self._free, (start, rows))
         self._free = _joined(self._free)
@@ -103,9 +103,9 @@ class Arena:
         return self._views[steps]
 
 
-def _joined(regions: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     joined: list[tuple[int, int]] = []
-    for start, rows in regions:
+    for start, rows in ranges:
         if joined and sum(joined[-1]) == start:
             joined[-1] = (joined[-1][0], joined[-1][1] + rows)
         else:

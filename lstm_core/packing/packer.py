@@ -5,7 +5,7 @@ series end. A slot whose series ends takes the next waiting one at the very next
 admitted together, earlier admissions first, lowest free slot first. The outcome is a function of the calls alone.
 
 What it leaves alone: the rows themselves. A series is a stretch of an arena (consecutive row numbers); who fills the
-arena, and when, is the caller's business. A series longer than memory comes in pieces: each but the last is admitted
+arena, and when, is the caller's business. A series longer than memory comes in parts: each but the last is admitted
 with `final=False` and holds its slot open, so that its state stays where it is.
 
 A step may take several chunks where its series go on: it is then several steps in one, and hardly a slot of it waits.
@@ -64,7 +64,7 @@ class Step:
     ends: Bools  # (slot,) the slot's series ends with this step's last valid row
     admission: Ints  # (slot,) number of the admission that the rows came with; IDLE where the slot is idle
     exhausted: Bools  # (slot,) the last rows of that admission for this slot's series
-    held: Bools  # (slot,) idle, but kept for an unfinished series whose next piece is still to come
+    held: Bools  # (slot,) idle, but kept for an unfinished series whose next part is still to come
 
     @staticmethod
     def together(steps: Sequence[Step]) -> Step:
@@ -117,7 +117,7 @@ class Packer:
         self._stream = np.full(slots, IDLE, np.int64)  # the unfinished series that holds the slot
         self._waiting: deque[_Admitted] = deque()
         self._open: set[int] = set()  # unfinished series, waiting for a slot or in one
-        self._held: dict[int, deque[_Piece]] = {}  # pieces of such a series that come after the one admitted
+        self._held: dict[int, deque[_Part]] = {}  # parts of such a series that come after the one admitted
         self._admission_count = 0
 
     def admit(self, starts: Ints, lengths: Ints, urgent: Bools | None = None) -> int:
@@ -135,17 +135,17 @@ class Packer:
             self._waiting.append(_Admitted(number, starts[order], lengths[order], IDLE, True))
         return number
 
-    def admit_piece(self, stream: int, start: int, length: int, *, final: bool) -> int:
-        """Adds the next piece of the series `stream`, which keeps its slot from the first piece to the final one.
+    def admit_part(self, stream: int, start: int, length: int, *, final: bool) -> int:
+        """Adds the next part of the series `stream`, which keeps its slot from the first part to the final one.
 
-        A piece that is not final must fill whole chunks: where a chunk is cut is part of a score's last bits. A final
-        piece without rows ends a series whose slot is held open.
+        A part that is not final must fill whole chunks: where a chunk is cut is part of a score's last bits. A final
+        part without rows ends a series whose slot is held open.
         """
-        assert length > 0 or final, "only a final piece may have no rows"
-        assert final or length % self.chunk == 0, f"piece of {length} rows does not fill chunks of {self.chunk}"
+        assert length > 0 or final, "only a final part may have no rows"
+        assert final or length % self.chunk == 0, f"part of {length} rows does not fill chunks of {self.chunk}"
         number = self._number()
         if stream in self._open:
-            self._held.setdefault(stream, deque()).append(_Piece(number, start, length, final))
+            self._held.setdefault(stream, deque()).append(_Part(number, start, length, final))
         elif length > 0:
             self._waiting.append(_Admitted(number, np.array([start]), np.array([length]), stream, final))
             if not final:
@@ -182,7 +182,7 @@ class Packer:
 
     @property
     def starving(self) -> Ints:
-        """The unfinished series whose next piece has not been admitted though they need it now."""
+        """The unfinished series whose next part has not been admitted though they need it now."""
         self._continue_streams()
         return np.asarray(self._stream[(self._left == 0) & ~self._final])
 
@@ -229,20 +229,20 @@ class Packer:
         return self._admission_count - 1
 
     def _continue_streams(self) -> None:
-        # Loops over the unfinished long series with a piece at hand, of which there are few.
-        for stream, pieces in list(self._held.items()):
+        # Loops over the unfinished long series with a part at hand, of which there are few.
+        for stream, parts in list(self._held.items()):
             slots = np.flatnonzero((self._stream == stream) & (self._left == 0))
             if len(slots):
-                self._continue(int(slots[0]), stream, pieces.popleft())
-                if not pieces:
+                self._continue(int(slots[0]), stream, parts.popleft())
+                if not parts:
                     del self._held[stream]
 
-    def _continue(self, slot: int, stream: int, piece: _Piece) -> None:
-        self._next_row[slot], self._left[slot] = piece.start, piece.length
-        self._admission[slot], self._final[slot] = piece.number, piece.final
-        if piece.final:
+    def _continue(self, slot: int, stream: int, part: _Part) -> None:
+        self._next_row[slot], self._left[slot] = part.start, part.length
+        self._admission[slot], self._final[slot] = part.number, part.final
+        if part.final:
             self._open.discard(stream)
-        if not piece.length:
+        if not part.length:
             self._stream[slot] = IDLE
 
     def _fill_free_slots(self) -> None:
@@ -271,7 +271,7 @@ class _Admitted:
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _Part:
     number: int
     start: int
     length: int

@@ -55,27 +55,27 @@ class Laid:
     def files(self) -> tuple[str, ...]:
         return tuple(file.path for file in self.plan.head.files)
 
-    def segments(self, shard: Shard) -> Any:
+    def extents(self, shard: Shard) -> Any:
         """The shard's part of the plan, as a replica reads it."""
-        return self.plan.segments(shard.index)
+        return self.plan.extents(shard.index)
 
     def found(self, shard: Shard) -> tuple[Any, None]:
-        """As a feed asks for it: the segments, and no carry-over."""
-        return self.segments(shard), None
+        """As a feed asks for it: the extents, and no carry-over."""
+        return self.extents(shard), None
 
-    def reader(self, *, piece_rows: int = 8, cache_bytes: int = 1 << 20) -> BlockReader:
+    def reader(self, *, block_rows: int = 8, cache_bytes: int = 1 << 20) -> BlockReader:
         """A reader of one numeric input."""
         ((_, columns),) = self.settings.features
         encoder = Encoder(self.settings, (numeric(len(columns)),))
         files = InputFiles(self.files)
         keys = PlannedKeys.of(self.settings, files)
-        return BlockReader(self.settings, encoder, files, Bounds(piece_rows, cache_bytes), keys)
+        return BlockReader(self.settings, encoder, files, Bounds(block_rows, cache_bytes), keys)
 
-    def encoded(self, shard: Shard, *, piece_rows: int = 8) -> Iterator[tuple[Block, Array]]:
+    def encoded(self, shard: Shard, *, block_rows: int = 8) -> Iterator[tuple[Block, Array]]:
         """The blocks of a shard, each with its rows of the input, as a feed reads them."""
-        reader, last_known = self.reader(piece_rows=piece_rows), None
+        reader, last_known = self.reader(block_rows=block_rows), None
         ((_, columns),) = self.settings.features
-        for block in reader.blocks(shard, self.segments(shard)):
+        for block in reader.blocks(shard, self.extents(shard)):
             rows = np.full((block.rows, len(columns)), -1, np.float32)
             reader.encode(block, [rows], None, last_known)
             last_known = reader.last_known([rows], np.array([block.rows - 1])) if block.rows else None

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.plan import shard_plan as plan
+from cluster.core.plan import shard_plan
 from cluster.core.settings import Fill, StepSettings
 from cluster.run_errors import InputBroken, InputRefused, RunFailed
 from cluster.runtime.audit.audit import audit
@@ -315,8 +315,8 @@ def test_damaged_pages_end_the_run_where_no_entity_may_be_bad(tmp_path: Path, la
 
 
 def test_a_long_entity_is_scored_up_to_its_damaged_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "SHARD_ROWS_MIN", 4)
-    monkeypatch.setattr(run_module, "PIECE_CHUNKS", 1)
+    monkeypatch.setattr(shard_plan, "SHARD_ROWS_MIN", 4)
+    monkeypatch.setattr(run_module, "BLOCK_CHUNKS", 1)
     damaged_features(tmp_path / "in", [20], [3])  # rows 3 to 5 of the first entity are lost
     record = run(job(tmp_path))
     assert [record[f"rows_{name}"] for name in ("in", "scored", "quarantined")] == [ROWS, 17, 3]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cluster.core.settings import ClusterSettings
-from cluster.runtime.fleet import task_map as cluster_map
+from cluster.runtime.fleet import task_map
 from cluster.runtime.fleet.ray_session import connected
 from cluster.runtime.fleet.task_map import (
     HERE_LIGHT_MAX,
@@ -58,7 +58,7 @@ def timed(number: int) -> tuple[int, float, float]:
 
 @pytest.mark.usefixtures("ray_here")
 def test_quick_items_are_done_one_after_the_other_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_map, "WORKER_START_S", DEADLINE_S)  # however long a worker takes here to start
+    monkeypatch.setattr(task_map, "WORKER_START_S", DEADLINE_S)  # however long a worker takes here to start
     found = list(map_on_cluster(timed, range(300)))
     assert [value for value, _, _ in found] == [number * number for number in range(300)]
     # Which worker does it is Ray's choice, which may change between two tasks; two at once would be ours.
@@ -68,18 +68,18 @@ def test_quick_items_are_done_one_after_the_other_in_their_order(monkeypatch: py
 
 @pytest.mark.usefixtures("ray_here")
 def test_an_item_that_takes_long_is_not_waited_for_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_map, "WORKER_START_S", 0.2)
+    monkeypatch.setattr(task_map, "WORKER_START_S", 0.2)
     assert list(map_on_cluster(partial(among_others, folder=tmp_path), range(4))) == [0, 1, 2, 3]
 
 
 def test_a_few_items_of_light_work_are_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_map, "WORKER_START_S", DEADLINE_S)
+    monkeypatch.setattr(task_map, "WORKER_START_S", DEADLINE_S)
     found = list(map_here_or_on_cluster(LightWork(squared), range(HERE_LIGHT_MAX)))
     assert found == [(number * number, os.getpid()) for number in range(HERE_LIGHT_MAX)]
 
 
 def test_without_a_cluster_what_wants_one_is_told_and_the_rest_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_map, "WORKER_START_S", 0.0)
+    monkeypatch.setattr(task_map, "WORKER_START_S", 0.0)
     found = map_here(LightWork(squared), range(HERE_LIGHT_MAX))
     assert next(found) == (0, os.getpid())
     with pytest.raises(NeedsCluster):
@@ -93,7 +93,7 @@ def test_without_a_cluster_what_wants_one_is_told_and_the_rest_is_done(monkeypat
 @pytest.mark.parametrize("count", [HERE_LIGHT_MAX, HERE_LIGHT_MAX + 1], ids=["slow", "many"])
 def test_many_items_and_slow_ones_are_done_elsewhere(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     if count <= HERE_LIGHT_MAX:
-        monkeypatch.setattr(cluster_map, "WORKER_START_S", 0.0)
+        monkeypatch.setattr(task_map, "WORKER_START_S", 0.0)
     found = list(map_here_or_on_cluster(LightWork(squared), range(count)))
     assert [value for value, _ in found] == [number * number for number in range(count)]
     here = [worker == os.getpid() for _, worker in found]

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.plan import shard_plan as plan
+from cluster.core.plan import shard_plan
 from cluster.core.settings import StepSettings
 from cluster.run_errors import InputBroken, RunFailed, TooManyBadRows
 from cluster.runtime.audit.audit import audit
@@ -157,9 +157,9 @@ def test_the_audit_misses_the_names_of_lost_files(tmp_path: Path, whole: Any) ->
 
 def test_the_audit_finds_scores_of_an_entity_that_has_lost_a_file(tmp_path: Path, whole: Any) -> None:
     path = tmp_path / "whole" / "_slotcar" / "plan" / "plan.parquet"
-    segments = pq.read_table(path)
-    reasons = ["it is lost" if name == "e0001" else None for name in segments.column("key__entity").to_pylist()]
-    pq.write_table(replace(segments, "fault", pa.array(reasons, pa.string())), path)
+    extents = pq.read_table(path)
+    reasons = ["it is lost" if name == "e0001" else None for name in extents.column("key__entity").to_pylist()]
+    pq.write_table(replace(extents, "fault", pa.array(reasons, pa.string())), path)
     (found,) = failures(tmp_path / "whole")
     assert (found.name, found.first) == (
         "exactly once",
@@ -290,8 +290,8 @@ def test_a_lost_file_that_gives_its_folders_column_another_type_ends_the_run(tmp
 def test_of_an_entity_that_is_longer_than_a_shard_nothing_is_scored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(plan, "SHARD_ROWS_MIN", 4)
-    monkeypatch.setattr(run_module, "PIECE_CHUNKS", 1)
+    monkeypatch.setattr(shard_plan, "SHARD_ROWS_MIN", 4)
+    monkeypatch.setattr(run_module, "BLOCK_CHUNKS", 1)
     write(tmp_path / "in", make_series((40, 5)))
     cut_off(part(tmp_path, 0, number))
     asked = job(tmp_path)

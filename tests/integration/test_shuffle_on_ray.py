@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cluster.core.plan import shuffle_plan as clustering
+from cluster.core.plan import shuffle_plan
 from cluster.core.settings import ClusterSettings, StepSettings
 from cluster.run_errors import RunFailed
 from cluster.runtime.audit.audit import audit
@@ -71,8 +71,8 @@ def dying(settings: ClusterSettings) -> Iterator[DyingCluster]:
 def test_a_run_that_dies_at_any_task_of_its_pre_pass_ends_with_the_rows_of_an_undisturbed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clustering, "PIECE_BYTES", 2000)
-    monkeypatch.setattr(clustering, "BUCKET_BYTES", 4000)
+    monkeypatch.setattr(shuffle_plan, "PIECE_BYTES", 2000)
+    monkeypatch.setattr(shuffle_plan, "BUCKET_BYTES", 4000)
     table = make_series([30, 20, 40, 5])
     order = np.random.default_rng(0).permutation(table.num_rows)
     write_cut(tmp_path / "in", table.take(pa.array(order)), [50, 45], [20])

@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 import pytest
 from keras import layers
 
-from cluster.core.plan import shuffle_plan as clustering
+from cluster.core.plan import shuffle_plan
 from cluster.core.settings import ClusterSettings
 from cluster.run_errors import InputRefused, RunFailed
 from cluster.runtime.fleet.ray_session import connected
@@ -112,8 +112,8 @@ def test_a_trained_model_scores_as_its_validation_said(cluster: None, tmp_path: 
 def test_the_same_seed_gives_the_same_weights_also_where_tasks_cluster_the_rows_first(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(clustering, "PIECE_BYTES", 4000)  # cut in the driver: more of them than it does by itself
-    monkeypatch.setattr(clustering, "BUCKET_BYTES", 3000)
+    monkeypatch.setattr(shuffle_plan, "PIECE_BYTES", 4000)  # cut in the driver: more of them than it does by itself
+    monkeypatch.setattr(shuffle_plan, "BUCKET_BYTES", 3000)
     path = lay_out(tmp_path, table_with_targets(), dropping)
     first = trained(path, "train.epochs=1", on_ray=True)
     write_cut(tmp_path / "mixed", table_with_targets().sort_by("time"), [100, 100, 50, 100], [30])

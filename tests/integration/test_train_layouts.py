@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.plan import shard_plan as plan
+from cluster.core.plan import shard_plan
 from cluster.core.settings import ClusterSettings
 from cluster.run_errors import InputBroken, InputRefused, RunFailed
 from cluster.runtime.commit.commit import SHUFFLE
-from cluster.runtime.shuffle import bucket_sort as buckets
+from cluster.runtime.shuffle import bucket_sort
 from cluster.runtime.shuffle import shuffle as prepass
 from cluster.runtime.training.training_actor import Pass, Trainer, TrainingActor, TrainingSpec
 from jobs.commands import train
@@ -39,7 +39,7 @@ def cramped() -> Iterator[None]:
     """Memory for a few rows only."""
     with pytest.MonkeyPatch.context() as patch:
         cramp(patch, sort_bytes=2500)
-        patch.setattr(plan, "SHARD_ROWS_MIN", 70)  # several shards, and an entity that is longer than one
+        patch.setattr(shard_plan, "SHARD_ROWS_MIN", 70)  # several shards, and an entity that is longer than one
         yield
 
 
@@ -235,4 +235,4 @@ def _never(index: int, shuffle: Any) -> None:
 def _third_fails(index: int, shuffle: Any) -> None:
     if index == 2:
         raise RunFailed("The disk is full.")
-    buckets.write_bucket(index, shuffle)
+    bucket_sort.write_bucket(index, shuffle)

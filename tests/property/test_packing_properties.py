@@ -92,7 +92,7 @@ def test_no_slot_is_empty_while_a_series_waits(case: tuple[int, list[list[int]]]
 def test_a_series_in_pieces_is_packed_as_if_whole(
     lengths: list[int], chunk: int, slots: int, whole_chunks: int
 ) -> None:
-    """Pieces lie where they would in one region, so the steps must touch the same rows in the same order."""
+    """Parts lie where they would in one range, so the steps must touch the same rows in the same order."""
     piece = whole_chunks * chunk
     packer = Packer(slots=slots, chunk=chunk)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(int)
@@ -102,7 +102,7 @@ def test_a_series_in_pieces_is_packed_as_if_whole(
     }
     for series, pieces in cut.items():
         for at, stop in pieces:
-            packer.admit_piece(series, at, stop - at, final=stop == starts[series + 1])
+            packer.admit_part(series, at, stop - at, final=stop == starts[series + 1])
     owner = np.repeat(np.arange(len(lengths)), lengths)
     rows: dict[int, list[int]] = {series: [] for series in cut}
     resets = 0

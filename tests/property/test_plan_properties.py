@@ -65,10 +65,10 @@ def planned_rows(inventory: Inventory, files: list[Any], shard_rows: int) -> dic
     for shard in plan.shards:
         parts: dict[str, list[Any]] = {}
         in_order: dict[str, bool] = {}
-        for segment in plan.segments(shard.index).to_pylist():
-            key = segment["key__entity"]
-            parts.setdefault(key, []).append(files[segment["file"]].slice(segment["row_start"], segment["row_count"]))
-            in_order[key] = segment["sorted"]
+        for extent in plan.extents(shard.index).to_pylist():
+            key = extent["key__entity"]
+            parts.setdefault(key, []).append(files[extent["file"]].slice(extent["row_start"], extent["row_count"]))
+            in_order[key] = extent["sorted"]
         assert not parts.keys() & found.keys(), "an entity lies in two shards"
         for key, tables in parts.items():
             rows = pa.concat_tables(tables)

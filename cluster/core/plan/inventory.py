@@ -1,12 +1,13 @@
 """What the input holds: which entities, how many rows each, where they lie, and whether they lie in order.
 
-Decides, from the runs of keys that scans of single files found, the entities, their segments in order of time, and the
-layout. The layout is checked, never believed, and does not depend on the order in which files were listed or scanned.
+Decides, from the extents that scans of single files found, the entities, the order of their extents, and the layout.
+The layout is checked, never believed, and does not depend on the order in which files were listed or scanned. An extent
+is a range of consecutive rows of one entity in one file.
 
 Limits it sets. An input is *clustered* when, inside every file, an entity's rows have no other entity's rows between
-them (bad and skipped rows may lie between), and when either the segments of an entity follow each other in time, or
+them (bad and skipped rows may lie between), and when either the extents of an entity follow each other in time, or
 they are neighbours in file order. All else is *interleaved*. An entity of a clustered input that is not in order of
-time has `sorted` False and its segments in file order: whoever reads it sorts all its rows, stably. Leaves files,
+time has `sorted` False and its extents in file order: whoever reads it sorts all its rows, stably. Leaves files,
 shards and row values alone.
 """
 
@@ -40,7 +41,7 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
-class Torn:
+class Interleaved:
     """An entity of one file that comes back after rows of another one."""
 
     entity: str  # as a user writes it
@@ -49,40 +50,42 @@ class Torn:
 
 
 @dataclass(frozen=True)
-class FileRuns:
-    """The runs of keys of one file: stretches of consecutive rows of one entity that are good and asked for."""
+class FileExtents:
+    """The extents of one file: stretches of consecutive rows of one entity that are good and asked for."""
 
     file: SourceFile
     columns: Any  # pa.Schema: the columns that the run needs, in their plain types
-    keys: Any  # pa.Table (run, entity columns)
-    row_start: Ordinals  # (run,) row in the file
-    row_count: Ordinals  # (run,)
-    first: Any  # pa.Table (run, time columns): the time of the run's first row
-    last: Any  # pa.Table (run, time columns): the time of the run's last row
-    sorted: Flags  # (run,) times never fall inside the run
-    ties: int  # rows whose time equals that of the row before them in their run
+    keys: Any  # pa.Table (extent, entity columns)
+    row_start: Ordinals  # (extent,) row in the file
+    row_count: Ordinals  # (extent,)
+    first: Any  # pa.Table (extent, time columns): the time of the extent's first row
+    last: Any  # pa.Table (extent, time columns): the time of the extent's last row
+    sorted: Flags  # (extent,) times never fall inside the extent
+    ties: int  # rows whose time equals that of the row before them in their extent
     skipped: int  # rows outside since and until
     bad: Any | None  # pa.Table (bad row, key__ columns + reason + row)
-    torn: Torn | None = None  # set: the file is interleaved, and its runs are not all here, or added up by entity
+    interleaved: Interleaved | None = (
+        None  # set: the file is interleaved, and its extents are not all here, or added up by entity
+    )
 
 
 @dataclass(frozen=True)
-class JoinedRuns:
-    """The runs of keys of many files, as one table: of 100,000 small files a table each would not fit in memory."""
+class JoinedExtents:
+    """The extents of many files, as one table: of 100,000 small files a table each would not fit in memory."""
 
     files: tuple[SourceFile, ...]  # sorted by path
     columns: Any  # pa.Schema, the same in all of them
-    file_runs: Ordinals  # (file,) how many runs are each file's
-    keys: Any  # pa.Table (run, entity columns); this and all below in file order
-    row_start: Ordinals  # (run,)
-    row_count: Ordinals  # (run,)
-    first: Any  # pa.Table (run, time columns)
-    last: Any  # pa.Table (run, time columns)
-    sorted: Flags  # (run,)
+    file_extents: Ordinals  # (file,) how many extents are each file's
+    keys: Any  # pa.Table (extent, entity columns); this and all below in file order
+    row_start: Ordinals  # (extent,)
+    row_count: Ordinals  # (extent,)
+    first: Any  # pa.Table (extent, time columns)
+    last: Any  # pa.Table (extent, time columns)
+    sorted: Flags  # (extent,)
     ties: int
     skipped: int
     bad: Any  # pa.Table (bad row, key__ columns + reason + file + row)
-    torn: tuple[str, Torn] | None  # of the first file that is known to be interleaved, after its path
+    interleaved: tuple[str, Interleaved] | None  # of the first file that is known to be interleaved, after its path
 
 
 @dataclass(frozen=True)
@@ -147,11 +150,11 @@ class Inventory:
     times: tuple[str, ...]
     keys: Any  # pa.Table (entity, entity columns)
     entity_rows: Ordinals  # (entity,)
-    sorted: Flags  # (entity,) segments and rows are in order of time
-    segment_entity: Ordinals  # (segment,) rising
-    segment_file: Ordinals  # (segment,) index into files
-    segment_start: Ordinals  # (segment,) row in the file
-    segment_count: Ordinals  # (segment,) rows
+    sorted: Flags  # (entity,) extents and rows are in order of time
+    extent_entity: Ordinals  # (extent,) rising
+    extent_file: Ordinals  # (extent,) index into files
+    extent_start: Ordinals  # (extent,) row in the file
+    extent_count: Ordinals  # (extent,) rows
     layout: FoundLayout
     reason: str  # why this layout
     ties: int  # rows whose time equals that of the row before them, as far as neighbours tell
@@ -167,87 +170,89 @@ class Inventory:
 
 
 @dataclass(frozen=True)
-class _Runs:
-    """The runs of all files in file order, with entities and times as numbers."""
+class _Extents:
+    """The extents of all files in file order, with entities and times as numbers."""
 
-    entity: Ordinals  # (run,) numbered by first appearance
-    file: Ordinals  # (run,)
-    start: Ordinals  # (run,)
-    count: Ordinals  # (run,)
-    first: list[Ordinals]  # one (run,) per time column
+    entity: Ordinals  # (extent,) numbered by first appearance
+    file: Ordinals  # (extent,)
+    start: Ordinals  # (extent,)
+    count: Ordinals  # (extent,)
+    first: list[Ordinals]  # one (extent,) per time column
     last: list[Ordinals]
-    sorted: Flags  # (run,)
+    sorted: Flags  # (extent,)
     entities: int
 
 
-def build_inventory(scans: Sequence[FileRuns]) -> Inventory:
-    """All files' runs -> the inventory. Raises InputRefused where files disagree about a column."""
+def build_inventory(scans: Sequence[FileExtents]) -> Inventory:
+    """All files' extents -> the inventory. Raises InputRefused where files disagree about a column."""
     return inventory_of([join_files(scans)])
 
 
-def join_files(scans: Sequence[FileRuns]) -> JoinedRuns:
-    """Single files' runs as one. Raises InputRefused where two disagree about a column."""
+def join_files(scans: Sequence[FileExtents]) -> JoinedExtents:
+    """Single files' extents as one. Raises InputRefused where two disagree about a column."""
     assert scans, "an input without files is refused before it is scanned"
     scans = sorted(scans, key=lambda scan: scan.file.path)
     check_same_columns([(scan.file, scan.columns) for scan in scans])
-    return JoinedRuns(
+    return JoinedExtents(
         files=tuple(scan.file for scan in scans),
         columns=scans[0].columns,
-        file_runs=np.array([len(scan.row_start) for scan in scans], np.int64),
+        file_extents=np.array([len(scan.row_start) for scan in scans], np.int64),
         ties=sum(scan.ties for scan in scans),
         skipped=sum(scan.skipped for scan in scans),
         bad=join_bad(scans[0].keys.schema, [_place_bad(scan) for scan in scans if scan.bad is not None]),
-        torn=next(((scan.file.path, scan.torn) for scan in scans if scan.torn is not None), None),
+        interleaved=next(((scan.file.path, scan.interleaved) for scan in scans if scan.interleaved is not None), None),
         **_concatenated(scans),
     )
 
 
-def _join_joined(parts: Sequence[JoinedRuns]) -> JoinedRuns:
-    """The same of runs that are joined already, each of files of its own between whose paths no other's lie."""
+def _join_joined(parts: Sequence[JoinedExtents]) -> JoinedExtents:
+    """The same of extents that are joined already, each of files of its own between whose paths no other's lie."""
     parts = sorted(parts, key=lambda part: part.files[0].path)
     check_same_columns([(part.files[0], part.columns) for part in parts])
-    return JoinedRuns(
+    return JoinedExtents(
         files=tuple(file for part in parts for file in part.files),
         columns=parts[0].columns,
-        file_runs=np.concatenate([part.file_runs for part in parts]),
+        file_extents=np.concatenate([part.file_extents for part in parts]),
         ties=sum(part.ties for part in parts),
         skipped=sum(part.skipped for part in parts),
         bad=join_bad(parts[0].keys.schema, [part.bad for part in parts]),
-        torn=next((part.torn for part in parts if part.torn is not None), None),
+        interleaved=next((part.interleaved for part in parts if part.interleaved is not None), None),
         **_concatenated(parts),
     )
 
 
-def _concatenated(parts: Sequence[FileRuns] | Sequence[JoinedRuns]) -> dict[str, Any]:
-    """What there is a value of for each run."""
+def _concatenated(parts: Sequence[FileExtents] | Sequence[JoinedExtents]) -> dict[str, Any]:
+    """What there is a value of for each extent."""
     tables = ("keys", "first", "last")
     joined = {name: pa.concat_tables([getattr(part, name) for part in parts]).combine_chunks() for name in tables}
     arrays = ("row_start", "row_count", "sorted")
     return joined | {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
 
 
-def inventory_of(parts: Sequence[JoinedRuns]) -> Inventory:
-    """All files' runs, joined by neighbours in order of path -> the inventory. Raises InputRefused as above."""
+def inventory_of(parts: Sequence[JoinedExtents]) -> Inventory:
+    """All files' extents, joined by neighbours in order of path -> the inventory. Raises InputRefused as above."""
     joined = parts[0] if len(parts) == 1 else _join_joined(parts)
     encoded, keys = number_keys(joined.keys)
-    runs = _numbered(joined, encoded, keys.num_rows)
-    order, in_order = _order_in_time(runs)
-    torn = _torn(runs, in_order)
-    layout: FoundLayout = "interleaved" if torn.any() or joined.torn else "clustered"
+    extents = _numbered(joined, encoded, keys.num_rows)
+    order, in_order = _order_in_time(extents)
+    interleaved = _interleaved(extents, in_order)
+    layout: FoundLayout = "interleaved" if interleaved.any() or joined.interleaved else "clustered"
     return Inventory(
         files=joined.files,
         columns=joined.columns,
         times=tuple(joined.first.column_names),
         keys=keys,
-        entity_rows=_sum_by_entity(runs),
+        entity_rows=_sum_by_entity(extents),
         sorted=in_order,
-        segment_entity=runs.entity[order],
-        segment_file=runs.file[order],
-        segment_start=runs.start[order],
-        segment_count=runs.count[order],
+        extent_entity=extents.entity[order],
+        extent_file=extents.file[order],
+        extent_start=extents.start[order],
+        extent_count=extents.count[order],
         layout=layout,
-        reason=_why_known(*joined.torn) if joined.torn else _reason(runs, joined.files, keys, in_order, torn),
-        ties=joined.ties + _ties_at_borders(runs, order, in_order),
+        reason=_why_known(*joined.interleaved)
+        if joined.interleaved
+        else _reason(extents, joined.files, keys, in_order, interleaved),
+        ties=joined.ties + _ties_at_borders(extents, order, in_order),
         skipped=joined.skipped,
         bad=joined.bad,
     )
@@ -267,12 +272,12 @@ def check_same_columns(files: Sequence[tuple[SourceFile, Any]]) -> None:
                 )
 
 
-def _numbered(joined: JoinedRuns, encoded: Ordinals, entities: int) -> _Runs:
+def _numbered(joined: JoinedExtents, encoded: Ordinals, entities: int) -> _Extents:
     # One call for both: a text's rank holds within one call only.
     both = table_ordinals(pa.concat_tables([joined.first, joined.last]))
-    return _Runs(
+    return _Extents(
         entity=encoded,
-        file=np.repeat(np.arange(len(joined.files), dtype=np.int64), joined.file_runs),
+        file=np.repeat(np.arange(len(joined.files), dtype=np.int64), joined.file_extents),
         start=joined.row_start,
         count=joined.row_count,
         first=[column[: len(encoded)] for column in both],
@@ -282,24 +287,26 @@ def _numbered(joined: JoinedRuns, encoded: Ordinals, entities: int) -> _Runs:
     )
 
 
-def _sum_by_entity(runs: _Runs) -> Ordinals:
-    rows = np.zeros(runs.entities, np.int64)
-    np.add.at(rows, runs.entity, runs.count)
+def _sum_by_entity(extents: _Extents) -> Ordinals:
+    rows = np.zeros(extents.entities, np.int64)
+    np.add.at(rows, extents.entity, extents.count)
     return rows
 
 
-def _order_in_time(runs: _Runs) -> tuple[Ordinals, Flags]:
-    """Runs by entity, then time, then place -> their order (run,), and which entities are then in order (entity,)."""
-    order = _sort_runs(runs.entity, runs.first)
-    in_order = np.ones(runs.entities, np.bool_)
-    in_order[runs.entity[~runs.sorted]] = False
-    in_order[runs.entity[order[1:]][_overlaps(runs, order)]] = False
+def _order_in_time(extents: _Extents) -> tuple[Ordinals, Flags]:
+    """Extents by entity, time and place -> their order (extent,), and which entities are then in order (entity,)."""
+    order = _sort_extents(extents.entity, extents.first)
+    in_order = np.ones(extents.entities, np.bool_)
+    in_order[extents.entity[~extents.sorted]] = False
+    in_order[extents.entity[order[1:]][_overlaps(extents, order)]] = False
     if not in_order.all():  # what is sorted when it is read must come in file order, or equal times would swap
-        order = _sort_runs(runs.entity, [np.where(in_order[runs.entity], column, 0) for column in runs.first])
+        order = _sort_extents(
+            extents.entity, [np.where(in_order[extents.entity], column, 0) for column in extents.first]
+        )
     return order, in_order
 
 
-def _sort_runs(entity: Ordinals, first: list[Ordinals]) -> Ordinals:
+def _sort_extents(entity: Ordinals, first: list[Ordinals]) -> Ordinals:
     columns = [entity, *first]
     falls, _ = compare([column[1:] for column in columns], [column[:-1] for column in columns])
     if not falls.any():
@@ -307,78 +314,82 @@ def _sort_runs(entity: Ordinals, first: list[Ordinals]) -> Ordinals:
     return np.lexsort(tuple(reversed(columns))).astype(np.int64, copy=False)
 
 
-def _overlaps(runs: _Runs, order: Ordinals) -> Flags:
-    """Which neighbours (run - 1,) in `order` are one entity's and do not follow each other in time and place."""
+def _overlaps(extents: _Extents, order: Ordinals) -> Flags:
+    """Which neighbours (extent - 1,) in `order` are one entity's and do not follow each other in time and place."""
     before, after = order[:-1], order[1:]
-    same = runs.entity[before] == runs.entity[after]
-    later, equal = compare([column[after] for column in runs.first], [column[before] for column in runs.last])
+    same = extents.entity[before] == extents.entity[after]
+    later, equal = compare([column[after] for column in extents.first], [column[before] for column in extents.last])
     overlaps: Flags = same & (later | (equal & (before > after)))
     return overlaps
 
 
-def _ties_at_borders(runs: _Runs, order: Ordinals, in_order: Flags) -> int:
+def _ties_at_borders(extents: _Extents, order: Ordinals, in_order: Flags) -> int:
     before, after = order[:-1], order[1:]
-    same = (runs.entity[before] == runs.entity[after]) & in_order[runs.entity[after]]
-    _, equal = compare([column[after] for column in runs.first], [column[before] for column in runs.last])
+    same = (extents.entity[before] == extents.entity[after]) & in_order[extents.entity[after]]
+    _, equal = compare([column[after] for column in extents.first], [column[before] for column in extents.last])
     return int((same & equal).sum())
 
 
-def _torn(runs: _Runs, in_order: Flags) -> Flags:
+def _interleaved(extents: _Extents, in_order: Flags) -> Flags:
     """Which entities (entity,) make the input interleaved."""
-    torn = ~in_order & ~_together(runs)
-    fresh = np.ones(len(runs.entity), np.bool_)
-    fresh[1:] = (runs.entity[1:] != runs.entity[:-1]) | (runs.file[1:] != runs.file[:-1])
-    entity, file = runs.entity[fresh], runs.file[fresh]
+    interleaved = ~in_order & ~_together(extents)
+    fresh = np.ones(len(extents.entity), np.bool_)
+    fresh[1:] = (extents.entity[1:] != extents.entity[:-1]) | (extents.file[1:] != extents.file[:-1])
+    entity, file = extents.entity[fresh], extents.file[fresh]
     if bool(((file[1:] != file[:-1]) | (entity[1:] > entity[:-1])).all()):
-        return torn
-    visits = np.sort(file * runs.entities + entity)  # an entity that a file comes back to is there twice
-    torn[visits[1:][visits[1:] == visits[:-1]] % runs.entities] = True
-    return torn
+        return interleaved
+    visits = np.sort(file * extents.entities + entity)  # an entity that a file comes back to is there twice
+    interleaved[visits[1:][visits[1:] == visits[:-1]] % extents.entities] = True
+    return interleaved
 
 
-def _together(runs: _Runs) -> Flags:
+def _together(extents: _Extents) -> Flags:
     """Which entities (entity,) have no other entity's rows between theirs, over all files in order of path."""
-    fresh = np.ones(len(runs.entity), np.bool_)
-    fresh[1:] = runs.entity[1:] != runs.entity[:-1]
-    together: Flags = np.bincount(runs.entity[fresh], minlength=runs.entities) <= 1
+    fresh = np.ones(len(extents.entity), np.bool_)
+    fresh[1:] = extents.entity[1:] != extents.entity[:-1]
+    together: Flags = np.bincount(extents.entity[fresh], minlength=extents.entities) <= 1
     return together
 
 
-def _reason(runs: _Runs, files: tuple[SourceFile, ...], keys: Any, in_order: Flags, torn: Flags) -> str:
-    return _why_torn(runs, files, keys, torn) if torn.any() else _why_clustered(runs, in_order)
+def _reason(extents: _Extents, files: tuple[SourceFile, ...], keys: Any, in_order: Flags, interleaved: Flags) -> str:
+    return (
+        _why_interleaved(extents, files, keys, interleaved) if interleaved.any() else _why_clustered(extents, in_order)
+    )
 
 
-def _why_clustered(runs: _Runs, in_order: Flags) -> str:
-    apart, unsorted = int((~_together(runs)).sum()), int((~in_order).sum())
+def _why_clustered(extents: _Extents, in_order: Flags) -> str:
+    apart, unsorted = int((~_together(extents)).sum()), int((~in_order).sum())
     where = "every entity's rows lie together"
     if apart:
-        where = f"in each file an entity's rows lie together; {apart:,} of {runs.entities:,} go on in others, later"
+        where = f"in each file an entity's rows lie together; {apart:,} of {extents.entities:,} go on in others, later"
     if unsorted:
-        return f"{where}; {unsorted:,} of {runs.entities:,} are not in order of time and are sorted when they are read"
+        return (
+            f"{where}; {unsorted:,} of {extents.entities:,} are not in order of time and are sorted when they are read"
+        )
     return f"{where} and in order of time"
 
 
-def _why_torn(runs: _Runs, files: tuple[SourceFile, ...], keys: Any, torn: Flags) -> str:
-    entity = int(torn.argmax())
-    mine = np.flatnonzero(runs.entity == entity)
-    places = [_place(runs, files, int(run)) for run in mine[:2]]
+def _why_interleaved(extents: _Extents, files: tuple[SourceFile, ...], keys: Any, interleaved: Flags) -> str:
+    entity = int(interleaved.argmax())
+    mine = np.flatnonzero(extents.entity == entity)
+    places = [_place(extents, files, int(extent)) for extent in mine[:2]]
     how = "other entities' rows between them"
-    gaps = np.flatnonzero((np.diff(mine) > 1) & (np.diff(runs.file[mine]) == 0))
+    gaps = np.flatnonzero((np.diff(mine) > 1) & (np.diff(extents.file[mine]) == 0))
     if len(gaps):
-        places = [_place(runs, files, int(run)) for run in mine[gaps[0] : gaps[0] + 2]]
+        places = [_place(extents, files, int(extent)) for extent in mine[gaps[0] : gaps[0] + 2]]
     elif len(files) > 1:
         how = "times that overlap or fall"
-    others = f" (and so have {int(torn.sum()) - 1:,} of the others)" if torn.sum() > 1 else ""
+    others = f" (and so have {int(interleaved.sum()) - 1:,} of the others)" if interleaved.sum() > 1 else ""
     return f"entity {describe_entity(keys, entity)} has {' and '.join(places)}, with {how}{others}"
 
 
-def _why_known(path: str, torn: Torn) -> str:
-    places = " and ".join(f"{_rows(*place)} of {path}" for place in (torn.before, torn.again))
-    return f"entity {torn.entity} has {places}, with other entities' rows between them"
+def _why_known(path: str, interleaved: Interleaved) -> str:
+    places = " and ".join(f"{_rows(*place)} of {path}" for place in (interleaved.before, interleaved.again))
+    return f"entity {interleaved.entity} has {places}, with other entities' rows between them"
 
 
-def _place(runs: _Runs, files: tuple[SourceFile, ...], run: int) -> str:
-    return f"{_rows(int(runs.start[run]), int(runs.count[run]))} of {files[int(runs.file[run])].path}"
+def _place(extents: _Extents, files: tuple[SourceFile, ...], extent: int) -> str:
+    return f"{_rows(int(extents.start[extent]), int(extents.count[extent]))} of {files[int(extents.file[extent])].path}"
 
 
 def _rows(start: int, count: int) -> str:
@@ -392,7 +403,7 @@ def join_bad(keys: Any, parts: Sequence[Any]) -> Any:
     return pa.concat_tables([pa.schema(fields + own).empty_table(), *parts])
 
 
-def _place_bad(scan: FileRuns) -> Any:
+def _place_bad(scan: FileExtents) -> Any:
     assert scan.bad is not None
     path = pa.repeat(pa.scalar(scan.file.path, pa.string()), scan.bad.num_rows)
     return scan.bad.add_column(scan.bad.num_columns - 1, "file", path)

@@ -44,7 +44,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class PlanHead:
-    """All of a plan but its segments: small, and stored as JSON."""
+    """All of a plan but its extents: small, and stored as JSON."""
 
     files: tuple[SourceFile, ...]
     shards: tuple[Shard, ...]
@@ -81,7 +81,7 @@ class PlanHead:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan with its segments, as arrays over the inventory."""
+    """A plan with its extents, as arrays over the inventory."""
 
     head: PlanHead
     inventory: Inventory
@@ -92,38 +92,38 @@ class Plan:
         """The shards, in the order in which they start."""
         return self.head.shards
 
-    def segments(self, shard_index: int) -> Any:
-        """The segment table of one shard: see `segment_schema`; one row per segment, in output order."""
+    def extents(self, shard_index: int) -> Any:
+        """The extent table of one shard: see `extent_schema`; one row per extent, in output order."""
         entities = self.shard_entities[shard_index]
-        rows, ordinal = _segment_rows(self.inventory, entities)
+        rows, ordinal = _extent_rows(self.inventory, entities)
         inventory = self.inventory
         keys = inventory.keys.take(pa.array(entities)).take(pa.array(ordinal))
         own = [
             pa.array(ordinal),
-            pa.array(inventory.segment_file[rows].astype(np.int32)),
-            pa.array(inventory.segment_start[rows]),
-            pa.array(inventory.segment_count[rows]),
+            pa.array(inventory.extent_file[rows].astype(np.int32)),
+            pa.array(inventory.extent_start[rows]),
+            pa.array(inventory.extent_count[rows]),
             pa.array(inventory.sorted[entities][ordinal]),
             _faults(inventory, entities).take(pa.array(ordinal)),
         ]
-        return pa.table([*own, *keys.columns], schema=segment_schema(inventory.keys.schema))
+        return pa.table([*own, *keys.columns], schema=extent_schema(inventory.keys.schema))
 
 
-def segment_schema(keys: Any) -> Any:
-    """Columns of a segment table: our own, then every entity column with `key__` before its name."""
+def extent_schema(keys: Any) -> Any:
+    """Columns of an extent table: our own, then every entity column with `key__` before its name."""
     own = [
         pa.field("entity", pa.int64()),  # ordinal in the shard
         pa.field("file", pa.int32()),  # index into the plan's files
         pa.field("row_start", pa.int64()),
         pa.field("row_count", pa.int64()),
-        pa.field("sorted", pa.bool_()),  # the entity's segments and rows are in order of time
+        pa.field("sorted", pa.bool_()),  # the entity's extents and rows are in order of time
         pa.field("fault", pa.string()),  # why the entity is in quarantine from its first row on; null elsewhere
     ]
     return pa.schema(own + [pa.field(KEY_PREFIX + field.name, field.type) for field in keys])
 
 
 def entity_keys(table: Any) -> Any:
-    """The entity columns of a segment table or of a table of bad rows, under their own names."""
+    """The entity columns of an extent table or of a table of bad rows, under their own names."""
     names = [name for name in table.column_names if name.startswith(KEY_PREFIX)]
     return table.select(names).rename_columns([name.removeprefix(KEY_PREFIX) for name in names])
 
@@ -272,10 +272,10 @@ def _faults(inventory: Inventory, entities: Ordinals) -> Any:
     return pa.nulls(len(entities), pa.string()) if inventory.lost is None else inventory.lost.reasons(entities)
 
 
-def _segment_rows(inventory: Inventory, entities: Ordinals) -> tuple[Ordinals, Ordinals]:
-    """Entities (entity,) -> their segments' rows (segment,) and for each its entity's ordinal (segment,)."""
-    start = np.searchsorted(inventory.segment_entity, entities, side="left")
-    count = np.searchsorted(inventory.segment_entity, entities, side="right") - start
+def _extent_rows(inventory: Inventory, entities: Ordinals) -> tuple[Ordinals, Ordinals]:
+    """Entities (entity,) -> their extents' rows (extent,) and for each its entity's ordinal (extent,)."""
+    start = np.searchsorted(inventory.extent_entity, entities, side="left")
+    count = np.searchsorted(inventory.extent_entity, entities, side="right") - start
     ordinal = np.repeat(np.arange(len(entities), dtype=np.int64), count)
     inside = np.arange(len(ordinal), dtype=np.int64) - np.repeat(np.cumsum(count) - count, count)
     return np.repeat(start, count) + inside, ordinal

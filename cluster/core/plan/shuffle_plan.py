@@ -175,17 +175,17 @@ def by_keys(inventory: Inventory) -> Inventory:
     order = np.argsort(_key_ranks(inventory.keys))
     number = np.empty_like(order)
     number[order] = np.arange(len(order))
-    entity = number[inventory.segment_entity]
-    segments = np.argsort(entity, kind="stable")
+    entity = number[inventory.extent_entity]
+    extents = np.argsort(entity, kind="stable")
     return replace(
         inventory,
         keys=inventory.keys.take(pa.array(order)),
         entity_rows=inventory.entity_rows[order],
         sorted=inventory.sorted[order],
-        segment_entity=entity[segments],
-        segment_file=inventory.segment_file[segments],
-        segment_start=inventory.segment_start[segments],
-        segment_count=inventory.segment_count[segments],
+        extent_entity=entity[extents],
+        extent_file=inventory.extent_file[extents],
+        extent_start=inventory.extent_start[extents],
+        extent_count=inventory.extent_count[extents],
     )
 
 

@@ -37,7 +37,7 @@ from cluster.runtime.commit.commit import RUN
 from cluster.runtime.commit.run_request import RequestFile, read_request
 from cluster.runtime.input.row_groups import RowGroups
 from cluster.runtime.input.source_files import check_unchanged
-from cluster.runtime.plan.plan_files import Segments, has_plan, read_bad, read_plan
+from cluster.runtime.plan.plan_files import Extents, has_plan, read_bad, read_plan
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.run.quarantine import BAD_ROWS, LOST_FILES
 from cluster.runtime.storage.parquet_tables import rows_in_file
@@ -165,11 +165,11 @@ class _Audit:
         files = InputFiles.of(head, store, storage).files
         groups = RowGroups(files, (*head.entity, *head.time), cache_bytes=CACHE_BYTES, storage=storage)
         coverage = Coverage()
-        segments = Segments(store)
-        keys = [shard_keys(segments.of(shard.index)) for shard in head.shards]
+        extents = Extents(store)
+        keys = [shard_keys(extents.of(shard.index)) for shard in head.shards]
         carry = CarryAudit(self._tallies["carry-over"], request, keys) if request and request.state.used else None
         for shard in head.shards:
-            rows = ShardRows(groups, head, shard, segments.of(shard.index))
+            rows = ShardRows(groups, head, shard, extents.of(shard.index))
             coverage.add(rows.file, rows.start, rows.count)
             if shard.index in of_shard:
                 audit = ShardAudit(self._tallies, rows, shard.index, store, Windows.of(settings))

@@ -1,7 +1,7 @@
 """Rows for an audit: the input's keys and times again, and the output's rows batch by batch.
 
 What it decides: that both come in one form, so that they can be compared, and that memory follows a shard, or a batch
-where one entity is the shard. Its way to the input's rows is not the run's: it knows the plan's segments, and sorts
+where one entity is the shard. Its way to the input's rows is not the run's: it knows the plan's extents, and sorts
 for itself what the plan says is out of order.
 """
 
@@ -26,18 +26,18 @@ from cluster.runtime.input.row_groups import RowGroups
 class ShardRows:
     """The rows of one shard as the input holds them, numbered in the order in which the output should have them."""
 
-    def __init__(self, groups: RowGroups, head: PlanHead, shard: Shard, segments: Any) -> None:
+    def __init__(self, groups: RowGroups, head: PlanHead, shard: Shard, extents: Any) -> None:
         self._groups, self._head, self._shard = groups, head, shard
         self.time = head.time
         names = ("entity", "file", "row_start", "row_count")
-        self.entity, self.file, self.start, self.count = (segments.column(name).to_numpy() for name in names)
+        self.entity, self.file, self.start, self.count = (extents.column(name).to_numpy() for name in names)
         first = np.flatnonzero(np.append(True, self.entity[1:] != self.entity[:-1]))
-        self.keys = shard_keys(segments)
-        self.lost = segments.column("fault").is_valid().to_numpy()[first]  # (entity,) one of its files cannot be read
+        self.keys = shard_keys(extents)
+        self.lost = extents.column("fault").is_valid().to_numpy()[first]  # (entity,) one of its files cannot be read
         self.entity_rows = np.add.reduceat(self.count, first).astype(np.int64)
         self._begin = np.cumsum(self.entity_rows) - self.entity_rows  # (entity,) its first row
-        self._ends = np.cumsum(self.count)  # (segment,)
-        self._sorted = segments.column("sorted").to_numpy(zero_copy_only=False)
+        self._ends = np.cumsum(self.count)  # (extent,)
+        self._sorted = extents.column("sorted").to_numpy(zero_copy_only=False)
         self._whole: Any = None
 
     def times(self, entity: Ordinals, position: Ordinals) -> Any:
@@ -77,9 +77,9 @@ class ShardRows:
             )
 
     def _locate(self, row: int) -> tuple[str, int]:
-        segment = int(np.searchsorted(self._ends, row, side="right"))
-        into = row - int(self._ends[segment] - self.count[segment])
-        return self._head.files[int(self.file[segment])].path, int(self.start[segment]) + into
+        extent = int(np.searchsorted(self._ends, row, side="right"))
+        into = row - int(self._ends[extent] - self.count[extent])
+        return self._head.files[int(self.file[extent])].path, int(self.start[extent]) + into
 
     def _in_time(self, times: Any) -> Any:
         """The whole shard's times, those of entities that the plan calls unsorted in order; equal ones keep theirs."""
@@ -91,7 +91,7 @@ class ShardRows:
 
 
 def _joined(file: Ordinals, start: Ordinals, stop: Ordinals) -> list[tuple[int, int, int]]:
-    """(file, start, stop) of segments, neighbours joined: a few are left of very many."""
+    """(file, start, stop) of extents, neighbours joined: a few are left of very many."""
     breaks = (file[1:] != file[:-1]) | (start[1:] != stop[:-1])
     begin, end = np.flatnonzero(np.append(True, breaks)), np.flatnonzero(np.append(breaks, True))
     return [(int(file[b]), int(start[b]), int(stop[e])) for b, e in zip(begin, end, strict=True)]
@@ -103,11 +103,11 @@ def _check_alike(parts: Sequence[Any]) -> None:
             raise InputBroken(f"The input's keys are {_types(part)} in one place and {_types(parts[0])} in another.")
 
 
-def shard_keys(segments: Any) -> Any:
+def shard_keys(extents: Any) -> Any:
     """The keys (entity, entity columns) of a shard's entities, by ordinal, in their canonical form."""
-    entity = segments.column("entity").to_numpy()
+    entity = extents.column("entity").to_numpy()
     first = np.flatnonzero(np.append(True, entity[1:] != entity[:-1]))
-    keys = entity_keys(segments)
+    keys = entity_keys(extents)
     return canonical_table(keys.take(pa.array(first)), keys.column_names)
 
 

@@ -28,7 +28,7 @@ from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.commit.run_request import CarryRequest, RequestFile, read_request
 from cluster.runtime.input.column_checks import check_schema
 from cluster.runtime.input.file_listing import list_files
-from cluster.runtime.plan.plan_files import Segments
+from cluster.runtime.plan.plan_files import Extents
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.open_store import StoreSpec
 from cluster.runtime.storage.parquet_tables import read_batches
@@ -132,13 +132,13 @@ class _Comparison:
 
     def __init__(self, tally: Tally, audit: Audit, store: Store, truth: Truth, rows_max: int) -> None:
         self._tally, self._audit, self._store = tally, audit, store
-        self._segments = Segments(store)
+        self._extents = Extents(store)
         self._names, self._rows_max = truth.request.output.names, rows_max
         self._tolerance = truth.contract.tolerance
 
     def of_shard(self, shard: Shard, entities: Sequence[int], again: Sequence[Scores]) -> list[Rescored]:
         """Compares the entities of one shard, given by their ordinals."""
-        keys = shard_keys(self._segments.of(shard.index))
+        keys = shard_keys(self._extents.of(shard.index))
         committed = self._committed(shard, keys, entities)
         return [
             self._compare(describe_entity(keys, entity), committed[entity], other)

@@ -25,7 +25,7 @@ from cluster.runtime.carry.carry_plan import ShardCarry
 from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.fleet.ray_errors import task_value
 from cluster.runtime.fleet.ray_session import connected
-from cluster.runtime.plan.plan_files import Segments
+from cluster.runtime.plan.plan_files import Extents
 from cluster.runtime.replica.replica_actor import row_layout
 from cluster.runtime.rows.block_reader import BlockReader, Bounds
 from cluster.runtime.rows.carried_state import CarriedState
@@ -73,13 +73,13 @@ class AuditActor:
     def rescore(self, shard: Shard, entities: Sequence[int]) -> list[Scores]:
         """Scores of entities of a shard, given by their ordinals; raises ModelRefused, InputBroken or RunFailed."""
         store = open_store(self._spec.store)
-        reference, segments = self._load(), Segments(store).of(shard.index)
+        reference, extents = self._load(), Extents(store).of(shard.index)
         carry = self._spec.carry
         known = ShardCarry(store, carry, carry.schema).of(shard) if carry is not None else None
         found = []
         for entity in entities:
             alone = known.alone(entity) if known is not None else None
-            found.append(self._score(reference, shard, _of_entity(segments, entity), alone))
+            found.append(self._score(reference, shard, _of_entity(extents, entity), alone))
         return found
 
     def _load(self) -> Reference:
@@ -91,12 +91,12 @@ class AuditActor:
             self._reference = Reference(load_model(self._model, name="the run's model", code=self._spec.contract.code))
         return self._reference
 
-    def _score(self, reference: Reference, shard: Shard, segments: Any, known: CarriedState | None) -> Scores:
-        rows = int(pc.sum(segments.column("row_count")).as_py())
+    def _score(self, reference: Reference, shard: Shard, extents: Any, known: CarriedState | None) -> Scores:
+        rows = int(pc.sum(extents.column("row_count")).as_py())
         # As a streamed shard it is read up to `rows_max`; one that must be sorted is small and read whole.
-        streamed = rows > self._spec.rows_max and bool(pc.all(segments.column("sorted")).as_py())
+        streamed = rows > self._spec.rows_max and bool(pc.all(extents.column("sorted")).as_py())
         alone = Shard(shard.index, 1, rows, rows, streamed)
-        block = next(iter(self._reader.blocks(alone, segments, 0, known)))
+        block = next(iter(self._reader.blocks(alone, extents, 0, known)))
         arrays = [np.empty((block.rows, *shape), dtype) for shape, dtype in row_layout(self._spec.contract).inputs]
         self._reader.encode(block, arrays, None, self._reader.carried_known(known, 1) if known is not None else None)
         scored = min(int(block.lengths[0]), self._spec.rows_max)
@@ -112,8 +112,8 @@ def _states(known: CarriedState) -> dict[tuple[str, int], NDArray[np.float32]]:
     return {(column.layer, column.index): values[0] for column, values in zip(known.schema.states, states, strict=True)}
 
 
-def _of_entity(segments: Any, entity: int) -> Any:
-    return segments.filter(pc.equal(segments.column("entity"), pa.scalar(entity, pa.int64())))
+def _of_entity(extents: Any, entity: int) -> Any:
+    return extents.filter(pc.equal(extents.column("entity"), pa.scalar(entity, pa.int64())))
 
 
 @contextmanager

@@ -25,11 +25,11 @@ from cluster.run_errors import InputBroken, first_line
 from cluster.runtime.audit.audit_rows import ShardRows, differing
 from cluster.runtime.audit.carry_audit import CarryAudit
 from cluster.runtime.commit.row_checksum import RowChecksum, canonical_table
-from cluster.runtime.storage import parquet_tables as tables
+from cluster.runtime.storage import parquet_tables
 from cluster.runtime.storage.parquet_tables import read_batches
 from cluster.runtime.storage.store import Store
 
-UNREADABLE = (*tables.UNREADABLE, KeyError)
+UNREADABLE = (*parquet_tables.UNREADABLE, KeyError)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class ShardAudit:
             return
         assert place is not None
         try:
-            table = tables.read_table(self._store, place)
+            table = parquet_tables.read_table(self._store, place)
             entity = self._number(table)
             rows = table.column("rows").to_numpy().astype(np.int64)
         except UNREADABLE as error:
@@ -168,11 +168,11 @@ class ShardAudit:
         rows = np.flatnonzero(entity >= 0)
         entity, times = entity[rows], canonical_table(batch, self._rows.time).take(pa.array(rows))
         covers = batch.column(WINDOW_ROWS).to_numpy().astype(np.int64)[rows] if self._windows else None
-        position, torn = self.ledger.take(entity, self._fragments, covers)
+        position, apart = self.ledger.take(entity, self._fragments, covers)
         order = self._tallies["order"]
         order.count(len(rows))
-        if len(torn):
-            order.fail(f"entity {self._name(int(torn[0]))} goes on in {name}, but not in the one before", len(torn))
+        if len(apart):
+            order.fail(f"entity {self._name(int(apart[0]))} goes on in {name}, but not in the one before", len(apart))
         falls = self._order.falls(entity, times)
         if len(falls):
             row = int(falls[0])

@@ -1,7 +1,7 @@
 """What entities leave behind: rows of carry-over for the series that end with a cut.
 
 What it decides: that a row says how the entity stands after its last scored row, wherever that was: in the block that
-ends it, in an earlier piece of a long entity, or in an earlier run. An entity of which tonight nothing was scored, and
+ends it, in an earlier block of a long entity, or in an earlier run. An entity of which tonight nothing was scored, and
 nothing went wrong, keeps its row unchanged; one whose first rows do not fill a window gets one without a last time.
 One expression per column over all series that end together.
 """
@@ -46,11 +46,11 @@ class CarryRows:
     def __init__(self, schema: CarrySchema, words: dict[str, Any]) -> None:
         self._schema = schema  # its states in the model's order
         self._words = words
-        self._tail: Standing | None = None  # of a streamed entity, after the newest piece
+        self._tail: Standing | None = None  # of a streamed entity, after the newest block
 
     def of(self, cut: Cut) -> Any:
         """The rows (pa.Table) of the series that end with a cut, in their order; none is there twice."""
-        return self._of_stream(cut) if cut.region.stream is not None else self._of_whole(cut)
+        return self._of_stream(cut) if cut.placed.stream is not None else self._of_whole(cut)
 
     def of_lost(self, block: Block, snapshot: Snapshot | None) -> Any:
         """The rows of all series of a shard that is given up, but those that have ended before `snapshot`.
@@ -95,21 +95,21 @@ class CarryRows:
         return Standing(times, seen, before.states, before.known)
 
     def _of_stream(self, cut: Cut) -> Any:
-        region, block = cut.region, cut.region.block
+        placed, block = cut.placed, cut.placed.block
         assert cut.ended is not None, "a cut without what has ended"
         if self._tail is None and block.rows_before:
-            self._tail = _tail_of_resume(region)
+            self._tail = _tail_of_resume(placed)
         if len(cut.ended.series):
             self._tail = self._scored(cut, cut.ended.series)
         if not (cut.last and block.final):
             return self._schema.arrow.empty_table()
         one = np.zeros(1, np.int64)
         if self._tail is None:
-            return self._unscored(region, one)
+            return self._unscored(placed, one)
         return self.table(_keys(block, one, self._schema), self._tail, _broken(block, one, self._schema))
 
     def _of_whole(self, cut: Cut) -> Any:
-        region, block = cut.region, cut.region.block
+        placed, block = cut.placed, cut.placed.block
         assert cut.ended is not None, "a cut without what has ended"
         scored = cut.ended.series
         rows = self._schema.arrow.empty_table()
@@ -119,11 +119,11 @@ class CarryRows:
         unscored = np.flatnonzero(block.lengths == 0) if cut.last and block.final else np.zeros(0, np.int64)
         if not len(unscored):
             return rows
-        return _merged((scored, rows), (unscored, self._unscored(region, unscored)))
+        return _merged((scored, rows), (unscored, self._unscored(placed, unscored)))
 
     def _scored(self, cut: Cut, series: Ints) -> Standing:
         """Series that have a scored row in this block."""
-        block, ended = cut.region.block, cut.ended
+        block, ended = cut.placed.block, cut.ended
         assert ended is not None
         assert np.array_equal(series, ended.series), "a state for each of them"
         last = pa.array(block.starts[series] + block.lengths[series] - 1)
@@ -131,9 +131,9 @@ class CarryRows:
         seen = _seen_before(block)[series] + block.rows_before + block.lengths[series]
         return Standing(times, seen, ended.states, ended.known)
 
-    def _unscored(self, region: PlacedBlock, series: Ints) -> Any:
+    def _unscored(self, placed: PlacedBlock, series: Ints) -> Any:
         """Series of which nothing is scored tonight, in their order: those that break now or are new, and others."""
-        block = region.block
+        block = placed.block
         known = np.zeros(len(block.starts), np.bool_)
         known[block.carried.entity if block.carried is not None else []] = True
         changes = ~known[series] | (_broken_at(block)[series] >= 0)
@@ -204,13 +204,13 @@ def _merged(first: tuple[Ints, Any], second: tuple[Ints, Any]) -> Any:
     return pa.concat_tables([first[1], second[1]]).take(pa.array(order))
 
 
-def _tail_of_resume(region: PlacedBlock) -> Standing:
+def _tail_of_resume(placed: PlacedBlock) -> Standing:
     """A long entity whose rows before this block were scored by an earlier attempt."""
-    assert region.initial is not None, "rows before the block, and no state of them"
-    assert region.known_before is not None
-    block = region.block
+    assert placed.initial is not None, "rows before the block, and no state of them"
+    assert placed.known_before is not None
+    block = placed.block
     seen = _seen_before(block) + block.rows_before
-    return Standing(block.time_before, seen, region.initial.states, region.known_before)
+    return Standing(block.time_before, seen, placed.initial.states, placed.known_before)
 
 
 def _seen_before(block: Block) -> Ints:

@@ -1,11 +1,10 @@
-"""One file's footer and key columns -> its runs of keys.
+"""One file's footer and key columns -> its extents.
 
-Decides where a run ends, and whether an entity comes back after rows of another one. Reads only the entity and time
-columns, a batch at a time, so memory is bounded by a batch and by the number of runs, never by the file's rows; a run
-that goes on over a batch's border is joined at the end. Of a file that is seen to be interleaved the runs are added up
-by entity.
-Columns that stand in the names of the file's folders count like its own.
-Leaves what runs mean together to `cluster.core.plan.inventory`.
+Decides where an extent ends, and whether an entity comes back after rows of another one. Reads only the entity and time
+columns, a batch at a time, so memory is bounded by a batch and by the number of extents, never by the file's rows; an
+extent that goes on over a batch's border is joined at the end. Of a file that is seen to be interleaved the extents are
+added up by entity. Columns that stand in the names of the file's folders count like its own.
+Leaves what extents mean together to `cluster.core.plan.inventory`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.core.entity_keys import describe_entity, number_keys
-from cluster.core.plan.inventory import FileRuns, SourceFile, Torn
+from cluster.core.plan.inventory import FileExtents, Interleaved, SourceFile
 from cluster.core.settings import InputSettings
 from cluster.core.times import Flags, Ordinals, as_plain, compare, table_ordinals
 from cluster.run_errors import InputDamaged, InputRefused
@@ -29,7 +28,9 @@ from cluster.runtime.input.row_checks import RowChecks
 from cluster.runtime.input.source_files import describe_source, input_faults, open_source
 
 BATCH_ROWS = 131_072
-TORN_RUNS_MAX = 65_536  # runs that are remembered of a file known to be interleaved, before they are added up
+INTERLEAVED_EXTENTS_MAX = (
+    65_536  # extents that are remembered of a file known to be interleaved, before they are added up
+)
 
 
 def scan_file(
@@ -37,11 +38,11 @@ def scan_file(
     settings: InputSettings,
     batch_rows: int = BATCH_ROWS,
     partitions: HivePartitions | None = None,
-    until_torn: bool = False,
-) -> FileRuns:
-    """Find the runs of keys of one file; `partitions` are those of the whole input, by default of this file.
+    until_interleaved: bool = False,
+) -> FileExtents:
+    """Find the extents of one file; `partitions` are those of the whole input, by default of this file.
 
-    With `until_torn` an interleaved file is read until that is known: what was found is a part of it then.
+    With `until_interleaved` an interleaved file is read until that is known: what was found is a part of it then.
     Raises InputBroken where the file cannot be read, InputRefused where its columns do not fit.
     """
     partitions = partitions or HivePartitions.of([path])
@@ -52,7 +53,7 @@ def scan_file(
         finder = _Finder.start(columns, settings)
         for keys, times in key_batches(parquet, settings, path=path, partitions=partitions, batch_rows=batch_rows):
             finder.add(keys, times)
-            if until_torn and finder.torn:
+            if until_interleaved and finder.interleaved:
                 return finder.finish(file, columns)
     if finder.rows != file.rows:
         raise InputDamaged(f"{path} holds {finder.rows:,} rows, but its footer says {file.rows:,}: write it again.")
@@ -130,30 +131,30 @@ def _columns(batch: Any, names: tuple[str, ...]) -> Any:
 
 
 @dataclass(frozen=True)
-class _Pieces:
-    """The runs of one batch, the first of which may go on from the batch before."""
+class _PartialExtents:
+    """The extents of one batch, the first of which may go on from the batch before."""
 
-    keys: Any  # pa.Table (piece, entity columns)
-    first: Any  # pa.Table (piece, time columns)
-    last: Any  # pa.Table (piece, time columns)
-    start: Ordinals  # (piece,)
-    count: Ordinals  # (piece,)
-    sorted: Flags  # (piece,) its border with the piece before included, where it goes on from it
-    fresh: Flags  # (piece,) False where it goes on from the piece before
+    keys: Any  # pa.Table (part, entity columns)
+    first: Any  # pa.Table (part, time columns)
+    last: Any  # pa.Table (part, time columns)
+    start: Ordinals  # (part,)
+    count: Ordinals  # (part,)
+    sorted: Flags  # (part,) its border with the part before included, where it goes on from it
+    fresh: Flags  # (part,) False where it goes on from the part before
 
 
 @dataclass
 class _Finder:
-    """Takes a file's batches in order; holds the runs found and the last good row."""
+    """Takes a file's batches in order; holds the extents found and the last good row."""
 
     judge: RowChecks
-    pieces: list[_Pieces]  # never empty: the first one holds no rows, only types
+    parts: list[_PartialExtents]  # never empty: the first one holds no rows, only types
     bad: list[Any] = field(default_factory=list)
     rows: int = 0  # seen so far
     ties: int = 0
     skipped: int = 0
-    torn: Torn | None = None  # the first entity that was seen to come back
-    gathered: bool = False  # the runs were added up by entity
+    interleaved: Interleaved | None = None  # the first entity that was seen to come back
+    gathered: bool = False  # the extents were added up by entity
     last_row: int = -2  # the last good row; -2 before the first one, which follows on nothing
     last_keys: Any = None  # pa.Table of one row: the last good row's
     last_times: Any = None
@@ -161,7 +162,7 @@ class _Finder:
     @classmethod
     def start(cls, columns: Any, settings: InputSettings) -> _Finder:
         """A finder for files with these columns (pa.Schema, plain)."""
-        nothing = _no_pieces(_select(columns, settings.entity), _select(columns, settings.time))
+        nothing = _no_extents(_select(columns, settings.entity), _select(columns, settings.time))
         return cls(RowChecks.of(columns, settings), [nothing])
 
     def add(self, keys: Any, times: Any) -> None:
@@ -178,10 +179,10 @@ class _Finder:
             self._add_good(keys.filter(mask), times.filter(mask), self.rows + np.flatnonzero(good).astype(np.int64))
         self.rows += len(good)
 
-    def finish(self, file: SourceFile, columns: Any) -> FileRuns:
-        """All that was found, pieces joined to runs."""
-        joined = self.pieces[0] if len(self.pieces) == 1 else _join(self.pieces)
-        return FileRuns(
+    def finish(self, file: SourceFile, columns: Any) -> FileExtents:
+        """All that was found, parts joined to extents."""
+        joined = self.parts[0] if len(self.parts) == 1 else _join(self.parts)
+        return FileExtents(
             file=file,
             columns=columns,
             keys=joined.keys,
@@ -193,11 +194,11 @@ class _Finder:
             ties=self.ties,
             skipped=self.skipped,
             bad=pa.concat_tables(self.bad).combine_chunks() if self.bad else None,
-            torn=self.torn if self.gathered or self.rows < file.rows else None,
+            interleaved=self.interleaved if self.gathered or self.rows < file.rows else None,
         )
 
     def _add_good(self, keys: Any, times: Any, rows: Ordinals) -> None:
-        """Cut good rows (row,) into pieces: the row before them is put in front, so that all borders look alike."""
+        """Cut good rows (row,) into parts: the row before them is put in front, so that all borders look alike."""
         first = _opened(keys.slice(0, 1))
         before_keys = first if self.last_keys is None else self.last_keys
         before_times = times.slice(0, 1) if self.last_times is None else self.last_times
@@ -206,21 +207,21 @@ class _Finder:
         moments = table_ordinals(pa.concat_tables([before_times, times]))
         falls, equal = compare([column[1:] for column in moments], [column[:-1] for column in moments])
         self.ties += int((equal & ~fresh).sum())
-        self.pieces.append(_cut(keys, times, rows, fresh=fresh, falls=falls))
-        self.torn = self.torn or _find_torn(self.pieces[-1])
-        if self.torn and sum(len(piece.start) for piece in self.pieces) > TORN_RUNS_MAX:
-            self.pieces, self.gathered = [_gathered(self.pieces)], True
+        self.parts.append(_cut(keys, times, rows, fresh=fresh, falls=falls))
+        self.interleaved = self.interleaved or _find_interleaved(self.parts[-1])
+        if self.interleaved and sum(len(part.start) for part in self.parts) > INTERLEAVED_EXTENTS_MAX:
+            self.parts, self.gathered = [_gathered(self.parts)], True
         self.last_row = int(rows[-1])
         self.last_keys, self.last_times = _opened(_last_row(keys)), _last_row(times)
 
 
-def _cut(keys: Any, times: Any, rows: Ordinals, *, fresh: Flags, falls: Flags) -> _Pieces:
-    """Good rows (row,), with where runs begin and where time falls -> pieces."""
+def _cut(keys: Any, times: Any, rows: Ordinals, *, fresh: Flags, falls: Flags) -> _PartialExtents:
+    """Good rows (row,), with where extents begin and where time falls -> parts."""
     begins = fresh.copy()
     begins[0] = True
     start = np.flatnonzero(begins).astype(np.int64)
     end = np.append(start[1:], len(rows)).astype(np.int64)
-    return _Pieces(
+    return _PartialExtents(
         keys=_opened(keys.take(pa.array(start))),
         first=times.take(pa.array(start)),
         last=times.take(pa.array(end - 1)),
@@ -231,57 +232,56 @@ def _cut(keys: Any, times: Any, rows: Ordinals, *, fresh: Flags, falls: Flags) -
     )
 
 
-def _join(pieces: list[_Pieces]) -> _Pieces:
-    """Pieces in file order -> runs: a piece that goes on from the one before is joined to it."""
-    fresh = np.concatenate([piece.fresh for piece in pieces])
+def _join(parts: list[_PartialExtents]) -> _PartialExtents:
+    """Parts in file order -> extents: a part that goes on from the one before is joined to it."""
+    fresh = np.concatenate([part.fresh for part in parts])
     start = np.flatnonzero(fresh).astype(np.int64)
     keys, first, last = (
-        pa.concat_tables([getattr(piece, name) for piece in pieces]).combine_chunks()
-        for name in ("keys", "first", "last")
+        pa.concat_tables([getattr(part, name) for part in parts]).combine_chunks() for name in ("keys", "first", "last")
     )
     if len(start) == 0:
-        return pieces[0]
+        return parts[0]
     end = np.append(start[1:], len(fresh)).astype(np.int64)
     whole = len(start) == len(fresh)
-    return _Pieces(
+    return _PartialExtents(
         keys=keys if whole else keys.take(pa.array(start)),
         first=first if whole else first.take(pa.array(start)),
         last=last if whole else last.take(pa.array(end - 1)),
-        start=np.concatenate([piece.start for piece in pieces])[start],
-        count=np.add.reduceat(np.concatenate([piece.count for piece in pieces]), start),
-        sorted=np.logical_and.reduceat(np.concatenate([piece.sorted for piece in pieces]), start),
+        start=np.concatenate([part.start for part in parts])[start],
+        count=np.add.reduceat(np.concatenate([part.count for part in parts]), start),
+        sorted=np.logical_and.reduceat(np.concatenate([part.sorted for part in parts]), start),
         fresh=fresh[start],
     )
 
 
-def _find_torn(pieces: _Pieces) -> Torn | None:
+def _find_interleaved(parts: _PartialExtents) -> Interleaved | None:
     """The first entity of a batch that comes back after rows of another one."""
-    numbers, keys = number_keys(pieces.keys)
+    numbers, keys = number_keys(parts.keys)
     visit = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))
     if len(visit) == keys.num_rows:
         return None
     seen = np.unique(numbers[visit], return_index=True)[1]
     again = visit[np.setdiff1d(np.arange(len(visit)), seen)[0]]
     before = visit[numbers[visit] == numbers[again]][0]
-    places = tuple((int(pieces.start[place]), int(pieces.count[place])) for place in (before, again))
-    return Torn(describe_entity(keys, int(numbers[again])), places[0], places[1])
+    places = tuple((int(parts.start[place]), int(parts.count[place])) for place in (before, again))
+    return Interleaved(describe_entity(keys, int(numbers[again])), places[0], places[1])
 
 
-def _gathered(pieces: list[_Pieces]) -> _Pieces:
-    """The pieces of a torn file with one piece for each entity: where they lie is of no use, how many rows is."""
-    numbers, keys = number_keys(pa.concat_tables([piece.keys for piece in pieces]))
+def _gathered(parts: list[_PartialExtents]) -> _PartialExtents:
+    """The parts of an interleaved file with one part for each entity: where they lie is of no use, how many rows is."""
+    numbers, keys = number_keys(pa.concat_tables([part.keys for part in parts]))
     first = np.unique(numbers, return_index=True)[1]
     count = np.zeros(keys.num_rows, np.int64)
-    np.add.at(count, numbers, np.concatenate([piece.count for piece in pieces]))
-    times = pa.concat_tables([piece.first for piece in pieces]).take(pa.array(first))
-    start = np.concatenate([piece.start for piece in pieces])[first]
+    np.add.at(count, numbers, np.concatenate([part.count for part in parts]))
+    times = pa.concat_tables([part.first for part in parts]).take(pa.array(first))
+    start = np.concatenate([part.start for part in parts])[first]
     ones = np.ones(len(first), np.bool_)
-    return _Pieces(keys.combine_chunks(), times, times, start, count, ~ones, ones)
+    return _PartialExtents(keys.combine_chunks(), times, times, start, count, ~ones, ones)
 
 
-def _no_pieces(keys: Any, times: Any) -> _Pieces:
+def _no_extents(keys: Any, times: Any) -> _PartialExtents:
     none, no_flags = np.zeros(0, np.int64), np.zeros(0, np.bool_)
-    return _Pieces(keys.empty_table(), times.empty_table(), times.empty_table(), none, none, no_flags, no_flags)
+    return _PartialExtents(keys.empty_table(), times.empty_table(), times.empty_table(), none, none, no_flags, no_flags)
 
 
 def _select(columns: Any, names: tuple[str, ...]) -> Any:

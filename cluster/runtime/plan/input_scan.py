@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from cluster.core.plan.inventory import Inventory, JoinedRuns, LostFile, inventory_of, join_files
+from cluster.core.plan.inventory import Inventory, JoinedExtents, LostFile, inventory_of, join_files
 from cluster.core.plan.lost_files import refuse_lost, with_lost
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputBroken, InputRefused
@@ -22,7 +22,7 @@ from cluster.runtime.input.key_scan import scan_file
 from cluster.runtime.input.unreadable_files import lost_file
 
 # A task answers with one table for its files: so many lists of files at least, as long as that is possible, and so many
-# files in a list at most, since their runs are in memory together.
+# files in a list at most, since their extents are in memory together.
 BATCHES_MIN = 256
 BATCH_FILES_MAX = 256
 Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]  # called like `map`, over items
@@ -42,29 +42,29 @@ class LightWork:
 class Scanned:
     """What was found in some neighbouring files."""
 
-    runs: JoinedRuns | None  # of those that can be read; None where none can
+    extents: JoinedExtents | None  # of those that can be read; None where none can
     lost: tuple[LostFile, ...]
 
 
 def make_inventory(
-    settings: InputSettings, mapper: Mapper, files: Sequence[str] | None = None, *, until_torn: bool = False
+    settings: InputSettings, mapper: Mapper, files: Sequence[str] | None = None, *, until_interleaved: bool = False
 ) -> Inventory:
     """Scan the input's files (listed here unless given) through `mapper`, which is called like `map`.
 
-    With `until_torn` an input of which one file is interleaved is scanned no further: of it only the layout is known.
+    With `until_interleaved` the scan ends at the first interleaved file: of such an input only the layout is known.
     Raises InputRefused for an input without rows and for columns that do not fit, InputBroken for a broken file whose
     entity nobody knows, and where no file can be read.
     """
     files = sorted(list_files(settings) if files is None else files)
     partitions = HivePartitions.of(files)
-    scan = partial(scan_files, settings=settings, partitions=partitions, until_torn=until_torn)
-    scans: list[JoinedRuns] = []
+    scan = partial(scan_files, settings=settings, partitions=partitions, until_interleaved=until_interleaved)
+    scans: list[JoinedExtents] = []
     lost: list[LostFile] = []
     for found in mapper(LightWork(scan), file_batches(files)):
         lost += found.lost
-        if found.runs is not None:
-            scans.append(found.runs)
-            if until_torn and found.runs.torn:
+        if found.extents is not None:
+            scans.append(found.extents)
+            if until_interleaved and found.extents.interleaved:
                 return inventory_of(scans)
     if not scans:
         raise InputBroken(lost[0].fault)
@@ -80,19 +80,21 @@ def file_batches(files: Sequence[str]) -> list[Sequence[str]]:
     return [files[start : start + size] for start in range(0, len(files), size)]
 
 
-def scan_files(paths: Sequence[str], settings: InputSettings, partitions: HivePartitions, until_torn: bool) -> Scanned:
-    """The runs of some files as one; with `until_torn` of those up to the first that is seen to be interleaved."""
+def scan_files(
+    paths: Sequence[str], settings: InputSettings, partitions: HivePartitions, until_interleaved: bool
+) -> Scanned:
+    """The extents of some files as one; with `until_interleaved` of those up to the first interleaved one."""
     scans, lost = [], []
     for path in paths:
         try:
-            scans.append(scan_file(path, settings, partitions=partitions, until_torn=until_torn))
+            scans.append(scan_file(path, settings, partitions=partitions, until_interleaved=until_interleaved))
         except InputBroken as broken:
             found = lost_file(path, broken, settings, partitions)
             if found is None:
                 raise
             lost.append(found)
             continue
-        if until_torn and scans[-1].torn:
+        if until_interleaved and scans[-1].interleaved:
             break
     return Scanned(join_files(scans) if scans else None, tuple(lost))
 

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from cluster.core.plan.inventory import SourceFile
-from cluster.core.plan.shard_plan import Plan, PlanHead, Shard, segment_schema
+from cluster.core.plan.shard_plan import Plan, PlanHead, Shard, extent_schema
 from cluster.run_errors import RunFailed, StoreFault, first_line
 from cluster.runtime.commit.commit import PLAN
 from cluster.runtime.storage.parquet_tables import UNREADABLE, TableGroups, read_table, write_table
@@ -29,13 +29,13 @@ _FORMAT = 2
 def write_plan(store: Store, plan: Plan) -> None:
     """Write the plan into the store; a plan that is there is replaced. Raises StoreFault."""
     store.remove(HEAD_FILE)
-    schema = segment_schema(plan.inventory.keys.schema)
+    schema = extent_schema(plan.inventory.keys.schema)
     # Keys and places are different in every row: a dictionary of them would be built and thrown away.
     options = {"compression": "zstd", "use_dictionary": ["file", "sorted", "fault"], "write_statistics": False}
     with store.open_output(PLAN_FILE) as file, pq.ParquetWriter(file, schema, **options) as writer:
         for shard in plan.shards:
-            segments = plan.segments(shard.index)
-            writer.write_table(segments, row_group_size=segments.num_rows)
+            extents = plan.extents(shard.index)
+            writer.write_table(extents, row_group_size=extents.num_rows)
     write_table(store, BAD_FILE, plan.inventory.bad)
     if plan.inventory.lost is not None:
         write_table(store, LOST_FILE, plan.inventory.lost.table)
@@ -48,7 +48,7 @@ def has_plan(store: Store) -> bool:
 
 
 def read_plan(store: Store) -> PlanHead:
-    """The plan in the store, without its segments. Raises RunFailed where there is no whole plan."""
+    """The plan in the store, without its extents. Raises RunFailed where there is no whole plan."""
     try:
         return _head(json.loads(store.read(HEAD_FILE)))
     except (StoreFault, ValueError, KeyError, TypeError) as error:
@@ -58,14 +58,14 @@ def read_plan(store: Store) -> PlanHead:
         ) from error
 
 
-class Segments:
+class Extents:
     """The plan's part about each shard."""
 
     def __init__(self, store: Store) -> None:
         self._store, self._groups = store, TableGroups(store, PLAN_FILE)
 
     def of(self, shard_index: int) -> Any:
-        """The segment table (pa.Table) of one shard; see `shard_plan.segment_schema`. Raises RunFailed."""
+        """The extent table (pa.Table) of one shard; see `shard_plan.extent_schema`. Raises RunFailed."""
         store = self._store
         try:
             return self._groups.read(shard_index)

@@ -1,11 +1,11 @@
 """The feed: assigned shards in, batches for the step out.
 
-What it decides: when a shard is read (streams that need their next piece first, then shards in the order of their
+What it decides: when a shard is read (streams that need their next block first, then shards in the order of their
 assignment), that nothing is read for which the arena has no room, nor a shard while as many rows as it has wait for
 slots already, and that no step leaves a slot empty while a row for it can still be read. So the steps are a function of
 the order of assignments, not of how fast a disk is; how many of them share a call is not.
 
-Limits: a stream (one entity longer than a shard) holds two regions of `piece_rows` for its whole life, so that it can
+Limits: a stream (one entity longer than a shard) holds two ranges of `block_rows` for its whole life, so that it can
 never starve behind shards that wait for the slot it holds. It leaves alone: the model, and the writing.
 """
 
@@ -78,11 +78,11 @@ class Batch:
 class _Stream:
     shard: Shard
     blocks: Iterator[Block]
-    free: list[int]  # starts of its regions that hold nothing
+    free: list[int]  # starts of its ranges that hold nothing
     carried: CarriedState | None
     last_known: LastKnown = field(default_factory=LastKnown)
     pieces_at_hand: int = 0
-    pieces_read: int = 0
+    blocks_read: int = 0
     ended: bool = False
 
 
@@ -92,25 +92,25 @@ class Feed:
     def __init__(
         self,
         reader: BlockReader,
-        segments: Callable[[Shard], tuple[Any, CarriedState | None]],
+        extents: Callable[[Shard], tuple[Any, CarriedState | None]],
         arena: Arena,
         packer: Packer,
         *,
         threaded: bool = True,
     ) -> None:
-        """`segments` gives a shard's part of the plan, and with it what the carry-over knows of its entities."""
-        self._reader, self._segments, self._arena, self._packer = reader, segments, arena, packer
+        """`extents` gives a shard's part of the plan, and with it what the carry-over knows of its entities."""
+        self._reader, self._extents, self._arena, self._packer = reader, extents, arena, packer
         self.fit: Fit = lambda lengths: (packer.slots, packer.chunk)  # a model may know smaller ones
         self.reach: Reach | None = None  # a model may take several chunks in one step
         self.group = (1, packer.chunk)  # most steps of a batch, and the timesteps of each where there are several
-        self._piece_rows = reader.piece_rows
+        self._block_rows = reader.block_rows
         self.slots = packer.slots
         self._inbox: deque[Shard] = deque()
         self._resumes: dict[int, Snapshot] = {}  # of the shards in the inbox
         self._streams: list[_Stream] = []
         self._ready: deque[PlacedBlock] = deque()
-        self._admitted: dict[int, PlacedBlock] = {}  # admission number -> region with rows still to score
-        self._finished: deque[PlacedBlock] = deque()  # regions without a row to score
+        self._admitted: dict[int, PlacedBlock] = {}  # admission number -> placed with rows still to score
+        self._finished: deque[PlacedBlock] = deque()  # those without a row to score
         self._kept_back: Step | None = None  # that was packed, and goes into no call with those before it
         self._changed = threading.Condition()
         self._reading: Shard | None = None
@@ -153,9 +153,9 @@ class Feed:
             ready = sum(map(len, self._ready_lengths()))
             queued = sum(shard.entities for shard in unread) + ready
             wanted = self._packer.idle_count + self.slots - self._packer.waiting_count - queued
-            taken = sum(self._room(shard) for shard in self._inbox)  # what is being read has its region
+            taken = sum(self._room(shard) for shard in self._inbox)  # what is being read has its range
             free = self._arena.capacity - self._arena.used_rows - taken
-            return Demand(wanted, self._ahead(), free, 2 * self._piece_rows)
+            return Demand(wanted, self._ahead(), free, 2 * self._block_rows)
 
     @property
     def is_empty(self) -> bool:
@@ -199,16 +199,16 @@ class Feed:
         return batch
 
     def collect(self, batch: Batch) -> list[PlacedBlock]:
-        """The regions all of whose rows are scored now that `batch` is."""
+        """The placed blocks all of whose rows are scored now that `batch` is."""
         with self._changed:
-            regions = list(self._finished)
+            placed_blocks = list(self._finished)
             self._finished.clear()
             for number, count in _counted(batch.step.admission[batch.step.exhausted]):
-                region = self._admitted[number]
-                region.series_left -= count
-                if region.series_left == 0:
-                    regions.append(self._admitted.pop(number))
-            return regions
+                placed = self._admitted[number]
+                placed.series_left -= count
+                if placed.series_left == 0:
+                    placed_blocks.append(self._admitted.pop(number))
+            return placed_blocks
 
     def last_known(self, rows: NDArray[np.int64]) -> LastKnown:
         """The last known values behind scored rows of the arena."""
@@ -221,31 +221,31 @@ class Feed:
         found = [np.asarray(tensor) for tensor in states]
         for number, _ in _counted(numbers):
             with self._changed:
-                region = self._admitted[number]
+                placed = self._admitted[number]
             slots = np.flatnonzero(step.exhausted & (step.admission == number))
             rows = step.start[slots] + step.lengths[slots] - 1
-            region.keep_states(region.series_at(rows), [values.take(slots, axis=0) for values in found])
+            placed.keep_states(placed.series_at(rows), [values.take(slots, axis=0) for values in found])
 
     def under_way(self) -> list[PlacedBlock]:
-        """The regions that have rows still to score."""
+        """The placed blocks that have rows still to score."""
         with self._changed:
             return list(self._admitted.values())
 
     def drain(self) -> list[PlacedBlock]:
-        """The regions that had no row to score; `collect` gives them too."""
+        """The placed blocks that had no row to score; `collect` gives them too."""
         with self._changed:
-            regions = list(self._finished)
+            placed_blocks = list(self._finished)
             self._finished.clear()
-            return regions
+            return placed_blocks
 
-    def release(self, region: PlacedBlock) -> None:
-        """Gives a region's rows back to the arena."""
+    def release(self, placed: PlacedBlock) -> None:
+        """Gives a placed block's rows back to the arena."""
         with self._changed:
-            stream = region.stream
+            stream = placed.stream
             if stream is None:
-                self._arena.release(region.start)
+                self._arena.release(placed.start)
             else:
-                stream.free.append(region.start)
+                stream.free.append(placed.start)
                 self._end_if_done(stream)
             self._reader_can_go_on = True
             self._changed.notify_all()
@@ -257,7 +257,7 @@ class Feed:
     def _more_steps(self, step: Step) -> Iterator[Step]:
         """The steps behind a first one that go into one call with it: no row for their slots can still be read.
 
-        None behind the last row of a piece of a long series: what a snapshot keeps of it is the state after the call.
+        None behind the last row of a block of a long series: what a snapshot keeps of it is the state after the call.
         """
         for _ in range(1, self.group[0]):
             self._admit_ready()
@@ -334,23 +334,23 @@ class Feed:
 
     def _admit_ready(self) -> None:
         while self._ready:
-            region = self._ready.popleft()
-            block = region.block
-            if region.stream:
+            placed = self._ready.popleft()
+            block = placed.block
+            if placed.stream:
                 length, final = int(block.lengths[0]), block.final
-                number = self._packer.admit_piece(region.stream.shard.index, region.start, length, final=final)
-                region.series_left = 1 if length else 0
+                number = self._packer.admit_part(placed.stream.shard.index, placed.start, length, final=final)
+                placed.series_left = 1 if length else 0
             else:
-                done = region.initial.rows_done if region.initial else np.zeros_like(block.lengths)
+                done = placed.initial.rows_done if placed.initial else np.zeros_like(block.lengths)
                 left = block.lengths > done
-                starts, lengths = (region.start + block.starts + done)[left], (block.lengths - done)[left]
-                urgent = region.initial.begun[left] if region.initial else None
+                starts, lengths = (placed.start + block.starts + done)[left], (block.lengths - done)[left]
+                urgent = placed.initial.begun[left] if placed.initial else None
                 number = self._packer.admit(starts, lengths, urgent)
-                region.series_left = len(starts)
-            if region.series_left:
-                self._admitted[number] = region
+                placed.series_left = len(starts)
+            if placed.series_left:
+                self._admitted[number] = placed
             else:
-                self._finished.append(region)
+                self._finished.append(placed)
 
     def _read_loop(self) -> None:
         try:
@@ -393,49 +393,49 @@ class Feed:
         return self._packer.waiting_rows + sum(int(lengths.sum()) for lengths in ready) >= shard.rows
 
     def _ready_lengths(self) -> list[NDArray[np.int64]]:
-        """Of what is read, the series of each block that have no slot yet, as a later piece of a long one has."""
-        return [region.block.lengths for region in self._ready if region.piece == 0]
+        """Of what is read, the series of each block that have no slot yet, as a later block of a long one has."""
+        return [placed.block.lengths for placed in self._ready if placed.number == 0]
 
     def _room(self, shard: Shard) -> int:
-        return 2 * self._piece_rows if shard.streamed else shard.rows
+        return 2 * self._block_rows if shard.streamed else shard.rows
 
     def _read(self, work: _Work) -> None:
         begin = time.perf_counter()
         shard, stream = work.shard, work.stream
         resume = self._resumes.pop(shard.index, None)
         if stream is None:
-            segments, carried = self._segments(shard)
-            blocks = self._reader.blocks(shard, segments, _skip_rows(shard, resume), carried)
+            extents, carried = self._extents(shard)
+            blocks = self._reader.blocks(shard, extents, _skip_rows(shard, resume), carried)
             if shard.streamed:
-                stream = _Stream(shard, blocks, [work.start + self._piece_rows], carried)
+                stream = _Stream(shard, blocks, [work.start + self._block_rows], carried)
                 stream.last_known = self._known_before(shard, resume, carried) or stream.last_known
         else:
             blocks = stream.blocks
-        region = self._region(next(blocks), work.start, stream, resume)
+        placed = self._placed(next(blocks), work.start, stream, resume)
         self.read_s += time.perf_counter() - begin
         with self._changed:
             self._reading = None
             if stream is not None:
                 stream.pieces_at_hand += 1
-                stream.pieces_read += 1
-                stream.ended = region.block.final
+                stream.blocks_read += 1
+                stream.ended = placed.block.final
                 if work.stream is None:
                     self._streams.append(stream)
-            self._ready.append(region)
+            self._ready.append(placed)
             self._changed.notify_all()
 
-    def _region(self, block: Block, start: int, stream: _Stream | None, resume: Snapshot | None) -> PlacedBlock:
-        region = PlacedBlock(block, start, stream, piece=stream.pieces_read if stream else 0)
-        views = [array[region.rows] for array in self._arena.inputs]
+    def _placed(self, block: Block, start: int, stream: _Stream | None, resume: Snapshot | None) -> PlacedBlock:
+        placed = PlacedBlock(block, start, stream, number=stream.blocks_read if stream else 0)
+        views = [array[placed.rows] for array in self._arena.inputs]
         known = stream.last_known if stream else self._known_before(block.shard, None, block.carried)
-        region.known_before = known
-        self._reader.encode(block, views, self._arena.targets[region.rows], known)
+        placed.known_before = known
+        self._reader.encode(block, views, self._arena.targets[placed.rows], known)
         if stream is not None and not block.final:
             stream.last_known = self._reader.last_known(views, np.array([block.rows - 1]))
-        if region.piece == 0:
-            region.initial = initial_of(len(block.starts), resume, block.carried, streamed=stream is not None)
-        skip_committed(region, self._arena)
-        return region
+        if placed.number == 0:
+            placed.initial = initial_of(len(block.starts), resume, block.carried, streamed=stream is not None)
+        skip_committed(placed, self._arena)
+        return placed
 
     def _known_before(self, shard: Shard, resume: Snapshot | None, carried: CarriedState | None) -> LastKnown | None:
         """The last known values before the first row: a streamed entity's own, or those of an earlier run."""

@@ -82,8 +82,8 @@ class FragmentWriter:
         self._carry = CarryWriter(destination.carry) if destination.carry else None
 
     def write(self, cut: Cut, scores: NDArray[np.float32]) -> Fragment | None:
-        """Appends a cut's rows, given the scores of its region (row, score); returns the fragment that it completes."""
-        block = cut.region.block
+        """Appends a cut's rows, given the scores of its block (row, score); returns the fragment that it completes."""
+        block = cut.placed.block
         table = self._scored(block, scores, cut.rows)
         if table.num_rows:
             self._append(table)
@@ -124,7 +124,7 @@ class FragmentWriter:
         part.time_max = _most(part.time_max, bounds["max"])
 
     def _close(self, cut: Cut) -> Fragment:
-        part, block, final = self._open, cut.region.block, cut.snapshot is None
+        part, block, final = self._open, cut.placed.block, cut.snapshot is None
         assert block.final or not final, "a fragment that goes on needs a snapshot"
         if part.file is not None:
             if part.metadata:
@@ -195,7 +195,7 @@ def _windows(block: Block, rows: NDArray[np.bool_], window: int, time: str) -> t
 
 def _first_rows(cut: Cut) -> int:
     """Entities whose first row is in the cut, and so in this fragment before any other."""
-    block = cut.region.block
+    block = cut.placed.block
     if block.rows_before:
         return 0
     return int(np.count_nonzero(cut.rows[block.starts[block.lengths > 0]]))

@@ -100,7 +100,7 @@ class Saving:
 @dataclass
 class _ShardOutput:
     writer: FragmentWriter
-    next_piece: int = 0
+    next_block: int = 0
     early: dict[int, list[Cut]] = field(default_factory=dict)
 
 
@@ -203,9 +203,9 @@ class Pipeline:
                         self._news.notify_all()
                 self._pass_batch(batch)
                 continue
-            regions = self._feed.drain()
-            if regions:
-                self._pass_batch(regions)
+            placed_blocks = self._feed.drain()
+            if placed_blocks:
+                self._pass_batch(placed_blocks)
             elif self._feed.done:
                 self._pass_batch(None)
                 return
@@ -268,39 +268,39 @@ class Pipeline:
         self._counters.rows += batch.step.row_count
         self._counters.busy_slots += batch.busy_count
 
-    def _put_cuts(self, regions: list[PlacedBlock]) -> None:
-        """Regions without a row left to score."""
-        for region in regions:
-            shard, done = region.block.shard.index, region.block.final
-            snapshot = None if done else self._snapshot(region)
+    def _put_cuts(self, placed_blocks: list[PlacedBlock]) -> None:
+        """Placed blocks without a row left to score."""
+        for placed in placed_blocks:
+            shard, done = placed.block.shard.index, placed.block.final
+            snapshot = None if done else self._snapshot(placed)
             close = not done and self._is_due(shard)
-            fresh = region.unwritten(self._arena)
-            self._cuts.put(Cut(region, fresh, snapshot, close, last=True, ended=self._ended(region)))
+            fresh = placed.unwritten(self._arena)
+            self._cuts.put(Cut(placed, fresh, snapshot, close, last=True, ended=self._ended(placed)))
             if done:
                 self._saved_s.pop(shard, None)
 
     def _put_checkpoints(self) -> None:
         """Shards whose scored rows have waited long enough."""
-        for region in self._feed.under_way():
-            if self._is_due(region.block.shard.index) and region.is_ripe(self._arena):
-                snapshot = self._snapshot(region)
-                fresh = region.unwritten(self._arena)
-                self._cuts.put(Cut(region, fresh, snapshot, close=True, ended=self._ended(region)))
-                self._saved_s[region.block.shard.index] = self._saving.clock()
+        for placed in self._feed.under_way():
+            if self._is_due(placed.block.shard.index) and placed.is_ripe(self._arena):
+                snapshot = self._snapshot(placed)
+                fresh = placed.unwritten(self._arena)
+                self._cuts.put(Cut(placed, fresh, snapshot, close=True, ended=self._ended(placed)))
+                self._saved_s[placed.block.shard.index] = self._saving.clock()
 
-    def _snapshot(self, region: PlacedBlock) -> Snapshot:
-        snapshot = snapshot_of(region, self._arena, self._seats)
-        block = region.block
-        starts = region.start + block.starts[snapshot.entity]
+    def _snapshot(self, placed: PlacedBlock) -> Snapshot:
+        snapshot = snapshot_of(placed, self._arena, self._seats)
+        block = placed.block
+        starts = placed.start + block.starts[snapshot.entity]
         rows = (starts + snapshot.rows_done - block.rows_before - 1)[snapshot.under_way]
         return replace(snapshot, previous=self._feed.last_known(rows).values, tensors=self._saving.carry or ())
 
-    def _ended(self, region: PlacedBlock) -> Ended | None:
+    def _ended(self, placed: PlacedBlock) -> Ended | None:
         if self._saving.carry is None:
             return None
-        series, states = region.take_ended()
-        block = region.block
-        known = self._feed.last_known(region.start + block.starts[series] + block.lengths[series] - 1)
+        series, states = placed.take_ended()
+        block = placed.block
+        known = self._feed.last_known(placed.start + block.starts[series] + block.lengths[series] - 1)
         return Ended(series, states, known)
 
     def _is_due(self, shard: int) -> bool:
@@ -309,25 +309,25 @@ class Pipeline:
 
     def _write(self) -> None:
         while (cut := self._cuts.get()) is not None:
-            shard = cut.region.block.shard.index
+            shard = cut.placed.block.shard.index
             if shard not in self._outputs:
                 self._outputs[shard] = _ShardOutput(self._saving.make_writer(self._attempts[shard]))
             output = self._outputs[shard]
-            output.early.setdefault(cut.region.piece, []).append(cut)
-            while output.next_piece in output.early:
-                cuts = output.early.pop(output.next_piece)
-                output.next_piece += any(ready.last for ready in cuts)
+            output.early.setdefault(cut.placed.number, []).append(cut)
+            while output.next_block in output.early:
+                cuts = output.early.pop(output.next_block)
+                output.next_block += any(ready.last for ready in cuts)
                 self._write_cuts(output.writer, cuts)
-                if any(ready.last and ready.region.block.final for ready in cuts):
+                if any(ready.last and ready.placed.block.final for ready in cuts):
                     del self._outputs[shard]
 
     def _write_cuts(self, writer: FragmentWriter, cuts: list[Cut]) -> None:
         begin = time.perf_counter()
         fragments = []
         for cut in cuts:
-            fragments.append(writer.write(cut, self._arena.scores[cut.region.rows]))
+            fragments.append(writer.write(cut, self._arena.scores[cut.placed.rows]))
             if cut.last:
-                self._feed.release(cut.region)
+                self._feed.release(cut.placed)
         self._counters.write_s += time.perf_counter() - begin
         with self._news:
             self._fragments += [fragment for fragment in fragments if fragment is not None]

@@ -30,7 +30,7 @@ from cluster.runtime.carry.carry_plan import ShardCarry
 from cluster.runtime.carry.carry_writer import CarryTarget
 from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.commit.snapshots import Snapshot, read_snapshot
-from cluster.runtime.plan.plan_files import Segments
+from cluster.runtime.plan.plan_files import Extents
 from cluster.runtime.replica.fast_imports import fast_imports
 from cluster.runtime.replica.feed import Feed
 from cluster.runtime.replica.fragment_writer import Attempt, Destination, FragmentWriter
@@ -67,7 +67,7 @@ class ReplicaSpec:
     checkpoint_s: float
     fence: int  # number of the driver's lock
     arena_rows: int
-    piece_rows: int
+    block_rows: int
     cache_bytes: int
     carry: CarryRequest | None = None
     needs: NodeNeeds | None = None  # of its node, where that may differ from the driver's
@@ -78,7 +78,7 @@ class Sources:
     """What the plan adds."""
 
     files: InputFiles
-    extent: ExpectedSteps | None = None  # None: steps need all slots and timesteps
+    expected: ExpectedSteps | None = None  # None: steps need all slots and timesteps
 
 
 @dataclass(frozen=True)
@@ -147,16 +147,16 @@ class ReplicaActor:
     def begin(self, sources: Sources) -> ReplicaInfo:
         """Starts the pipeline, when the plan is there; answers when the first shard can be stepped."""
         spec, replica = self._spec, self._replica
-        if sources.extent is not None:
-            replica.prepare(sources.extent.width, sources.extent.rows, sources.extent.tail)
+        if sources.expected is not None:
+            replica.prepare(sources.expected.width, sources.expected.rows, sources.expected.tail)
         arena = Arena(spec.arena_rows, row_layout(spec.contract))
         encoder = Encoder(spec.input, spec.contract.inputs)
-        bounds, keys = Bounds(spec.piece_rows, spec.cache_bytes), PlannedKeys.of(spec.input, sources.files)
+        bounds, keys = Bounds(spec.block_rows, spec.cache_bytes), PlannedKeys.of(spec.input, sources.files)
         reader = BlockReader(spec.input, encoder, sources.files, bounds, keys)
         packer = Packer(slots=spec.step.slots, chunk=spec.step.chunk)
         carry = self._carry_schema()
         known = ShardCarry(self._store, spec.carry, carry) if carry and spec.carry and spec.carry.read else None
-        feed = Feed(reader, partial(_found, Segments(self._store), known), arena, packer)
+        feed = Feed(reader, partial(_found, Extents(self._store), known), arena, packer)
         feed.fit, feed.reach, feed.group = replica.fit, replica.reach, replica.group
         target = self._target(carry, encoder.words)
         tensors = tuple((state.layer, state.index) for state in carry.states) if carry and target else None
@@ -213,9 +213,9 @@ class ReplicaActor:
         return FragmentWriter(destination, attempt)
 
 
-def _found(segments: Segments, known: ShardCarry | None, shard: Shard) -> tuple[Any, CarriedState | None]:
+def _found(extents: Extents, known: ShardCarry | None, shard: Shard) -> tuple[Any, CarriedState | None]:
     """A shard's part of the plan, and what is known of its entities."""
-    return segments.of(shard.index), known.of(shard) if known is not None else None
+    return extents.of(shard.index), known.of(shard) if known is not None else None
 
 
 def _load(spec: ReplicaSpec, model: bytes) -> tuple[StatefulReplica, ReplicaInfo]:

@@ -1,8 +1,8 @@
-"""Blocks: the rows of a shard, in output order, in pieces that fit into the arena.
+"""Blocks: the rows of a shard, in output order, in blocks that fit into the arena.
 
 What it decides: where a long entity is cut (at whole chunks), that an unsorted entity is sorted by time, and that an
 entity with a bad row ends before it, the rest being quarantined. A shard of whole entities is one block; the shard of
-one entity that is longer than a shard may be is a stream of blocks, so memory follows the piece and not the entity.
+one entity that is longer than a shard may be is a stream of blocks, so memory follows the block and not the entity.
 Rows that the carry-over keeps from being scored (see `carried_state`) are taken out before anything is encoded. With
 one score per window, and `tail` "drop", an entity ends with its last whole window, and the rows behind it are skipped.
 """
@@ -36,7 +36,7 @@ from cluster.runtime.rows.row_origins import InputFiles
 class Bounds:
     """How much a reader has in memory."""
 
-    piece_rows: int  # of a streamed shard's blocks but the last
+    block_rows: int  # of a streamed shard's blocks but the last
     cache_bytes: int  # of decoded row groups
 
 
@@ -55,27 +55,27 @@ class BlockReader:
         self._settings = settings
         self._encoder = encoder
         self._files = files
-        self.piece_rows = bounds.piece_rows
+        self.block_rows = bounds.block_rows
         self._keys = planned_keys or PlannedKeys()
         columns = (*settings.entity, *settings.time, *settings.feature_columns, *settings.keep, *settings.target)
         read = tuple(name for name in dict.fromkeys(columns) if name not in self._keys.names)
         self._groups = TolerantReader(files, read, settings, bounds.cache_bytes)
 
     def blocks(
-        self, shard: Shard, segments: Any, skip_rows: int = 0, carried: CarriedState | None = None
+        self, shard: Shard, extents: Any, skip_rows: int = 0, carried: CarriedState | None = None
     ) -> Iterator[Block]:
-        """The shard's blocks in order, not yet encoded; `segments` is its part of the plan.
+        """The shard's blocks in order, not yet encoded; `extents` is its part of the plan.
 
         Of a streamed shard the first `skip_rows` rows that are to be scored are left out; others are read whole.
         """
-        parts = _Segments.of(segments)
+        parts = _Extents.of(extents)
         if shard.streamed and not parts.sorted.all():
             raise InputBroken(
                 f"The entity of shard {shard.index} has {shard.rows} rows that are not in time order, too many to "
                 'sort in memory: set input.layout = "auto", and a new run clusters them first.'
             )
         yield from (
-            self._pieces(shard, parts, skip_rows, carried) if shard.streamed else [self._whole(shard, parts, carried)]
+            self._stream(shard, parts, skip_rows, carried) if shard.streamed else [self._whole(shard, parts, carried)]
         )
 
     def encode(self, block: Block, into: list[Array], targets: Array | None, last_known: LastKnown | None) -> None:
@@ -102,7 +102,7 @@ class BlockReader:
         """What the carry-over knows of them, of each of the shard's entities."""
         return carried.last_known(entities, self._encoder.words)
 
-    def _block(self, shard: Shard, parts: _Segments) -> Block:
+    def _block(self, shard: Shard, parts: _Extents) -> Block:
         ranges = parts.ranges()
         found = [self._groups.rows(*part) for part in ranges]
         first, lengths = parts.series()
@@ -113,14 +113,14 @@ class BlockReader:
             _sort_by_time(block, self._settings.time)
         return block
 
-    def _whole(self, shard: Shard, parts: _Segments, carried: CarriedState | None) -> Block:
+    def _whole(self, shard: Shard, parts: _Extents, carried: CarriedState | None) -> Block:
         block = self._block(shard, parts)
         block.carried = carried
         if carried is not None and len(carried.entity):
             self._leave_out(block, unscored_rows(carried, block.table, block.starts), carried)
         return block
 
-    def _pieces(self, shard: Shard, parts: _Segments, skip_rows: int, carried: CarriedState | None) -> Iterator[Block]:
+    def _stream(self, shard: Shard, parts: _Extents, skip_rows: int, carried: CarriedState | None) -> Iterator[Block]:
         """One long entity; what is late, or keeps it in quarantine, is looked for before its first row is scored."""
         known = carried is not None and len(carried.entity) > 0
         late, lines, stays = self._look_ahead(shard, parts, carried) if known and carried else (0, None, False)
@@ -129,23 +129,23 @@ class BlockReader:
             yield self._unscored(shard, parts, lines, carried)
             return
         time_before = self._time(shard, parts, late + skip_rows - 1) if skip_rows else None
-        for piece in parts.cut(self.piece_rows, late + skip_rows):
-            block = self._block(shard, piece)
-            block.rows_before, skip_rows = skip_rows, skip_rows + piece.rows
+        for part in parts.cut(self.block_rows, late + skip_rows):
+            block = self._block(shard, part)
+            block.rows_before, skip_rows = skip_rows, skip_rows + part.rows
             block.rows_after = rows_left - skip_rows
             block.late, block.carried = lines, carried
             block.time_before, time_before = time_before, None
             yield block
 
-    def _time(self, shard: Shard, parts: _Segments, row: int) -> Any:
+    def _time(self, shard: Shard, parts: _Extents, row: int) -> Any:
         """The time of one row of a long entity, as a carry-over has it."""
         return canonical_table(self._block(shard, next(parts.cut(1, row))).table, self._settings.time)
 
-    def _look_ahead(self, shard: Shard, parts: _Segments, carried: CarriedState) -> tuple[int, Any, bool]:
+    def _look_ahead(self, shard: Shard, parts: _Extents, carried: CarriedState) -> tuple[int, Any, bool]:
         """Of a long entity: its late rows, their line, and whether it stays in quarantine whatever follows."""
         late, lines, stays = 0, None, True
-        for piece in parts.cut(self.piece_rows, 0):
-            block = self._block(shard, piece)
+        for part in parts.cut(self.block_rows, 0):
+            block = self._block(shard, part)
             found = unscored_rows(carried, block.table, block.starts)
             if found.late[0] and lines is None:
                 lines = self._late_lines(block, found.late)
@@ -157,7 +157,7 @@ class BlockReader:
             lines = lines.set_column(lines.schema.get_field_index("rows"), "rows", pa.array([late], pa.int64()))
         return late, lines, stays
 
-    def _unscored(self, shard: Shard, parts: _Segments, lines: Any, carried: CarriedState | None) -> Block:
+    def _unscored(self, shard: Shard, parts: _Extents, lines: Any, carried: CarriedState | None) -> Block:
         """The only block of a long entity of which no row is scored: one row that stands for them."""
         late = int(lines.column("rows")[0].as_py()) if lines is not None else 0
         block = self._block(shard, next(parts.cut(1, min(late, shard.rows - 1))))
@@ -240,9 +240,9 @@ class BlockReader:
 
 
 def _drop_tails(block: Block, window: int) -> None:
-    """Ends each series with its last whole window; only the last piece of a long entity has rows behind that."""
+    """Ends each series with its last whole window; only the last block of a long entity has rows behind that."""
     tails = block.lengths % window
-    assert block.final or not tails.any(), "a piece of a long entity fills whole windows"
+    assert block.final or not tails.any(), "a block of a long entity fills whole windows"
     block.lengths = block.lengths - tails
     block.skipped_rows += int(tails.sum())
 
@@ -252,8 +252,8 @@ def _add(block: Block, lines: Any) -> None:
 
 
 @dataclass(frozen=True)
-class _Segments:
-    """A shard's segments as arrays."""
+class _Extents:
+    """A shard's extents as arrays."""
 
     entity: Ints
     file: Ints
@@ -261,19 +261,19 @@ class _Segments:
     count: Ints
     sorted: NDArray[np.bool_]
     faults: dict[int, str]  # number of the entity among these -> why it is in quarantine from its first row on
-    keys: Any  # pa.Table (segment, entity columns); without a column where a plan has been relieved of them
+    keys: Any  # pa.Table (extent, entity columns); without a column where a plan has been relieved of them
 
     @property
     def rows(self) -> int:
-        """Rows of all segments."""
+        """Rows of all extents."""
         return int(self.count.sum())
 
     @staticmethod
-    def of(table: Any) -> _Segments:
+    def of(table: Any) -> _Extents:
         names = ("entity", "file", "row_start", "row_count")
         entity, file, start, count = (table.column(name).to_numpy().astype(np.int64) for name in names)
         keys = entity_keys(table)
-        return _Segments(entity, file, start, count, table.column("sorted").to_numpy(), _faults(table, entity), keys)
+        return _Extents(entity, file, start, count, table.column("sorted").to_numpy(), _faults(table, entity), keys)
 
     def ranges(self) -> list[tuple[int, int, int]]:
         """(file, start, stop), neighbours joined: a loop over what is left of them, a few per row group."""
@@ -284,15 +284,15 @@ class _Segments:
         return [(int(self.file[b]), int(self.start[b]), int(stop[e])) for b, e in zip(begin, end, strict=True)]
 
     def series(self) -> tuple[Ints, Ints]:
-        """The first segment of each entity, and its rows."""
+        """The first extent of each entity, and its rows."""
         begin = np.flatnonzero(np.append(True, self.entity[1:] != self.entity[:-1]))
         return begin, np.add.reduceat(self.count, begin)
 
-    def cut(self, piece_rows: int, skip_rows: int) -> Iterator[_Segments]:
-        """The rows of a single entity behind the first `skip_rows`, in pieces of `piece_rows`."""
+    def cut(self, block_rows: int, skip_rows: int) -> Iterator[_Extents]:
+        """The rows of a single entity behind the first `skip_rows`, in parts of `block_rows`."""
         ends = np.cumsum(self.count)
-        for low in range(skip_rows, int(ends[-1]), piece_rows):
-            high = min(low + piece_rows, int(ends[-1]))
+        for low in range(skip_rows, int(ends[-1]), block_rows):
+            high = min(low + block_rows, int(ends[-1]))
             first, last = np.searchsorted(ends, [low, high - 1], side="right")
             part = slice(first, last + 1)
             begin = ends[part] - self.count[part]
@@ -300,11 +300,11 @@ class _Segments:
             count = np.minimum(high, ends[part]) - np.maximum(low, begin)
             start = self.start[part] + skipped
             keys = self.keys.slice(part.start, part.stop - part.start)
-            yield _Segments(self.entity[part], self.file[part], start, count, self.sorted[part], self.faults, keys)
+            yield _Extents(self.entity[part], self.file[part], start, count, self.sorted[part], self.faults, keys)
 
 
 def _faults(table: Any, entity: Ints) -> dict[int, str]:
-    """The faults of a segment table's entities, by their number among these: in a whole shard their ordinals."""
+    """The faults of an extent table's entities, by their number among these: in a whole shard their ordinals."""
     column = table.column("fault")
     if column.null_count == len(column):
         return {}

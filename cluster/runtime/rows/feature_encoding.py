@@ -48,7 +48,7 @@ class Faults:
 class LastKnown:
     """The last known values of columns filled with "previous", and those of static ones, by column: (series,).
 
-    They come from an earlier piece of a series, or from an earlier run, as they stand in the arena; NaN is for a value
+    They come from an earlier block of a series, or from an earlier run, as they stand in the arena; NaN is for a value
     that is not known.
     """
 
@@ -160,7 +160,7 @@ class Encoder:
 
     def _write_codes(self, column: _Column) -> Bools | None:
         words, out = self.words.get(column.name), column.out
-        for rows, chunk in _pieces(column.values):
+        for rows, chunk in _chunks(column.values):
             if words is not None:
                 found = pc.index_in(chunk.cast(pa.string()), value_set=words)
                 out[rows] = pc.add(pc.fill_null(found, -1), 1).to_numpy(zero_copy_only=False)
@@ -188,10 +188,10 @@ def _write_floats(columns: Sequence[Any], into: Array) -> bool:
     """
     finite = True
     with np.errstate(over="ignore"):  # a float64 too large for float32 becomes infinite, which is a fault of its own
-        pieces = [[(rows, _as_float(chunk)) for rows, chunk in _pieces(values)] for values in columns]
+        chunks = [[(rows, _as_float(chunk)) for rows, chunk in _chunks(values)] for values in columns]
         for begin in range(0, len(into), BLOCK_ROWS):
             block = into[begin : begin + BLOCK_ROWS]
-            for index, parts in enumerate(pieces):
+            for index, parts in enumerate(chunks):
                 for rows, values in parts:
                     low, high = max(begin, rows.start), min(begin + len(block), rows.stop)
                     if low < high:
@@ -210,7 +210,7 @@ def _opened(values: Any) -> Any:
     return as_plain(values) if pa.types.is_dictionary(values.type) else values
 
 
-def _pieces(values: Any) -> Iterator[tuple[slice, Any]]:
+def _chunks(values: Any) -> Iterator[tuple[slice, Any]]:
     row = 0
     for chunk in values.chunks:
         yield slice(row, row + len(chunk)), chunk
@@ -232,7 +232,7 @@ def _null_mask(values: Any) -> Bools | None:
 
 
 def _changed(column: _Column, series: _Series) -> Bools:
-    """The rows whose value is not that of their entity's first row, which may stand in an earlier piece."""
+    """The rows whose value is not that of their entity's first row, which may stand in an earlier block."""
     first = column.out[series.begin]
     if column.name in series.before:
         known = series.before[column.name][series.of(np.ones(len(first), np.bool_))]

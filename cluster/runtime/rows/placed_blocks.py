@@ -1,8 +1,8 @@
-"""Regions: blocks at their places in the arena, how far each is scored, and what of it is written.
+"""Placed blocks: blocks at their places in the arena, how far each is scored, and what of it is written.
 
 What it decides: where a shard's series begin, which rows a fragment takes, and what must be kept after those rows: a
-snapshot of the series under way, the final states of those that end. A region is scored row by row through the arena's
-flags; nothing here is done per step but the look-up of who sits in which slot, and whose state is final.
+snapshot of the series under way, the final states of those that end. A placed block is scored row by row through the
+arena's flags; nothing here is done per step but the look-up of who sits in which slot, and whose state is final.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Ints = NDArray[np.int64]
 
 @dataclass
 class Initial:
-    """What the series of a region begin with, where they do not begin at zero."""
+    """What the series of a placed block begin with, where they do not begin at zero."""
 
     rows_done: Ints  # (series,) rows that earlier attempts have committed
     held: Bools  # (series,) True where there is a state, of an earlier attempt or an earlier run
@@ -78,8 +78,8 @@ class PlacedBlock:
 
     block: Block
     start: int
-    stream: Any = None  # the feed's own note, where the block is a piece of a long entity
-    piece: int = 0  # number of the block within its shard
+    stream: Any = None  # the feed's own note, where the block is one of a long entity
+    number: int = 0  # its number of the block within its shard
     series_left: int = 0
     initial: Initial | None = None
     known_before: LastKnown | None = None  # last known values before the block's first row
@@ -141,13 +141,13 @@ class PlacedBlock:
 
 @dataclass
 class Cut:
-    """The part of a region that goes into a fragment now."""
+    """The part of a placed block that goes into a fragment now."""
 
-    region: PlacedBlock
+    placed: PlacedBlock
     rows: Bools  # (row,)
     snapshot: Snapshot | None = None  # what a fragment that ends here must keep; None where the shard is done
     close: bool = False  # end the fragment here, whatever its size
-    last: bool = False  # nothing of the region is left: it is released
+    last: bool = False  # nothing of the block is left: it is released
     ended: Ended | None = None  # the series that end with it; None where no carry-over is written
 
 
@@ -166,25 +166,25 @@ class Seats:
         """After a step: busy slots moved on; who ended has left."""
         busy = step.lengths > 0
         self.next_row[busy] = (step.start + step.lengths)[busy]
-        # A long entity whose last piece has no good row ends without a step of its own; its slot is idle and not held.
+        # A long entity whose last block has no good row ends without a step of its own; its slot is idle and not held.
         self.next_row[step.ends | ~(busy | step.held)] = -1
         self.states = states
 
-    def within(self, region: PlacedBlock) -> Ints:
-        """The slots whose last scored row lies in the region."""
-        inside = (self.next_row > region.start) & (self.next_row <= region.start + region.block.rows)
+    def within(self, placed: PlacedBlock) -> Ints:
+        """The slots whose last scored row lies in the placed block."""
+        inside = (self.next_row > placed.start) & (self.next_row <= placed.start + placed.block.rows)
         return np.flatnonzero(inside)
 
 
-def snapshot_of(region: PlacedBlock, arena: Arena, seats: Seats) -> Snapshot:
-    """How far the region's series have come, with the state of those under way."""
-    block = region.block
-    done = counts_by_series(arena.scored[region.rows], block)
+def snapshot_of(placed: PlacedBlock, arena: Arena, seats: Seats) -> Snapshot:
+    """How far a placed block's series have come, with the state of those under way."""
+    block = placed.block
+    done = counts_by_series(arena.scored[placed.rows], block)
     begun = np.flatnonzero(done)
     under_way = (done < block.lengths)[begun]
-    if block.rows_after:  # a piece of a long entity: the entity goes on behind it
+    if block.rows_after:  # a block of a long entity: the entity goes on behind it
         under_way[:] = True
-    held = _held_states(region, seats, begun[under_way])
+    held = _held_states(placed, seats, begun[under_way])
     return Snapshot(begun, done[begun] + block.rows_before, under_way, held)
 
 
@@ -194,26 +194,26 @@ def counts_by_series(flags: Bools, block: Block) -> Ints:
     return np.asarray(counted[block.starts + block.sizes] - counted[block.starts])
 
 
-def _held_states(region: PlacedBlock, seats: Seats, series: Ints) -> list[Array]:
+def _held_states(placed: PlacedBlock, seats: Seats, series: Ints) -> list[Array]:
     """States of the given series: from their slots, or as they came where they still wait for one."""
-    slots = seats.within(region)
-    sitting = region.series_at(seats.next_row[slots] - 1)
-    slot_of = np.full(len(region.block.starts), -1, np.int64)
+    slots = seats.within(placed)
+    sitting = placed.series_at(seats.next_row[slots] - 1)
+    slot_of = np.full(len(placed.block.starts), -1, np.int64)
     slot_of[sitting] = slots
     found, states = slot_of[series], []
     for index, tensor in enumerate(seats.states):
         values = np.asarray(tensor)[np.maximum(found, 0)]
         if (found < 0).any():
-            assert region.initial is not None, "a series is under way, but in no slot"
-            values[found < 0] = region.initial.states[index][series[found < 0]]
+            assert placed.initial is not None, "a series is under way, but in no slot"
+            values[found < 0] = placed.initial.states[index][series[found < 0]]
         states.append(values)
     return states
 
 
-def skip_committed(region: PlacedBlock, arena: Arena) -> None:
+def skip_committed(placed: PlacedBlock, arena: Arena) -> None:
     """Marks the rows that earlier attempts have committed: scored, and written."""
-    flags = np.zeros(region.block.rows, np.bool_)
-    if region.initial is not None:
-        flags = region.block.positions < np.repeat(region.initial.rows_done, region.block.sizes)
-        region.written = flags
-    arena.scored[region.rows] = flags
+    flags = np.zeros(placed.block.rows, np.bool_)
+    if placed.initial is not None:
+        flags = placed.block.positions < np.repeat(placed.initial.rows_done, placed.block.sizes)
+        placed.written = flags
+    arena.scored[placed.rows] = flags

@@ -37,7 +37,7 @@ class RowSource(Protocol):
 
 @dataclass(frozen=True)
 class InputFiles:
-    """The files that a plan's segments lie in, and the input's own where those are buckets; paths, or URLs."""
+    """The files that a plan's extents lie in, and the input's own where those are buckets; paths, or URLs."""
 
     files: tuple[str, ...]
     sources: tuple[str, ...] = ()

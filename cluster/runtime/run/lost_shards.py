@@ -26,14 +26,14 @@ from cluster.runtime.carry.carry_writer import CarryTarget, Staged, stage_rows
 from cluster.runtime.commit.commit import Commits
 from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.commit.snapshots import Snapshot, read_snapshot
-from cluster.runtime.plan.plan_files import Segments
+from cluster.runtime.plan.plan_files import Extents
 from cluster.runtime.rows.block_reader import BlockReader, Bounds
 from cluster.runtime.rows.feature_encoding import Encoder
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.parquet_tables import write_table
 
 EMPTY_CHECKSUM = hashlib.sha256().hexdigest()
-PIECE_ROWS = 1024  # of a long entity: only the row that comes next is looked at
+BLOCK_ROWS = 1024  # of a long entity: only the row that comes next is looked at
 CACHE_BYTES = 64 << 20
 
 
@@ -49,12 +49,12 @@ class LostShards:
 
     def stage(self, action: Quarantine) -> Fragment:
         """The shard's final fragment: no scores, and all its rows that no earlier fragment has."""
-        segments, snapshot = Segments(self.commits.store).of(action.shard), self._snapshot(action)
-        lost = self._lost(action, segments, snapshot)
+        extents, snapshot = Extents(self.commits.store).of(action.shard), self._snapshot(action)
+        lost = self._lost(action, extents, snapshot)
         name = fragment_name(self.run, action.shard, action.fragments)
         staged = self._marked(f"{QUARANTINE}-{name}", action)
         write_table(self.commits.store, f"{STAGED}/{staged}", lost, self.output.compression)
-        carry = self._stage_carry(action, segments, snapshot)
+        carry = self._stage_carry(action, extents, snapshot)
         return Fragment(
             shard=action.shard,
             index=action.fragments,
@@ -80,13 +80,13 @@ class LostShards:
     def _marked(self, name: str, action: Quarantine) -> str:
         return staged_name(name, fence=self.commits.fence.number, attempt=action.attempt, given_up=True)
 
-    def _lost(self, action: Quarantine, segments: Any, snapshot: Snapshot | None) -> Any:
-        entity = segments.column("entity").to_numpy()
+    def _lost(self, action: Quarantine, extents: Any, snapshot: Snapshot | None) -> Any:
+        entity = extents.column("entity").to_numpy()
         begin = np.flatnonzero(np.append(True, entity[1:] != entity[:-1]))
-        count = segments.column("row_count").to_numpy()
+        count = extents.column("row_count").to_numpy()
         left = np.add.reduceat(count, begin) - _rows_done(snapshot, len(begin))
         rest = np.flatnonzero(left)
-        first = segments.take(pa.array(begin[rest]))
+        first = extents.take(pa.array(begin[rest]))
         table = entity_keys(first)
         table = table.append_column("reason", pc.fill_null(first.column("fault"), action.cause))
         table = table.append_column("rows", pa.array(left[rest], pa.int64()))
@@ -104,10 +104,10 @@ class LostShards:
         assert snapshot is not None, "a shard that is done is not given up"
         return read_snapshot(self.commits.store, snapshot)
 
-    def _stage_carry(self, action: Quarantine, segments: Any, snapshot: Snapshot | None) -> Staged | None:
+    def _stage_carry(self, action: Quarantine, extents: Any, snapshot: Snapshot | None) -> Staged | None:
         if self.carry is None or self.commits.carry is None:
             return None
-        rows = self.carry.rows(self.commits, self.head, action.shard, segments, snapshot)
+        rows = self.carry.rows(self.commits, self.head, action.shard, extents, snapshot)
         name = carry_name(action.shard, action.fragments)
         target = self.carry.target(self.commits, self.output.compression)
         return stage_rows(target, [rows], name, self._marked(name, action)) if rows.num_rows else None
@@ -125,18 +125,18 @@ class LostCarry:
         assert commits.carry is not None, "no carry-over is written"
         return CarryTarget(commits.carry, self.request.schema, Encoder(self.input, ()).words, compression)
 
-    def rows(self, commits: Commits, head: PlanHead, shard: int, segments: Any, snapshot: Snapshot | None) -> Any:
+    def rows(self, commits: Commits, head: PlanHead, shard: int, extents: Any, snapshot: Snapshot | None) -> Any:
         """The rows of carry-over (pa.Table) of all entities that have not ended in an earlier fragment."""
         keys_only = replace(self.input, features=(), fill={}, keep=(), target=(), late="quarantine")
         files = InputFiles.of(head, commits.store, self.input.storage)
-        reader = BlockReader(keys_only, Encoder(keys_only, ()), files, Bounds(PIECE_ROWS, CACHE_BYTES))
+        reader = BlockReader(keys_only, Encoder(keys_only, ()), files, Bounds(BLOCK_ROWS, CACHE_BYTES))
         known, schema = None, self.request.schema
         if snapshot is not None:
             schema = schema.ordered_as(snapshot.tensors)
         if self.request.read is not None:
             known = ShardCarry(commits.store, self.request, schema).of(head.shards[shard])
         done = _rows_done(snapshot, 1) if head.shards[shard].streamed else np.zeros(1, np.int64)
-        block = next(iter(reader.blocks(head.shards[shard], segments, int(done[0]), known)))
+        block = next(iter(reader.blocks(head.shards[shard], extents, int(done[0]), known)))
         return CarryRows(schema, Encoder(self.input, ()).words).of_lost(block, snapshot)
 
 

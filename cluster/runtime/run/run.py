@@ -48,7 +48,7 @@ from lstm_core.exit_codes import EXIT_STOPPED
 ARENA_BYTES = 64 << 20  # rows at hand; the next ones take the place of the last, so that few pages are ever touched
 ARENA_ROWS_MAX = 8 << 20
 CACHE_BYTES = 64 << 20
-PIECE_CHUNKS = 512  # chunks of a long entity that are read at once
+BLOCK_CHUNKS = 512  # chunks of a long entity that are read at once
 
 
 AtEnd = Callable[[StoreSpec], None]  # is told the output of a session that ends, before `_SUCCESS`; never raises
@@ -172,9 +172,9 @@ class _Run:
 
     def _spec(self) -> ReplicaSpec:
         request, cluster = self._request, self._request.cluster
-        piece_rows = PIECE_CHUNKS * request.step.chunk
+        block_rows = BLOCK_CHUNKS * request.step.chunk
         row_bytes = row_layout(request.contract).row_bytes
-        fitting = max(ARENA_BYTES // row_bytes, 2 * request.output.rows_per_file, 4 * piece_rows)
+        fitting = max(ARENA_BYTES // row_bytes, 2 * request.output.rows_per_file, 4 * block_rows)
         return ReplicaSpec(
             contract=request.contract,
             input=request.input,
@@ -185,8 +185,8 @@ class _Run:
             gpu=cluster.gpus_per_replica > 0,
             checkpoint_s=cluster.checkpoint_s,
             fence=self._commits.fence.number,
-            arena_rows=min(fitting, max(ARENA_ROWS_MAX, 4 * piece_rows)),
-            piece_rows=piece_rows,
+            arena_rows=min(fitting, max(ARENA_ROWS_MAX, 4 * block_rows)),
+            block_rows=block_rows,
             cache_bytes=CACHE_BYTES,
             carry=request.carry,
             needs=self._needs() if cluster.address else None,
@@ -256,8 +256,8 @@ class _Run:
         files = InputFiles.of(head, self._commits.store, self._request.input.storage)
         # Where entities are few or short, each replica's steps will be smaller from the first to the last.
         slots, chunk = request.step.slots, request.step.chunk
-        extent = expected_steps(head, replicas=self._replica_count, slots=slots, chunk=chunk)
-        replicas.begin(Sources(files, extent))
+        expected = expected_steps(head, replicas=self._replica_count, slots=slots, chunk=chunk)
+        replicas.begin(Sources(files, expected))
         shards = {shard.index: shard for shard in head.shards}
         Driver(Work(shards, self._lost_shards(head).stage), scheduler, replicas, self._commits, self._clock).run(
             lambda: self._tick(replicas.counters, line)

@@ -23,7 +23,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from cluster.core.plan.inventory import FileRuns, Inventory, SourceFile, build_inventory, check_same_columns, join_bad
+from cluster.core.plan.inventory import (
+    FileExtents,
+    Inventory,
+    SourceFile,
+    build_inventory,
+    check_same_columns,
+    join_bad,
+)
 from cluster.core.plan.shard_plan import CLUSTERED_REMEDY, choose_shard_rows, refuse_interleaved, why_shuffle
 from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW
 from cluster.core.settings import InputSettings
@@ -92,7 +99,7 @@ def scan_layout(settings: InputSettings, files: Sequence[str], mapper: Mapper, r
     """
     if settings.layout == "shuffle":
         return LayoutScan(files, None, 'input.layout is "shuffle"')
-    inventory = make_inventory(settings, mapper, files, until_torn=settings.layout == "auto")
+    inventory = make_inventory(settings, mapper, files, until_interleaved=settings.layout == "auto")
     if settings.layout == "clustered":
         refuse_interleaved(inventory, CLUSTERED_REMEDY)
         return LayoutScan(files, inventory, inventory.reason)
@@ -162,7 +169,7 @@ def strip_buckets(place: StoreSpec, files: Sequence[str], settings: InputSetting
     remove_files(open_store(place), keep=[name.removeprefix(f"{SHUFFLE}/") for name in files])
 
 
-def _scan_bucket(index: int, shuffle: Shuffle, until: str | None) -> FileRuns:
+def _scan_bucket(index: int, shuffle: Shuffle, until: str | None) -> FileExtents:
     """A bucket's runs of keys; its rows are good and asked for, all of them before `until`."""
     settings, name = replace(shuffle.settings, since=None, until=until), shuffle.bucket(index)
     found = scan_file(shuffle.store().path(name), settings, partitions=HivePartitions({}))

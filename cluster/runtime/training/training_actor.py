@@ -56,7 +56,7 @@ Array = NDArray[Any]
 
 CACHE_BYTES = 128 << 20
 BATCHES_AHEAD = 2
-PIECE_CHUNKS = 512  # chunks of a long entity that are read at once
+BLOCK_CHUNKS = 512  # chunks of a long entity that are read at once
 REMEDY = "start the training again"
 
 
@@ -236,13 +236,13 @@ class RowsInOrder:
 
     def __init__(self, spec: TrainingSpec, series: Series, held_from: int | None) -> None:
         step = spec.step
-        piece_rows = PIECE_CHUNKS * step.chunk
+        block_rows = BLOCK_CHUNKS * step.chunk
         layout = row_layout(spec.contract, target_values=len(spec.input.target))
-        self._arena = Arena(max(2 * series.shard_rows, 4 * piece_rows), layout)
-        reader = _reader(spec, series, held_from, piece_rows)
+        self._arena = Arena(max(2 * series.shard_rows, 4 * block_rows), layout)
+        reader = _reader(spec, series, held_from, block_rows)
         packer = Packer(slots=step.slots, chunk=step.chunk)
-        segments = series.segments
-        self._feed = Feed(reader, lambda shard: (segments[shard.index], None), self._arena, packer, threaded=False)
+        extents = series.extents
+        self._feed = Feed(reader, lambda shard: (extents[shard.index], None), self._arena, packer, threaded=False)
         self._shards = series.shards
         self._values = spec.contract.score_values  # a row's weight stands behind them
         self._window = spec.contract.window
@@ -254,7 +254,7 @@ class RowsInOrder:
             self._feed.assign(shard)
         self._feed.close()
         while (batch := self._feed.next_batch()) or not self._feed.done:
-            if batch is None:  # regions whose rows are all in quarantine are in the way of others
+            if batch is None:  # blocks whose rows are all in quarantine are in the way of others
                 self._release(self._feed.drain())
                 continue
             chunk = batch.rows[0].shape[1]
@@ -270,11 +270,11 @@ class RowsInOrder:
         found = (self.rows, self.rows_quarantined, self.rows_skipped)
         assert sum(found) == planned, (*found, planned)
 
-    def _release(self, regions: Sequence[PlacedBlock]) -> None:
-        for region in regions:
-            self.rows_quarantined += region.block.quarantined_rows
-            self.rows_skipped += region.block.skipped_rows
-            self._feed.release(region)
+    def _release(self, placed_blocks: Sequence[PlacedBlock]) -> None:
+        for placed in placed_blocks:
+            self.rows_quarantined += placed.block.quarantined_rows
+            self.rows_skipped += placed.block.skipped_rows
+            self._feed.release(placed)
 
 
 class _HeldOutReader(BlockReader):
@@ -291,10 +291,10 @@ class _HeldOutReader(BlockReader):
         targets[moments < self.held_from] = np.nan
 
 
-def _reader(spec: TrainingSpec, series: Series, held_from: int | None, piece_rows: int) -> BlockReader:
+def _reader(spec: TrainingSpec, series: Series, held_from: int | None, block_rows: int) -> BlockReader:
     kind = BlockReader if held_from is None else _HeldOutReader
     encoder = Encoder(spec.input, spec.contract.inputs)
-    reader = kind(spec.input, encoder, series.files, Bounds(piece_rows, CACHE_BYTES))
+    reader = kind(spec.input, encoder, series.files, Bounds(block_rows, CACHE_BYTES))
     if isinstance(reader, _HeldOutReader):
         assert held_from is not None, "a moment to hold out from"
         reader.time, reader.held_from = spec.input.time[0], held_from

@@ -27,7 +27,7 @@ from cluster.runtime.storage.open_store import StoreSpec, open_store
 SHUFFLED = f"{SHUFFLE}/training"  # has a mark of the driver's, by which the nodes know the folder
 GROUP_ROWS = 16_384
 ROWS_PER_FILE = 1_000_000  # bounds a shard, as in a run with the default settings
-_SEGMENT_COLUMNS = ["entity", "file", "row_start", "row_count", "sorted", "fault"]
+_EXTENT_COLUMNS = ["entity", "file", "row_start", "row_count", "sorted", "fault"]
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class Series:
 
     files: InputFiles
     shards: tuple[Shard, ...]
-    segments: tuple[Any, ...]  # (shard,) pa.Table
+    extents: tuple[Any, ...]  # (shard,) pa.Table
     shard_rows: int
 
     @staticmethod
     def of(plan: Plan, files: InputFiles) -> Series:
         """All rows of a plan."""
         head = plan.head
-        segments = tuple(plan.segments(shard.index).select(_SEGMENT_COLUMNS) for shard in head.shards)
-        return Series(files, head.shards, segments, head.shard_rows)
+        extents = tuple(plan.extents(shard.index).select(_EXTENT_COLUMNS) for shard in head.shards)
+        return Series(files, head.shards, extents, head.shard_rows)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What a report says of a run, gathered from its output alone: figures, no layout.
 
 What it decides: how much is read. Records, timeline and plan are small. The lengths of entities need the plan's
-segments and the distribution of scores the fragments, both read one piece at a time; `rows_max` bounds the rows so
+extents and the distribution of scores the fragments, both read a part at a time; `rows_max` bounds the rows so
 looked at, evenly spread over the output, so that the report at the end of a run of any size takes seconds. A run's
 earlier one is the folder beside it that was finished last before it and has the same score columns.
 """
@@ -23,7 +23,7 @@ from cluster.core.histogram import Histogram, distance, length_bins
 from cluster.core.plan.shard_plan import PlanHead, entity_keys
 from cluster.runtime.commit.commit import RUN, Commits
 from cluster.runtime.commit.run_request import RequestFile, read_request
-from cluster.runtime.plan.plan_files import Segments, has_plan, read_plan
+from cluster.runtime.plan.plan_files import Extents, has_plan, read_plan
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.store import Store
 from cluster.runtime.watch.timeline import read_timeline
@@ -130,23 +130,23 @@ def gather_figures(
 
 def _lengths(store: Store, head: PlanHead, rows_max: int | None) -> Lengths:
     shards = [shard.index for shard in _spread(head.shards, [shard.entities for shard in head.shards], rows_max)]
-    bins, longest, plan = np.zeros(0, np.int64), [], Segments(store)
+    bins, longest, plan = np.zeros(0, np.int64), [], Extents(store)
     for index in sorted({*shards, *range(min(LONGEST_SHARDS, len(head.shards)))}):
-        segments = plan.of(index)
-        entity = segments.column("entity").to_numpy()
+        extents = plan.of(index)
+        entity = extents.column("entity").to_numpy()
         begin = np.flatnonzero(np.append(True, entity[1:] != entity[:-1]))
-        rows = np.add.reduceat(segments.column("row_count").to_numpy(), begin)
+        rows = np.add.reduceat(extents.column("row_count").to_numpy(), begin)
         if index in set(shards):
             bins = _sum(bins, length_bins(rows))
         if index < LONGEST_SHARDS:
-            longest += _longest(segments, begin, rows, index)
+            longest += _longest(extents, begin, rows, index)
     longest.sort(key=lambda one: -one.rows)
     return Lengths(bins, int(bins.sum()), tuple(longest[:LONGEST_COUNT]))
 
 
-def _longest(segments: Any, begin: Any, rows: Any, shard: int) -> list[Entity]:
+def _longest(extents: Any, begin: Any, rows: Any, shard: int) -> list[Entity]:
     first = np.argsort(-rows, kind="stable")[:LONGEST_COUNT]
-    keys = entity_keys(segments.take(pa.array(begin[first])))
+    keys = entity_keys(extents.take(pa.array(begin[first])))
     return [Entity(_key(key), int(count), shard) for key, count in zip(keys.to_pylist(), rows[first], strict=True)]
 
 

@@ -109,7 +109,7 @@ ROWS = st.lists(st.lists(st.integers(0, 3), max_size=12), max_size=4)
 def test_a_ledger_gives_each_row_its_place(fragments: list[list[int]]) -> None:
     ledger, seen, last = Ledger(ints(9, 9, 9, 9)), [0, 0, 0, 0], [-1, -1, -1, -1]
     for number, entities in enumerate(fragments):
-        position, torn = ledger.take(np.array(entities, np.int64), number)
+        position, apart = ledger.take(np.array(entities, np.int64), number)
         wanted, away = [], set()
         for entity in entities:
             wanted.append(seen[entity])
@@ -119,7 +119,7 @@ def test_a_ledger_gives_each_row_its_place(fragments: list[list[int]]) -> None:
         for entity in entities:
             last[entity] = number
         assert position.tolist() == wanted
-        assert torn.tolist() == sorted(away)
+        assert apart.tolist() == sorted(away)
     assert ledger.scored.tolist() == seen
     assert ledger.left.tolist() == [9 - rows for rows in seen]
 

@@ -15,7 +15,7 @@ from lstm_core.errors import ModelRefused, UsageError
 from lstm_core.proof.chunk_proof import prove
 from tests.inputs.configs import IN_AND_OUT
 from tests.inputs.series import make_series, write_cut
-from tests.models import keras_models as models
+from tests.models import keras_models
 from tests.models.unfit_models import bidirectional
 
 
@@ -31,7 +31,7 @@ def written(folder: Path, archive: bytes) -> Path:
 
 
 def test_inspect_gives_the_contract_as_plain_values(tmp_path: Path) -> None:
-    found = json.loads(json.dumps(run(written(tmp_path, models.save(models.two_inputs()))).as_dict()))
+    found = json.loads(json.dumps(run(written(tmp_path, keras_models.save(keras_models.two_inputs()))).as_dict()))
     assert found["fit"] is True
     assert [item["name"] for item in found["inputs"]] == ["numeric", "carrier"]
     assert found["outputs"] == [{"name": "score", "values": 1}]
@@ -47,7 +47,7 @@ def test_inspect_gives_the_contract_as_plain_values(tmp_path: Path) -> None:
 
 
 def test_inspect_shows_the_contract_as_tables(tmp_path: Path) -> None:
-    inspection = run(written(tmp_path, models.save(models.nested_functional())))
+    inspection = run(written(tmp_path, keras_models.save(keras_models.nested_functional())))
     shown = io.StringIO()
     Console(file=shown, width=120).print(inspection.render())
     for word in (
@@ -63,7 +63,7 @@ def test_inspect_shows_the_contract_as_tables(tmp_path: Path) -> None:
 
 
 def test_inspect_refuses_an_unfit_model(tmp_path: Path) -> None:
-    path = written(tmp_path, models.save(bidirectional()))
+    path = written(tmp_path, keras_models.save(bidirectional()))
     with pytest.raises(ModelRefused, match="Bidirectional") as refusal:
         run(path)
     assert str(path) in str(refusal.value)
@@ -86,16 +86,18 @@ def test_inspect_says_that_there_is_no_file(tmp_path: Path) -> None:
     ],
 )
 def test_inspect_says_why_cudnn_would_not_run_a_layer(name: str, reason: str) -> None:
-    [layer] = models.contract_of(models.save(models.FIT[name]())).recurrent
+    [layer] = keras_models.contract_of(keras_models.save(keras_models.FIT[name]())).recurrent
     assert reason in layer.without_cudnn
 
 
 def test_the_pitfalls_of_stateful_models_are_named_with_why_they_do_no_harm(tmp_path: Path) -> None:
-    fixed = run(written(tmp_path, models.save(models.stateful_lstm()))).notes
+    fixed = run(written(tmp_path, keras_models.save(keras_models.stateful_lstm()))).notes
     assert "fixes a batch of 4" in fixed[0]
     assert "reset where an entity begins" in fixed[1]
     assert "shuffles its batches" in fixed[2]
-    [opened, _, _] = inspect._pitfalls(replace(models.contract_of(models.save(models.stateful_lstm())), batch=None))
+    [opened, _, _] = inspect._pitfalls(
+        replace(keras_models.contract_of(keras_models.save(keras_models.stateful_lstm())), batch=None)
+    )
     assert "open batch" in opened
 
 
@@ -103,7 +105,7 @@ CONFIG = '[model]\npath = "another.keras"\nchunk = 6\n' + IN_AND_OUT
 
 
 def test_inspect_says_whether_an_input_needs_the_state(tmp_path: Path) -> None:
-    path = written(tmp_path, models.save(models.lstm()))
+    path = written(tmp_path, keras_models.save(keras_models.lstm()))
     (tmp_path / "job.toml").write_text(CONFIG)
     for lengths, words in (([5, 7, 30], "2 of 3 entities are longer"), ([5, 6], "a stateless model")):
         write_cut(tmp_path / "in", make_series(lengths))

@@ -14,7 +14,7 @@ from keras import layers
 
 from lstm_core.contract.archive import read_archive
 from lstm_core.errors import ModelRefused
-from tests.models import keras_models as models
+from tests.models import keras_models
 from tests.models.keras_models import save
 
 
@@ -24,9 +24,9 @@ def fingerprint_of(model: Any) -> str:
 
 def one_layer(*, seed: int = 0, batch: int | None = None, **options: Any) -> Any:
     """rows -> LSTM -> Dense, with weights of `seed`."""
-    rows = models.numbers(batch=batch)
+    rows = keras_models.numbers(batch=batch)
     hidden = layers.LSTM(4, return_sequences=True, name="memory", **options)(rows)
-    return models.seeded(keras.Model(rows, layers.Dense(1, name="score")(hidden), name="model"), seed)
+    return keras_models.seeded(keras.Model(rows, layers.Dense(1, name="score")(hidden), name="model"), seed)
 
 
 def rewritten(archive: bytes, **members: bytes) -> bytes:
@@ -45,7 +45,7 @@ def test_the_same_model_saved_twice_has_one_fingerprint() -> None:
 
 @pytest.mark.parametrize("name", ["sequential", "nested_twice", "rnn_of_stacked_cells", "normalised_and_dropped"])
 def test_a_model_loaded_and_saved_again_keeps_its_fingerprint(name: str, tmp_path: Any) -> None:
-    archive = save(models.FIT[name]())
+    archive = save(keras_models.FIT[name]())
     path = tmp_path / "model.keras"
     path.write_bytes(archive)
     again = save(keras.saving.load_model(path))
@@ -68,10 +68,10 @@ def test_one_changed_layer_changes_the_fingerprint() -> None:
 
 def test_a_changed_edge_changes_the_fingerprint() -> None:
     def wired(*, crossed: bool) -> Any:
-        rows = models.numbers()
+        rows = keras_models.numbers()
         first, second = (layers.GRU(2, return_sequences=True, name=name)(rows) for name in ("first", "second"))
         pair = [second, first] if crossed else [first, second]
-        return models.seeded(keras.Model(rows, layers.Subtract(name="score")(pair), name="model"))
+        return keras_models.seeded(keras.Model(rows, layers.Subtract(name="score")(pair), name="model"))
 
     assert fingerprint_of(wired(crossed=True)) != fingerprint_of(wired(crossed=False))
 
@@ -88,7 +88,7 @@ def test_an_optimizer_and_its_moments_do_not_change_the_fingerprint() -> None:
     model = one_layer()
     before = read_archive(save(model), name="before")
     model.compile("adam", "mse", metrics=["mae"])
-    rows = np.zeros((2, 3, models.FEATURES), "float32")
+    rows = np.zeros((2, 3, keras_models.FEATURES), "float32")
     kept = model.get_weights()
     model.train_on_batch(rows, rows[..., :1])
     model.set_weights(kept)

@@ -12,13 +12,13 @@ from keras import layers
 
 from lstm_core.contract.model_contract import InputContract, ModelContract, OutputContract, RecurrentContract
 from lstm_core.errors import ModelRefused
-from tests.models import keras_models as models
+from tests.models import keras_models
 from tests.models.keras_models import FIT, save
 from tests.models.unfit_models import UNFIT
 
 
 def contract_of(model: Any) -> ModelContract:
-    return models.contract_of(save(model))
+    return keras_models.contract_of(save(model))
 
 
 @pytest.mark.parametrize("name", sorted(UNFIT))
@@ -37,7 +37,7 @@ def test_an_unfit_model_is_refused_with_its_reason(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(FIT))
 def test_a_fit_model_is_described_as_keras_describes_it(name: str, tmp_path: Any) -> None:
     archive = save(FIT[name]())
-    contract = models.contract_of(archive, name)
+    contract = keras_models.contract_of(archive, name)
     path = tmp_path / "model.keras"
     path.write_bytes(archive)
     model = keras.saving.load_model(path)
@@ -65,7 +65,7 @@ def test_state_shapes_are_those_of_keras(name: str) -> None:
 
 
 def test_the_contract_of_two_inputs_is_read_whole() -> None:
-    contract = contract_of(models.two_inputs(batch=4, time=7))
+    contract = contract_of(keras_models.two_inputs(batch=4, time=7))
     assert contract.inputs == (
         InputContract("numeric", "numeric", columns=3, rank=3, dtype="float32", vocabulary=None),
         InputContract("carrier", "categorical", columns=1, rank=2, dtype="int32", vocabulary=7),
@@ -78,17 +78,17 @@ def test_the_contract_of_two_inputs_is_read_whole() -> None:
 
 
 def test_codes_in_a_float_input_are_categorical() -> None:
-    carrier, _ = contract_of(models.two_inputs_by_name()).inputs
+    carrier, _ = contract_of(keras_models.two_inputs_by_name()).inputs
     assert (carrier.name, carrier.kind, carrier.dtype) == ("carrier", "categorical", "int32")
 
 
 def test_several_codes_per_row_are_counted() -> None:
-    _, pair = contract_of(models.several_codes_per_row()).inputs
-    assert (pair.kind, pair.columns, pair.rank, pair.vocabulary) == ("categorical", 2, 3, models.VOCABULARY)
+    _, pair = contract_of(keras_models.several_codes_per_row()).inputs
+    assert (pair.kind, pair.columns, pair.rank, pair.vocabulary) == ("categorical", 2, 3, keras_models.VOCABULARY)
 
 
 def test_a_column_of_numbers_may_be_a_code_too() -> None:
-    rows = models.numbers()
+    rows = keras_models.numbers()
     joined = layers.Concatenate()([rows[..., :2], layers.Embedding(5, 2)(rows[:, :, 2])])
     hidden = layers.LSTM(3, return_sequences=True)(joined)
     (item,) = contract_of(keras.Model(rows, layers.Dense(1)(hidden))).inputs
@@ -104,39 +104,39 @@ def test_columns_of_codes_with_an_embedding_each_share_the_widest_vocabulary() -
 
 
 def test_scores_are_named_after_outputs() -> None:
-    assert contract_of(models.several_outputs()).score_names == ("delay", "kinds_0", "kinds_1", "kinds_2")
-    assert contract_of(models.outputs_by_name()).score_names == ("alpha_0", "alpha_1", "zeta")
+    assert contract_of(keras_models.several_outputs()).score_names == ("delay", "kinds_0", "kinds_1", "kinds_2")
+    assert contract_of(keras_models.outputs_by_name()).score_names == ("alpha_0", "alpha_1", "zeta")
 
 
 def test_outputs_of_one_layer_get_names_of_their_own() -> None:
     inner_rows = keras.Input((None, 3))
     hidden = layers.LSTM(2, return_sequences=True)(inner_rows)
     inner = keras.Model(inner_rows, [layers.Dense(1)(hidden), layers.Dense(1)(hidden)], name="inner")
-    rows = models.numbers()
+    rows = keras_models.numbers()
     assert contract_of(keras.Model(rows, inner(rows))).score_names == ("inner_0", "inner_1")
 
 
 def test_a_nested_layer_is_named_by_its_path() -> None:
-    contract = contract_of(models.nested_twice())
+    contract = contract_of(keras_models.nested_twice())
     assert [layer.name for layer in contract.recurrent] == ["inner/innermost/memory"]
 
 
 def test_a_nested_model_that_fixes_the_time_fixes_the_chunk() -> None:
     inner = keras.Sequential([keras.Input((5, 3)), layers.LSTM(2, return_sequences=True)])
-    assert contract_of(models.recurrent_model(inner)).chunk == 5
+    assert contract_of(keras_models.recurrent_model(inner)).chunk == 5
 
 
 def test_a_nested_model_may_take_its_inputs_by_name() -> None:
     first, second = keras.Input((None, 3), name="first"), keras.Input((None, 2), name="second")
     hidden = layers.LSTM(2, return_sequences=True)(layers.Concatenate()([second, first]))
     inner = keras.Model([second, first], hidden)
-    rows = models.numbers()
+    rows = keras_models.numbers()
     made = inner({"first": rows, "second": rows[..., :2]})
     assert contract_of(keras.Model(rows, layers.Dense(1)(made))).flop_per_row == 2 * (4 * 2 * (5 + 2) + 2)
 
 
 def test_one_timestep_is_a_chunk() -> None:
-    assert contract_of(models.lstm(batch=4, time=1)).chunk == 1
+    assert contract_of(keras_models.lstm(batch=4, time=1)).chunk == 1
 
 
 @pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")

@@ -1,4 +1,4 @@
-"""The arena: regions, lowest free address first, and rows by number."""
+"""The arena: ranges, lowest free address first, and rows by number."""
 
 from __future__ import annotations
 

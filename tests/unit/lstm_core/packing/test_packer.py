@@ -76,9 +76,9 @@ def test_an_admission_waits_until_the_last_of_its_series_has_a_slot() -> None:
 
 def test_a_series_in_pieces_keeps_its_slot_and_is_reset_once() -> None:
     packer = Packer(slots=2, chunk=4)
-    packer.admit_piece(7, 0, 8, final=False)
-    packer.admit_piece(7, 100, 4, final=False)
-    packer.admit_piece(7, 200, 3, final=True)
+    packer.admit_part(7, 0, 8, final=False)
+    packer.admit_part(7, 100, 4, final=False)
+    packer.admit_part(7, 200, 3, final=True)
     packer.admit(np.array([50]), np.array([30]))
     slots, resets = [], 0
     for _ in range(4):
@@ -92,22 +92,22 @@ def test_a_series_in_pieces_keeps_its_slot_and_is_reset_once() -> None:
 
 def test_a_slot_held_by_an_unfinished_series_is_given_to_no_other() -> None:
     packer = Packer(slots=1, chunk=4)
-    packer.admit_piece(7, 0, 4, final=False)
+    packer.admit_part(7, 0, 4, final=False)
     packer.admit(np.array([50]), np.array([4]))
     assert packer.next_step() is not None
     assert packer.next_step() is None
     assert packer.starving.tolist() == [7]
-    packer.admit_piece(7, 10, 1, final=True)
+    packer.admit_part(7, 10, 1, final=True)
     order = [packer.next_step(), packer.next_step()]
     assert [step.start.tolist() for step in order if step is not None] == [[10], [50]]
 
 
 def test_a_final_piece_without_rows_frees_the_slot() -> None:
     packer = Packer(slots=1, chunk=4)
-    packer.admit_piece(7, 0, 4, final=False)
+    packer.admit_part(7, 0, 4, final=False)
     packer.admit(np.array([50]), np.array([4]))
     packer.next_step()
-    packer.admit_piece(7, 10, 0, final=True)
+    packer.admit_part(7, 10, 0, final=True)
     step = packer.next_step()
     assert step is not None
     assert (step.start.tolist(), step.reset.tolist()) == ([50], [True])
@@ -115,7 +115,7 @@ def test_a_final_piece_without_rows_frees_the_slot() -> None:
 
 def test_a_piece_that_does_not_fill_whole_chunks_is_a_bug_unless_final() -> None:
     with pytest.raises(AssertionError):
-        Packer(slots=1, chunk=4).admit_piece(7, 0, 5, final=False)
+        Packer(slots=1, chunk=4).admit_part(7, 0, 5, final=False)
 
 
 def lognormal_lengths() -> np.ndarray[tuple[int], np.dtype[np.int64]]:

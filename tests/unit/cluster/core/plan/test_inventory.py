@@ -1,4 +1,4 @@
-"""Runs of keys -> entities, segments, layout."""
+"""Runs of keys -> entities, extents, layout."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def take(folder: Path, table: Any, file_rows: Sequence[int] | None = None, **set
 
 
 def places(inventory: Inventory) -> list[tuple[int, int, int, int]]:
-    arrays = (inventory.segment_entity, inventory.segment_file, inventory.segment_start, inventory.segment_count)
+    arrays = (inventory.extent_entity, inventory.extent_file, inventory.extent_start, inventory.extent_count)
     return list(zip(*(array.tolist() for array in arrays), strict=True))
 
 
@@ -62,7 +62,7 @@ def test_files_of_later_times_may_hold_the_same_entities(tmp_path: Path) -> None
     assert places(inventory) == [(0, 0, 0, 2), (0, 1, 0, 2), (1, 0, 2, 2), (1, 1, 2, 2)]
 
 
-def test_segments_follow_time_where_file_names_do_not(tmp_path: Path) -> None:
+def test_extents_follow_time_where_file_names_do_not(tmp_path: Path) -> None:
     table = make_series([4, 4])
     inventory = take(tmp_path, pick(table, [2, 3, 6, 7, 0, 1, 4, 5]), [4, 4])
     assert inventory.layout == "clustered"
@@ -70,7 +70,7 @@ def test_segments_follow_time_where_file_names_do_not(tmp_path: Path) -> None:
     assert inventory.sorted.all()
 
 
-def test_text_times_order_segments_too(tmp_path: Path) -> None:
+def test_text_times_order_extents_too(tmp_path: Path) -> None:
     table = with_time_type(make_series([4, 4]), pa.string())
     inventory = take(tmp_path, pick(table, [2, 3, 6, 7, 0, 1, 4, 5]), [4, 4])
     assert [file for _, file, _, _ in places(inventory)] == [1, 0, 1, 0]

@@ -27,9 +27,9 @@ from cluster.runtime.commit.commit import PLAN
 from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.input.key_scan import scan_file
 from cluster.runtime.input.source_files import check_unchanged
-from cluster.runtime.plan import plan_files as planning
+from cluster.runtime.plan import input_scan
 from cluster.runtime.plan.input_scan import BATCH_FILES_MAX, BATCHES_MIN, file_batches, make_inventory
-from cluster.runtime.plan.plan_files import HEAD_FILE, PLAN_FILE, Segments, read_bad, read_lost, read_plan, write_plan
+from cluster.runtime.plan.plan_files import HEAD_FILE, PLAN_FILE, Extents, read_bad, read_lost, read_plan, write_plan
 from cluster.runtime.storage.local_store import LocalStore
 from tests.inputs.series import make_series, settings_for, with_nulls, with_ties, write_cut
 
@@ -172,9 +172,9 @@ class TestStorage:
         write_plan(store, plan)
         assert read_plan(store) == plan.head
         for shard in plan.shards:
-            segments = Segments(store).of(shard.index)
-            assert segments.equals(plan.segments(shard.index))
-            assert segments.column("row_count").to_numpy().sum() == shard.rows
+            extents = Extents(store).of(shard.index)
+            assert extents.equals(plan.extents(shard.index))
+            assert extents.column("row_count").to_numpy().sum() == shard.rows
 
     def test_a_row_group_is_a_shard_and_nothing_else_is_left(self, tmp_path: Path, store: LocalStore) -> None:
         plan = plan_of(tmp_path / "in", [3, 1, 7, 2, 5], shard_rows=6)
@@ -186,9 +186,9 @@ class TestStorage:
         ]
         assert pq.ParquetFile(tmp_path / PLAN_FILE).num_row_groups == len(plan.shards)
 
-    def test_a_segment_says_where_its_rows_lie(self, tmp_path: Path) -> None:
+    def test_a_extent_says_where_its_rows_lie(self, tmp_path: Path) -> None:
         plan = plan_of(tmp_path, [3, 1, 7], shard_rows=4, file_rows=[5, 6])
-        assert plan.segments(0).to_pydict() == {
+        assert plan.extents(0).to_pydict() == {
             "entity": [0, 0],
             "file": [0, 1],
             "row_start": [4, 0],
@@ -203,7 +203,7 @@ class TestStorage:
         write_cut(tmp_path / "in", table)
         settings = settings_for(tmp_path / "in", entity=("entity", "file"))
         write_plan(store, make_plan(make_inventory(settings, map), shard_rows=8))
-        keys = entity_keys(Segments(store).of(0))
+        keys = entity_keys(Extents(store).of(0))
         assert keys.to_pydict() == {"entity": ["e0000", "e0001"], "file": ["x", "y"]}
         assert entity_keys(read_bad(store)).to_pydict() == {"entity": ["e0001"], "file": [None]}
 
@@ -237,7 +237,7 @@ class TestStorage:
         assert (plan.head.files_lost, plan.head.entities_lost) == (3, 1)
         lost = read_lost(store)
         assert (lost.column_names, lost.column("key__k").to_pylist()) == (["key__k", "file"], [0, 1, 2])
-        found = pa.concat_tables([Segments(store).of(shard.index) for shard in plan.shards])
+        found = pa.concat_tables([Extents(store).of(shard.index) for shard in plan.shards])
         faults = dict(zip(found.column("key__k").to_pylist(), found.column("fault").to_pylist(), strict=True))
         assert {key: fault is None for key, fault in faults.items()} == {0: False, 2: False, 3: True}
         assert "k=2/part-1.parquet, which holds" in faults[2]
@@ -246,7 +246,7 @@ class TestStorage:
         plan = plan_of(tmp_path / "in", [3], shard_rows=6)
         write_plan(store, plan)
         with pytest.raises(RunFailed, match="Shard 1 cannot be read"):
-            Segments(store).of(1)
+            Extents(store).of(1)
 
 
 class TestUnchanged:
@@ -300,7 +300,7 @@ def test_the_plan_does_not_depend_on_the_order_of_paths(tmp_path: Path) -> None:
         for order in (paths, paths[::-1])
     ]
     assert plans[0].head == plans[1].head
-    assert all(plans[0].segments(shard.index).equals(plans[1].segments(shard.index)) for shard in plans[0].shards)
+    assert all(plans[0].extents(shard.index).equals(plans[1].extents(shard.index)) for shard in plans[0].shards)
 
 
 def test_the_mapper_is_called_like_map(tmp_path: Path) -> None:
@@ -333,22 +333,22 @@ def test_a_plan_does_not_depend_on_how_files_were_batched(
     write_cut(tmp_path, table, [6, 0, 6, 1, 8, 2, 7])
     settings = settings_for(tmp_path)
     alone = build_inventory([scan_file(path, settings) for path in list_files(settings)])
-    monkeypatch.setattr(planning, "BATCHES_MIN", 1)
-    monkeypatch.setattr(planning, "BATCH_FILES_MAX", size)
+    monkeypatch.setattr(input_scan, "BATCHES_MIN", 1)
+    monkeypatch.setattr(input_scan, "BATCH_FILES_MAX", size)
     together = make_inventory(settings, map)
     assert alone.bad.num_rows == 2
     one, other = make_plan(alone, shard_rows=8), make_plan(together, shard_rows=8)
     assert one.head == other.head
     assert alone.bad.equals(together.bad)
-    assert all(one.segments(shard.index).equals(other.segments(shard.index)) for shard in one.shards)
+    assert all(one.extents(shard.index).equals(other.extents(shard.index)) for shard in one.shards)
 
 
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_lost_files_are_found_however_files_are_batched(
     size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "BATCHES_MIN", 1)
-    monkeypatch.setattr(planning, "BATCH_FILES_MAX", size)
+    monkeypatch.setattr(input_scan, "BATCHES_MIN", 1)
+    monkeypatch.setattr(input_scan, "BATCH_FILES_MAX", size)
     inventory = lost_inventory(tmp_path, [0, 1, 3, 4])
     lost = inventory.lost
     assert lost is not None
@@ -363,11 +363,11 @@ def test_lost_files_are_found_however_files_are_batched(
 def test_where_no_file_is_lost_nobody_has_a_fault(tmp_path: Path) -> None:
     inventory = lost_inventory(tmp_path, [])
     assert inventory.lost is None
-    assert make_plan(inventory, shard_rows=100).segments(0).column("fault").null_count == 7
+    assert make_plan(inventory, shard_rows=100).extents(0).column("fault").null_count == 7
 
 
 def test_files_of_one_batch_that_disagree_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "BATCHES_MIN", 1)
+    monkeypatch.setattr(input_scan, "BATCHES_MIN", 1)
     table = make_series([3])
     for number, kind in enumerate((pa.int32(), pa.int64())):
         column = pa.array([1, 2, 3], kind)

@@ -85,7 +85,7 @@ def test_an_entity_may_stand_in_its_folders_name_only(tmp_path: Path) -> None:
 
 def blocks_of(laid: Laid) -> list[Any]:
     reader = laid.reader()
-    return [block for shard in laid.plan.shards for block in reader.blocks(shard, laid.segments(shard))]
+    return [block for shard in laid.plan.shards for block in reader.blocks(shard, laid.extents(shard))]
 
 
 def test_time_and_features_may_stand_there_too(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.plan.inventory import FileRuns
+from cluster.core.plan.inventory import FileExtents
 from cluster.run_errors import InputBroken, InputRefused
-from cluster.runtime.input import source_files as source
+from cluster.runtime.input import source_files
 from cluster.runtime.input.key_scan import scan_file
 from tests.inputs.series import make_series, replace, settings_for, with_key_type, with_nulls, with_ties, with_time_type
 
@@ -43,13 +43,13 @@ TIME_TYPES = [
 ]
 
 
-def scan(path: Path, table: Any, batch_rows: int = 1000, **settings: Any) -> FileRuns:
+def scan(path: Path, table: Any, batch_rows: int = 1000, **settings: Any) -> FileExtents:
     """The runs of a table, which are the same whether text comes as it is or as places in a dictionary."""
     pq.write_table(table, path / "a.parquet", row_group_size=4)
     found = []
     for repeating_bytes in (0, 10**9):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(source, "_REPEATING_BYTES", repeating_bytes)
+            patch.setattr(source_files, "_REPEATING_BYTES", repeating_bytes)
             found.append(scan_file(str(path / "a.parquet"), settings_for(path, **settings), batch_rows))
     plain, by_dictionary = map(vars, found)
     for name, value in plain.items():

@@ -22,8 +22,8 @@ from tests.inputs.series import make_series, with_nulls
 pytestmark = pytest.mark.timeout(60)  # what waits for ever must fail
 
 LENGTHS = [5, 1, 45, 9, 3, 7, 30, 2, 8]  # two are longer than a shard
-SHARD_ROWS, PIECE_ROWS = 20, 8
-JUST_ENOUGH = 2 * PIECE_ROWS + SHARD_ROWS
+SHARD_ROWS, BLOCK_ROWS = 20, 8
+JUST_ENOUGH = 2 * BLOCK_ROWS + SHARD_ROWS
 
 both_ways = pytest.mark.parametrize("threaded", [False, True], ids=["in_turn", "threaded"])
 
@@ -37,13 +37,13 @@ def feed_of(
     laid: Laid, *, slots: int = 3, capacity: int = 1000, threaded: bool = True, chunk: int = 4
 ) -> tuple[Feed, Arena]:
     arena = make_arena(capacity)
-    reader = laid.reader(piece_rows=PIECE_ROWS)
+    reader = laid.reader(block_rows=BLOCK_ROWS)
     packer = Packer(slots=slots, chunk=chunk)
     return Feed(reader, laid.found, arena, packer, threaded=threaded), arena
 
 
 def batches(feed: Feed, shards: Sequence[Shard]) -> Iterator[Batch]:
-    """All batches; whoever has used one up gives the regions that it ends back, as the pipeline does."""
+    """All batches; whoever has used one up gives the placed blocks that it ends back, as the pipeline does."""
     for shard in shards:
         feed.assign(shard)
     feed.close()
@@ -51,10 +51,10 @@ def batches(feed: Feed, shards: Sequence[Shard]) -> Iterator[Batch]:
         batch = feed.next_batch()
         if batch is not None:
             yield batch
-        regions = feed.drain() if batch is None else feed.collect(batch)
-        for region in regions:
-            feed.release(region)
-        if batch is None and not regions:
+        placed_blocks = feed.drain() if batch is None else feed.collect(batch)
+        for placed in placed_blocks:
+            feed.release(placed)
+        if batch is None and not placed_blocks:
             break
     assert feed.done
 
@@ -146,7 +146,7 @@ def test_a_long_entity_never_starves_behind_shards_that_wait_for_its_slot(
 def test_more_long_entities_than_slots_take_turns(tmp_path: Path, threaded: bool) -> None:
     lengths = [45, 41, 37, 33, 29]
     laid = laid_out(tmp_path, lengths=lengths)
-    feed, arena = feed_of(laid, slots=2, capacity=4 * PIECE_ROWS, threaded=threaded)
+    feed, arena = feed_of(laid, slots=2, capacity=4 * BLOCK_ROWS, threaded=threaded)
     assert entities(batches(feed, laid.plan.shards), 2) == expected(lengths)
     assert arena.used_rows == 0
 
@@ -201,7 +201,7 @@ class Watched(Feed):
 def test_a_shard_is_read_when_fewer_rows_wait_than_it_has(tmp_path: Path) -> None:
     laid = laid_out(tmp_path, lengths=[8] * 12)  # six shards of two entities
     arena = make_arena(1000)
-    feed = Watched(laid.reader(piece_rows=PIECE_ROWS), laid.found, arena, Packer(slots=2, chunk=4))
+    feed = Watched(laid.reader(block_rows=BLOCK_ROWS), laid.found, arena, Packer(slots=2, chunk=4))
     for shard in laid.plan.shards:
         feed.assign(shard)
     used = []
@@ -211,8 +211,8 @@ def test_a_shard_is_read_when_fewer_rows_wait_than_it_has(tmp_path: Path) -> Non
         used.append(arena.used_rows)
         batch = feed.next_batch()
         assert batch is not None
-        for region in feed.collect(batch):
-            feed.release(region)
+        for placed in feed.collect(batch):
+            feed.release(placed)
     assert used == [2 * 16] * 8  # what is in slots, and what comes next
 
 
@@ -237,11 +237,11 @@ def test_demand_tells_what_slots_and_arena_still_take(tmp_path: Path) -> None:
     long, short = laid.plan.shards[0], laid.plan.shards[-1]
     demand = feed.demand()
     assert (demand.wanted_entities, demand.shards_ahead, demand.rows_free) == (40, 0, 100)
-    assert demand.stream_rows == 2 * PIECE_ROWS
+    assert demand.stream_rows == 2 * BLOCK_ROWS
     feed.assign(short)
     feed.assign(long)
     demand = feed.demand()
-    free = 100 - short.rows - 2 * PIECE_ROWS
+    free = 100 - short.rows - 2 * BLOCK_ROWS
     assert (demand.wanted_entities, demand.shards_ahead, demand.rows_free) == (40 - short.entities - 1, 2, free)
     assert feed.next_batch() is not None
     demand = feed.demand()

@@ -43,12 +43,12 @@ def write(writer: FragmentWriter, blocks: Sequence[Block], values: int = 1) -> l
     for block in blocks:
         mask = block.scored_mask()
         rows = np.ones(block.rows, np.bool_) if mask is None else mask
-        region = PlacedBlock(block, 0)
+        placed = PlacedBlock(block, 0)
         scores = np.arange(row, row + block.rows, dtype=np.float32)[:, None] + 1000 * np.arange(
             values, dtype=np.float32
         )
         found.append(
-            writer.write(Cut(region, rows, None if block.final else _snapshot(row + block.rows), last=True), scores)
+            writer.write(Cut(placed, rows, None if block.final else _snapshot(row + block.rows), last=True), scores)
         )
         row += block.rows
     return [fragment for fragment in found if fragment is not None]
@@ -145,11 +145,11 @@ def test_the_checksum_does_not_depend_on_where_blocks_were_cut(tmp_path: Path) -
 
 def test_another_score_is_another_checksum(tmp_path: Path) -> None:
     (block,) = blocks_of(tmp_path, series())
-    region, rows = PlacedBlock(block, 0), np.ones(block.rows, np.bool_)
+    placed, rows = PlacedBlock(block, 0), np.ones(block.rows, np.bool_)
     scores = np.zeros((block.rows, 1), np.float32)
-    one = writer_of(tmp_path).write(Cut(region, rows), scores)
+    one = writer_of(tmp_path).write(Cut(placed, rows), scores)
     scores[17] = np.nextafter(np.float32(0), np.float32(1))
-    two = writer_of(tmp_path).write(Cut(region, rows), scores)
+    two = writer_of(tmp_path).write(Cut(placed, rows), scores)
     assert one is not None
     assert two is not None
     assert one.checksum != two.checksum

@@ -29,7 +29,7 @@ from tests.inputs.series import make_series, with_nulls
 pytestmark = pytest.mark.timeout(60)  # what waits for ever must fail
 
 LENGTHS = [5, 1, 45, 9, 3, 7, 30, 2, 8, 4, 4, 12]  # two are longer than a shard
-SHARD_ROWS, PIECE_ROWS = 20, 8
+SHARD_ROWS, BLOCK_ROWS = 20, 8
 NEVER_S = 1e9
 
 
@@ -52,7 +52,7 @@ class Job:
     def start(self) -> Pipeline:
         arena = make_arena(self.capacity)
         packer = Packer(slots=self.slots, chunk=self.chunk)
-        feed = Feed(self.laid.reader(piece_rows=PIECE_ROWS), self.laid.found, arena, packer)
+        feed = Feed(self.laid.reader(block_rows=BLOCK_ROWS), self.laid.found, arena, packer)
         feed.group = (self.group, self.chunk)
         saving = Saving(self.writer, self.checkpoint_s)
         return Pipeline(feed, arena, self.make_model(self.slots), saving, overlap=self.overlap)
@@ -253,7 +253,7 @@ def test_an_idle_pipeline_wants_shards_and_has_no_news(tmp_path: Path) -> None:
     assert (report.fragments, report.error) == ((), None)
     demand = report.demand
     assert (demand.wanted_entities, demand.shards_ahead, demand.rows_free) == (10, 0, 100)
-    assert demand.stream_rows == 2 * PIECE_ROWS
+    assert demand.stream_rows == 2 * BLOCK_ROWS
 
 
 def test_a_fragment_is_told_once(tmp_path: Path) -> None:

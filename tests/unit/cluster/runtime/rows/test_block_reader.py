@@ -30,12 +30,12 @@ def spoilt(rows: Sequence[int], lengths: Sequence[int] = LENGTHS) -> Any:
     return with_nulls(series(lengths), "row", rows)
 
 
-def blocks_of(laid: Laid, shard: int = 0, *, piece_rows: int = 8) -> list[Block]:
-    return [block for block, _ in laid.encoded(laid.plan.shards[shard], piece_rows=piece_rows)]
+def blocks_of(laid: Laid, shard: int = 0, *, block_rows: int = 8) -> list[Block]:
+    return [block for block, _ in laid.encoded(laid.plan.shards[shard], block_rows=block_rows)]
 
 
-def rows_of(laid: Laid, shard: int = 0, *, piece_rows: int = 8) -> list[float]:
-    parts = [rows.ravel() for _, rows in laid.encoded(laid.plan.shards[shard], piece_rows=piece_rows)]
+def rows_of(laid: Laid, shard: int = 0, *, block_rows: int = 8) -> list[float]:
+    parts = [rows.ravel() for _, rows in laid.encoded(laid.plan.shards[shard], block_rows=block_rows)]
     return np.concatenate(parts).tolist()
 
 
@@ -219,16 +219,16 @@ def stream(folder: Path, table: Any, **settings: Any) -> Laid:
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("piece_rows", [4, 8, 16, 48])
-def test_a_long_entity_comes_in_pieces_of_equal_size(tmp_path: Path, piece_rows: int, seed: int) -> None:
+@pytest.mark.parametrize("block_rows", [4, 8, 16, 48])
+def test_a_long_entity_comes_in_pieces_of_equal_size(tmp_path: Path, block_rows: int, seed: int) -> None:
     laid = stream(tmp_path, series([45]), cut=(cut_anywhere(45, parts=4, seed=seed), [5, 2, 7]))
-    blocks = blocks_of(laid, piece_rows=piece_rows)
-    assert rows_of(laid, piece_rows=piece_rows) == list(range(45))
-    assert {block.rows for block in blocks[:-1]} <= {piece_rows}
+    blocks = blocks_of(laid, block_rows=block_rows)
+    assert rows_of(laid, block_rows=block_rows) == list(range(45))
+    assert {block.rows for block in blocks[:-1]} <= {block_rows}
     sizes = [block.rows for block in blocks]
     assert [block.rows_before for block in blocks] == [sum(sizes[:number]) for number in range(len(sizes))]
     assert [block.final for block in blocks] == [False] * (len(blocks) - 1) + [True]
-    assert [block.rows_after for block in blocks] == [max(0, 45 - piece_rows * (i + 1)) for i in range(len(blocks))]
+    assert [block.rows_after for block in blocks] == [max(0, 45 - block_rows * (i + 1)) for i in range(len(blocks))]
     assert [value for block in blocks for value in located(laid, block)] == list(range(45))
 
 

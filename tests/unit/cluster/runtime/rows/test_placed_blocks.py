@@ -21,7 +21,7 @@ def test_a_busy_slot_stands_behind_its_last_row_and_one_that_ended_is_empty() ->
 
 def test_a_slot_that_waits_for_the_next_piece_keeps_its_seat() -> None:
     packer, seats = Packer(slots=2, chunk=4), Seats(2)
-    packer.admit_piece(7, 0, 4, final=False)
+    packer.admit_part(7, 0, 4, final=False)
     packer.admit(np.array([10]), np.array([8]))
     for _ in range(2):
         step = packer.next_step()
@@ -33,12 +33,12 @@ def test_a_slot_that_waits_for_the_next_piece_keeps_its_seat() -> None:
 
 def test_a_slot_whose_entity_ended_without_a_step_is_empty() -> None:
     packer, seats = Packer(slots=2, chunk=4), Seats(2)
-    packer.admit_piece(7, 0, 4, final=False)
+    packer.admit_part(7, 0, 4, final=False)
     packer.admit(np.array([10]), np.array([8]))
     first = packer.next_step()
     assert first is not None
     seats.move(first, STATES)
-    packer.admit_piece(7, 4, 0, final=True)
+    packer.admit_part(7, 4, 0, final=True)
     second = packer.next_step()
     assert second is not None
     seats.move(second, STATES)

@@ -28,7 +28,7 @@ def blocks(laid: Laid, keys: PlannedKeys) -> list[Block]:
     files, found = InputFiles(laid.files), []
     reader = BlockReader(laid.settings, Encoder(laid.settings, (numeric(1),)), files, Bounds(8, 1 << 20), keys)
     for shard in laid.plan.shards:
-        for block in reader.blocks(shard, laid.segments(shard)):
+        for block in reader.blocks(shard, laid.extents(shard)):
             rows = pa.array([0.0] * block.rows, pa.float32()).to_numpy(zero_copy_only=False).reshape(-1, 1).copy()
             reader.encode(block, [rows], None, None)
             found.append(block)

@@ -11,9 +11,9 @@ import pytest
 
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputRefused
-from cluster.runtime.fleet import task_map as cluster_map
+from cluster.runtime.fleet import task_map
 from cluster.runtime.input.file_listing import list_files
-from cluster.runtime.run import early_scan as first_look
+from cluster.runtime.run import early_scan
 from cluster.runtime.run.early_scan import EarlyScan
 from cluster.runtime.shuffle.shuffle import scan_layout
 from tests.inputs.series import make_series, write_cut
@@ -63,8 +63,8 @@ def test_what_wants_a_worker_waits_for_the_cluster_and_nothing_is_done_twice(
     settings: InputSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lists = []
-    monkeypatch.setattr(cluster_map, "WORKER_START_S", 0.0)
-    monkeypatch.setattr(first_look, "list_files", lambda given: lists.append(1) or list_files(given))
+    monkeypatch.setattr(task_map, "WORKER_START_S", 0.0)
+    monkeypatch.setattr(early_scan, "list_files", lambda given: lists.append(1) or list_files(given))
     look, workers = EarlyScan(settings, ROWS), Workers()
     with look.begun():
         found = look.finish(workers.map)

@@ -12,17 +12,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.plan import shard_plan as plan
-from cluster.core.plan import shuffle_plan as clustering
+from cluster.core.plan import shard_plan, shuffle_plan
 from cluster.core.plan.inventory import Inventory
 from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, by_keys, row_hashes
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputBroken, InputRefused
 from cluster.runtime.commit.commit import SHUFFLE
 from cluster.runtime.input.file_listing import list_files
-from cluster.runtime.plan import plan_files as planning
-from cluster.runtime.shuffle import bucket_sort as buckets
-from cluster.runtime.shuffle import bucket_split as pieces
+from cluster.runtime.plan import input_scan
+from cluster.runtime.shuffle import bucket_sort, bucket_split
 from cluster.runtime.shuffle.shuffle import (
     keep_buckets,
     open_shuffle,
@@ -53,13 +51,13 @@ KEY_KINDS = [*KEY_TYPES, pa.bool_(), pa.decimal128(12, 2), pa.uuid()]
 def cramped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory for a few rows only, so that small inputs take every road."""
     for module, name, value in (
-        (clustering, "PIECE_BYTES", 3000),
-        (clustering, "BUCKET_BYTES", 3000),
-        (pieces, "ROUND_BYTES", 1000),
-        (pieces, "BATCH_ROWS", 7),
-        (buckets, "SORT_BYTES", 900),
-        (buckets, "MERGE_BYTES", 500),
-        (buckets, "BATCH_ROWS_MIN", 3),
+        (shuffle_plan, "PIECE_BYTES", 3000),
+        (shuffle_plan, "BUCKET_BYTES", 3000),
+        (bucket_split, "ROUND_BYTES", 1000),
+        (bucket_split, "BATCH_ROWS", 7),
+        (bucket_sort, "SORT_BYTES", 900),
+        (bucket_sort, "MERGE_BYTES", 500),
+        (bucket_sort, "BATCH_ROWS_MIN", 3),
     ):
         monkeypatch.setattr(module, name, value)
 
@@ -98,11 +96,11 @@ def read_buckets(folder: Path, inventory: Inventory) -> list[Any]:
 
 
 def rows_in_order(folder: Path, inventory: Inventory) -> dict[Any, list[int]]:
-    """Entity -> the numbers of its rows, as the inventory's segments name them."""
+    """Entity -> the numbers of its rows, as the inventory's extents name them."""
     tables, found = read_buckets(folder, inventory), {}
     names = inventory.keys.column(0).to_pylist()
     for entity, file, start, count in zip(
-        inventory.segment_entity, inventory.segment_file, inventory.segment_start, inventory.segment_count, strict=True
+        inventory.extent_entity, inventory.extent_file, inventory.extent_start, inventory.extent_count, strict=True
     ):
         part = tables[file].slice(start, count)
         found.setdefault(names[entity], []).extend(part.column("row").to_pylist())
@@ -144,7 +142,7 @@ def test_entities_can_be_taken_in_order_of_their_keys_with_their_own_rows(tmp_pa
     assert keys == sorted(wanted(table))
     assert rows_in_order(tmp_path, found) == wanted(table)
     assert found.entity_rows.tolist() == [len(wanted(table)[key]) for key in keys]
-    assert found.segment_entity.tolist() == sorted(found.segment_entity)
+    assert found.extent_entity.tolist() == sorted(found.extent_entity)
 
 
 @pytest.mark.usefixtures("cramped")
@@ -306,7 +304,7 @@ def test_hashes_spread_entities_evenly() -> None:
 
 
 def test_a_long_entity_out_of_order_is_clustered_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "SHARD_ROWS_MIN", 8)
+    monkeypatch.setattr(shard_plan, "SHARD_ROWS_MIN", 8)
     place = StoreSpec(str(tmp_path / "out"))
     table = numbered(make_series([9, 3]))
     write_cut(tmp_path / "in", table.take(pa.array([1, 0, *range(2, 12)])))
@@ -324,8 +322,8 @@ def test_footers_are_read_alike_however_files_are_batched(
     write_cut(tmp_path / "in", numbered(make_series([5, 3, 9])), [4, 0, 6, 1, 6])
     settings, place = asked(tmp_path / "in"), StoreSpec(str(tmp_path / "out"))
     files = sorted(str(path) for path in (tmp_path / "in").iterdir())
-    monkeypatch.setattr(planning, "BATCHES_MIN", 1)
-    monkeypatch.setattr(planning, "BATCH_FILES_MAX", size)
+    monkeypatch.setattr(input_scan, "BATCHES_MIN", 1)
+    monkeypatch.setattr(input_scan, "BATCH_FILES_MAX", size)
     shuffle = open_shuffle(settings, files[::-1], place, map)
     assert [(source.path, source.rows) for source in shuffle.sources] == list(zip(files, [4, 0, 6, 1, 6], strict=True))
     assert shuffle.columns.names == ["entity", "time", "row"]
