@@ -22,7 +22,7 @@ from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.commit.snapshots import Snapshot
 from cluster.runtime.rows.block import Block
 from cluster.runtime.rows.carried_state import CarriedState, as_column, as_lists
-from cluster.runtime.rows.feature_encoding import LastKnown
+from cluster.runtime.rows.null_filling import LastKnown
 from cluster.runtime.rows.placed_blocks import Cut, PlacedBlock
 
 Array = NDArray[Any]

@@ -27,7 +27,7 @@ from cluster.runtime.commit.snapshots import Snapshot
 from cluster.runtime.rows.block import Block
 from cluster.runtime.rows.block_reader import BlockReader
 from cluster.runtime.rows.carried_state import CarriedState
-from cluster.runtime.rows.feature_encoding import LastKnown
+from cluster.runtime.rows.null_filling import LastKnown
 from cluster.runtime.rows.placed_blocks import PlacedBlock, initial_of, skip_committed
 from lstm_core.packing.arena import Arena
 from lstm_core.packing.packer import Packer, Reach, Step, busy_first

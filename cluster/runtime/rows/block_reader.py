@@ -27,7 +27,8 @@ from cluster.runtime.rows.block import Array, Block, Ints
 from cluster.runtime.rows.carried_state import LATE, CarriedState, UnscoredRows, broken_reason, unscored_rows
 from cluster.runtime.rows.context_features import add_context
 from cluster.runtime.rows.damaged_rows import DAMAGED, TolerantReader, lost_rows
-from cluster.runtime.rows.feature_encoding import Encoder, Faults, LastKnown
+from cluster.runtime.rows.feature_encoding import Encoder
+from cluster.runtime.rows.null_filling import Faults, LastKnown
 from cluster.runtime.rows.planned_keys import PlannedKeys, without_dictionaries
 from cluster.runtime.rows.row_origins import InputFiles
 

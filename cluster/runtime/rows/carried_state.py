@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cluster.core.carry import PREVIOUS, SEEN, CarrySchema
 from cluster.core.times import compare_tables
 from cluster.runtime.commit.row_checksum import canonical_table
-from cluster.runtime.rows.feature_encoding import LastKnown
+from cluster.runtime.rows.null_filling import LastKnown
 
 Array = NDArray[Any]
 Bools = NDArray[np.bool_]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cluster.runtime.commit.snapshots import Snapshot
 from cluster.runtime.rows.block import Block
 from cluster.runtime.rows.carried_state import CarriedState
-from cluster.runtime.rows.feature_encoding import LastKnown
+from cluster.runtime.rows.null_filling import LastKnown
 from lstm_core.packing.arena import Arena
 from lstm_core.packing.packer import Step
 

@@ -36,7 +36,8 @@ from cluster.runtime.replica.prefetch import prefetched
 from cluster.runtime.replica.replica_actor import row_layout
 from cluster.runtime.rows.block import Block
 from cluster.runtime.rows.block_reader import BlockReader, Bounds
-from cluster.runtime.rows.feature_encoding import Encoder, LastKnown
+from cluster.runtime.rows.feature_encoding import Encoder
+from cluster.runtime.rows.null_filling import LastKnown
 from cluster.runtime.rows.placed_blocks import PlacedBlock
 from cluster.runtime.storage.open_store import StoreSpec
 from cluster.runtime.training.training_checkpoint import restore_checkpoint, save_checkpoint

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from cluster.core.settings import Fill, InputSettings
-from cluster.runtime.rows.feature_encoding import BLOCK_ROWS, Encoder, Faults, LastKnown
+from cluster.runtime.rows.feature_encoding import BLOCK_ROWS, Encoder
+from cluster.runtime.rows.null_filling import Faults, LastKnown
 from lstm_core.contract.model_contract import InputContract
 from tests.inputs.laid import categorical, numeric
 
