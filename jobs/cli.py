@@ -231,6 +231,22 @@ def demo(
     _show(job.run(Path(folder), replicas=replicas), as_json)
 
 
+@app.command()
+def guide(
+    topic: Annotated[
+        str | None, typer.Argument(metavar="TOPIC", help="The guide to show; without it, the list of all.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Shows the guides: without a topic their list, with one its text, on a terminal page by page."""
+    from jobs import guide as job
+
+    if topic is None or as_json:
+        _show(job.topics() if topic is None else job.find(topic), as_json)
+    else:
+        job.show(job.find(topic))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point of `slotcar`; never returns."""
     sys.exit(exit_code(lambda: _command(arguments)))

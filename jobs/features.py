@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cluster.core.settings import CHUNK_COUNT, CHUNK_INDEX, LENGTH, Fill
 from jobs.config_text import in_words, nearest
-from jobs.sections import THE_INPUT
+from jobs.key_types import THE_INPUT
 from lstm_core.contract import InputContract, ModelContract
 from lstm_core.errors import UsageError
 
