@@ -26,7 +26,8 @@ from lstm_core.errors import EXIT_DONE, EXIT_USAGE, SlotcarError, UsageError
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Scores long Parquet series with stateful Keras models, entity by entity, on fixed batch slots.",
+    help="Scores long Parquet series with stateful Keras models, entity by entity, on fixed batch slots. "
+    "The documentation: slotcar guide.",
 )
 
 ConfigPath = Annotated[str, typer.Argument(metavar="CONFIG", help="The configuration, a TOML file.")]

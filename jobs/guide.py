@@ -26,6 +26,7 @@ TOPICS = (
     "first-hour",
     "models",
     "input",
+    "output",
     "nights",
     "training",
     "serving",

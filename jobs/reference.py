@@ -40,6 +40,7 @@ you write a configuration or meet a key that you do not know.
 
 <!-- file: delays.toml -->
 ```toml
+# delays.toml
 [model]
 path = "delays.keras"
 slots = 8
