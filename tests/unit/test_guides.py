@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from copy import deepcopy
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
@@ -47,8 +48,9 @@ TABLES = [name for name in SECTIONS[""] if name != "run_id"]
 A_KEY = re.compile(rf"(({'|'.join(TABLES)})\.[a-z_]+)(\.[\w\"@]+)*( ?=.*)?")
 A_FILE = re.compile(r"[\w.]+\.(csv|json|keras|md|py|svg|toml|txt)")
 NOT_KEYS = {"model.predict"}  # Keras's own method
-# Options that stand alone in backticks and belong to another program.
-OTHER_OPTIONS: dict[str, str] = {}
+BENCHES = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests" / "bench").glob("*.py"))]
+OF_BENCHES = {option for source in BENCHES for option in re.findall(r'add_argument\("(--[a-z-]+)"', source)}
+OTHER_OPTIONS: set[str] = set()  # that stand alone in backticks and belong to another program
 NO_CONFIGURATION = "no configuration"  # how the reason of a TOML block begins that is another program's
 PLACEHOLDER = re.compile(r"[A-Z]+|\.\.\.")
 
@@ -239,7 +241,18 @@ def test_the_commands_and_options_that_are_named_exist(name: str) -> None:
 def test_the_options_that_stand_alone_exist(name: str) -> None:
     alone = {code.split()[0].partition("=")[0] for code in inline_code(TEXTS[name]) if code.startswith("--")}
     known = {option for options in OF_COMMANDS.values() for option in options}
-    assert alone - known - set(OTHER_OPTIONS) == set()
+    assert alone - known - OF_BENCHES - OTHER_OPTIONS == set()
+
+
+@every_text
+def test_the_modules_that_are_started_exist_and_so_do_the_options_of_benches(name: str) -> None:
+    shown = [code.split() for code in inline_code(TEXTS[name])]
+    shown += [words for block in blocks_of(TEXTS[name]) if block.language == "sh" for words in commands_of(block.text)]
+    for words in shown:
+        if words[:2] == ["python", "-m"] and not PLACEHOLDER.fullmatch(words[2]):
+            assert find_spec(words[2]) is not None, words
+            asked = {word for word in words[3:] if word.startswith("--")}
+            assert not words[2].startswith("tests.bench") or asked <= OF_BENCHES, words
 
 
 @every_text
