@@ -54,6 +54,8 @@ def flights_of(day: date, seed: int) -> Any:
     minutes = [np.sort(generator.choice(MINUTES_OF_DAY, count, replace=False)) for count in counts]
     aircraft, rows = np.repeat(np.arange(len(AIRCRAFT)), counts), int(counts.sum())
     left = generator.normal(10, 30, rows)
+    unknown = generator.random(rows) < 0.05
+    unknown[-counts[-1]] = True  # the first flight of the last aircraft: there is no earlier value to repeat
     return pa.table(
         {
             "tailnum": pa.array([AIRCRAFT[number] for number in aircraft]),
@@ -61,7 +63,7 @@ def flights_of(day: date, seed: int) -> Any:
                 np.datetime64(day, "us") + np.concatenate(minutes).astype("timedelta64[m]"), pa.timestamp("us", "UTC")
             ),
             "flight": pa.array(generator.integers(1, 9999, rows)),
-            "dep_delay": pa.array(left, mask=generator.random(rows) < 0.05),
+            "dep_delay": pa.array(left, mask=unknown),
             "distance": pa.array(generator.integers(100, 2500, rows).astype(np.float64)),
             "carrier_code": pa.array([CARRIERS[number % len(CARRIERS)] for number in aircraft]),
             "arr_delay": pa.array(left + generator.normal(0, 10, rows)),
