@@ -246,7 +246,7 @@ def test_the_modules_that_are_started_exist_and_so_do_the_options_of_benches(nam
     shown = [code.split() for code in inline_code(TEXTS[name])]
     shown += [words for block in blocks_of(TEXTS[name]) if block.language == "sh" for words in commands_of(block.text)]
     for words in shown:
-        if words[:2] == ["python", "-m"] and not PLACEHOLDER.fullmatch(words[2]):
+        if words[:2] == ["python", "-m"] and len(words) > 2 and not PLACEHOLDER.fullmatch(words[2]):
             assert find_spec(words[2]) is not None, words
             asked = {word for word in words[3:] if word.startswith("--")}
             assert not words[2].startswith("tests.bench") or asked <= OF_BENCHES, words
