@@ -15,7 +15,8 @@ from jobs.signals import Stopped, as_stopped
 from lstm_core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE, SlotcarError
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("score", "plan", "inspect", "train", "status", "verify", "report", "submit", "demo")
+COMMANDS = ("score", "plan", "inspect", "train", "export", "status", "verify", "report", "submit", "demo", "state")
+COMMANDS += ("guide",)
 
 
 def _slotcar(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -59,6 +60,7 @@ def test_help_names_every_command_and_imports_no_engine() -> None:
         ("demo", "--replicas", "0"),
         ("status", "none"),
         ("status", "jobs"),
+        ("guide", "nigths"),
     ],
     ids=" ".join,
 )

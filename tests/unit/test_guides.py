@@ -150,6 +150,12 @@ def test_a_block_that_is_a_file_says_so_to_the_reader(name: str) -> None:
         assert block.file is None or block.file in f"{before} {first}", f"line {block.line}"
 
 
+@every_text
+def test_commands_stand_in_blocks_that_are_run(name: str) -> None:
+    shown = [block for block in blocks_of(TEXTS[name]) if block.language in ("", "text")]
+    assert [block.line for block in shown if re.search(r"^(slotcar|python -m) ", block.text, re.MULTILINE)] == []
+
+
 @every_guide
 def test_a_guide_names_no_module_file(name: str) -> None:
     """Files are moved and renamed; the examples are for users."""
