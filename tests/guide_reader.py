@@ -21,13 +21,13 @@ import pytest
 
 from cluster.runtime.audit.actor import AuditActor, AuditSpec, Rescore
 from cluster.runtime.run import score
-from jobs import cli
 from jobs import inspect as inspect_job
 from jobs import score as score_job
 from jobs import train as train_job
 from jobs import verify as verify_job
 from lstm_core.proof import prove
 from tests.blocks import Block, blocks_of, commands_of
+from tests.commands import command
 from tests.inprocess import in_process
 from tests.integration.test_train import in_this_process
 
@@ -80,14 +80,14 @@ class Reader:
 
     def _process(self, arguments: Sequence[str]) -> tuple[int, str]:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "jobs", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        program = [sys.executable, "-m", "jobs", *arguments]
+        done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120, check=False)
         return done.returncode, done.stderr
 
     def _here(self, arguments: Sequence[str]) -> tuple[int, str]:
         said = io.StringIO()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
-            code = cli.exit_code(lambda: cli._command(arguments))
+            code = command(*arguments)
         return code, said.getvalue()
 
 

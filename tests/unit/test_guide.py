@@ -13,25 +13,21 @@ from zipfile import ZipFile
 
 import pytest
 
-from jobs import cli
 from jobs.config_text import first_sentence
 from jobs.guide import TOPICS, find
 from lstm_core.errors import EXIT_DONE, EXIT_USAGE, UsageError
+from tests.commands import command
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDES, EXAMPLES = ROOT / "jobs" / "guides", ROOT / "jobs" / "examples"
 
 
-def _guide(*arguments: str) -> int:
-    return cli.exit_code(lambda: cli._command(["guide", *arguments]))
-
-
 def test_the_list_has_every_topic_with_its_title_and_what_it_is_good_for(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _guide() == EXIT_DONE
+    assert command("guide") == EXIT_DONE
     shown = " ".join(capsys.readouterr().out.split())
     for topic in TOPICS:
         assert f" {topic} " in shown
-    assert _guide("--json") == EXIT_DONE
+    assert command("guide", "--json") == EXIT_DONE
     listed = json.loads(capsys.readouterr().out)["topics"]
     assert [one["topic"] for one in listed] == list(TOPICS)
     assert [one for one in listed if not one["title"] or not one["about"].endswith((".", ":"))] == []
@@ -40,9 +36,9 @@ def test_the_list_has_every_topic_with_its_title_and_what_it_is_good_for(capsys:
 @pytest.mark.parametrize("topic", TOPICS)
 def test_a_guide_is_its_own_text_where_there_is_no_terminal(topic: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = (GUIDES / f"{topic}.md").read_text(encoding="utf-8")
-    assert _guide(topic) == EXIT_DONE
+    assert command("guide", topic) == EXIT_DONE
     assert capsys.readouterr().out == text
-    assert _guide(topic, "--json") == EXIT_DONE
+    assert command("guide", topic, "--json") == EXIT_DONE
     title = text.partition("\n")[0].removeprefix("# ")
     assert json.loads(capsys.readouterr().out) == {"topic": topic, "title": title, "text": text}
 
@@ -52,7 +48,7 @@ def test_a_guide_is_found_by_the_name_of_its_file_too() -> None:
 
 
 def test_an_unknown_topic_is_one_sentence_with_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _guide("configuratoin") == EXIT_USAGE
+    assert command("guide", "configuratoin") == EXIT_USAGE
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.count("\n") == 1
@@ -67,8 +63,8 @@ def test_on_a_terminal_a_guide_is_rendered_and_goes_through_the_users_pager(tmp_
     environment = {**os.environ, "PAGER": f"cat > {kept}", "TERM": "xterm-256color", "COLUMNS": "100"}
     ours, theirs = pty.openpty()
     try:
-        command = [sys.executable, "-m", "jobs", "guide", "configuration"]
-        done = subprocess.run(command, cwd=ROOT, env=environment, stdin=theirs, stdout=theirs, timeout=60, check=False)
+        program = [sys.executable, "-m", "jobs", "guide", "configuration"]
+        done = subprocess.run(program, cwd=ROOT, env=environment, stdin=theirs, stdout=theirs, timeout=60, check=False)
     finally:
         os.close(theirs)
         os.close(ours)
