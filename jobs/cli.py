@@ -241,7 +241,7 @@ def guide(
     as_json: AsJson = False,
 ) -> None:
     """Shows the guides: without a topic their list, with one its text, on a terminal page by page."""
-    from jobs import guide as job
+    from jobs.commands import guide as job
 
     if topic is None or as_json:
         _show(job.topics() if topic is None else job.find(topic), as_json)

@@ -18,7 +18,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from jobs.config_text import first_sentence, nearest
+from jobs.config.toml_text import first_sentence, nearest
 from lstm_core.errors import UsageError
 
 # In the order of reading: begin, use every night, run somewhere else, look something up.

@@ -1,8 +1,8 @@
 """The shape of a configuration file: its sections, keys, ranges, defaults and what they mean.
 
-Decides which keys there are. What a value may look like is in `key_types`; `config_rules` decides which values go
-together, `config_text` how a mistake is said. A key's description is its meaning in the configuration reference, which
-`reference` makes; the description's first sentence is what a user reads where the key is missing.
+Decides which keys there are. What a value may look like is in `key_types`; `key_rules` decides which values go
+together, `toml_text` how a mistake is said. A key's description is its meaning in the configuration reference, which
+`config_reference` makes; the description's first sentence is what a user reads where the key is missing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.core.settings import BadEntity, Late, Layout, Missing, Ties
-from jobs.key_types import (
+from jobs.config.key_types import (
     AnyPath,
     AnyPaths,
     Callbacks,

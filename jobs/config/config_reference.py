@@ -1,8 +1,8 @@
 """The configuration reference, `guides/configuration.md`, made from the sections that check a configuration.
 
-`python -m jobs.reference` writes it; a test fails where the file is not what the sections give. Decides how a key is
-shown: its type in TOML's terms, its default as a user would write it, and its description as its meaning. What a key
-means is said in `sections`, next to what it may hold.
+`python -m jobs.config.config_reference` writes it; a test fails where the file is not what the sections give. Decides
+how a key is shown: its type in TOML's terms, its default as a user would write it, and its description as its meaning.
+What a key means is said in `config_keys`, next to what it may hold.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import annotated_types
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from cluster.core.places import OPTIONS, SECRETS
-from jobs.config_text import table_kind
-from jobs.key_types import Toml
-from jobs.sections import WHEN_UNSET, Document
+from cluster.core.locations import OPTIONS, SECRETS
+from jobs.config.config_keys import WHEN_UNSET, Document
+from jobs.config.key_types import Toml
+from jobs.config.toml_text import table_kind
 
-FILE = Path(__file__).parent / "guides" / "configuration.md"
+FILE = Path(__file__).resolve().parent.parent / "guides" / "configuration.md"
 
 _PLAIN = {str: "text", bool: "true or false", int: "whole number", float: "number"}
 _OPTION_TYPES = {**_PLAIN, float: "number of seconds"}

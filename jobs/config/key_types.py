@@ -1,7 +1,7 @@
 """How a user may write the values of keys: as text or a list, as a path, as a moment, as words.
 
 Decides what each kind of value may be and what it becomes: paths are absolute, one value does for a list of one. A
-`ValueError` goes on from the key's name: "must be ...". Which key takes which kind is in `sections`.
+`ValueError` goes on from the key's name: "must be ...". Which key takes which kind is in `config_keys`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, StringConstraints, ValidationInfo
 
-from cluster.core.places import NoPlace, is_url, normal
+from cluster.core.locations import NotALocation, is_url, normalized
 from cluster.core.settings import Fill
 
 THE_INPUT = ""  # `features = [...]`: the name that stands for the single input of the model
@@ -68,8 +68,8 @@ def _resolve_anywhere(value: str, info: ValidationInfo) -> str:
     if not is_url(value):
         return _resolve(value, info)
     if re.search(r"\?\w+=", value):
-        raise NoPlace("must not hold options behind a question mark: put them into [storage]")
-    return normal(value, "/")
+        raise NotALocation("must not hold options behind a question mark: put them into [storage]")
+    return normalized(value, "/")
 
 
 def _list_of_paths(value: object) -> object:

@@ -77,7 +77,7 @@ def _archives() -> tuple[bytes, bytes]:
     import keras
     from keras import layers
 
-    from tests.models import save, seeded
+    from tests.models.keras_models import save, seeded
 
     names: dict[str, Any] = {}
     exec(compile(BUILD, "models/delays.py", "exec"), names)

@@ -1,7 +1,7 @@
 """Somebody who follows a guide: writes its files, runs its programs and commands, block by block, in one folder.
 
 Commands are the program's own, run in this process; where a run would start Ray, its replicas live in this process as
-well, by `tests.inprocess` and its like, unless the reader is told to run every command as a process of its own.
+well, by `tests.harness.inprocess` and its like, unless the reader is told to run every command as a process of its own.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pathlib import Path
 
 import pytest
 
-from cluster.runtime.audit.actor import AuditActor, AuditSpec, Rescore
-from cluster.runtime.run import score
-from jobs import inspect as inspect_job
-from jobs import score as score_job
-from jobs import train as train_job
-from jobs import verify as verify_job
-from lstm_core.proof import prove
-from tests.blocks import Block, blocks_of, commands_of
-from tests.commands import command
-from tests.inprocess import in_process
+from cluster.runtime.audit.rescore_actor import AuditActor, AuditSpec, Rescore
+from cluster.runtime.run.run import score
+from jobs.commands import inspect as inspect_job
+from jobs.commands import score as score_job
+from jobs.commands import train as train_job
+from jobs.commands import verify as verify_job
+from lstm_core.proof.chunk_proof import prove
+from tests.guides.blocks import Block, blocks_of, commands_of
+from tests.harness.commands import command
+from tests.harness.inprocess import in_process
 from tests.integration.test_train import in_this_process
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.blocks import inline_code
-from tests.guide_folder import prepare
-from tests.guide_reader import ROOT, Reader, jobs_in_this_process
+from tests.guides.blocks import inline_code
+from tests.guides.guide_folder import prepare
+from tests.guides.guide_reader import ROOT, Reader, jobs_in_this_process
 
 README = ROOT / "README.md"
 GUIDES = sorted((ROOT / "jobs" / "guides").glob("*.md"))

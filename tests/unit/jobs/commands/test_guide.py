@@ -13,12 +13,13 @@ from zipfile import ZipFile
 
 import pytest
 
-from jobs.config_text import first_sentence
-from jobs.guide import TOPICS, find
-from lstm_core.errors import EXIT_DONE, EXIT_USAGE, UsageError
-from tests.commands import command
+from jobs.commands.guide import TOPICS, find
+from jobs.config.toml_text import first_sentence
+from lstm_core.errors import UsageError
+from lstm_core.exit_codes import EXIT_DONE, EXIT_USAGE
+from tests.harness.commands import command
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 GUIDES, EXAMPLES = ROOT / "jobs" / "guides", ROOT / "jobs" / "examples"
 
 

@@ -20,7 +20,6 @@ from jobs.config.toml_text import apply_override, keys_by_section, nearest, put
 from lstm_core.contract.model_contract import InputContract, ModelContract, OutputContract
 from lstm_core.errors import UsageError
 from lstm_core.exit_codes import EXIT_USAGE
-from tests.paths import ROOT
 
 MINIMAL = """
 [model]

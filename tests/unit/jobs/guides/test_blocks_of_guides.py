@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.blocks import Block, anchors_of, blocks_of, commands_of, inline_code, links_of, prose_of
+from tests.guides.blocks import Block, anchors_of, blocks_of, commands_of, inline_code, links_of, prose_of
 
 TEXT = """\
 # Title

@@ -8,29 +8,27 @@ from collections.abc import Iterator
 from copy import deepcopy
 from importlib.util import find_spec
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import typer
 
-from cluster import errors as cluster_errors
 from cluster.core.audit import MEANINGS
 from cluster.core.carry import BROKEN, LAST, PREVIOUS, SEEN, STATE
-from cluster.core.places import OPTIONS, SCHEMES
+from cluster.core.locations import OPTIONS, SCHEMES
 from cluster.core.settings import CONTEXT, WINDOW_ROWS, WINDOW_START, StepSettings
-from cluster.runtime.metrics import COUNTERS, GAUGES
-from cluster.runtime.record import STAGES, opening
-from cluster.runtime.status import State
+from cluster.runtime.fleet.prometheus import COUNTERS, GAUGES
+from cluster.runtime.run.run_record import STAGES, opening_record
+from cluster.runtime.watch.run_status import State
 from jobs.cli import app
-from jobs.config import validated
-from jobs.config_text import keys_by_section
-from jobs.guide import TOPICS
-from jobs.reference import FILE, reference
-from lstm_core import errors as core_errors
-from tests.blocks import anchors_of, blocks_of, commands_of, inline_code, links_of
+from jobs.commands.guide import TOPICS
+from jobs.config.config_reference import FILE, reference
+from jobs.config.configuration import validated
+from jobs.config.toml_text import keys_by_section
+from lstm_core import exit_codes
+from tests.guides.blocks import anchors_of, blocks_of, commands_of, inline_code, links_of
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "jobs" / "guides"
 GUIDES = {path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -164,7 +162,7 @@ def test_a_guide_names_no_module_file(name: str) -> None:
 
 
 def test_the_reference_is_what_the_sections_say() -> None:
-    assert FILE.read_text(encoding="utf-8") == reference(), "run python -m jobs.reference"
+    assert FILE.read_text(encoding="utf-8") == reference(), "run python -m jobs.config.config_reference"
 
 
 # That they name everything.
@@ -182,7 +180,7 @@ def test_every_command_and_option_is_named() -> None:
 
 
 def test_every_exit_code_has_a_row_of_a_table() -> None:
-    codes = {**vars(core_errors), **vars(cluster_errors)}
+    codes = vars(exit_codes)
     exits = {value for name, value in codes.items() if name.startswith("EXIT_")}
     assert [code for code in sorted(exits) if not re.search(rf"^\| {code} \|", GUIDES["operating.md"], re.M)] == []
 
@@ -193,7 +191,7 @@ def test_every_column_is_named() -> None:
 
 
 def test_every_figure_of_a_run_is_named() -> None:
-    record = opening("run", "identity", StepSettings(), "f", None)
+    record = opening_record("run", "identity", StepSettings(), "f", None)
     assert named(*record, *STAGES, "error") == []
 
 
