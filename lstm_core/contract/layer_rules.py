@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 from lstm_core.contract.custom_rules import admit_custom, is_builtin, is_custom_function, is_registered_function
 from lstm_core.contract.operation_rules import broadcast, check_axes, concatenate, flat_size
-from lstm_core.contract.symbolic_tensors import Call, Tensor, words
+from lstm_core.contract.symbolic_tensors import Call, Precision, Tensor, words
 
-Rule = Callable[[Call], Tensor]
+Rule: TypeAlias = Callable[[Call], Tensor]
 
 _MIXES = "mixes the rows of a series along time"
 _OUTSIDE = "use recurrent layers for what looks along time"
@@ -84,7 +85,8 @@ def refuse_unfit(call: Call) -> None:
         call.refuse(does, remedy)
 
 
-_MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}  # weights, kept states and scores are float32
+# Weights, kept states and scores are float32.
+_MIXED: dict[str, Precision] = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 
 
 def check_policy(call: Call) -> None:
