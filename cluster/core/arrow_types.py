@@ -1,0 +1,20 @@
+"""Arrow's arrays, columns and fields for annotations: one name for each, everywhere.
+
+The stubs of pyarrow take these classes for generic, which they are not when the program runs: so the names stand for
+text, that only a type checker reads. What an array holds is known from its `type` at run time, never before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    import pyarrow as pa
+
+ArrowArray: TypeAlias = "pa.Array[Any]"  # one piece of memory
+ArrowColumn: TypeAlias = "pa.ChunkedArray[Any]"  # a table's column: arrays of one type, one after the other
+ArrowValues: TypeAlias = "pa.Array[Any] | pa.ChunkedArray[Any]"  # either of the two
+ArrowScalar: TypeAlias = "pa.Scalar[Any]"
+ArrowField: TypeAlias = "pa.Field[pa.DataType]"
