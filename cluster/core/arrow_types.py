@@ -18,3 +18,4 @@ ArrowColumn: TypeAlias = "pa.ChunkedArray[Any]"  # a table's column: arrays of o
 ArrowValues: TypeAlias = "pa.Array[Any] | pa.ChunkedArray[Any]"  # either of the two
 ArrowScalar: TypeAlias = "pa.Scalar[Any]"
 ArrowField: TypeAlias = "pa.Field[pa.DataType]"
+ArrowDictionary: TypeAlias = "pa.DictionaryArray[Any, Any]"  # indices into an array of the values that there are
