@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from typing import TypeAlias
+from typing import TypeAlias, overload
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.core.arrow_types import ArrowArray, ArrowValues
+from cluster.core.arrow_types import ArrowArray, ArrowColumn, ArrowValues
 from cluster.run_errors import InputRefused
 from lstm_core.array_types import Array, Bools, Ints
 
@@ -42,6 +42,14 @@ def plain_type(column_type: pa.DataType) -> pa.DataType:
     if any(check(column_type) for check in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)):
         return pa.large_binary()
     return column_type
+
+
+@overload
+def as_plain(column: ArrowColumn) -> ArrowColumn: ...
+
+
+@overload
+def as_plain(column: ArrowValues) -> ArrowValues: ...
 
 
 def as_plain(column: ArrowValues) -> ArrowValues:

@@ -12,20 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cluster.core.arrow_types import ArrowArray, ArrowColumn
+from cluster.core.arrow_types import ArrowArray, ArrowColumn, over_buffer
 from cluster.core.plan.inventory import Inventory, SourceFile
 from cluster.core.times import Ordinals, as_plain, compare, table_ordinals
 from lstm_core.array_types import Bools, Ints
 
 Hashes: TypeAlias = NDArray[np.uint64]
-_Kind = TypeVar("_Kind", bound=np.generic)
 
 PIECE_BYTES = 128 << 20
 BUCKET_BYTES = 64 << 20
@@ -130,9 +129,9 @@ def _text_hashes(texts: ArrowArray) -> Hashes:
     if not len(texts):
         return np.zeros(0, np.uint64)
     _, offsets_buffer, content = texts.buffers()
-    offsets = _over(offsets_buffer, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    offsets = over_buffer(offsets_buffer, np.int64)[texts.offset : texts.offset + len(texts) + 1]
     lengths = np.diff(offsets)
-    text = _over(content, np.uint8)[offsets[0] : offsets[-1]] if content is not None else np.zeros(0, np.uint8)
+    text = over_buffer(content, np.uint8)[offsets[0] : offsets[-1]] if content is not None else np.zeros(0, np.uint8)
     place = np.arange(len(text)) - np.repeat(offsets[:-1] - offsets[0], lengths)
     weighted = (text.astype(np.uint64) + _GOLDEN) * _weights(int(lengths.max()))[place]
     sums = np.append(np.uint64(0), np.cumsum(weighted, dtype=np.uint64))
@@ -145,14 +144,8 @@ def _fixed_hashes(array: ArrowArray) -> Hashes:
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.uint8())
     width = array.type.bit_width // 8
-    content = _over(array.buffers()[1], np.uint8)[array.offset * width : (array.offset + len(array)) * width]
+    content = over_buffer(array.buffers()[1], np.uint8)[array.offset * width : (array.offset + len(array)) * width]
     return _mixed((content.reshape(-1, width) @ _weights(width)) + np.uint64(width))
-
-
-def _over(buffer: pa.Buffer | None, kind: type[_Kind]) -> NDArray[_Kind]:
-    """What stands in a buffer, uncopied."""
-    content: NDArray[_Kind] = np.frombuffer(buffer, kind)  # type: ignore[call-overload]  # the stubs know no Arrow buffer
-    return content
 
 
 def _weights(count: int) -> Hashes:
