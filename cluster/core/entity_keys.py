@@ -36,7 +36,7 @@ def number_keys(keys: pa.Table) -> tuple[Ints, pa.Table]:
     for column in keys.columns[1:]:
         more, distinct = _encode_column(column)
         numbers, _ = _encode_column(pa.chunked_array([pa.array(numbers * len(distinct) + more)]))
-    return numbers, keys.take(pa.array(_first_appearances(numbers), pa.int64()))
+    return numbers, keys.take(_first_appearances(numbers))
 
 
 def _encode_column(column: ArrowColumn) -> tuple[Ints, ArrowArray]:

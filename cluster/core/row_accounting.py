@@ -96,7 +96,7 @@ class TimeOrder:
         moments = table_ordinals(times)
         earlier, _ = compare([column[order[1:]] for column in moments], [column[order[:-1]] for column in moments])
         last = order[np.append(~same, True)] if len(order) else order
-        self._entity, self._times = entity[last], times.take(pa.array(last, pa.int64()))
+        self._entity, self._times = entity[last], times.take(last)
         return np.sort(order[1:][same & earlier]) - carried
 
 

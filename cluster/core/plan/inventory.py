@@ -127,7 +127,7 @@ class LostFiles:
     def gone(self) -> Ints:
         """One lost file (gone entity,) of each entity that is gone."""
         without = np.flatnonzero(self.entity < 0)
-        numbers, _ = number_keys(self.keys.take(pa.array(without, pa.int64())))
+        numbers, _ = number_keys(self.keys.take(without))
         return without[np.unique(numbers, return_index=True)[1]]
 
     @property

@@ -97,15 +97,14 @@ class Plan:
         entities = self.shard_entities[shard_index]
         rows, ordinal = _extent_rows(self.inventory, entities)
         inventory = self.inventory
-        order = pa.array(ordinal, pa.int64())
-        keys = inventory.keys.take(pa.array(entities, pa.int64())).take(order)
+        keys = inventory.keys.take(entities).take(ordinal)
         own = [
-            order,
+            pa.array(ordinal),
             pa.array(inventory.extent_file[rows].astype(np.int32)),
             pa.array(inventory.extent_start[rows]),
             pa.array(inventory.extent_count[rows]),
             pa.array(inventory.sorted[entities][ordinal]),
-            _faults(inventory, entities).take(order),
+            _faults(inventory, entities).take(ordinal),
         ]
         return pa.table([*own, *keys.columns], schema=extent_schema(inventory.keys.schema))
 

@@ -182,7 +182,7 @@ def by_keys(inventory: Inventory) -> Inventory:
     extents = np.argsort(entity, kind="stable")
     return replace(
         inventory,
-        keys=inventory.keys.take(pa.array(order, pa.int64())),
+        keys=inventory.keys.take(order),
         entity_rows=inventory.entity_rows[order],
         sorted=inventory.sorted[order],
         extent_entity=entity[extents],

@@ -226,9 +226,9 @@ def _cut(keys: pa.Table, times: pa.Table, rows: Ints, *, fresh: Bools, falls: Bo
     start = np.flatnonzero(begins).astype(np.int64)
     end = np.append(start[1:], len(rows)).astype(np.int64)
     return _PartialExtents(
-        keys=_opened(keys.take(pa.array(start, pa.int64()))),
-        first=times.take(pa.array(start, pa.int64())),
-        last=times.take(pa.array(end - 1, pa.int64())),
+        keys=_opened(keys.take(start)),
+        first=times.take(start),
+        last=times.take(end - 1),
         start=rows[start],
         count=end - start,
         sorted=~np.logical_or.reduceat(falls & ~fresh, start),
@@ -248,9 +248,9 @@ def _join(parts: list[_PartialExtents]) -> _PartialExtents:
     end = np.append(start[1:], len(fresh)).astype(np.int64)
     whole = len(start) == len(fresh)
     return _PartialExtents(
-        keys=keys if whole else keys.take(pa.array(start, pa.int64())),
-        first=first if whole else first.take(pa.array(start, pa.int64())),
-        last=last if whole else last.take(pa.array(end - 1, pa.int64())),
+        keys=keys if whole else keys.take(start),
+        first=first if whole else first.take(start),
+        last=last if whole else last.take(end - 1),
         start=np.concatenate([part.start for part in parts])[start],
         count=np.add.reduceat(np.concatenate([part.count for part in parts]), start),
         sorted=np.logical_and.reduceat(np.concatenate([part.sorted for part in parts]), start),
@@ -277,7 +277,7 @@ def _gathered(parts: list[_PartialExtents]) -> _PartialExtents:
     first = np.unique(numbers, return_index=True)[1]
     count = np.zeros(keys.num_rows, np.int64)
     np.add.at(count, numbers, np.concatenate([part.count for part in parts]))
-    times = pa.concat_tables([part.first for part in parts]).take(pa.array(first, pa.int64()))
+    times = pa.concat_tables([part.first for part in parts]).take(first)
     start = np.concatenate([part.start for part in parts])[first]
     ones = np.ones(len(first), np.bool_)
     return _PartialExtents(keys.combine_chunks(), times, times, start, count, ~ones, ones)

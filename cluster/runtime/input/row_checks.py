@@ -66,7 +66,7 @@ def _bad_rows(keys: pa.Table, times: pa.Table, rows: Ints, first_row: int) -> pa
         return None
     null_entity, null_time = ~_valid(keys)[rows], ~_valid(times)[rows]
     reason = np.where(null_entity, NULL_ENTITY, np.where(null_time, NULL_TIME, BAD_TIME))
-    taken = keys.take(pa.array(rows, pa.int64()))
+    taken = keys.take(rows)
     found = pa.table([as_plain(column) for column in taken.columns], [KEY_PREFIX + name for name in keys.column_names])
     found = found.append_column("reason", pa.array(reason, pa.string()))
     return found.append_column("row", pa.array(first_row + rows, pa.int64()))

@@ -77,7 +77,7 @@ class RowGroups:
             borders = self._files.get(file).borders
             cuts = np.searchsorted(rows, borders)
             return [
-                self._group(file, group).take(pa.array(rows[low:high] - borders[group], pa.int64()))
+                self._group(file, group).take(rows[low:high] - borders[group])
                 for group, (low, high) in enumerate(pairwise(cuts))
                 if high > low
             ]
