@@ -59,7 +59,7 @@ class HivePartitions:
         absent = [name for name in names if name not in rows.schema.names]
         values = self.values(path) if absent else {}
         for name in absent:
-            column: ArrowArray = pa.repeat(values[name], rows.num_rows)  # type: ignore[call-overload]  # any type does
+            column: ArrowArray = pa.repeat(values[name], rows.num_rows)  # type: ignore[call-overload]  # the stubs name types one by one
             rows = rows.append_column(name, column)
         return rows
 
