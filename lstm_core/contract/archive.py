@@ -3,7 +3,7 @@
 Decides what makes two models the same one: everything that moves a score or a state. Left out of the fingerprint are
 the optimizer, the compile configuration and the dates (training bookkeeping), and also the batch size and the flag
 `stateful`: a run sets both by itself, so a carry-over must outlive a change of them. Names of layers do count, since
-the carry-over's columns bear them. Whether the model is fit for scoring is decided in `contract.py`.
+the carry-over's columns bear them. Whether the model is fit for scoring is decided in `model_contract.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Walks a model's configuration from its inputs to its outputs, nested models too, asking each layer's rule on the way.
 
 The walk needs no Keras: the archive's `config.json` holds the layers, and for each of their calls (`inbound_nodes`)
-where its tensors come from. It leaves to `contract.py` what the whole model must be, beside the sum of its layers.
+where its tensors come from. It leaves to `model_contract.py` what the whole model must be, beside the sum of its
+layers.
 """
 
 from __future__ import annotations

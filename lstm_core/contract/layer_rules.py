@@ -2,7 +2,7 @@
 
 A layer is fit when the score of a row can depend on that row and on carried state only. The tables name what was
 thought through; every other layer is refused, since a wrong guess would give wrong scores and say nothing. Recurrent
-layers have their rules in `recurrent.py`, operations in `operations.py`, nested models in `graph.py`.
+layers have their rules in `recurrent_rules.py`, operations in `operation_rules.py`, nested models in `graph_walk.py`.
 """
 
 from __future__ import annotations

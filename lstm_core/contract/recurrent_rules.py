@@ -2,8 +2,8 @@
 
 A recurrent layer is fit when it reads forward in time and starts from the state the row before left: so no
 `go_backwards` and no wired `initial_state`. With `return_sequences=False` it gives one value per window, the chunk, and
-what follows has no time. A layer that is applied twice keeps a state per
-application: in training each of them began at zero too.
+what follows has no time. A layer that is applied twice keeps a state per application: in training each of them began at
+zero too.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Arena:
         """The inputs of stretches of rows, one array (stretch, step, *row shape) per model input.
 
         starts, lengths: (stretch,), none longer than `steps`. What stands behind a stretch is a row of the arena, by
-        `stretches.numbers`, so that it is always a row that exists; it is dropped by length, never by value.
+        `row_ranges.row_numbers`, so that it is always a row that exists; it is dropped by length, never by value.
         """
         return self._views_of(steps).inputs.take(starts, lengths)
 

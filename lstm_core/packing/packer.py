@@ -83,7 +83,7 @@ class Step:
         return int(np.count_nonzero(self.lengths))
 
     def gather(self, chunk: int) -> Ints:
-        """Arena rows to read, shape (slot, chunk): see `stretches.numbers`."""
+        """Arena rows to read, shape (slot, chunk): see `row_ranges.row_numbers`."""
         return row_numbers(self.start, self.lengths, chunk)
 
     def valid(self, chunk: int) -> Bools:

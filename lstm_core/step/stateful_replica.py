@@ -71,7 +71,7 @@ class StatefulReplica:
         """One model call, on all slots or, where `fit` allowed it, on fewer.
 
         rows: one array per model input, (slot, step, feature) or (slot, step); cast to `row_dtypes` where they differ.
-        Fewer slots are those of `packing.busy_first`, in one block of a compiled size or several, one after the other.
+        Fewer slots are those of `packer.busy_first`, in one block of a compiled size or several, one after the other.
         Of a static input the chunk's first row counts.
         reset: bool (slot,); the slot starts from zero state. lengths: int32 (slot,); valid rows, 0 for an idle slot;
         more than a chunk where `reach` allowed it.
@@ -204,7 +204,7 @@ class StatefulReplica:
     def signature(self, size: Size | None = None) -> StepSpecs:
         """The TensorSpecs of a step, for whoever compiles one of its own: rows, reset, lengths, states.
 
-        Behind them, where it has fewer slots, which ones they are; see `loop.make_narrow`.
+        Behind them, where it has fewer slots, which ones they are; see `timestep_loop.make_narrow`.
         """
         slots, (width, _) = self.shape.slots, size or self.sizes.whole
         states = [tf.TensorSpec((slots, *state.shape), tf.float32) for state in self.step_model.states]

@@ -78,7 +78,7 @@ class Sizes(Generic[Compiled]):
     def fit(self, lengths: AnyInts) -> Size:
         """The size to bring rows in, of which each slot has `lengths` (slot,), at least one of them some.
 
-        Its slots are one or several blocks of a compiled size, and hold the longest first; see `packing.busy_first`.
+        Its slots are one or several blocks of a compiled size, and hold the longest first; see `packer.busy_first`.
         """
         longest_first = np.sort(lengths[lengths > 0])[::-1]
         cost, size = self._cheapest(longest_first)

@@ -7,7 +7,7 @@ nothing is computed behind the last row of the step. The operations on a row, an
 however long the loop is.
 
 Limits: Keras's own layers only, since custom code may look at more than one timestep of a chunk, and none that names
-their number. It leaves alone cuDNN, which wants the chunk whole: on a GPU the step is `replica.make_step`.
+their number. It leaves alone cuDNN, which wants the chunk whole: on a GPU the step is `stateful_replica.make_step`.
 """
 
 from __future__ import annotations
