@@ -117,7 +117,7 @@ def _prepare(config: Config, contract: ModelContract, workers: Workers) -> tuple
         contract=contract,
         input=settings,
         step=step,
-        recipe=config.recipe(),
+        settings=config.recipe(),
         epochs=config.train.epochs,
         train=train,
         held_from=held_from,

@@ -66,20 +66,20 @@ class LossSum:
 class Loss:
     """One loss for all scores, or one per output."""
 
-    def __init__(self, recipe: TrainingSettings, outputs: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, settings: TrainingSettings, outputs: Sequence[tuple[str, int]]) -> None:
         """`outputs` are (name, values), in order. Raises `UsageError` for what does not fit them."""
         names = [name for name, _ in outputs]
         self._sizes = [size for _, size in outputs]
-        if isinstance(recipe.loss, str):
-            check_names("train.loss_weights", recipe.loss_weights, ())
-            self._whole: _Part | None = _Part(recipe.loss)
+        if isinstance(settings.loss, str):
+            check_names("train.loss_weights", settings.loss_weights, ())
+            self._whole: _Part | None = _Part(settings.loss)
             self.parts: dict[str, float] = {"loss": 1.0}
             return
-        check_names("train.loss", recipe.loss, names, complete=True)
-        check_names("train.loss_weights", recipe.loss_weights, names)
+        check_names("train.loss", settings.loss, names, complete=True)
+        check_names("train.loss_weights", settings.loss_weights, names)
         self._whole = None
-        self._each = [_Part(recipe.loss[name]) for name in names]
-        self.parts = {f"{name}_loss": float(recipe.loss_weights.get(name, 1.0)) for name in names}
+        self._each = [_Part(settings.loss[name]) for name in names]
+        self.parts = {f"{name}_loss": float(settings.loss_weights.get(name, 1.0)) for name in names}
 
     def sums(
         self, scores: Sequence[tf.Tensor], targets: ArrayOrTensor, weights: ArrayOrTensor

@@ -40,17 +40,21 @@ class StatefulTrainer:
     """
 
     def __init__(
-        self, model: keras.Model, shape: StepShape, recipe: TrainingSettings, output_names: Sequence[str] | None = None
+        self,
+        model: keras.Model,
+        shape: StepShape,
+        settings: TrainingSettings,
+        output_names: Sequence[str] | None = None,
     ) -> None:
         """`model` is a Keras model that `model_contract` has accepted. Raises `UsageError` and `ModelRefused`."""
-        self._recipe = recipe
-        self.optimizer = make_optimizer(recipe.optimizer, recipe.learning_rate)
+        self._settings = settings
+        self.optimizer = make_optimizer(settings.optimizer, settings.learning_rate)
         _refuse_batch_statistics(model)
         self._model = model
         self.replica = StatefulReplica(model, shape)
         outputs = self._outputs(output_names)
-        self.loss, self.metrics = Loss(recipe, outputs), TrainingMetrics(recipe.metrics, outputs)
-        self._class_weights = ClassWeights(recipe.class_weight, outputs)
+        self.loss, self.metrics = Loss(settings, outputs), TrainingMetrics(settings.metrics, outputs)
+        self._class_weights = ClassWeights(settings.class_weight, outputs)
         self._values = sum(size for _, size in outputs)
         self._variables = self.replica.step_model.model.trainable_variables
         if not self._variables:
@@ -71,7 +75,8 @@ class StatefulTrainer:
     ) -> tuple[Doubles, Doubles]:
         """One step with an update; arguments as in `StatefulReplica.step`, and targets (slot, step, score value).
 
-        A target that is no number has no loss; where the recipe is weighted, a row's weight stands behind its targets.
+        A target that is no number has no loss; where the settings are weighted, a row's weight stands behind its
+        targets.
         Of a window with one score the last row's targets and weight count.
         Returns the sums of the losses, before the update, and their weights, each (part of the loss,).
         """
@@ -104,7 +109,7 @@ class StatefulTrainer:
         if self.replica.step_model.windowed:
             last = np.maximum(lengths, 1) - 1
             targets, lengths = targets[np.arange(len(last)), last][:, None], np.minimum(lengths, 1)
-        row_weights = targets[..., self._values] if self._recipe.weighted else None
+        row_weights = targets[..., self._values] if self._settings.weighted else None
         return weigh(targets[..., : self._values], lengths, row_weights)
 
     def _measure(self, scores: Sequence[tf.Tensor], known: Floats, weights: Floats) -> None:
@@ -116,7 +121,7 @@ class StatefulTrainer:
         return [score[:, :1] for score in scores] if self.replica.step_model.windowed else list(scores)
 
     def _resets(self, reset: Bools) -> Bools:
-        return np.ones_like(reset) if self._recipe.reset_chunks else reset
+        return np.ones_like(reset) if self._settings.reset_chunks else reset
 
     @property
     def better(self) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""The forecast of a run: the real shards and the real scheduler, simulated replicas, and a clock that only jumps.
+"""A run, simulated: the real shards and the real scheduler, simulated replicas, and a clock that only jumps.
 
 What it decides: when a simulated replica starts, dies and reports. Deaths come at random at a given rate; the work
-since a shard's last checkpoint is done again, by a replica that starts anew. The same seed gives the same forecast, but
-for the scheduler's own cost, which is measured by the clock that is passed in: nothing here knows the time of day.
+since a shard's last checkpoint is done again, by a replica that starts anew. The same seed gives the same simulation,
+but for the scheduler's own cost, which is measured by the clock that is passed in: nothing here knows the time of day.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cluster.core.simulate.simulated_replica import Held, ReplicaPace, Simulated
 from lstm_core.array_types import Doubles
 
 POLL_S = 5.0  # between two questions to a replica that has nothing to do
-ATTEMPTS_MAX = 1_000  # a shard is never given up: in a forecast nothing is wrong with it
+ATTEMPTS_MAX = 1_000  # a shard is never given up: in a simulation nothing is wrong with it
 
 
 @dataclass(frozen=True)
@@ -56,24 +56,24 @@ def simulate_run(
     shards: Sequence[Shard],
     replicas: int,
     pace: ReplicaPace,
-    weather: SimulatedFaults,
+    faults: SimulatedFaults,
     clock: Callable[[], float] | None = None,
 ) -> SimulatedRun:
     """Plays a run of `shards` on `replicas` replicas to its end."""
     scheduler = Scheduler(shards, replicas=replicas, max_attempts=ATTEMPTS_MAX)
-    played = _Play(scheduler, shards, pace, weather)
+    played = _Play(scheduler, shards, pace, faults)
     played.to_its_end(clock)
     return played.summary(replicas)
 
 
 class _Play:
     def __init__(
-        self, scheduler: Scheduler, shards: Sequence[Shard], pace: ReplicaPace, weather: SimulatedFaults
+        self, scheduler: Scheduler, shards: Sequence[Shard], pace: ReplicaPace, faults: SimulatedFaults
     ) -> None:
-        self._scheduler, self._pace, self._weather = scheduler, pace, weather
+        self._scheduler, self._pace, self._faults = scheduler, pace, faults
         self._shards = {shard.index: shard for shard in shards}
         self._kept = {shard.index: float(shard.rows) for shard in shards}  # rows left at the newest checkpoint
-        self._dice = np.random.default_rng(weather.seed)
+        self._dice = np.random.default_rng(faults.seed)
         self._replicas: dict[int, SimulatedReplica] = {}
         self._gone: list[SimulatedReplica] = []
         self._expected: list[tuple[float, int, int, str, int]] = []  # (when, tie, replica, what, version)
@@ -110,18 +110,18 @@ class _Play:
                     held = Held(self._shards[shard], attempt, kept, kept, self._now_s, rows=kept)
                     self._replicas[replica].held.append(held)
                 case Fail(cause):
-                    raise AssertionError(f"a forecast failed: {cause}")
+                    raise AssertionError(f"a simulated run failed: {cause}")
 
     def _start(self, number: int) -> None:
-        slow = self._dice.random() < self._weather.stragglers
+        slow = self._dice.random() < self._faults.stragglers
         ready_s = self._now_s + self._pace.startup_s
         self._replicas[number] = SimulatedReplica(
-            number, self._pace, self._weather.straggler_pace if slow else 1.0, ready_s
+            number, self._pace, self._faults.straggler_pace if slow else 1.0, ready_s
         )
         self._starts += 1
         self._expect(ready_s, number, "ready")
-        if self._weather.deaths_per_hour:
-            lives_s = self._dice.exponential(3600 / self._weather.deaths_per_hour)
+        if self._faults.deaths_per_hour:
+            lives_s = self._dice.exponential(3600 / self._faults.deaths_per_hour)
             self._expect(ready_s + lives_s, number, "death")
 
     def _expect(self, when_s: float, number: int, what: str) -> None:

@@ -1,4 +1,4 @@
-"""A replica as a fluid: how it spends its time on the shards that it holds, for forecasts.
+"""A simulated replica: how it spends its time on the shards that it holds.
 
 An entity flows through its slot at the replica's pace; shards take slots in the order in which they came; a shard uses
 as many slots as it can to its end, its rows over its longest entity. A step on few slots costs less, down to

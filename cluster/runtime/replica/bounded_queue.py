@@ -1,4 +1,4 @@
-"""A channel: what one thread hands to the next, at most so many items ahead.
+"""A bounded queue: what one thread hands to the next, at most so many items ahead.
 
 Made of two queues that Python keeps in C, one for the items and one for the room that is left, since a hand-over
 happens several times in every step; `queue.Queue` takes ten times as long for it. Decides nothing.

@@ -1,4 +1,4 @@
-"""The first look at an input, which begins while there is no cluster yet.
+"""The scan of the input, which begins early: while there is no cluster yet.
 
 What it decides: that the driver lists the files and reads what it would read itself (see `task_map`) while a cluster
 starts, which takes seconds: of a small input that is all, and the replicas, which start next, have the cores to

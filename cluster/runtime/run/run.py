@@ -139,7 +139,7 @@ class _Run:
             request.run_id, request.identity, request.step, request.contract.fingerprint, before
         )
         self._resumes = before is not None
-        self._first_look = EarlyScan(request.input, request.output.rows_per_file)
+        self._early_scan = EarlyScan(request.input, request.output.rows_per_file)
         self._head: PlanHead | None = None
         self._scheduler: WatchedScheduler | None = None
         self._timeline = Timeline(commits, request.run_id)
@@ -197,8 +197,8 @@ class _Run:
         return NodeNeeds(installed_versions(), shared, request.carry, request.some_files, request.input.storage)
 
     def _looking(self) -> AbstractContextManager[None]:
-        """The first look begins before there is a cluster, unless there is a plan."""
-        return nullcontext() if self._resumes else self._first_look.begun()
+        """The early scan begins before there is a cluster, unless there is a plan."""
+        return nullcontext() if self._resumes else self._early_scan.begun()
 
     def _plan(self, cluster: Cluster, line: ProgressLine) -> None:
         begin = time.perf_counter()
@@ -208,7 +208,7 @@ class _Run:
         self._head = head = read_plan(store) if there else self._make_plan(cluster)
         if there:
             check_unchanged(head, self._request.input.storage)
-        self._clock.plan_s = self._first_look.ahead_s + time.perf_counter() - begin - self._clock.shuffle_s
+        self._clock.plan_s = self._early_scan.ahead_s + time.perf_counter() - begin - self._clock.shuffle_s
         lost = f"; {head.files_lost:,} files cannot be read: their entities go into quarantine"
         line.say(
             f"{self._request.run_id}: {head.entities:,} entities, {head.rows_planned:,} rows to score in "
@@ -219,7 +219,7 @@ class _Run:
     def _make_plan(self, cluster: Cluster) -> PlanHead:
         settings, output = self._request.input, self._request.output
         place, check = StoreSpec.of(output), self._commits.fence.check
-        taken = shuffle_where_needed(settings, place, cluster.map, check, self._first_look.finish(cluster.map))
+        taken = shuffle_where_needed(settings, place, cluster.map, check, self._early_scan.finish(cluster.map))
         inventory, self._clock.shuffle_s = taken.inventory, taken.shuffle_s
         carry = self._request.carry
         if carry is not None and carry.write is not None:

@@ -69,7 +69,7 @@ class TrainingSpec:
     contract: ModelContract
     input: InputSettings
     step: StepSettings
-    recipe: TrainingSettings
+    settings: TrainingSettings
     epochs: int
     train: PassPlan
     held_from: int | None  # ordinal of the first time column; None where nothing is held out
@@ -81,7 +81,7 @@ class Pass:
     """What one pass over the rows gave."""
 
     loss: float | None  # weighted mean; None where no row had a target
-    losses: dict[str, float]  # that of each part, where the recipe names several
+    losses: dict[str, float]  # that of each part, where the settings name several
     metrics: dict[str, float]
     targets: int  # targets that had a loss
     rows: int
@@ -173,9 +173,9 @@ class TrainingActor:
         self._spec = spec
         keras.utils.set_random_seed(self._seed)  # whatever the proof has drawn
         names = [output.name for output in spec.contract.outputs]
-        self._trainer: StatefulTrainer = StatefulTrainer(self._model, shape, spec.recipe, names)
+        self._trainer: StatefulTrainer = StatefulTrainer(self._model, shape, spec.settings, names)
         better = self._trainer.better
-        self._callbacks: Callbacks = Callbacks(spec.recipe.callbacks, spec.recipe.folder, better)
+        self._callbacks: Callbacks = Callbacks(spec.settings.callbacks, spec.settings.folder, better)
         kept = restore_checkpoint(checkpoint, self._trainer.variables) if checkpoint else []
         model = self._trainer.trained_model()
         self._callbacks.begin(model, self._trainer.optimizer, epochs=spec.epochs, kept=kept)

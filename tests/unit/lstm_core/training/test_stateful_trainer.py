@@ -33,9 +33,9 @@ def memory_model(**options: Any) -> Any:
 
 
 def trainer_of(
-    model: Any, recipe: TrainingSettings = ADAM, *, chunk: int = CHUNK, jit: bool = False
+    model: Any, settings: TrainingSettings = ADAM, *, chunk: int = CHUNK, jit: bool = False
 ) -> StatefulTrainer:
-    return StatefulTrainer(model, StepShape(SLOTS, chunk, jit), recipe)
+    return StatefulTrainer(model, StepShape(SLOTS, chunk, jit), settings)
 
 
 def series(rows: int = sum(LENGTHS), *, values: int = 1, seed: int = 0) -> tuple[Array, Array]:
@@ -151,8 +151,8 @@ def test_an_epoch_is_that_of_plain_fit_without_shuffling() -> None:
 
 def test_a_loss_per_output_is_weighted_and_each_has_its_mean() -> None:
     outputs = [("delay", 1), ("kinds", 2)]
-    recipe = TrainingSettings({"delay": "mae", "kinds": "categorical_crossentropy"}, loss_weights={"kinds": 0.5})
-    loss = Loss(recipe, outputs)
+    settings = TrainingSettings({"delay": "mae", "kinds": "categorical_crossentropy"}, loss_weights={"kinds": 0.5})
+    loss = Loss(settings, outputs)
     scores = [np.zeros((1, 2, 1), np.float32), np.full((1, 2, 2), 0.5, np.float32)]
     targets = np.array([[[3.0, 1.0, 0.0], [1.0, np.nan, np.nan]]], np.float32)
     sums = LossSum(loss.parts)
@@ -367,16 +367,16 @@ def test_every_loss_that_is_listed_trains(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "sentence"),
+    ("settings", "sentence"),
     [
         (TrainingSettings("maee", "adam", 1e-3), "'maee' is no loss of Keras: the nearest one that does is 'mae'"),
         (TrainingSettings("sparse_categorical_crossentropy", "adam", 1e-3), "does not fit one target per score"),
         (TrainingSettings("mae", "adamm", 1e-3), "'adamm' is no optimizer of Keras: the nearest one is 'adam'"),
     ],
 )
-def test_names_that_keras_does_not_know_are_refused(recipe: TrainingSettings, sentence: str) -> None:
+def test_names_that_keras_does_not_know_are_refused(settings: TrainingSettings, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        trainer_of(memory_model(), recipe)
+        trainer_of(memory_model(), settings)
 
 
 def test_statistics_over_a_batch_are_refused_unless_frozen() -> None:

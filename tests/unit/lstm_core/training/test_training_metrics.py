@@ -115,8 +115,8 @@ def test_row_weights_count_and_class_weights_do_not() -> None:
     targets = (np.nan_to_num(targets) > 0).astype(np.float32)
     row_weights = np.zeros((SLOTS, CHUNK, 1), np.float32)
     row_weights[0, 1], row_weights[2, 3] = 3.0, 1.0
-    recipe = TrainingSettings("mse", "sgd", 1e-2, weighted=True, class_weight={"0": 0.0, "1": 0.0}, metrics=("mae",))
-    trainer = StatefulTrainer(memory_model(), StepShape(SLOTS, CHUNK, jit=False), recipe)
+    settings = TrainingSettings("mse", "sgd", 1e-2, weighted=True, class_weight={"0": 0.0, "1": 0.0}, metrics=("mae",))
+    trainer = StatefulTrainer(memory_model(), StepShape(SLOTS, CHUNK, jit=False), settings)
     given = np.concatenate([targets, row_weights], axis=-1)
     trainer.train_step([features], given, np.ones(SLOTS, np.bool_), np.full(SLOTS, CHUNK, np.int32))
     gaps = np.abs(memory_model()(features).numpy() - targets)[..., 0]

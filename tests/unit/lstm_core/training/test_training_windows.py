@@ -43,8 +43,8 @@ def windows_model(*, stateful: bool = False) -> Any:
     return keras.Model(rows, layers.Dense(1, name="score")(layers.GRU(3, stateful=stateful, name="memory")(hidden)))
 
 
-def trainer_of(model: Any, recipe: TrainingSettings = ADAM) -> StatefulTrainer:
-    return StatefulTrainer(model, StepShape(SLOTS, CHUNK, jit=False), recipe)
+def trainer_of(model: Any, settings: TrainingSettings = ADAM) -> StatefulTrainer:
+    return StatefulTrainer(model, StepShape(SLOTS, CHUNK, jit=False), settings)
 
 
 def keras_and_ours() -> tuple[Any, StatefulTrainer]:
