@@ -18,7 +18,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.core.settings import ClusterSettings
 from cluster.run_errors import ClusterRefused, RunFailed, StoreFault, WorkerLost, first_line
 from cluster.runtime.fleet.ray_errors import task_value
-from cluster.runtime.fleet.ray_session import alive_nodes, autoscaler_growth, replicas_that_fit
+from cluster.runtime.fleet.ray_private import autoscaler_growth
+from cluster.runtime.fleet.ray_session import alive_nodes, replicas_that_fit
 from cluster.runtime.replica.node_check import NodeNeeds, look_at_node, why_unfit
 from cluster.runtime.storage.open_store import open_store
 

@@ -14,6 +14,7 @@ from ray import exceptions as rex
 
 from cluster.core.schedule.events import Event, ReplicaLost, ShardBroken
 from cluster.run_errors import RunFailed, WorkerLost, first_line
+from cluster.runtime.fleet.ray_private import was_preempted
 from lstm_core.errors import SlotcarError, UsageError
 
 
@@ -41,9 +42,9 @@ def event_of(ref: Any, replica: int) -> tuple[Any, Event | None]:
 
 def _left(error: BaseException) -> bool:
     """True where a replica went with its node. Of most of Ray's deaths only the text says whether it was the node's."""
-    if isinstance(error, rex.NodeDiedError) or getattr(error, "preempted", False):
-        return True
-    return isinstance(error, rex.RayActorError) and "node has died" in str(error)
+    if isinstance(error, rex.RayActorError):
+        return was_preempted(error) or "node has died" in str(error)
+    return isinstance(error, rex.NodeDiedError)
 
 
 def task_value(ref: Any, remedy: str = "the same command resumes the run") -> Any:
