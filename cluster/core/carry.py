@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +19,9 @@ import pyarrow as pa
 from cluster.core.entity_keys import describe_entity
 from cluster.core.row_accounting import number_entities
 from cluster.core.settings import InputSettings
-from cluster.core.times import Ordinals, stored_type
+from cluster.core.times import stored_type
 from cluster.run_errors import InputRefused
+from lstm_core.array_types import Ints
 from lstm_core.contract.model_contract import ModelContract
 
 LAST, BROKEN, SEEN = "last_time", "broken_since", "rows_seen"
@@ -53,7 +53,7 @@ class CarrySchema:
     time: tuple[str, ...]
     previous: tuple[str, ...]  # feature columns that are filled with "previous", or the same in all rows of an entity
     states: tuple[StateColumn, ...]
-    arrow: Any  # pa.Schema, with `fingerprint` in its metadata
+    arrow: pa.Schema  # with `fingerprint` in its metadata
 
     @property
     def last(self) -> tuple[str, ...]:
@@ -87,8 +87,8 @@ def time_columns(prefix: str, time: Sequence[str]) -> tuple[str, ...]:
     return (prefix, *(f"{prefix}__{name}" for name in time[1:]))
 
 
-def carry_schema(columns: Any, settings: InputSettings, contract: ModelContract) -> CarrySchema:
-    """The table that a run writes; `columns` are the input's columns (pa.Schema) in plain types."""
+def carry_schema(columns: pa.Schema, settings: InputSettings, contract: ModelContract) -> CarrySchema:
+    """The table that a run writes; `columns` are the input's columns in plain types."""
     static = {name for spec in contract.inputs if spec.static for name in dict(settings.features)[spec.name]}
     previous = tuple(name for name in settings.feature_columns if name in static or _is_previous(settings, name))
     states = tuple(_states(contract))
@@ -101,8 +101,8 @@ def carry_schema(columns: Any, settings: InputSettings, contract: ModelContract)
         *(pa.field(PREVIOUS + name, _previous_type(name, settings, contract)) for name in previous),
         *(pa.field(state.name, pa.list_(pa.float32(), prod(state.shape))) for state in states),
     ]
-    metadata = {METADATA: json.dumps({"format": _FORMAT, "model_fingerprint": contract.fingerprint}, sort_keys=True)}
-    schema = pa.schema(fields, metadata)
+    told = json.dumps({"format": _FORMAT, "model_fingerprint": contract.fingerprint}, sort_keys=True)
+    schema = pa.schema(fields, {METADATA: told})
     return CarrySchema(contract.fingerprint, settings.entity, settings.time, previous, states, schema)
 
 
@@ -116,7 +116,7 @@ def _states(contract: ModelContract) -> Iterator[StateColumn]:
             yield StateColumn(layer.name, index, tuple(shape))
 
 
-def _previous_type(column: str, settings: InputSettings, contract: ModelContract) -> Any:
+def _previous_type(column: str, settings: InputSettings, contract: ModelContract) -> pa.DataType:
     """A word as itself, since codes change with the vocabulary; a code as int32, a number as float32."""
     if column in settings.vocabulary:
         return pa.large_string()
@@ -125,8 +125,8 @@ def _previous_type(column: str, settings: InputSettings, contract: ModelContract
     return pa.int32() if codes else pa.float32()
 
 
-def read_schema(found: Any) -> CarrySchema | None:
-    """The table that a file's schema (pa.Schema) tells of itself, its states flat; None where it tells none."""
+def read_schema(found: pa.Schema) -> CarrySchema | None:
+    """The table that a file's schema tells of itself, its states flat; None where it tells none."""
     told = json.loads((found.metadata or {}).get(METADATA, b"{}"))
     if told.get("format") != _FORMAT:
         return None
@@ -147,8 +147,8 @@ def read_schema(found: Any) -> CarrySchema | None:
     )
 
 
-def difference(wanted: CarrySchema, found: Any) -> str | None:
-    """How the schema of a file (pa.Schema) differs from the table that the run needs, in words; None where it fits."""
+def difference(wanted: CarrySchema, found: pa.Schema) -> str | None:
+    """How the schema of a file differs from the table that the run needs, in words; None where it fits."""
     told = json.loads((found.metadata or {}).get(METADATA, b"{}"))
     if told.get("format") != _FORMAT:
         return "it was not written by slotcar score with state.write"
@@ -165,10 +165,10 @@ def difference(wanted: CarrySchema, found: Any) -> str | None:
     return None
 
 
-def match(keys: Any, carried: Any) -> Ordinals:
+def match(keys: pa.Table, carried: pa.Table) -> Ints:
     """For each entity of tonight (entity,) its row in the carry-over, -1 where it has none.
 
-    `keys` and `carried` are pa.Tables of entity columns with one schema. Raises InputRefused where the carry-over has
+    `keys` and `carried` are entity columns with one schema. Raises InputRefused where the carry-over has
     an entity twice.
     """
     numbers = number_entities(carried, pa.concat_tables([carried, keys]))
@@ -182,7 +182,7 @@ def match(keys: Any, carried: Any) -> Ordinals:
     return numbers[carried.num_rows :]
 
 
-def absent_rows(matched: Ordinals, rows: int) -> Ordinals:
+def absent_rows(matched: Ints, rows: int) -> Ints:
     """The stretches (stretch, 2) from start to stop of a table's `rows` rows that `matched` (entity,) does not name."""
     here = np.zeros(rows + 2, np.int8)
     here[1:-1] = 1

@@ -6,26 +6,27 @@ what an entity's rows are, alone.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.times import Ordinals
+from cluster.core.arrow_types import ArrowArray, ArrowColumn, ArrowDictionary, ArrowScalar
+from lstm_core.array_types import Ints
 
 KEY_PREFIX = "key__"  # before an entity column's name wherever columns of our own stand beside it
 
 
-def describe_entity(keys: Any, entity: int) -> str:
+def describe_entity(keys: pa.Table, entity: int) -> str:
     """An entity as a user writes it: `tailnum='N123'`."""
     return ", ".join(f"{name}={_describe_value(keys.column(name)[entity])}" for name in keys.column_names)
 
 
-def _describe_value(value: Any) -> str:
+def _describe_value(value: ArrowScalar) -> str:
     return repr(value.as_py()) if pa.types.is_large_string(value.type) else str(value)
 
 
-def number_keys(keys: Any) -> tuple[Ordinals, Any]:
+def number_keys(keys: pa.Table) -> tuple[Ints, pa.Table]:
     """Keys (run, entity columns) -> entity numbers (run,) by first appearance, keys (entity, entity columns)."""
     if keys.num_rows == 0:
         return np.zeros(0, np.int64), keys
@@ -35,14 +36,14 @@ def number_keys(keys: Any) -> tuple[Ordinals, Any]:
     for column in keys.columns[1:]:
         more, distinct = _encode_column(column)
         numbers, _ = _encode_column(pa.chunked_array([pa.array(numbers * len(distinct) + more)]))
-    return numbers, keys.take(pa.array(_first_appearances(numbers)))
+    return numbers, keys.take(_first_appearances(numbers))
 
 
-def _encode_column(column: Any) -> tuple[Ordinals, Any]:
-    encoded = column.dictionary_encode()  # every chunk of the result has the whole column's dictionary
-    numbers = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks]).astype(np.int64)
-    return numbers, encoded.chunk(encoded.num_chunks - 1).dictionary
+def _encode_column(column: ArrowColumn) -> tuple[Ints, ArrowArray]:
+    chunks = cast("list[ArrowDictionary]", column.dictionary_encode().chunks)  # each has the whole column's dictionary
+    numbers = np.concatenate([chunk.indices.to_numpy() for chunk in chunks]).astype(np.int64)
+    return numbers, chunks[-1].dictionary
 
 
-def _first_appearances(numbers: Ordinals) -> Ordinals:
+def _first_appearances(numbers: Ints) -> Ints:
     return np.flatnonzero(np.diff(np.maximum.accumulate(numbers), prepend=-1) > 0).astype(np.int64)

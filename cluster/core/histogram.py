@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from lstm_core.array_types import Doubles, Floats, Ints
 
 BINS = 4096
 PER_DECADE = 5
@@ -23,7 +24,7 @@ class Histogram:
 
     low: float
     high: float
-    counts: NDArray[np.int64]  # (bin,)
+    counts: Ints  # (bin,)
     sum: float = 0.0
     not_finite: int = 0
 
@@ -34,7 +35,7 @@ class Histogram:
         low, high = (low, high) if high > low else (low - room, high + room)
         return Histogram(low, high, np.zeros(BINS, np.int64))
 
-    def add(self, values: NDArray[np.floating]) -> None:
+    def add(self, values: Floats | Doubles) -> None:
         """Counts values (value,); those beyond the bounds are put into the outermost bins."""
         finite = values[np.isfinite(values)].astype(np.float64)
         self.not_finite += len(values) - len(finite)
@@ -59,7 +60,7 @@ class Histogram:
         index = int(np.searchsorted(np.cumsum(self.counts), share * self.total))
         return self.low + (min(index, BINS - 1) + 0.5) * (self.high - self.low) / BINS
 
-    def shares(self, low: float, high: float, bars: int) -> NDArray[np.float64]:
+    def shares(self, low: float, high: float, bars: int) -> Doubles:
         """Share of the values in each of `bars` equal bars between two values (bar,); the rest is in the outermost."""
         centres = self.low + (np.arange(BINS) + 0.5) * (self.high - self.low) / BINS
         where = np.clip(((centres - low) * (bars / (high - low))).astype(np.int64), 0, bars - 1)
@@ -76,7 +77,7 @@ def distance(first: Histogram, second: Histogram) -> float:
     return float(np.abs(gaps).max())
 
 
-def length_bins(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def length_bins(rows: Ints) -> Ints:
     """Entities' rows (entity,) -> how many fall into each bin (bin,): bin i begins at `length_from(i)` rows."""
     if not len(rows):
         return np.zeros(0, np.int64)

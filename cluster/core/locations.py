@@ -26,7 +26,7 @@ SCHEMES = {
     "hdfs": "hdfs",
     "file": "file",
 }
-OPTIONS: dict[str, dict[str, type]] = {
+OPTIONS: dict[str, dict[str, type[Option]]] = {
     "s3": {
         "endpoint_override": str,
         "region": str,

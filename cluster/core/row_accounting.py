@@ -7,24 +7,26 @@ Entities are numbered within their shard, as the plan has them. Leaves files alo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.core.times import Flags, Ordinals, compare, table_ordinals
+from cluster.core.arrow_types import ArrowDictionary
+from cluster.core.times import compare, table_ordinals
+from lstm_core.array_types import Bools, Ints
 
 
-def number_entities(keys: Any, rows: Any) -> Ordinals:
+def number_entities(keys: pa.Table, rows: pa.Table) -> Ints:
     """The entity of each row (row,), -1 where there is no such entity.
 
-    `keys` (entity, entity columns) and `rows` (row, entity columns) are pa.Tables with one schema.
+    `keys` (entity, entity columns) and `rows` (row, entity columns) have one schema.
     """
     both = pa.concat_tables([keys, rows])
     numbers = np.zeros(both.num_rows, np.int64)
     for index, column in enumerate(both.columns):
-        encoded = pc.dictionary_encode(column.combine_chunks(), null_encoding="encode")
+        encoded = cast(ArrowDictionary, pc.dictionary_encode(column.combine_chunks(), null_encoding="encode"))
         codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
         numbers = codes if index == 0 else _dense(numbers * len(encoded.dictionary) + codes)
     entity_of = np.full(int(numbers.max(initial=-1)) + 1, -1, np.int64)
@@ -32,14 +34,14 @@ def number_entities(keys: Any, rows: Any) -> Ordinals:
     return np.asarray(entity_of[numbers[keys.num_rows :]])
 
 
-def _dense(numbers: Ordinals) -> Ordinals:
+def _dense(numbers: Ints) -> Ints:
     return np.asarray(np.unique(numbers, return_inverse=True)[1], np.int64)
 
 
 class Ledger:
     """How far each entity of a shard has come in its fragments, taken in order."""
 
-    def __init__(self, entity_rows: Ordinals) -> None:
+    def __init__(self, entity_rows: Ints) -> None:
         self.entity_rows = entity_rows  # (entity,) as planned
         self.late = np.zeros_like(entity_rows)  # (entity,) leading rows that are not scored
         self.skipped = np.zeros_like(entity_rows)  # (entity,) rows that are neither scored nor in quarantine
@@ -47,7 +49,7 @@ class Ledger:
         self.quarantined = np.zeros_like(entity_rows)  # (entity,)
         self._fragment = np.full(len(entity_rows), -1, np.int64)  # (entity,) the last one that has rows of it
 
-    def take(self, entity: Ordinals, fragment: int, covers: Ordinals | None = None) -> tuple[Ordinals, Ordinals]:
+    def take(self, entity: Ints, fragment: int, covers: Ints | None = None) -> tuple[Ints, Ints]:
         """Rows of fragment number `fragment`, as entities (row,), each of which stands for one of the entity's rows.
 
         Where it stands for several, `covers` says for how many (row,). Returns which of its entity's rows each is, or
@@ -72,7 +74,7 @@ class Ledger:
         self.skipped += np.where(self.left > 0, (self.scored + self.left) % window, 0)
 
     @property
-    def left(self) -> Ordinals:
+    def left(self) -> Ints:
         """Rows (entity,) that are neither scored nor in quarantine; negative where there are too many."""
         return self.entity_rows - self.scored - self.quarantined - self.skipped
 
@@ -82,10 +84,10 @@ class TimeOrder:
 
     def __init__(self) -> None:
         self._entity = np.zeros(0, np.int64)
-        self._times: Any = None  # pa.Table: the last row of each entity so far
+        self._times: pa.Table | None = None  # the last row of each entity so far
 
-    def falls(self, entity: Ordinals, times: Any) -> Ordinals:
-        """The rows of the next batch that are earlier than the row of their entity before; `times` is a pa.Table."""
+    def falls(self, entity: Ints, times: pa.Table) -> Ints:
+        """The rows of the next batch that are earlier than the row of their entity before."""
         carried = len(self._entity)
         if self._times is not None:
             entity, times = np.append(self._entity, entity), pa.concat_tables([self._times, times])
@@ -94,7 +96,7 @@ class TimeOrder:
         moments = table_ordinals(times)
         earlier, _ = compare([column[order[1:]] for column in moments], [column[order[:-1]] for column in moments])
         last = order[np.append(~same, True)] if len(order) else order
-        self._entity, self._times = entity[last], times.take(pa.array(last))
+        self._entity, self._times = entity[last], times.take(last)
         return np.sort(order[1:][same & earlier]) - carried
 
 
@@ -102,16 +104,16 @@ class Coverage:
     """Which rows of the input's files the shards have taken."""
 
     def __init__(self) -> None:
-        self._parts: list[Ordinals] = []  # each (3, range): file, start, stop
+        self._parts: list[Ints] = []  # each (3, range): file, start, stop
 
-    def add(self, file: Ordinals, start: Ordinals, count: Ordinals) -> None:
+    def add(self, file: Ints, start: Ints, count: Ints) -> None:
         """The extents (extent,) of one shard; neighbours are joined, so little is kept of them."""
         stop = start + count
         joins = (file[1:] == file[:-1]) & (start[1:] == stop[:-1])
         begin, end = np.flatnonzero(np.append(True, ~joins)), np.flatnonzero(np.append(~joins, True))
         self._parts.append(np.stack([file[begin], start[begin], stop[end]]))
 
-    def close(self, file_rows: Ordinals) -> tuple[Ordinals, Ordinals]:
+    def close(self, file_rows: Ints) -> tuple[Ints, Ints]:
         """Given the rows of each file (file,) -> what is taken twice, and what by no shard; each (range, 3)."""
         borders = np.stack([np.arange(len(file_rows)), file_rows, file_rows])  # an empty range ends each file
         ranges = np.concatenate([*self._parts, borders], axis=1)
@@ -125,7 +127,7 @@ class Coverage:
         )
 
 
-def inside(ranges: Ordinals, file: Ordinals, row: Ordinals) -> Flags:
+def inside(ranges: Ints, file: Ints, row: Ints) -> Bools:
     """Which rows (row,) of which files lie in one of the ranges (range, 3), which are sorted and do not overlap."""
     if not len(ranges):
         return np.zeros(len(row), np.bool_)

@@ -17,6 +17,7 @@ Ties = Literal["keep", "fail"]
 Missing = Literal["reset", "fail"]
 Late = Literal["quarantine", "drop", "fail"]
 Tail = Literal["mask", "drop"]
+Compression = Literal["zstd", "snappy", "gzip", "lz4", "brotli", "none"]
 CHUNK_INDEX, CHUNK_COUNT, LENGTH = "@chunk_index", "@chunk_count", "@length"
 CONTEXT = (CHUNK_INDEX, CHUNK_COUNT, LENGTH)  # features that stand in no file: where in its entity a row's chunk is
 WINDOW_START, WINDOW_ROWS = "window_start", "window_rows"  # columns of an output with one row per window
@@ -77,7 +78,7 @@ class OutputSettings:
     path: str
     names: tuple[str, ...]  # one per score value
     rows_per_file: int = 1_000_000
-    compression: str = "zstd"
+    compression: Compression = "zstd"
     overwrite: bool = False
     storage: dict[str, Option] = field(default_factory=dict)
     delta: str | None = None  # a Delta table that the scores are appended to

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from typing import Any
+from typing import TypeAlias, overload
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.core.arrow_types import ArrowArray, ArrowColumn, ArrowValues
 from cluster.run_errors import InputRefused
+from lstm_core.array_types import Array, Bools, Ints
 
-Ordinals = np.ndarray[Any, np.dtype[np.int64]]
-Flags = np.ndarray[Any, np.dtype[np.bool_]]
+Ordinals: TypeAlias = Ints  # moments
+Flags: TypeAlias = Bools
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -29,7 +31,7 @@ _ISO_WITH_ZONE = r"[T ]\d{2}.*(Z|[+-]\d{2}(:?\d{2})?)$"
 _INT64 = np.iinfo(np.int64)
 
 
-def plain_type(column_type: Any) -> Any:
+def plain_type(column_type: pa.DataType) -> pa.DataType:
     """The type that a column is compared in: dictionaries and extensions opened, text and bytes with 64-bit offsets."""
     if isinstance(column_type, pa.BaseExtensionType):
         return plain_type(column_type.storage_type)
@@ -42,16 +44,25 @@ def plain_type(column_type: Any) -> Any:
     return column_type
 
 
-def as_plain(column: Any) -> Any:
+@overload
+def as_plain(column: ArrowColumn) -> ArrowColumn: ...
+
+
+@overload
+def as_plain(column: ArrowValues) -> ArrowValues: ...
+
+
+def as_plain(column: ArrowValues) -> ArrowValues:
     """A column in its `plain_type`; nulls stay nulls, also those that hide in a dictionary's values."""
     if isinstance(column.type, pa.BaseExtensionType):
         chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-        column = pa.chunked_array([chunk.storage for chunk in chunks], type=column.type.storage_type)
+        storages = [chunk.storage for chunk in chunks]  # type: ignore[attr-defined]  # each is an extension's array
+        column = pa.chunked_array(storages, type=column.type.storage_type)  # type: ignore[call-overload]  # the stubs name types one by one
     wanted = plain_type(column.type)
     return column if column.type == wanted else column.cast(wanted)
 
 
-def stored_type(plain: Any) -> Any:
+def stored_type(plain: pa.DataType) -> pa.DataType:
     """The type that a plain column comes back in from Parquet, which has no seconds, and dates in days only."""
     if pa.types.is_timestamp(plain) and plain.unit == "s":
         return pa.timestamp("ms", plain.tz)
@@ -60,7 +71,7 @@ def stored_type(plain: Any) -> Any:
     return pa.date32() if pa.types.is_date64(plain) else plain
 
 
-def is_key_type(column_type: Any) -> bool:
+def is_key_type(column_type: pa.DataType) -> bool:
     """Whether a column may name entities: text, bytes, whole numbers, dates, times, decimals and booleans may."""
     plain = plain_type(column_type)
     return bool(
@@ -73,13 +84,13 @@ def is_key_type(column_type: Any) -> bool:
     )
 
 
-def is_time_type(column_type: Any) -> bool:
+def is_time_type(column_type: pa.DataType) -> bool:
     """Whether a column may order an entity's rows: timestamps, dates, whole numbers, ISO strings, times of day."""
     plain = plain_type(column_type)
     return bool(_is_text(plain) or _is_number_of_time(plain))
 
 
-def ordinals(column: Any, *, first: bool) -> tuple[Ordinals, Flags]:
+def ordinals(column: ArrowValues, *, first: bool) -> tuple[Ordinals, Bools]:
     """A time column (row,) in its plain type -> its ordinals (row,) and whether each row has one (row,)."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
@@ -94,18 +105,18 @@ def ordinals(column: Any, *, first: bool) -> tuple[Ordinals, Flags]:
     return _numpy(column.cast(pa.int64()).fill_null(0)), valid
 
 
-def table_ordinals(times: Any) -> list[Ordinals]:
+def table_ordinals(times: pa.Table) -> list[Ordinals]:
     """A table of time columns without nulls -> the ordinals of each column, (row,) each."""
     return [ordinals(as_plain(times.column(i)), first=i == 0)[0] for i in range(times.num_columns)]
 
 
-def time_order(times: Any) -> Ordinals:
+def time_order(times: pa.Table) -> Ints:
     """The stable order (row,) of a table of time columns (row, time columns): equal times keep their place."""
-    order: Ordinals = np.lexsort(tuple(reversed(table_ordinals(times)))).astype(np.int64, copy=False)
+    order: Ints = np.lexsort(tuple(reversed(table_ordinals(times)))).astype(np.int64, copy=False)
     return order
 
 
-def compare(left: Sequence[Ordinals], right: Sequence[Ordinals]) -> tuple[Flags, Flags]:
+def compare(left: Sequence[Ordinals], right: Sequence[Ordinals]) -> tuple[Bools, Bools]:
     """Time tuples (pair,) against each other, the first column deciding first -> (left < right, left == right)."""
     less = np.zeros(len(left[0]), dtype=np.bool_)
     equal = np.ones(len(left[0]), dtype=np.bool_)
@@ -115,14 +126,14 @@ def compare(left: Sequence[Ordinals], right: Sequence[Ordinals]) -> tuple[Flags,
     return less, equal
 
 
-def compare_tables(left: Any, right: Any) -> tuple[Flags, Flags]:
+def compare_tables(left: pa.Table, right: pa.Table) -> tuple[Bools, Bools]:
     """As `compare`, of two tables of time columns (pair, time columns) without nulls and with one schema."""
     moments = table_ordinals(pa.concat_tables([left, right]))  # one call: a text's rank holds within one call only
     rows = left.num_rows
     return compare([column[:rows] for column in moments], [column[rows:] for column in moments])
 
 
-def parse_bound(text: str, column_type: Any, *, setting: str) -> int:
+def parse_bound(text: str, column_type: pa.DataType, *, setting: str) -> int:
     """`since` or `until` as an ordinal of the first time column: the smallest that is not before the given moment.
 
     A moment without a zone is meant in the column's zone. Raises InputRefused with the setting's name and the text.
@@ -138,11 +149,11 @@ def parse_bound(text: str, column_type: Any, *, setting: str) -> int:
     return max(int(_INT64.min), min(int(_INT64.max), ordinal))
 
 
-def _default_unit(plain: Any) -> str:
+def _default_unit(plain: pa.DataType) -> str:
     return "ms" if pa.types.is_date64(plain) else "ns"
 
 
-def _parse_whole(text: str, plain: Any, *, setting: str) -> int:
+def _parse_whole(text: str, plain: pa.DataType, *, setting: str) -> int:
     try:
         whole = int(text)
     except ValueError as error:
@@ -153,7 +164,7 @@ def _parse_whole(text: str, plain: Any, *, setting: str) -> int:
     return max(int(_INT64.min), min(int(_INT64.max), ordinal))
 
 
-def _parse_moment(text: str, plain: Any, *, setting: str) -> datetime:
+def _parse_moment(text: str, plain: pa.DataType, *, setting: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
@@ -188,35 +199,36 @@ def _zone(name: str | None) -> tzinfo:
         ) from error
 
 
-def _describe(plain: Any) -> str:
+def _describe(plain: pa.DataType) -> str:
     return "text" if _is_text(plain) else str(plain)
 
 
-def _is_text(column_type: Any) -> bool:
+def _is_text(column_type: pa.DataType) -> bool:
     types = pa.types
     return bool(types.is_string(column_type) or types.is_large_string(column_type) or types.is_string_view(column_type))
 
 
-def _is_number_of_time(plain: Any) -> bool:
+def _is_number_of_time(plain: pa.DataType) -> bool:
     return bool(pa.types.is_integer(plain) or (pa.types.is_temporal(plain) and not _is_span(plain)))
 
 
-def _is_span(plain: Any) -> bool:
+def _is_span(plain: pa.DataType) -> bool:
     return bool(pa.types.is_duration(plain) or pa.types.is_interval(plain))
 
 
-def _numpy(column: Any) -> Any:
+def _numpy(column: ArrowValues) -> Array:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     return column.to_numpy(zero_copy_only=False)
 
 
-def _rank(texts: Any) -> Any:
+def _rank(texts: ArrowArray) -> ArrowArray:
     ranks = pc.rank(texts, sort_keys="ascending", tiebreaker="dense").cast(pa.int64())
-    return pc.if_else(texts.is_valid(), ranks, pa.scalar(None, pa.int64()))
+    known: ArrowArray = pc.if_else(texts.is_valid(), ranks, pa.scalar(None, pa.int64()))
+    return known
 
 
-def _parse_iso(texts: Any) -> Any:
+def _parse_iso(texts: ArrowArray) -> ArrowArray:
     """ISO 8601 texts as nanoseconds since 1970; what is none, or lies outside 1678 to 2262, becomes null."""
     try:
         return _cast_iso(texts)
@@ -228,7 +240,7 @@ def _parse_iso(texts: Any) -> Any:
         return _cast_iso_one_by_one(texts)
 
 
-def _cast_iso(texts: Any) -> Any:
+def _cast_iso(texts: ArrowArray) -> ArrowArray:
     nothing = pa.scalar(None, texts.type)
     zoned = pc.match_substring_regex(texts, _ISO_WITH_ZONE)
     local = pc.if_else(zoned, nothing, texts).cast(pa.timestamp("ns")).cast(pa.int64())
@@ -236,14 +248,14 @@ def _cast_iso(texts: Any) -> Any:
     return pc.coalesce(local, universal)
 
 
-def _cast_iso_one_by_one(texts: Any) -> Any:
+def _cast_iso_one_by_one(texts: ArrowArray) -> ArrowArray:
     """The slow road, for batches with a text such as 2026-02-30 that looks like a time and is none."""
     encoded = texts.dictionary_encode()
     values = [_cast_iso_or_null(encoded.dictionary[i : i + 1]) for i in range(len(encoded.dictionary))]
     return pa.array(values, type=pa.int64()).take(encoded.indices)
 
 
-def _cast_iso_or_null(text: Any) -> int | None:
+def _cast_iso_or_null(text: ArrowArray) -> int | None:
     try:
         nanoseconds: int | None = _cast_iso(text)[0].as_py()
     except pa.ArrowInvalid:

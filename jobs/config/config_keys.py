@@ -1,163 +1,42 @@
-"""The shape of a configuration file: its sections, keys, types, ranges and defaults.
+"""The shape of a configuration file: its sections, keys, ranges, defaults and what they mean.
 
-Decides what each key may hold by itself. `key_rules` decides which values go together, `toml_text` how a mistake
-is said. A key's description is what a user reads when the key is missing.
+Decides which keys there are. What a value may look like is in `key_types`; `key_rules` decides which values go
+together, `toml_text` how a mistake is said. A key's description is its meaning in the configuration reference, which
+`config_reference` makes; the description's first sentence is what a user reads where the key is missing.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import sys
-from datetime import date, time
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationInfo
+from pydantic import BaseModel, ConfigDict, Field
 
-from cluster.core.locations import NotALocation, is_url, normalized
-from cluster.core.settings import BadEntity, Fill, Late, Layout, Missing, Ties
+from cluster.core.settings import BadEntity, Late, Layout, Missing, Ties
+from jobs.config.key_types import (
+    AnyPath,
+    AnyPaths,
+    Callbacks,
+    ColumnName,
+    Columns,
+    Compression,
+    Features,
+    Fills,
+    LearningRate,
+    LocalPath,
+    Metrics,
+    Modules,
+    Moment,
+    RunId,
+    SomeColumns,
+    TrainingModel,
+    Words,
+)
 
-THE_INPUT = ""  # `features = [...]`: the name that stands for the single input of the model
-
-
-def _column(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"must name columns as text, but holds {value!r}")
-    return value
-
-
-def _columns(value: object) -> tuple[str, ...]:
-    names = tuple(_column(item) for item in (value if isinstance(value, list | tuple) else [value]))
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise ValueError(f"names {name!r} twice: name it once")
-    return names
-
-
-def _some_columns(value: object) -> tuple[str, ...]:
-    names = _columns(value)
-    if not names:
-        raise ValueError("must name at least one column")
-    return names
+WHEN_UNSET = "when_unset"  # in a field's extra: what holds where the key is left out, where no default can say it
 
 
-def _features(value: object) -> object:
-    if not isinstance(value, str | list | tuple | dict) or not value:
-        raise ValueError(f"must be a list of columns, or a table of model input to columns, not {value!r}")
-    return value if isinstance(value, dict) else {THE_INPUT: value}
-
-
-def _resolve(value: str, info: ValidationInfo) -> str:
-    if not value or "\0" in value:
-        raise ValueError("must not be empty" if not value else "must not hold the character NUL")
-    if is_url(value):
-        raise ValueError(f"must be a local path, but is {value!r}: copy it to this machine")
-    assert info.context is not None, "sections are validated with the file's folder as context"
-    return os.path.normpath(os.path.join(info.context["folder"], value))
-
-
-def _resolve_anywhere(value: str, info: ValidationInfo) -> str:
-    if not is_url(value):
-        return _resolve(value, info)
-    if re.search(r"\?\w+=", value):
-        raise NotALocation("must not hold options behind a question mark: put them into [storage]")
-    return normalized(value, "/")
-
-
-def _list_of_paths(value: object) -> object:
-    paths = tuple(value) if isinstance(value, list | tuple) else (value,)
-    if not paths:
-        raise ValueError("must name at least one file, directory or glob")
-    return paths
-
-
-def _listed(value: object) -> object:
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
-def _moment(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, str | int | date | time):
-        raise ValueError(f"must be a date, a time or a whole number, not {value!r}")
-    return value.isoformat() if isinstance(value, date | time) else str(value)
-
-
-def _fill(value: object) -> Fill:
-    if isinstance(value, Fill):
-        return value
-    if not isinstance(value, str | int | float):
-        raise ValueError(f'must be a value or "previous", not {value!r}')
-    if value == "previous":
-        return Fill(previous=True)
-    if isinstance(value, str):
-        return Fill(value=value)
-    if not abs(value) <= sys.float_info.max:
-        raise ValueError("must be a finite number, since a score of anything else means nothing")
-    return Fill(value=float(value))
-
-
-def _words(value: object) -> object:
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list | tuple) or any(isinstance(word, bool | float) for word in value):
-        raise ValueError(f"must be a file's path or a list of values, not {value!r}")
-    return tuple(str(word) for word in value)
-
-
-def _resolve_words(value: str | tuple[str, ...], info: ValidationInfo) -> str | tuple[str, ...]:
-    return _resolve(value, info) if isinstance(value, str) else value
-
-
-def _learning_rate(value: object) -> object:
-    if isinstance(value, dict) and isinstance(value.get("schedule"), str):
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= sys.float_info.max:
-        raise ValueError(f"must be a number that is more than 0, or a table with its schedule, not {value!r:.60}")
-    return float(value)
-
-
-def _callbacks(value: object) -> object:
-    listed = value if isinstance(value, list | tuple) else [value]
-    tables = [{"name": item} if isinstance(item, str) else item for item in listed]
-    if not all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in tables):
-        raise ValueError("must be a list of callbacks, each a name or a table with its name and arguments")
-    return tuple(tables)
-
-
-def _metrics(value: object) -> object:
-    if isinstance(value, dict):
-        return {str(output): _names_of_metrics(names) for output, names in value.items()}
-    return _names_of_metrics(value)
-
-
-def _names_of_metrics(value: object) -> tuple[str, ...]:
-    names = tuple(value) if isinstance(value, list | tuple) else (value,)
-    for index, name in enumerate(names):
-        if not isinstance(name, str) or not name:
-            raise ValueError(f"must be a list of names, or a table of output to such a list, not {value!r}")
-        if name in names[:index]:
-            raise ValueError(f"names {name!r} twice: name it once")
-    return names
-
-
-def _training_model(value: str, info: ValidationInfo) -> str:
-    if value.endswith(".keras"):
-        return _resolve(value, info)
-    if value.count(":") != 1 or not all(value.split(":")):
-        raise ValueError(f'must be "module:function" or a .keras file, not {value!r}')
-    return value
-
-
-Columns = Annotated[tuple[str, ...], BeforeValidator(_columns)]
-SomeColumns = Annotated[tuple[str, ...], BeforeValidator(_some_columns)]
-LocalPath = Annotated[str, AfterValidator(_resolve)]
-AnyPath = Annotated[str, AfterValidator(_resolve_anywhere)]
-AnyPaths = Annotated[tuple[AnyPath, ...], BeforeValidator(_list_of_paths)]
-Moment = Annotated[str, BeforeValidator(_moment)]
-Features = Annotated[dict[str, SomeColumns], BeforeValidator(_features)]
-Words = Annotated[str | tuple[str, ...], BeforeValidator(_words), AfterValidator(_resolve_words)]
-RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
-Compression = Literal["zstd", "snappy", "gzip", "lz4", "brotli", "none"]
+def _when_unset(text: str) -> dict[str, Any]:
+    return {WHEN_UNSET: text}
 
 
 class Section(BaseModel):
@@ -167,83 +46,244 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    path: LocalPath = Field(description='the model\'s file, for example path = "model.keras"')
-    slots: int = Field(default=256, ge=1)
-    chunk: int = Field(default=64, ge=1)
-    tail: Literal["mask", "drop"] = "mask"
-    jit: bool = True
-    modules: Annotated[tuple[ModuleName, ...], BeforeValidator(_listed)] = ()
+    """The model, and the shape of one step."""
+
+    path: LocalPath = Field(
+        description='The model\'s file, for example path = "model.keras". It lies on this machine, and `slotcar train` '
+        "writes it."
+    )
+    slots: int = Field(
+        default=256,
+        ge=1,
+        description="Slots of every replica, which are the rows of its fixed batch. They are fixed for the run, and "
+        "part of its identity.",
+    )
+    chunk: int = Field(
+        default=64,
+        ge=1,
+        description="Timesteps of one step, where the model leaves its length in time open. A model that fixes its "
+        "length keeps it.",
+    )
+    tail: Literal["mask", "drop"] = Field(
+        default="mask",
+        description="For models with one score per window: what happens to an entity's last rows where they do not "
+        'fill a window. "mask" scores them as far as they go, "drop" skips them.',
+    )
+    jit: bool = Field(
+        default=True,
+        description="Compile the step with XLA. On a GPU, false lets cuDNN run LSTM and GRU.",
+    )
+    modules: Modules = Field(
+        default=(),
+        description="Python modules that register custom layers with Keras. They are imported before the model is "
+        "loaded, and looked for beside the configuration file first.",
+    )
 
 
 class InputSection(Section):
-    path: AnyPaths = Field(description="the Parquet files: a file, a directory, a glob, or a list of those")
-    entity: SomeColumns = Field(description='the columns that name a series, for example entity = ["tailnum"]')
-    time: SomeColumns = Field(description='the columns that order its rows, for example time = ["time_hour"]')
-    features: Features = Field(description="the model's input columns: a list, or a table of input name to columns")
-    since: Moment | None = None
-    until: Moment | None = None
-    layout: Layout = "auto"
-    version: int | None = Field(default=None, ge=0)
-    fill: dict[str, Annotated[Fill, BeforeValidator(_fill)]] = Field(default_factory=dict)
-    vocabulary: dict[str, Words] = Field(default_factory=dict)
+    """The rows to read, and what their columns mean."""
+
+    path: AnyPaths = Field(
+        description="The Parquet files: a file, a directory (read recursively), a glob, or a list of those. They are "
+        "local, or begin with `s3://`, `gs://`, `abfs://` or `hdfs://`. A Delta Lake or Iceberg table is named by its "
+        "folder, an Iceberg table also by its `.metadata.json` file."
+    )
+    entity: SomeColumns = Field(
+        description='The columns that name a series, for example entity = ["tailnum"]. One column or several.'
+    )
+    time: SomeColumns = Field(
+        description='The columns that order its rows, for example time = ["time_hour"]. Further columns break ties.'
+    )
+    features: Features = Field(
+        description="The model's input columns: a list, or a table of input name to columns. A list does for a model "
+        "with one input. `@chunk_index`, `@chunk_count` and `@length` are counted by the run."
+    )
+    since: Moment | None = Field(
+        default=None, description="Only rows whose time, that of the first time column, is at or after this moment."
+    )
+    until: Moment | None = Field(
+        default=None, description="Only rows whose time, that of the first time column, is before this moment."
+    )
+    layout: Layout = Field(
+        default="auto",
+        description='"auto" shuffles an interleaved input before it is scored, "clustered" refuses one, and "shuffle" '
+        "shuffles the input without looking at its layout.",
+    )
+    version: int | None = Field(
+        default=None,
+        ge=0,
+        description="Of a Delta Lake table its version, of an Iceberg table the id of a snapshot.",
+        json_schema_extra=_when_unset("the newest"),
+    )
+    fill: Fills = Field(
+        default_factory=dict,
+        description='What a null or NaN becomes, per feature column: a value, or "previous", the entity\'s last known '
+        "value. A null in a column that is not named here is a fault.",
+    )
+    vocabulary: dict[str, Words] = Field(
+        default_factory=dict,
+        description="The words of a categorical column: a list, or the path of a file with one word per line. The "
+        "first word has code 1; code 0 is for words that are not listed.",
+    )
 
 
 class OutputSection(Section):
-    path: AnyPath = ""  # never empty where scores are written; `train` needs none
-    keep: Columns = ()
-    names: SomeColumns | None = None
-    rows_per_file: int = Field(default=1_000_000, ge=1)
-    compression: Compression = "zstd"
-    overwrite: bool = False
-    delta: AnyPath | None = None
+    """Where and how scores are written."""
+
+    path: AnyPath = Field(  # never empty where scores are written; `train` needs none
+        default="",
+        description="The folder for the scores. It is local, or begins with `s3://`, `gs://`, `abfs://` or `hdfs://`. "
+        "`slotcar train` needs none.",
+        json_schema_extra=_when_unset("required to score"),
+    )
+    keep: Columns = Field(default=(), description="Input columns that are handed through to the output.")
+    names: SomeColumns | None = Field(
+        default=None,
+        description="Names of the score columns, one per score value.",
+        json_schema_extra=_when_unset("the model's output names"),
+    )
+    rows_per_file: int = Field(default=1_000_000, ge=1, description="The most rows that a fragment has.")
+    compression: Compression = Field(
+        default="zstd",
+        description='Compression of the Parquet files. States of carry-over are stored as lz4 unless this is "none".',
+    )
+    overwrite: bool = Field(default=False, description="Clear the folder of another run first.")
+    delta: AnyPath | None = Field(
+        default=None,
+        description="A Delta table to which the scores are appended as well, in one commit. The run makes it where "
+        "there is none.",
+    )
 
 
 class StateSection(Section):
-    read: AnyPath | None = None
-    write: AnyPath | None = None
-    missing: Missing = "reset"
-    late: Late = "quarantine"
+    """Carry-over: the state that goes from one run to the next."""
+
+    read: AnyPath | None = Field(default=None, description="The carry-over that an earlier run has written.")
+    write: AnyPath | None = Field(
+        default=None, description="Where to write the carry-over for the next run: a folder of its own for each run."
+    )
+    missing: Missing = Field(
+        default="reset",
+        description='What happens to an entity without carry-over: "reset" starts it from zero state, "fail" ends the '
+        "run.",
+    )
+    late: Late = Field(
+        default="quarantine",
+        description='What happens to rows that are not after the carried last time: "quarantine", "drop" to skip them, '
+        'or "fail" to end the run.',
+    )
 
 
 class ClusterSection(Section):
-    address: str = ""
-    replicas: int | None = Field(default=None, ge=1)
-    cpus_per_replica: float = Field(default=1, ge=0)
-    gpus_per_replica: float = Field(default=0, ge=0)
+    """The Ray cluster, and what a replica takes of it."""
+
+    address: str = Field(
+        default="",
+        description='"" starts an embedded Ray on this machine, "auto" finds the cluster of this machine, anything '
+        "else is the address of a cluster. `--address` overrides it.",
+    )
+    replicas: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many replicas to start.",
+        json_schema_extra=_when_unset("one per GPU, or per CPU where there is none"),
+    )
+    cpus_per_replica: float = Field(default=1, ge=0, description="CPUs, and threads, of one replica.")
+    gpus_per_replica: float = Field(default=0, ge=0, description="GPUs of one replica. Fractions are allowed.")
 
 
 class FaultsSection(Section):
-    bad_entity: BadEntity = "quarantine"
-    quarantine_limit: float = Field(default=0.01, ge=0, le=1)
-    ties: Ties = "keep"
-    max_attempts: int = Field(default=3, ge=1)
-    checkpoint_s: float = Field(default=60.0, gt=0)
+    """What happens to bad rows and to work that is lost."""
+
+    bad_entity: BadEntity = Field(
+        default="quarantine",
+        description="What happens at nulls and NaN without a fill, and at values that do not fit: "
+        '"quarantine" the entity from that row on, or "fail". The same holds for files that cannot be read, where it '
+        "is known which entity they hold.",
+    )
+    quarantine_limit: float = Field(
+        default=0.01, ge=0, le=1, description="Share of rows in quarantine above which the run ends with exit code 3."
+    )
+    ties: Ties = Field(
+        default="keep",
+        description='What happens to rows of one entity with equal time: "keep" their order and count them, or "fail".',
+    )
+    max_attempts: int = Field(
+        default=3, ge=1, description="Attempts per shard. After so many the shard goes into quarantine."
+    )
+    checkpoint_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="The most work, in seconds, that a dead replica costs. A shard that takes longer is committed as "
+        "it goes.",
+    )
 
 
 class TrainSection(Section):
-    model: Annotated[str, AfterValidator(_training_model)] = Field(
-        description='"module:function", which returns an uncompiled Functional model, or a .keras file to go on from'
+    """Training. Only `slotcar train` reads this section, and needs it."""
+
+    model: TrainingModel = Field(
+        description='"module:function", which returns an uncompiled Functional model, or a .keras file to go on from.'
     )
-    target: SomeColumns = Field(description='the columns to predict, one per score, for example target = ["delay"]')
-    loss: str | dict[str, str] = "mae"
-    loss_weights: dict[str, float] = Field(default_factory=dict)
-    weight: Annotated[str, AfterValidator(_column)] | None = None
-    metrics: Annotated[tuple[str, ...] | dict[str, tuple[str, ...]], BeforeValidator(_metrics)] = ()
-    class_weight: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
-    optimizer: str = "adam"
-    learning_rate: Annotated[float | dict[str, Any], BeforeValidator(_learning_rate)] = 1e-3
-    epochs: int = Field(default=3, ge=1)
-    callbacks: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_callbacks)] = ()
-    reset: Literal["entity", "chunk"] = "entity"
-    restart: bool = False
-    validate_since: Moment | None = None
-    seed: int = Field(default=0, ge=0)
+    target: SomeColumns = Field(
+        description='The columns to predict, one per score, for example target = ["delay"]. None of them is a feature. '
+        "Of a window the last row's target counts. A row whose target is null moves the state and has no loss."
+    )
+    loss: str | dict[str, str] = Field(
+        default="mae", description="A Keras loss by name, or a table with one loss per output of the model."
+    )
+    loss_weights: dict[str, float] = Field(
+        default_factory=dict,
+        description="The weight of each output's loss, per output.",
+        json_schema_extra=_when_unset("1 each"),
+    )
+    weight: ColumnName | None = Field(
+        default=None,
+        description="A column with the weight of each row. A null, or a weight that is not above 0, weighs nothing.",
+    )
+    metrics: Metrics = Field(
+        default=(),
+        description="Keras metrics by name, for every output, or a table of output to such names.",
+    )
+    class_weight: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="The weight of each class, where the class is the target, or the one-hot column. It is not used in "
+        "validation.",
+        json_schema_extra=_when_unset("1 each"),
+    )
+    optimizer: str = Field(default="adam", description="A Keras optimizer by name.")
+    learning_rate: LearningRate = Field(
+        default=1e-3,
+        description="The optimizer's learning rate, or a table with a schedule of Keras: "
+        '`{schedule = "CosineDecay", initial_learning_rate = ..., ...}`.',
+    )
+    epochs: int = Field(default=3, ge=1, description="How often the input is passed over.")
+    callbacks: Callbacks = Field(
+        default=(),
+        description='Keras callbacks by name, or "module:Class"; a table gives arguments. Relative paths are relative '
+        "to the configuration file.",
+    )
+    reset: Literal["entity", "chunk"] = Field(
+        default="entity", description='Where the state is zeroed: where an "entity" begins, or at every "chunk".'
+    )
+    restart: bool = Field(default=False, description="Begin anew, whatever an earlier session has done.")
+    validate_since: Moment | None = Field(
+        default=None,
+        description="Rows from this moment on are never trained on. They are scored with the state that the earlier "
+        "rows left.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the weights and of the order.")
 
 
 class Document(Section):
     """The whole file. `model` and `input` are always there: an absent table is read as an empty one."""
 
-    run_id: RunId | None = None
+    run_id: RunId | None = Field(
+        default=None,
+        description="The run's name: 1 to 100 letters, digits, '.', '_' or '-', the first a letter or a digit. It is "
+        "derived from the model, the input's files and the settings that decide the output.",
+        json_schema_extra=_when_unset("derived"),
+    )
     model: ModelSection
     input: InputSection
     output: OutputSection = OutputSection.model_construct()
@@ -251,4 +291,8 @@ class Document(Section):
     cluster: ClusterSection = ClusterSection()
     faults: FaultsSection = FaultsSection()
     train: TrainSection | None = None
-    storage: dict[str, Any] = Field(default_factory=dict)
+    storage: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Options for remote stores, under the names that pyarrow.fs gives them. Secrets are refused here: "
+        "they come from the environment.",
+    )

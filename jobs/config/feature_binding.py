@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cluster.core.settings import CHUNK_COUNT, CHUNK_INDEX, LENGTH, Fill
-from jobs.config.config_keys import THE_INPUT
+from jobs.config.key_types import THE_INPUT
 from jobs.config.toml_text import in_words, nearest
 from lstm_core.contract.model_contract import InputContract, ModelContract
 from lstm_core.errors import UsageError

@@ -7,6 +7,7 @@ is read as TOML; a bare word, a path or a date, which TOML would refuse or turn 
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from datetime import date, time
@@ -114,7 +115,7 @@ def keys_by_section() -> dict[str, list[str]]:
     """Section name -> its keys, in the file's order; "" holds the keys and sections of the top."""
     sections = {"": list(Document.model_fields)}
     for name, field in Document.model_fields.items():
-        kind = _table_kind(field.annotation)
+        kind = table_kind(field.annotation)
         if kind is not None:
             sections[name] = list(kind.model_fields)
     return sections
@@ -161,13 +162,20 @@ def _unknown(place: list[str]) -> str:
 
 
 def _description(place: list[str]) -> str:
+    """The first sentence of a key's meaning, to go on from a colon."""
     kind: Any = Document
     for part in place[:-1]:
-        kind = _table_kind(kind.model_fields[part].annotation)
-    return str(kind.model_fields[place[-1]].description)
+        kind = table_kind(kind.model_fields[part].annotation)
+    first = first_sentence(str(kind.model_fields[place[-1]].description)).removesuffix(".")
+    return first[:1].lower() + first[1:]
 
 
-def _table_kind(annotation: Any) -> type[BaseModel] | None:
+def first_sentence(text: str) -> str:
+    """The text up to its first full stop that another sentence follows; all of it where none does."""
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z`\"\[])", " ".join(text.split()), maxsplit=1)[0]
+
+
+def table_kind(annotation: Any) -> type[BaseModel] | None:
     """The section's class behind an annotation, which may be `Section | None`."""
     kinds = (annotation, *getattr(annotation, "__args__", ()))
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)

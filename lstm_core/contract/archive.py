@@ -3,7 +3,7 @@
 Decides what makes two models the same one: everything that moves a score or a state. Left out of the fingerprint are
 the optimizer, the compile configuration and the dates (training bookkeeping), and also the batch size and the flag
 `stateful`: a run sets both by itself, so a carry-over must outlive a change of them. Names of layers do count, since
-the carry-over's columns bear them. Whether the model is fit for scoring is decided in `contract.py`.
+the carry-over's columns bear them. Whether the model is fit for scoring is decided in `model_contract.py`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
+from lstm_core.array_types import Array
 from lstm_core.errors import ModelRefused
+from lstm_core.json_types import JsonObject, JsonValue
 
 _CONFIG = "config.json"
 _METADATA = "metadata.json"
@@ -48,7 +48,7 @@ _NOT_WEIGHTS = frozenset({"optimizer", "metrics", "seed_generator", "_random_gen
 class Archive:
     """What a `.keras` file says without being loaded."""
 
-    config: dict[str, Any]  # config.json
+    config: JsonObject  # config.json
     fingerprint: str  # sha256, hex, over architecture and weights
     parameters: int  # weight values, the optimizer's not counted
 
@@ -65,7 +65,7 @@ def read_archive(blob: bytes, *, name: str) -> Archive:
     return Archive(config=config, fingerprint=digest.hexdigest(), parameters=parameters)
 
 
-def _open(blob: bytes, *, name: str) -> tuple[dict[str, Any], bytes]:
+def _open(blob: bytes, *, name: str) -> tuple[JsonObject, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(blob)) as archive:
             config = json.loads(archive.read(_CONFIG))
@@ -86,7 +86,7 @@ def _open(blob: bytes, *, name: str) -> tuple[dict[str, Any], bytes]:
     return config, weights
 
 
-def _weights(blob: bytes, *, name: str) -> Iterator[tuple[str, NDArray[Any]]]:
+def _weights(blob: bytes, *, name: str) -> Iterator[tuple[str, Array]]:
     """Every weight as (path, values), in the order of their paths."""
     try:
         with h5py.File(io.BytesIO(blob), "r") as file:
@@ -98,10 +98,10 @@ def _weights(blob: bytes, *, name: str) -> Iterator[tuple[str, NDArray[Any]]]:
         ) from fault
 
 
-def _weight_paths(file: Any) -> list[str]:
+def _weight_paths(file: h5py.File) -> list[str]:
     paths: list[str] = []
 
-    def visit(path: str, item: Any) -> None:
+    def visit(path: str, item: h5py.Group | h5py.Dataset) -> None:
         if isinstance(item, h5py.Dataset) and _NOT_WEIGHTS.isdisjoint(path.split("/")):
             paths.append(path)
 
@@ -109,7 +109,7 @@ def _weight_paths(file: Any) -> list[str]:
     return paths
 
 
-def _canonical(value: Any) -> Any:
+def _canonical(value: JsonValue) -> JsonValue:
     """`value` without what cannot move a score or a state."""
     if isinstance(value, list):
         return [_canonical(item) for item in value]
@@ -120,14 +120,14 @@ def _canonical(value: Any) -> Any:
     return {key: _canonical_entry(key, item) for key, item in value.items() if _counts(key, item)}
 
 
-def _counts(key: str, value: Any) -> bool:
+def _counts(key: str, value: JsonValue) -> bool:
     """Whether an entry can move a score. None is Keras's default, written by some of its versions and not by others."""
     if value is None or (key == "training" and value is False):
         return False
     return key not in _UNTOUCHED_BY and not key.endswith(_TRAINING_ONLY)
 
 
-def _canonical_entry(key: str, value: Any) -> Any:
+def _canonical_entry(key: str, value: JsonValue) -> JsonValue:
     if key == "batch_shape" and isinstance(value, list):
         return [None, *value[1:]]
     return _canonical(value)

@@ -1,8 +1,8 @@
 """A user's own code: which modules are imported before a model is loaded, and where they are looked for.
 
 A custom layer, cell or function is known to Keras once the module that registers it is imported. It decides where such
-a module is looked for, and turns whatever goes wrong in it into one sentence. What the code does is
-proved in `chunk_proof`.
+a module is looked for, and turns whatever goes wrong in it into one sentence. What the code does is proved in
+`chunk_proof`.
 """
 
 from __future__ import annotations

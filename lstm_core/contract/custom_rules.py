@@ -8,12 +8,12 @@ found by `chunk_proof`, before a run starts.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from lstm_core.contract.symbolic_tensors import Call, Tensor, tensors_of
+from lstm_core.json_types import JsonObject, JsonValue
 
 
-def is_builtin(spec: dict[str, Any]) -> bool:
+def is_builtin(spec: JsonObject) -> bool:
     """Whether a layer or cell is Keras's own: a user's class may bear the same name."""
     return str(spec.get("module") or "").split(".")[0] == "keras" and ">" not in str(spec.get("registered_name") or "")
 
@@ -44,10 +44,10 @@ def admit_custom(call: Call, does: str, *, registered: bool) -> None:
         call.trace.unproved.append(call.name)
 
 
-def is_custom_function(value: Any) -> bool:
+def is_custom_function(value: JsonValue) -> bool:
     """Whether an activation is a user's function."""
     return isinstance(value, dict) and value.get("class_name") == "function"
 
 
-def is_registered_function(value: dict[str, Any]) -> bool:
+def is_registered_function(value: JsonObject) -> bool:
     return ">" in str(value.get("config"))

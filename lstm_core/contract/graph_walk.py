@@ -1,28 +1,31 @@
 """Walks a model's configuration from its inputs to its outputs, nested models too, asking each layer's rule on the way.
 
 The walk needs no Keras: the archive's `config.json` holds the layers, and for each of their calls (`inbound_nodes`)
-where its tensors come from. It leaves to `contract.py` what the whole model must be, beside the sum of its layers.
+where its tensors come from. It leaves to `model_contract.py` what the whole model must be, beside the sum of its
+layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeAlias
 
 from lstm_core.contract.custom_rules import apply_custom, is_builtin
 from lstm_core.contract.layer_rules import apply_layer, check_policy, refuse_unfit
 from lstm_core.contract.operation_rules import apply_operation, constant_shape
 from lstm_core.contract.recurrent_rules import KINDS, apply_recurrent, check_initial_state
-from lstm_core.contract.symbolic_tensors import Call, Constant, Tensor, Trace, Use, tensors_of
+from lstm_core.contract.symbolic_tensors import Argument, Call, Constant, Leaf, Tensor, Trace, Use, tensors_of
+from lstm_core.json_types import JsonObject, JsonValue
 
-Edge = tuple[str, int]  # a layer's name, and which of its calls
+Edge: TypeAlias = tuple[str, int]  # a layer's name, and which of its calls
+Origin: TypeAlias = tuple[str, int, int]  # an edge, and which tensor of it
 MODELS = frozenset({"Functional", "Sequential", "Model"})
 _PASS_ON = frozenset({"Identity", "Cast", "GetItem", "TimeDistributed", "Squeeze", *MODELS})
 _KNOWS_CODES = {"Embedding": "input_dim", "OneHot": "num_classes"}
 
 
-def input_layers(spec: dict[str, Any]) -> list[dict[str, Any]]:
+def input_layers(spec: JsonObject) -> list[JsonObject]:
     """The input layers of a model, in Keras's order."""
     layers = spec["config"]["layers"]
     if spec["class_name"] == "Sequential":
@@ -31,7 +34,7 @@ def input_layers(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return [by_name[name] for name, _, _ in references(spec["config"]["input_layers"])]
 
 
-def output_names(spec: dict[str, Any]) -> list[str]:
+def output_names(spec: JsonObject) -> list[str]:
     """One name per output, in Keras's order: the key in a dict of outputs, else the layer's name."""
     if spec["class_name"] == "Sequential":
         return [str(spec["config"]["layers"][-1]["config"]["name"])]
@@ -41,7 +44,7 @@ def output_names(spec: dict[str, Any]) -> list[str]:
     return [name for name, _, _ in references(outputs)]
 
 
-def references(value: Any) -> Iterator[tuple[str, int, int]]:
+def references(value: JsonValue) -> Iterator[Origin]:
     """Every [layer, call, tensor] in a nest of lists and dicts, in Keras's order."""
     if _is_reference(value):
         yield value[0], value[1], value[2]
@@ -50,7 +53,7 @@ def references(value: Any) -> Iterator[tuple[str, int, int]]:
         yield from references(item)
 
 
-def _is_reference(value: Any) -> bool:
+def _is_reference(value: JsonValue) -> bool:
     return isinstance(value, list) and len(value) == 3 and isinstance(value[0], str) and isinstance(value[1], int)
 
 
@@ -77,16 +80,16 @@ def _promised_to(model: Call, position: int) -> dict[int, Tensor]:
     return {0: Tensor(tuple(shape))} if isinstance(shape, list) else {}
 
 
-def _promised(value: Any) -> dict[Edge, dict[int, Tensor]]:
+def _promised(value: JsonValue) -> dict[Edge, dict[int, Tensor]]:
     """The tensors of a model as those that take them have written them down: by edge, then by index."""
     found: dict[Edge, dict[int, Tensor]] = {}
     for config in _tensor_configs(value):
-        name, call, index = config["keras_history"]
+        name, call, index = _history(config)
         found.setdefault((name, call), {})[index] = Tensor(tuple(config["shape"]), dtype=str(config["dtype"]))
     return found
 
 
-def _tensor_configs(value: Any) -> Iterator[dict[str, Any]]:
+def _tensor_configs(value: JsonValue) -> Iterator[JsonObject]:
     if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
         yield value["config"]
     elif isinstance(value, dict | list):
@@ -94,12 +97,19 @@ def _tensor_configs(value: Any) -> Iterator[dict[str, Any]]:
             yield from _tensor_configs(item)
 
 
-def _inner(model: Call, spec: dict[str, Any], position: int, *, args: tuple[Any, ...], kwargs: Any = None) -> Call:
+def _inner(
+    model: Call,
+    spec: JsonObject,
+    position: int,
+    *,
+    args: tuple[Argument, ...],
+    kwargs: dict[str, Argument] | None = None,
+) -> Call:
     path = (*model.path, _layer_name(spec))
     return Call(model.trace, spec, path, (*model.place, position), args, kwargs or {})
 
 
-def _layer_name(spec: dict[str, Any]) -> str:
+def _layer_name(spec: JsonObject) -> str:
     """The name that edges use; a custom layer may leave it out of its configuration, and a wrapped one has no edges."""
     return str(spec.get("name") or spec["config"].get("name") or spec["class_name"])
 
@@ -107,9 +117,9 @@ def _layer_name(spec: dict[str, Any]) -> str:
 @dataclass(frozen=True)
 class _Node:
     position: int
-    spec: dict[str, Any]
+    spec: JsonObject
     edge: Edge
-    arguments: dict[str, Any]
+    arguments: JsonObject
 
 
 class _Walk:
@@ -148,14 +158,15 @@ class _Walk:
         self._made[node.edge] = _apply(replace(call, promised=self._promised.get(node.edge, {})))
         return True
 
-    def _value(self, item: Any) -> Any:
+    def _value(self, item: JsonValue) -> Argument:
         """An argument as written in the configuration, with its tensors and arrays as the rules see them."""
         if isinstance(item, list):
             return [self._value(inner) for inner in item]
         if not isinstance(item, dict):
-            return item
+            leaf: Leaf = item
+            return leaf
         if item.get("class_name") == "__keras_tensor__":
-            name, call, index = item["config"]["keras_history"]
+            name, call, index = _history(item["config"])
             return self._made[(name, call)][index]
         if item.get("class_name") in ("__numpy__", "__tensor__"):
             return Constant(constant_shape(item["config"]["value"]))
@@ -172,10 +183,13 @@ def _nodes(model: Call) -> Iterator[_Node]:
                 yield _Node(position, spec, (name, index), arguments)
 
 
-def _histories(value: Any) -> Iterator[tuple[str, int, int]]:
-    for config in _tensor_configs(value):
-        name, call, index = config["keras_history"]
-        yield name, call, index
+def _histories(value: JsonValue) -> Iterator[Origin]:
+    return (_history(config) for config in _tensor_configs(value))
+
+
+def _history(config: JsonObject) -> Origin:
+    name, call, index = config["keras_history"]
+    return name, call, index
 
 
 def _apply(call: Call) -> tuple[Tensor, ...]:
@@ -245,11 +259,11 @@ def _apply_model(call: Call) -> tuple[Tensor, ...]:
     return walk(call, tensors)
 
 
-def _struct(call: Call) -> Any:
+def _struct(call: Call) -> JsonValue:
     return call.spec["config"].get("input_layers")
 
 
-def _check_inner_inputs(call: Call, layers: list[dict[str, Any]], tensors: list[Tensor]) -> None:
+def _check_inner_inputs(call: Call, layers: list[JsonObject], tensors: list[Tensor]) -> None:
     if call.kind != "Sequential" and len(layers) != len(tensors):
         call.refuse(f"takes {len(layers)} inputs and is given {len(tensors)}", "give it one tensor per input")
     for layer, tensor in zip(layers, tensors, strict=False):

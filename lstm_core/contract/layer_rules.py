@@ -2,19 +2,20 @@
 
 A layer is fit when the score of a row can depend on that row and on carried state only. The tables name what was
 thought through; every other layer is refused, since a wrong guess would give wrong scores and say nothing. Recurrent
-layers have their rules in `recurrent.py`, operations in `operations.py`, nested models in `graph.py`.
+layers have their rules in `recurrent_rules.py`, operations in `operation_rules.py`, nested models in `graph_walk.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 from lstm_core.contract.custom_rules import admit_custom, is_builtin, is_custom_function, is_registered_function
 from lstm_core.contract.operation_rules import broadcast, check_axes, concatenate, flat_size
-from lstm_core.contract.symbolic_tensors import Call, Tensor, words
+from lstm_core.contract.symbolic_tensors import Call, Precision, Tensor, words
 
-Rule = Callable[[Call], Tensor]
+Rule: TypeAlias = Callable[[Call], Tensor]
 
 _MIXES = "mixes the rows of a series along time"
 _OUTSIDE = "use recurrent layers for what looks along time"
@@ -84,7 +85,8 @@ def refuse_unfit(call: Call) -> None:
         call.refuse(does, remedy)
 
 
-_MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}  # weights, kept states and scores are float32
+# Weights, kept states and scores are float32.
+_MIXED: dict[str, Precision] = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 
 
 def check_policy(call: Call) -> None:

@@ -12,14 +12,15 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal
+from typing import Literal
 
 from lstm_core.contract.archive import Archive, read_archive
 from lstm_core.contract.custom_code import NO_CODE, CustomCode
 from lstm_core.contract.custom_rules import is_builtin
 from lstm_core.contract.graph_walk import MODELS, input_layers, output_names, walk
 from lstm_core.contract.static_inputs import static_inputs
-from lstm_core.contract.symbolic_tensors import Call, Tensor, Trace, Use
+from lstm_core.contract.symbolic_tensors import Call, Precision, Tensor, Trace, Use
+from lstm_core.json_types import JsonObject
 
 _FLOAT32_BYTES = 4
 NO_STATE = (
@@ -37,7 +38,7 @@ class InputContract:
     kind: Literal["numeric", "categorical"]
     columns: int  # feature columns wanted
     rank: int  # of the packed batch; 3: (slot, step, column); 2: (slot, step), one column
-    dtype: str  # of the packed batch: "float32" for numbers, "int32" for codes
+    dtype: Literal["float32", "int32"]  # of the packed batch: numbers, codes
     vocabulary: int | None  # codes are below it; None for numbers, or where not known
     static: bool = False  # one value per entity: packed with every row, of which the step takes a chunk's first
 
@@ -80,7 +81,7 @@ class ModelContract:
     fingerprint: str
     parameters: int
     flop_per_row: int  # matrix products of recurrent and dense layers only
-    precision: str = "float32"  # the least that a layer computes in: "float32", "float16" or "bfloat16"
+    precision: Precision = "float32"  # the least that a layer computes in
     code: CustomCode = NO_CODE  # what must be imported before the model is loaded
     unproved: tuple[str, ...] = ()  # layers of custom code: fit only where `chunk_proof` says so
     window: int | None = None  # rows of a window, which is the chunk, where there is one score for it; None: for a row
@@ -147,7 +148,7 @@ def _contract(archive: Archive, trace: Trace) -> ModelContract:
     )
 
 
-def _check_model(spec: dict[str, Any], trace: Trace) -> None:
+def _check_model(spec: JsonObject, trace: Trace) -> None:
     if spec["class_name"] not in MODELS or not is_builtin(spec) or "layers" not in spec["config"]:
         trace.refuse(
             f"it is a subclassed model ({spec['class_name']}), whose graph the archive does not show; build it with"
@@ -157,7 +158,7 @@ def _check_model(spec: dict[str, Any], trace: Trace) -> None:
         trace.refuse("it was saved before it was built, without its inputs; put keras.Input(...) first")
 
 
-def _input_tensor(config: dict[str, Any], trace: Trace, *, static: bool) -> Tensor:
+def _input_tensor(config: JsonObject, trace: Trace, *, static: bool) -> Tensor:
     name, shape = str(config["name"]), tuple(config["batch_shape"])
     odd = next((key for key in ("sparse", "ragged", "optional") if config.get(key)), None)
     if odd is not None:
@@ -264,7 +265,7 @@ def _chunk(trace: Trace) -> int | None:
     return next(iter(fixed), None)
 
 
-def _batch(layers: list[dict[str, Any]], trace: Trace) -> int | None:
+def _batch(layers: list[JsonObject], trace: Trace) -> int | None:
     sizes = {layer["config"]["batch_shape"][0] for layer in layers} - {None}
     if len(sizes) > 1:
         trace.refuse(f"its inputs have different batch sizes ({sorted(sizes)}); give all of them the same, or None")

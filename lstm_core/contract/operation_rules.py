@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
-from typing import Any
+from typing import TypeAlias
 
-from lstm_core.contract.symbolic_tensors import Call, Constant, Shape, Tensor, leaves_of, words
+from lstm_core.contract.symbolic_tensors import Argument, Call, Constant, Leaf, Shape, Tensor, leaves_of, words
+from lstm_core.json_types import JsonValue
 
-Rule = Callable[[Call], Tensor]
+Rule: TypeAlias = Callable[[Call], Tensor]
 
 _ELEMENTWISE = words(
     "Abs Absolute Add Arctan Ceil Celu Clip Cos Cosh Divide DivideNoNan Elu Erf Exp Exp2 Expm1 Floor FloorDivide"
@@ -46,7 +47,7 @@ def _rule(call: Call) -> Rule:
     call.refuse("is an operation that is not known to keep the rows of a series apart", "use a Keras layer instead")
 
 
-def broadcast(call: Call, leaves: tuple[Any, ...], *, dtype: str = "float32") -> Tensor:
+def broadcast(call: Call, leaves: Sequence[Leaf], *, dtype: str = "float32") -> Tensor:
     """Values of the same row only: equal ranks, and constants that do not differ along batch and time.
 
     Equal ranks, since a tensor of lower rank is aligned at the last axis: (batch, time) beside (batch, time, feature)
@@ -201,7 +202,7 @@ def _get_item(call: Call) -> Tensor:
     return replace(tensor.computed(shape, tensor.dtype), source=tensor.source, sliced=True)
 
 
-def _sliced(call: Call, tensor: Tensor, key: list[Any]) -> Shape:
+def _sliced(call: Call, tensor: Tensor, key: list[Argument]) -> Shape:
     filled = _without_ellipsis(key, rank=tensor.rank)
     if tensor.static and None in filled[1:]:  # fixed[:, None, :]: an axis of 1 in the place of time
         place = filled.index(None)
@@ -221,7 +222,7 @@ def _sliced(call: Call, tensor: Tensor, key: list[Any]) -> Shape:
     return (*shape, *tensor.shape[len(filled) :])
 
 
-def _without_ellipsis(key: list[Any], *, rank: int) -> list[Any]:
+def _without_ellipsis(key: list[Argument], *, rank: int) -> list[Argument]:
     whole = {"class_name": "__slice__", "config": {}}
     dots = [place for place, item in enumerate(key) if isinstance(item, dict) and item["class_name"] == "__ellipsis__"]
     if not dots:
@@ -229,14 +230,14 @@ def _without_ellipsis(key: list[Any], *, rank: int) -> list[Any]:
     return [*key[: dots[0]], *[whole] * (rank - len(key) + 1 + key.count(None)), *key[dots[0] + 1 :]]
 
 
-def _extent(item: Any) -> tuple[int | None, int | None, int | None] | None:
+def _extent(item: Argument) -> tuple[int | None, int | None, int | None] | None:
     if not isinstance(item, dict) or item.get("class_name") != "__slice__":
         return None
     config = item["config"]
     return config.get("start"), config.get("stop"), config.get("step")
 
 
-def constant_shape(value: Any) -> tuple[int, ...]:
+def constant_shape(value: JsonValue) -> tuple[int, ...]:
     """The shape of an array written as nested lists."""
     return (len(value), *constant_shape(value[0])) if isinstance(value, list) and value else ()
 

@@ -2,17 +2,17 @@
 
 A recurrent layer is fit when it reads forward in time and starts from the state the row before left: so no
 `go_backwards` and no wired `initial_state`. With `return_sequences=False` it gives one value per window, the chunk, and
-what follows has no time. A layer that is applied twice keeps a state per
-application: in training each of them began at zero too.
+what follows has no time. A layer that is applied twice keeps a state per application: in training each of them began at
+zero too.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from lstm_core.contract.custom_rules import admit_custom, is_builtin, is_registered_function
 from lstm_core.contract.symbolic_tensors import Call, Recurrence, Tensor
+from lstm_core.json_types import JsonObject
 
 _GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
 _STATES = {"LSTM": 2, "GRU": 1, "SimpleRNN": 1}  # LSTM: hidden, then cell
@@ -116,7 +116,7 @@ def _cells(call: Call) -> list[tuple[str, int]] | None:
     return _flat_cells(call, call.config["cell"])
 
 
-def _flat_cells(call: Call, cell: dict[str, Any]) -> list[tuple[str, int]] | None:
+def _flat_cells(call: Call, cell: JsonObject) -> list[tuple[str, int]] | None:
     kind, config = str(cell["class_name"]), cell["config"]
     if is_builtin(cell) and kind == "StackedRNNCells":
         inner = [_flat_cells(call, spec) for spec in config["cells"]]
@@ -130,7 +130,7 @@ def _flat_cells(call: Call, cell: dict[str, Any]) -> list[tuple[str, int]] | Non
     return None
 
 
-def _check_activations(call: Call, config: dict[str, Any]) -> None:
+def _check_activations(call: Call, config: JsonObject) -> None:
     """A custom function cannot mix rows inside a cell, but without its module it cannot be loaded either."""
     for key in ("activation", "recurrent_activation"):
         if isinstance(config.get(key), dict):

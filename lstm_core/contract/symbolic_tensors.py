@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Literal, NoReturn, TypeAlias
 
 from lstm_core.contract.custom_code import NO_CODE, CustomCode
 from lstm_core.errors import ModelRefused
+from lstm_core.json_types import JsonObject
 
-Shape = tuple[int | None, ...]
+Shape: TypeAlias = tuple[int | None, ...]
+Precision: TypeAlias = Literal["float32", "float16", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Constant:
     shape: tuple[int, ...]
 
 
+Leaf: TypeAlias = Tensor | Constant | str | float | bool | None
+# What a layer is called with. A dict holds more of it by name, or is an object as the archive writes it: a slice, say.
+Argument: TypeAlias = "Leaf | list[Argument] | tuple[Argument, ...] | JsonObject"
+
+
 @dataclass(frozen=True)
 class Use:
     """One way in which the values of a model input are used."""
@@ -84,7 +91,7 @@ class Trace:
     lengths: dict[int | None, str] = field(default_factory=dict)  # fixed length in time (None: open) -> an input's name
     flop: int = 0  # per row
     flop_window: int = 0  # per window, behind the layer that gives one value for it
-    precisions: set[str] = field(default_factory=set)  # of layers that compute in less than float32
+    precisions: set[Precision] = field(default_factory=set)  # of layers that compute in less than float32
     code: CustomCode = NO_CODE
     unproved: list[str] = field(default_factory=list)  # layers whose code is not Keras's own, by name
 
@@ -97,11 +104,11 @@ class Call:
     """One call of one layer or operation: a node of the graph."""
 
     trace: Trace
-    spec: dict[str, Any]  # the layer's entry in the configuration
+    spec: JsonObject  # the layer's entry in the configuration
     path: tuple[str, ...]  # names of the models around it, and its own
     place: tuple[int, ...]  # its position in each of their lists of layers
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    args: tuple[Argument, ...] = ()
+    kwargs: dict[str, Argument] = field(default_factory=dict)
     promised: dict[int, Tensor] = field(default_factory=dict)  # what those behind it say that they are given, by index
 
     @property
@@ -109,7 +116,7 @@ class Call:
         return str(self.spec["class_name"])
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> JsonObject:
         return dict(self.spec["config"])
 
     @property
@@ -140,12 +147,12 @@ class Call:
         return tuple(int(axis) + size if int(axis) < 0 else int(axis) for axis in axes)
 
 
-def tensors_of(value: Any) -> Iterator[Tensor]:
+def tensors_of(value: Argument) -> Iterator[Tensor]:
     """Every tensor in a nest of lists and dicts, in Keras's order (dicts by sorted key)."""
     return (leaf for leaf in leaves_of(value) if isinstance(leaf, Tensor))
 
 
-def leaves_of(value: Any) -> Iterator[Any]:
+def leaves_of(value: Argument) -> Iterator[Leaf]:
     """Every leaf of a nest of lists and dicts, in Keras's order (dicts by sorted key)."""
     if isinstance(value, dict):
         value = [value[key] for key in sorted(value)]

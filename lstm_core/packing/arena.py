@@ -11,22 +11,18 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lstm_core.array_types import AnyInts, Array, Bools, DType, Floats
 from lstm_core.packing.row_ranges import RowRanges
-
-Array = NDArray[Any]
-Ints = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
 class RowLayout:
     """What the arena keeps for one row."""
 
-    inputs: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]  # (shape of one row, dtype) per model input
+    inputs: tuple[tuple[tuple[int, ...], DType], ...]  # (shape of one row, dtype) per model input
     score_values: int
     target_values: int = 0  # training only
 
@@ -52,9 +48,9 @@ class Arena:
         self.capacity = capacity
         self.layout = layout
         self.inputs: list[Array] = [np.empty((capacity, *shape), dtype) for shape, dtype in layout.inputs]
-        self.scores: Array = np.empty((capacity, layout.score_values), np.float32)
-        self.targets: Array = np.empty((capacity, layout.target_values), np.float32)
-        self.scored: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
+        self.scores: Floats = np.empty((capacity, layout.score_values), np.float32)
+        self.targets: Floats = np.empty((capacity, layout.target_values), np.float32)
+        self.scored: Bools = np.zeros(capacity, np.bool_)
         self._free: list[tuple[int, int]] = [(0, capacity)]  # (start, rows), by start, never adjacent
         self._used: dict[int, int] = {}
         self._views: dict[int, _Views] = {}  # by the rows of a stretch
@@ -80,15 +76,15 @@ class Arena:
         insort(self._free, (start, rows))
         self._free = _joined(self._free)
 
-    def gather(self, starts: Ints, lengths: Ints, steps: int) -> list[Array]:
+    def gather(self, starts: AnyInts, lengths: AnyInts, steps: int) -> list[Array]:
         """The inputs of stretches of rows, one array (stretch, step, *row shape) per model input.
 
         starts, lengths: (stretch,), none longer than `steps`. What stands behind a stretch is a row of the arena, by
-        `stretches.numbers`, so that it is always a row that exists; it is dropped by length, never by value.
+        `row_ranges.row_numbers`, so that it is always a row that exists; it is dropped by length, never by value.
         """
         return self._views_of(steps).inputs.take(starts, lengths)
 
-    def scatter(self, starts: Ints, lengths: Ints, scores: Sequence[Array]) -> None:
+    def scatter(self, starts: AnyInts, lengths: AnyInts, scores: Sequence[Array]) -> None:
         """Keeps the scores of stretches of rows; one array (stretch, step, values) per model output, side by side."""
         found = scores[0] if len(scores) == 1 else np.concatenate(scores, axis=-1)
         assert found.shape[-1] == self.layout.score_values, (found.shape, self.layout.score_values)

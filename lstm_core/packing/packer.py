@@ -18,24 +18,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lstm_core.array_types import Bools, Int32s, Ints
 from lstm_core.packing.row_ranges import row_numbers, valid_mask
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 IDLE = -1
 
 # Chunks to come of each busy slot, and how many could go into one step -> how many of these may.
-Reach = Callable[[Ints, int], int]
+Reach: TypeAlias = Callable[[Ints, int], int]
 
 IDLE_SHARE_MAX = 1 / 16  # of the busy slots, that may wait for the others within such a step while series wait for them
 
 
-def busy_first(lengths: NDArray[np.int32], width: int) -> Ints:
+def busy_first(lengths: Int32s, width: int) -> Ints:
     """The slots (width,) that a step of so many runs on, longest first, idle ones last; all of them as they stand.
 
     lengths: (slot,).
@@ -47,7 +45,7 @@ def busy_first(lengths: NDArray[np.int32], width: int) -> Ints:
     return np.argsort(-lengths, kind="stable")[:width]
 
 
-def seating(slots: Ints, count: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def seating(slots: Ints, count: int) -> tuple[Int32s, Int32s]:
     """Some of `count` slots, and for each of all (slot,) where among these it stands, or -1."""
     place = np.full(count, -1, np.int32)
     place[slots] = np.arange(len(slots), dtype=np.int32)
@@ -59,7 +57,7 @@ class Step:
     """One model call. A slot with length 0 is idle: nothing of it is read, its state stays as it was."""
 
     start: Ints  # (slot,) arena row of the slot's first row; IDLE where the slot is idle
-    lengths: NDArray[np.int32]  # (slot,) valid rows, 0..chunk; rows behind them are padding
+    lengths: Int32s  # (slot,) valid rows, 0..chunk; rows behind them are padding
     reset: Bools  # (slot,) the slot's series begins here: zero its state before the first row
     ends: Bools  # (slot,) the slot's series ends with this step's last valid row
     admission: Ints  # (slot,) number of the admission that the rows came with; IDLE where the slot is idle
@@ -85,7 +83,7 @@ class Step:
         return int(np.count_nonzero(self.lengths))
 
     def gather(self, chunk: int) -> Ints:
-        """Arena rows to read, shape (slot, chunk): see `stretches.numbers`."""
+        """Arena rows to read, shape (slot, chunk): see `row_ranges.row_numbers`."""
         return row_numbers(self.start, self.lengths, chunk)
 
     def valid(self, chunk: int) -> Bools:

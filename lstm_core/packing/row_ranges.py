@@ -7,16 +7,13 @@ shorter. Nine of ten are whole, and a block costs a third of its rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Ints = NDArray[np.integer[Any]]
+from lstm_core.array_types import AnyInts, Array, Bools, Ints
 
 
-def row_numbers(starts: Ints, lengths: Ints, steps: int) -> NDArray[np.int64]:
+def row_numbers(starts: AnyInts, lengths: AnyInts, steps: int) -> Ints:
     """The rows of each stretch, (stretch, step); where it has ended its last one again, and row 0 where it has none.
 
     starts: (stretch,), of an empty one anything. lengths: (stretch,), none above `steps`.
@@ -25,7 +22,7 @@ def row_numbers(starts: Ints, lengths: Ints, steps: int) -> NDArray[np.int64]:
     return np.asarray(np.where(lengths > 0, starts, 0)[:, None] + inside)
 
 
-def valid_mask(lengths: Ints, steps: int) -> NDArray[np.bool_]:
+def valid_mask(lengths: AnyInts, steps: int) -> Bools:
     """True where a stretch has a row, (stretch, step)."""
     return np.asarray(np.arange(steps)[None, :] < lengths[:, None])
 
@@ -38,7 +35,7 @@ class RowRanges:
         self._last = min(len(array) for array in arrays) - steps if arrays else 0
         self._blocks = [_blocks(array, steps) for array in arrays] if self._last >= 0 else []
 
-    def take(self, starts: Ints, lengths: Ints) -> list[Array]:
+    def take(self, starts: AnyInts, lengths: AnyInts) -> list[Array]:
         """The rows as `row_numbers` has them: (stretch, step, ...) of each array."""
         short = np.flatnonzero(lengths < self._steps)
         if 2 * len(short) > len(lengths):
@@ -53,7 +50,7 @@ class RowRanges:
                 taken[short] = array.take(rows, axis=0)
         return found
 
-    def put(self, starts: Ints, lengths: Ints, values: Sequence[Any]) -> None:
+    def put(self, starts: AnyInts, lengths: AnyInts, values: Sequence[Array | bool]) -> None:
         """Writes into the rows of each stretch, none behind its end: per array (stretch, step, ...), or one for all."""
         whole = lengths == self._steps
         whole_count = int(np.count_nonzero(whole))
@@ -78,5 +75,5 @@ def _blocks(array: Array, steps: int) -> Array:
     return np.moveaxis(windows, -1, 1)
 
 
-def _of(values: Any, which: Array) -> Any:
-    return values[which] if np.ndim(values) else values
+def _of(values: Array | bool, which: AnyInts | Bools) -> Array | bool:
+    return values[which] if np.ndim(values) else values  # type: ignore[index]  # why: what has axes is an array

@@ -16,12 +16,12 @@ import pickle
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
+from lstm_core.array_types import Array, Floats, Ints
 from lstm_core.contract.custom_code import CustomCode, first_sentence
 from lstm_core.contract.model_contract import NO_STATE, InputContract, ModelContract, RecurrentContract
 from lstm_core.errors import ModelRefused, SlotcarError
@@ -32,7 +32,8 @@ from lstm_core.step.rebatch import StepModel, build_step_model, load_model
 from lstm_core.step.stateful_replica import make_step
 from lstm_core.step.tensorflow_setup import configure_devices
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    import keras
 
 SLOTS = 2
 CHUNK = 3  # where the model leaves it open and all of its layers are known
@@ -49,7 +50,7 @@ def prove(request: ProofRequest) -> ModelContract:
     return prove_model(model, request.contract, name=request.name, chunk=request.chunk)
 
 
-def prove_model(model: Any, contract: ModelContract, *, name: str, chunk: int) -> ModelContract:
+def prove_model(model: keras.Model, contract: ModelContract, *, name: str, chunk: int) -> ModelContract:
     """As `prove`, for a model that is loaded already."""
     chunk = contract.chunk or (chunk if contract.unproved else CHUNK)
     key = (contract.fingerprint, contract.code, chunk)
@@ -100,7 +101,7 @@ def complete(contract: ModelContract, step_model: StepModel, name: str) -> Model
     return replace(contract, recurrent=recurrent, outputs=outputs)
 
 
-def _largest_gap(model: Any, step_model: StepModel, contract: ModelContract, chunk: int) -> float | None:
+def _largest_gap(model: keras.Model, step_model: StepModel, contract: ModelContract, chunk: int) -> float | None:
     """How far the two ways of scoring are apart; None where they agree."""
     lengths = np.array([CHUNKS * chunk - chunk // 2, chunk + 1, chunk + 2])
     reference = Reference(model)
@@ -116,7 +117,7 @@ def _largest_gap(model: Any, step_model: StepModel, contract: ModelContract, chu
     return float(np.nanmax(np.abs(found - truth)))
 
 
-def _random_rows(inputs: Sequence[InputContract], lengths: Array, *, positive: bool) -> list[Array]:
+def _random_rows(inputs: Sequence[InputContract], lengths: Ints, *, positive: bool) -> list[Array]:
     generator = np.random.default_rng(0)
     begin = np.repeat(np.cumsum([0, *lengths[:-1]]), lengths)
     drawn = [_random(generator, spec, int(lengths.sum()), positive) for spec in inputs]
@@ -131,13 +132,13 @@ def _random(generator: np.random.Generator, spec: InputContract, count: int, pos
     return drawn.astype(np.float32)
 
 
-def _chunked(step_model: StepModel, rows: list[Array], lengths: Array, chunk: int) -> Array:
+def _chunked(step_model: StepModel, rows: list[Array], lengths: Ints, chunk: int) -> Floats:
     step = tf.function(make_step(step_model, chunk), autograph=False)
     dtypes = [dtype for _, dtype in step_model.row_shapes()]
-    states: list[Any] = [tf.zeros((SLOTS, *state.shape)) for state in step_model.states]
+    states: list[tf.Tensor] = [tf.zeros((SLOTS, *state.shape)) for state in step_model.states]
     packer = Packer(slots=SLOTS, chunk=chunk)
     packer.admit(np.cumsum([0, *lengths[:-1]]), lengths)
-    found: Array | None = None
+    found: Floats | None = None
     while (planned := packer.next_step()) is not None:
         index, valid = planned.gather(chunk), planned.valid(chunk)
         batch = [tf.cast(array[index], dtype) for array, dtype in zip(rows, dtypes, strict=True)]
@@ -150,7 +151,7 @@ def _chunked(step_model: StepModel, rows: list[Array], lengths: Array, chunk: in
     return found
 
 
-def _at_once(reference: Reference, rows: list[Array], lengths: Array) -> Array:
+def _at_once(reference: Reference, rows: list[Array], lengths: Ints) -> Array:
     borders = np.cumsum(lengths)[:-1]
     series = zip(*(np.split(array, borders) for array in rows), strict=True)
     return np.concatenate([_of_rows(reference, list(one)) for one in series])

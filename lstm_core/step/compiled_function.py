@@ -11,29 +11,44 @@ documented interface.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Generic, TypeAlias, TypeVar, cast
 
 import numpy as np
 import tensorflow as tf
 
+from lstm_core.array_types import Array
+from lstm_core.step.known_shapes import known_shape
 
-class CompiledFunction:
-    """A function of lists of arrays or tensors, which may be lists of lists, to a tuple of lists of tensors."""
+ArrayOrTensor: TypeAlias = Array | tf.Tensor  # a tensor is what another call has returned
+Spec: TypeAlias = tf.TensorSpec  # a name for files that do not import TensorFlow
+Leaf = TypeVar("Leaf")
+Returned = TypeVar("Returned", bound=tuple[list[tf.Tensor], ...])
 
-    def __init__(self, function: Callable[..., tuple[list[Any], ...]], signature: list[Any], *, jit: bool) -> None:
+
+class CompiledFunction(Generic[Returned]):
+    """A function of arrays or tensors, and of lists of them, to a tuple of lists of tensors."""
+
+    def __init__(
+        self,
+        function: Callable[..., Returned],
+        signature: Sequence[tf.TensorSpec | Sequence[tf.TensorSpec]],
+        *,
+        jit: bool,
+    ) -> None:
         """signature: the arguments' TensorSpecs, in lists as the arguments are. jit: compile it with XLA."""
         traced = tf.function(function, input_signature=signature, jit_compile=jit, autograph=False)
         self._traced = traced.get_concrete_function()
-        self._specs = [(tuple(spec.shape), np.dtype(spec.dtype.as_numpy_dtype)) for spec in _flat(signature)]
+        self._specs = [(known_shape(spec), np.dtype(spec.dtype.as_numpy_dtype)) for spec in _flat(signature)]
         self._captured = list(self._traced.captured_inputs)
         self._counts = [len(part) for part in self._traced.structured_outputs]
 
-    def __call__(self, *arguments: Any) -> tuple[list[Any], ...]:
+    def __call__(self, *arguments: ArrayOrTensor | Sequence[ArrayOrTensor]) -> Returned:
         """Raises ValueError where an argument is not as the signature has it."""
-        tensors = []
-        for values, (shape, dtype) in zip(_flat(arguments), self._specs, strict=True):
-            if isinstance(values, np.ndarray):  # a tensor is what another call has returned
+        tensors: list[tf.Tensor] = []
+        given: Iterator[ArrayOrTensor] = _flat(arguments)
+        for values, (shape, dtype) in zip(given, self._specs, strict=True):
+            if isinstance(values, np.ndarray):
                 if values.shape != shape or values.dtype != dtype:
                     raise ValueError(
                         f"an array {shape} of {dtype} was expected, {values.shape} of {values.dtype} found"
@@ -41,12 +56,12 @@ class CompiledFunction:
                 values = tf.constant(values)
             tensors.append(values)
         flat = iter(self._traced.inference_fn.call_flat(*tensors, *self._captured))
-        return tuple([next(flat) for _ in range(count)] for count in self._counts)
+        return cast(Returned, tuple([next(flat) for _ in range(count)] for count in self._counts))
 
 
-def _flat(values: Iterable[Any]) -> Iterable[Any]:
+def _flat(values: Iterable[Leaf | Sequence[Leaf]]) -> Iterator[Leaf]:
     for value in values:
         if isinstance(value, list | tuple):
             yield from _flat(value)
         else:
-            yield value
+            yield value  # type: ignore[misc]  # why: a sequence that is no list and no tuple never comes

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -38,10 +37,10 @@ LIMIT = 8.38373
 class FusedLSTM:
     """The weights of an LSTM cell, side by side."""
 
-    kernel: Any  # (feature + unit, 4 * unit): of the row, then of the hidden state
-    bias: Any  # (4 * unit,); None where the cell has none
+    kernel: tf.Tensor  # (feature + unit, 4 * unit): of the row, then of the hidden state
+    bias: tf.Tensor | None  # (4 * unit,)
 
-    def __call__(self, row: Any, states: list[Any], live: Any) -> list[Any]:
+    def __call__(self, row: tf.Tensor, states: list[tf.Tensor], live: tf.Tensor) -> list[tf.Tensor]:
         """(slot, feature), [hidden, cell], (slot, unit) each, and which slots have a row, (slot,) -> hidden, cell.
 
         States are kept where there is none as they are computed: apart that would be two passes more over them.
@@ -61,23 +60,23 @@ class FusedLSTM:
 class _Fraction:
     """over / under, element by element."""
 
-    over: Any
-    under: Any
+    over: tf.Tensor
+    under: tf.Tensor
 
     @property
-    def value(self) -> Any:
+    def value(self) -> tf.Tensor:
         return self.over / self.under
 
     def __add__(self, other: _Fraction) -> _Fraction:
         return _Fraction(self.over * other.under + other.over * self.under, self.under * other.under)
 
-    def __mul__(self, other: Any) -> _Fraction:
+    def __mul__(self, other: _Fraction | tf.Tensor) -> _Fraction:
         if isinstance(other, _Fraction):
             return _Fraction(self.over * other.over, self.under * other.under)
         return _Fraction(self.over * other, self.under)
 
 
-def fuse_cell(cell: Any) -> FusedLSTM | None:
+def fuse_cell(cell: keras.Layer) -> FusedLSTM | None:
     """The cell on the weights that it has now, to be asked outside of a loop; None where Keras is to compute it."""
     usual = (
         type(cell) is keras.layers.LSTMCell
@@ -92,13 +91,13 @@ def fuse_cell(cell: Any) -> FusedLSTM | None:
     return FusedLSTM(kernel, tf.convert_to_tensor(cell.bias) if cell.use_bias else None)
 
 
-def _sigmoid(values: Any) -> _Fraction:
+def _sigmoid(values: tf.Tensor) -> _Fraction:
     """It is half of 1 + tanh of half the argument."""
     half = _tanh(values, scale=0.5, times=0.5)
     return _Fraction(half.over + 0.5 * half.under, half.under)
 
 
-def _tanh(values: Any, *, scale: float = 1.0, times: float = 1.0) -> _Fraction:
+def _tanh(values: tf.Tensor, *, scale: float = 1.0, times: float = 1.0) -> _Fraction:
     """times * tanh(scale * values); both factors cost nothing, as the coefficients have them."""
     limit = LIMIT / scale
     above = tf.where(values < -limit, -limit, values)  # a NaN stays one
@@ -114,7 +113,7 @@ def _scaled(coefficients: Sequence[float], scale: float, times: float) -> list[f
     return [times * value * scale ** (2 * (highest - index)) for index, value in enumerate(coefficients)]
 
 
-def _polynomial(coefficients: Sequence[float], argument: Any) -> Any:
+def _polynomial(coefficients: Sequence[float], argument: tf.Tensor) -> tf.Tensor:
     total = coefficients[0] * argument + coefficients[1]
     for value in coefficients[2:]:
         total = total * argument + value

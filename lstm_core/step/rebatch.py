@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import keras
 from keras import tree
@@ -26,6 +27,14 @@ from keras import tree
 from lstm_core.contract.custom_code import NO_CODE, CustomCode
 from lstm_core.contract.static_inputs import input_shapes, static_inputs
 from lstm_core.errors import ModelRefused
+from lstm_core.step.known_shapes import known_shape
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# What a layer takes and gives.
+NestedKerasTensors: TypeAlias = "keras.KerasTensor | Sequence[NestedKerasTensors] | Mapping[str, NestedKerasTensors]"
+RebuiltLayer: TypeAlias = tuple[keras.layers.RNN, keras.layers.RNN]  # the given model's, and what takes its place
 
 
 @dataclass(frozen=True)
@@ -41,20 +50,20 @@ class StateTensor:
 class StepModel:
     """A model with explicit state: inputs [*rows, valid, *states], outputs [*scores, *states]."""
 
-    model: Any
+    model: keras.Model
     input_names: tuple[str, ...]
     static: tuple[bool, ...]  # (input,) one value per entity, without an axis for time
     output_names: tuple[str, ...]
     states: tuple[StateTensor, ...]
-    rebuilt: tuple[tuple[Any, Any], ...]  # (layer of the given model, the one that takes its place)
-    recurrent: tuple[tuple[str, Any], ...]  # (path as in `states`, layer of the given model)
+    rebuilt: tuple[RebuiltLayer, ...]
+    recurrent: tuple[tuple[str, keras.layers.RNN], ...]  # (path as in `states`, layer of the given model)
 
     @property
     def windowed(self) -> bool:
         """True for one score per window, (slot, score), where others give (slot, step, score)."""
         return len(self.model.outputs[0].shape) == 2
 
-    def row_shapes(self) -> list[tuple[tuple[int, ...], Any]]:
+    def row_shapes(self) -> list[tuple[tuple[int, ...], str]]:
         """(shape of one row, dtype) of every input as it is packed, static ones with every row."""
         inputs = zip(self.model.inputs, self.static, strict=False)
         return [(tuple(tensor.shape[1 if static else 2 :]), tensor.dtype) for tensor, static in inputs]
@@ -70,7 +79,7 @@ class StepModel:
             original.set_weights(rebuilt.get_weights())
 
 
-def load_model(blob: bytes, *, name: str, code: CustomCode = NO_CODE) -> Any:
+def load_model(blob: bytes, *, name: str, code: CustomCode = NO_CODE) -> keras.Model:
     """The Keras model of a `.keras` archive, in safe mode and uncompiled. Raises `ModelRefused` and `UsageError`."""
     code.load()
     with tempfile.NamedTemporaryFile(suffix=".keras", delete=False) as file:
@@ -87,7 +96,7 @@ def load_model(blob: bytes, *, name: str, code: CustomCode = NO_CODE) -> Any:
         os.unlink(file.name)
 
 
-def save_model(model: Any) -> bytes:
+def save_model(model: keras.Model) -> bytes:
     """The `.keras` archive of a model, as bytes."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "model.keras")
@@ -96,7 +105,7 @@ def save_model(model: Any) -> bytes:
             return file.read()
 
 
-def build_step_model(model: Any, *, cudnn: bool = False) -> StepModel:
+def build_step_model(model: keras.Model, *, cudnn: bool = False) -> StepModel:
     """Rebuilds `model` as a step model. Any slot count and any chunk fit it: `stateful_replica` fixes both.
 
     With `cudnn` its layers run on cuDNN where Keras finds a GPU and has a kernel; XLA compiles no step that does.
@@ -123,17 +132,17 @@ def build_step_model(model: Any, *, cudnn: bool = False) -> StepModel:
     return rebuilt
 
 
-def as_functional(model: Any) -> Any:
+def as_functional(model: keras.Model) -> keras.Model:
     """The Functional model behind a Sequential one; a Functional model is its own."""
     return model._functional if isinstance(model, keras.Sequential) else model
 
 
-def is_recurrent(layer: Any) -> bool:
+def is_recurrent(layer: keras.Operation) -> bool:
     """True for LSTM, GRU, SimpleRNN and RNN(cells): layers that keep state along time."""
     return isinstance(layer, keras.layers.RNN)
 
 
-def _no_mask(*_: Any) -> None:
+def _no_mask(*_: object) -> None:
     """The valid mask ends at the recurrent layer: others would warn of it, or skip what they must score."""
 
 
@@ -144,12 +153,12 @@ class _Walk:
         self._cudnn = cudnn
         self.valid = keras.Input(batch_shape=(None, None), dtype="bool", name="slotcar_valid")
         self.states: list[StateTensor] = []
-        self.states_in: list[Any] = []
-        self.states_out: list[Any] = []
-        self.recurrent: dict[str, Any] = {}  # path -> layer of the given model
-        self._rebuilt: dict[int, tuple[Any, Any]] = {}  # id of the original layer -> (original, rebuilt)
+        self.states_in: list[keras.KerasTensor] = []
+        self.states_out: list[keras.KerasTensor] = []
+        self.recurrent: dict[str, keras.layers.RNN] = {}  # path -> layer of the given model
+        self._rebuilt: dict[int, RebuiltLayer] = {}  # by the id of the given model's layer
 
-    def through(self, model: Any, tensors: Any, path: str = "") -> Any:
+    def through(self, model: keras.Model, tensors: NestedKerasTensors, path: str = "") -> NestedKerasTensors:
         """The outputs of `model` on new input tensors, in the structure of each; `path` is where the model is nested.
 
         `keras.models.clone_model` wraps the same traversal, but it makes a model of what comes out, and refuses a graph
@@ -159,18 +168,18 @@ class _Walk:
         return as_functional(model)._run_through_graph(tensors, operation_fn=lambda layer: layer, call_fn=call)
 
     @property
-    def rebuilt(self) -> tuple[tuple[Any, Any], ...]:
+    def rebuilt(self) -> tuple[RebuiltLayer, ...]:
         """Every recurrent layer and the one that takes its place."""
         return tuple(self._rebuilt.values())
 
-    def _call(self, path: str, layer: Any, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, path: str, layer: keras.Operation, *args: Any, **kwargs: Any) -> NestedKerasTensors:
         if is_recurrent(layer):
             return self._call_recurrent(layer, args[0], path + layer.name)
         if isinstance(layer, keras.Model) and type(layer).__module__.startswith("keras."):  # a subclass may do anything
             return self.through(layer, args[0], f"{path}{layer.name}/")
         return layer(*args, **kwargs)
 
-    def _call_recurrent(self, layer: Any, rows: Any, path: str) -> Any:
+    def _call_recurrent(self, layer: keras.layers.RNN, rows: keras.KerasTensor, path: str) -> keras.KerasTensor:
         rebuilt = self._rebuild(layer)
         self.recurrent[path] = layer
         before = tree.map_structure(self._state_input(path), rebuilt.get_initial_state(1))
@@ -178,7 +187,7 @@ class _Walk:
         self.states_out += after
         return output
 
-    def _rebuild(self, layer: Any) -> Any:
+    def _rebuild(self, layer: keras.layers.RNN) -> keras.layers.RNN:
         if id(layer) in self._rebuilt:  # applied once more: the same weights, states of its own
             return self._rebuilt[id(layer)][1]
         config = layer.get_config() | {"stateful": False, "return_state": True}
@@ -189,10 +198,10 @@ class _Walk:
         self._rebuilt[id(layer)] = (layer, rebuilt)
         return rebuilt
 
-    def _state_input(self, path: str) -> Any:
-        def make(initial: Any) -> Any:
+    def _state_input(self, path: str) -> Callable[[tf.Tensor], keras.KerasTensor]:
+        def make(initial: tf.Tensor) -> keras.KerasTensor:
             index = sum(state.layer == path for state in self.states)
-            state = StateTensor(path, index, tuple(initial.shape[1:]))
+            state = StateTensor(path, index, known_shape(initial)[1:])
             self.states.append(state)
             name = f"state__{state.layer}__{state.index}".replace("/", ".")
             tensor = keras.Input(batch_shape=(None, *state.shape), dtype="float32", name=name)

@@ -7,14 +7,22 @@ few numbers are drawn over and over, with rows and states of several magnitudes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lstm_core.array_types import Array, Bools, Int32s
 from lstm_core.packing.packer import busy_first, seating
+from lstm_core.step.known_shapes import known_shape
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from lstm_core.step.compiled_function import ArrayOrTensor, CompiledFunction, Spec
+    from lstm_core.step.step_groups import Group
+    from lstm_core.step.timestep_loop import StepOutput, StepSpecs
+
+# Of rows, reset, lengths, states.
+FullStep: TypeAlias = "Callable[[Sequence[Array], Bools, Int32s, Sequence[ArrayOrTensor]], StepOutput]"
+ScorePair: TypeAlias = "tuple[Sequence[ArrayOrTensor], Sequence[ArrayOrTensor]]"  # the scores of two steps
 
 _MAGNITUDES = (1.0, 0.1, 3.0)  # of the rows and states that are compared
 _COMPARED_MIN = 20_000  # numbers that have to be the same
@@ -22,15 +30,19 @@ _BLOCKS = 4  # of a smaller size that are compared with one full step, which cos
 
 
 def has_same_bits(
-    smaller: Any, full: Any, specs: list[Any], full_specs: list[Any], static: Sequence[bool] = ()
+    smaller: CompiledFunction[StepOutput],
+    full: FullStep,
+    specs: StepSpecs,
+    full_specs: StepSpecs,
+    static: Sequence[bool] = (),
 ) -> bool:
     """Whether another size of a step gives the bits of the full one, on random rows in its slots and timesteps.
 
     One of several chunks is compared with as many full steps, one after the other; what an input that is `static` has
     is then the same in all of them, as it is of an entity. Once it goes to its end, later only beyond its first chunk.
     """
-    width, steps = specs[0][0].shape[:2]
-    slots, chunk = full_specs[2].shape[0], full_specs[0][0].shape[1]
+    width, steps = known_shape(specs[0][0])[:2]
+    slots, chunk = known_shape(full_specs[2])[0], known_shape(full_specs[0][0])[1]
 
     def compare(generator: np.random.Generator, draw: int) -> int | None:
         longest = steps if draw == 0 else min(steps, chunk + -(-chunk // 4))
@@ -62,7 +74,7 @@ def has_same_bits(
 
 
 def _chunks(
-    generator: np.random.Generator, draw: int, specs: list[Any], count: int, static: Sequence[bool]
+    generator: np.random.Generator, draw: int, specs: StepSpecs, count: int, static: Sequence[bool]
 ) -> tuple[list[list[Array]], list[Array]]:
     """The rows of so many chunks that follow each other, and the states before the first."""
     rows, states = _drawn(generator, specs, draw)
@@ -73,7 +85,9 @@ def _chunks(
     return chunks, states
 
 
-def _by_chunk(full: Any, chunks: list[list[Array]], reset: Array, lengths: Array, states: Any) -> tuple[Any, Any]:
+def _by_chunk(
+    full: FullStep, chunks: list[list[Array]], reset: Bools, lengths: Int32s, states: Sequence[ArrayOrTensor]
+) -> tuple[list[Array], list[Array]]:
     """Chunks that follow each other, each taken by the full step: scores (slot, step, value), and the states.
 
     It goes as far as there are rows.
@@ -89,12 +103,12 @@ def _by_chunk(full: Any, chunks: list[list[Array]], reset: Array, lengths: Array
     return [np.concatenate(arrays, axis=1) for arrays in zip(*scores, strict=True)], [np.asarray(s) for s in states]
 
 
-def group_has_same_bits(group: Any, full: Any, specs: list[Any], full_specs: list[Any]) -> bool:
+def group_has_same_bits(group: Group, full: FullStep, specs: StepSpecs, full_specs: StepSpecs) -> bool:
     """Whether a group gives the bits of its steps, each taken by the full step, states that are put in included.
 
     Once it has all its steps, later two: more of them are the same code again.
     """
-    slots, steps = full_specs[2].shape[0], specs[0][0].shape[1]
+    slots, steps = known_shape(full_specs[2])[0], known_shape(specs[0][0])[1]
 
     def compare(generator: np.random.Generator, draw: int) -> int | None:
         count = group.size[0] if draw == 0 else min(2, group.size[0])
@@ -104,7 +118,7 @@ def group_has_same_bits(group: Any, full: Any, specs: list[Any], full_specs: lis
         reset &= ~restored
         rows = [np.concatenate(arrays)[:, :steps] for arrays in zip(*(rows for rows, _ in drawn), strict=True)]
         initial = [np.concatenate(arrays)[restored] for arrays in zip(*(states for _, states in drawn), strict=True)]
-        before: list[Any] = list(drawn[0][1])
+        before: Sequence[ArrayOrTensor] = list(drawn[0][1])
         found, kept, last = group(rows, reset, lengths, before, [(np.flatnonzero(restored), initial)])
         compared = 0
         for number, (full_rows, put_in) in enumerate(drawn):
@@ -117,7 +131,7 @@ def group_has_same_bits(group: Any, full: Any, specs: list[Any], full_specs: lis
                 return None
             compared += same
         ends = zip(last, before, strict=True)
-        return compared if all(np.array_equal(a.numpy(), b.numpy(), equal_nan=True) for a, b in ends) else None
+        return compared if all(np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True) for a, b in ends) else None
 
     return _always(compare)
 
@@ -135,7 +149,7 @@ def _always(compare: Callable[[np.random.Generator, int], int | None]) -> bool:
     return True
 
 
-def _same(scores: tuple[Any, Any], states: tuple[list[Array], list[Array]], lengths: Array, steps: int) -> int | None:
+def _same(scores: ScorePair, states: tuple[list[Array], list[Array]], lengths: Int32s, steps: int) -> int | None:
     """How many numbers of two outcomes of a step are the same, all of them, idle slots left out; None where not all."""
     found = list(_valid_pairs(scores, lengths, steps))
     after = list(zip(*states, strict=True))  # of all slots, those that had no row too
@@ -145,32 +159,32 @@ def _same(scores: tuple[Any, Any], states: tuple[list[Array], list[Array]], leng
     return sum(int(a.size) for a, _ in found) + sum(busy * int(a[0].size) for a, _ in after)
 
 
-def _valid_pairs(scores: tuple[Any, Any], lengths: Array, steps: int) -> Iterator[tuple[Array, Array]]:
+def _valid_pairs(scores: ScorePair, lengths: Int32s, steps: int) -> Iterator[tuple[Array, Array]]:
     valid = np.arange(steps) < lengths[:, None]
     for one, other in zip(*scores, strict=True):
         yield np.asarray(one)[:, :steps][valid], np.asarray(other)[: len(lengths), :steps][valid]
 
 
-def _drawn(generator: np.random.Generator, specs: list[Any], draw: int) -> tuple[list[Array], list[Array]]:
+def _drawn(generator: np.random.Generator, specs: StepSpecs, draw: int) -> tuple[list[Array], list[Array]]:
     """Rows and states of one step."""
     magnitude = _MAGNITUDES[draw % len(_MAGNITUDES)]
     rows = [_random(generator, spec, magnitude) for spec in specs[0]]
     return rows, [_random(generator, spec, magnitude) for spec in specs[3]]
 
 
-def _turns(generator: np.random.Generator, shape: Any, steps: int) -> tuple[Array, Array]:
+def _turns(generator: np.random.Generator, shape: tuple[int, ...], steps: int) -> tuple[Bools, Int32s]:
     """Resets and lengths, of which some are whole."""
     lengths = generator.integers(0, steps + 1, shape, np.int32)
     lengths[generator.random(lengths.shape) < 0.25] = steps
     return (generator.random(lengths.shape) < 0.25) & (lengths > 0), lengths
 
 
-def _where(flags: Array, new: Array, old: Array) -> Array:
+def _where(flags: Bools, new: Array, old: Array) -> Array:
     return np.where(flags.reshape(-1, *([1] * (new.ndim - 1))), new, old)
 
 
-def _random(generator: np.random.Generator, spec: Any, magnitude: float) -> Array:
-    dtype = spec.dtype.as_numpy_dtype
+def _random(generator: np.random.Generator, spec: Spec, magnitude: float) -> Array:
+    shape, dtype = known_shape(spec), spec.dtype.as_numpy_dtype
     if spec.dtype.is_floating:
-        return np.asarray(generator.standard_normal(spec.shape, np.float32) * np.float32(magnitude), dtype)
-    return np.zeros(spec.shape, dtype)  # a code that every model knows
+        return np.asarray(generator.standard_normal(shape, np.float32) * np.float32(magnitude), dtype)
+    return np.zeros(shape, dtype)  # a code that every model knows

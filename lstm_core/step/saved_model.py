@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Literal, TypedDict
 
 import keras
 import tensorflow as tf
@@ -25,7 +26,25 @@ FIXED_LENGTH = (keras.layers.TimeDistributed, keras.layers.RepeatVector)  # an u
 FACTS = os.path.join("assets.extra", "slotcar.json")
 
 
-def export_step(model: Any, contract: ModelContract, *, chunk: int, folder: str) -> dict[str, Any]:
+class InputFacts(TypedDict):
+    """What slotcar.json says of one input."""
+
+    columns: int
+    kind: Literal["numeric", "categorical"]
+    static: bool
+
+
+class StepFacts(TypedDict):
+    """What slotcar.json says."""
+
+    model_fingerprint: str
+    rows_per_call: int | None  # None: any number
+    inputs: dict[str, InputFacts]  # by the argument of the signature
+    outputs: dict[str, list[str]]  # by the output of the signature: one name per score value
+    states: dict[str, str]  # by the argument of the signature: the carry-over column
+
+
+def export_step(model: keras.Model, contract: ModelContract, *, chunk: int, folder: str) -> StepFacts:
     """Writes the step of a proved model into `folder`; returns what slotcar.json says.
 
     `chunk` is the number of rows of a call where the model or a layer fixes it.
@@ -33,7 +52,8 @@ def export_step(model: Any, contract: ModelContract, *, chunk: int, folder: str)
     step_model = build_step_model(model)
     fixed = contract.chunk or (chunk if any(isinstance(one, FIXED_LENGTH) for one in model._flatten_layers()) else None)
     module = tf.Module()
-    module.kept = [variable.value for variable in step_model.model.variables]  # what the saved graph reads
+    read = [variable.value for variable in step_model.model.variables]  # by the saved graph
+    module.kept = read  # type: ignore[attr-defined]  # why: a module keeps what it is given, under any name
     specs = _specs(step_model, fixed)
     serve = tf.function(_serving(step_model, contract, fixed), autograph=False).get_concrete_function(**specs)
     tf.saved_model.save(module, folder, signatures={"serving_default": serve})
@@ -58,7 +78,7 @@ def _argument(state: StateTensor) -> str:
     return plain(column(state))
 
 
-def _specs(step_model: StepModel, chunk: int | None) -> dict[str, Any]:
+def _specs(step_model: StepModel, chunk: int | None) -> dict[str, tf.TensorSpec]:
     shapes = zip(step_model.input_names, step_model.row_shapes(), step_model.static, strict=True)
     specs = {
         plain(name): tf.TensorSpec((None, *(() if static else (chunk,)), *shape), dtype, name=plain(name))
@@ -71,11 +91,11 @@ def _specs(step_model: StepModel, chunk: int | None) -> dict[str, Any]:
     return specs
 
 
-def _serving(step_model: StepModel, contract: ModelContract, chunk: int | None) -> Any:
+def _serving(step_model: StepModel, contract: ModelContract, chunk: int | None) -> Callable[..., dict[str, tf.Tensor]]:
     names = [_argument(state) for state in step_model.states]
     timed = step_model.static.index(False)
 
-    def serve(**given: Any) -> dict[str, Any]:
+    def serve(**given: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = [given[plain(name)] for name in step_model.input_names]
         length = chunk or tf.shape(rows[timed])[1]
         packed = [row[:, None] if static else row for row, static in zip(rows, step_model.static, strict=True)]
@@ -88,10 +108,10 @@ def _serving(step_model: StepModel, contract: ModelContract, chunk: int | None) 
     return serve
 
 
-def _facts(step_model: StepModel, contract: ModelContract, chunk: int | None) -> dict[str, Any]:
+def _facts(step_model: StepModel, contract: ModelContract, chunk: int | None) -> StepFacts:
     return {
         "model_fingerprint": contract.fingerprint,
-        "rows_per_call": chunk,  # None: any number
+        "rows_per_call": chunk,
         "inputs": {
             plain(spec.name): {"columns": spec.columns, "kind": spec.kind, "static": spec.static}
             for spec in contract.inputs

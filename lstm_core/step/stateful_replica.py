@@ -15,24 +15,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
+from lstm_core.array_types import AnyInts, Array, Bools, Int32s, Ints
 from lstm_core.packing.packer import busy_first, seating
-from lstm_core.step.compiled_function import CompiledFunction
+from lstm_core.step.compiled_function import ArrayOrTensor, CompiledFunction
+from lstm_core.step.known_shapes import known_shape
 from lstm_core.step.rebatch import StepModel, build_step_model, load_model
 from lstm_core.step.same_bits import group_has_same_bits, has_same_bits
 from lstm_core.step.slot_states import keep_where, reset_where
 from lstm_core.step.step_cost import StepCost
 from lstm_core.step.step_groups import COUNT_MAX, Group, GroupShape, Restores, group_count
 from lstm_core.step.step_sizes import Size, Sizes
-from lstm_core.step.timestep_loop import can_loop, make_loop, make_narrow
-
-Array = NDArray[Any]
+from lstm_core.step.timestep_loop import Step, StepOutput, StepSpecs, can_loop, make_loop, make_narrow
 
 
 @dataclass(frozen=True)
@@ -51,14 +49,14 @@ class StatefulReplica:
     after a step stays the state after that step.
     """
 
-    def __init__(self, model: Any, shape: StepShape) -> None:
+    def __init__(self, model: keras.Model | bytes, shape: StepShape) -> None:
         """`model` is a Keras model that `model_contract` has accepted, or a `.keras` archive as bytes."""
         if isinstance(model, bytes):
             model = load_model(model, name="the model")
         self.shape = shape
         self.step_model: StepModel = build_step_model(model, cudnn=not shape.jit)
         self.row_dtypes = tuple(np.dtype(spec.dtype.as_numpy_dtype) for spec in self._row_specs())
-        self._states: list[Any] = []
+        self._states: list[tf.Tensor] = []
         self.loops = shape.jit and not tf.config.get_visible_devices("GPU") and can_loop(self.step_model)
         cost = cost_of(self.step_model)
         self.sizes = Sizes((shape.slots, shape.chunk), self._compile_size, cost)
@@ -69,11 +67,11 @@ class StatefulReplica:
         self._group = self._full  # that is used
         self.reset_all()
 
-    def step(self, rows: Sequence[Array], reset: Array, lengths: Array) -> list[Any]:
+    def step(self, rows: Sequence[Array], reset: Bools, lengths: Int32s) -> list[tf.Tensor]:
         """One model call, on all slots or, where `fit` allowed it, on fewer.
 
         rows: one array per model input, (slot, step, feature) or (slot, step); cast to `row_dtypes` where they differ.
-        Fewer slots are those of `packing.busy_first`, in one block of a compiled size or several, one after the other.
+        Fewer slots are those of `packer.busy_first`, in one block of a compiled size or several, one after the other.
         Of a static input the chunk's first row counts.
         reset: bool (slot,); the slot starts from zero state. lengths: int32 (slot,); valid rows, 0 for an idle slot;
         more than a chunk where `reach` allowed it.
@@ -96,7 +94,9 @@ class StatefulReplica:
             found.append(self._call(function, [array[here] for array in cast], reset[own], lengths[own], seats))
         return found[0] if len(found) == 1 else [tf.concat(scores, 0) for scores in zip(*found, strict=True)]
 
-    def full_step(self, rows: list[Array], reset: Array, lengths: Array, states: list[Any]) -> tuple[list[Any], ...]:
+    def full_step(
+        self, rows: Sequence[Array], reset: Bools, lengths: Int32s, states: Sequence[ArrayOrTensor]
+    ) -> StepOutput:
         """The step of all slots for a chunk, on given states: scores and states. Every other size has its bits."""
         if self._layers is not None:
             return self._layers(rows, reset, lengths, states)
@@ -105,14 +105,18 @@ class StatefulReplica:
         return [values[: self.shape.slots] for values in scores], after
 
     def _call(
-        self, function: Callable[..., Any], rows: list[Array], reset: Array, lengths: Array, *seats: Sequence[Array]
-    ) -> list[Any]:
-        scores: list[Any]
+        self,
+        function: Callable[..., StepOutput],
+        rows: list[Array],
+        reset: Bools,
+        lengths: Int32s,
+        *seats: tuple[Int32s, Int32s],
+    ) -> list[tf.Tensor]:
         scores, self._states = function(rows, reset, lengths, self._states, *seats)
         return scores
 
     def step_group(
-        self, rows: Sequence[Array], reset: Array, lengths: Array, restores: Restores
+        self, rows: Sequence[Array], reset: Bools, lengths: Int32s, restores: Restores
     ) -> tuple[list[Array], list[Array]]:
         """The steps of a group, one after the other; every array has them so on its first axis: (steps * slots, ...).
 
@@ -145,7 +149,7 @@ class StatefulReplica:
             because = "there is one score for it"
         return f"layers, {compiler}: the whole chunk through each, as {because}"
 
-    def fit(self, lengths: Array) -> Size:
+    def fit(self, lengths: AnyInts) -> Size:
         """The size (slots, timesteps) to bring rows in, of which the slots have `lengths` (slot,)."""
         return self.sizes.fit(lengths) if self.loops else self.sizes.whole
 
@@ -165,20 +169,20 @@ class StatefulReplica:
         if short is None and tail:
             self.sizes.prepare(self.sizes.smallest(min(tail, whole[0]), steps))
 
-    def reach(self, left: Array, chunks: int) -> int:
+    def reach(self, left: AnyInts, chunks: int) -> int:
         """How many of the next `chunks` chunks a step may take, where busy slots have `left` (busy slot,) to come."""
         return self.sizes.reach(left, chunks) if self.loops and self._group is self._full else 1
 
     @property
-    def states(self) -> list[Any]:
+    def states(self) -> list[tf.Tensor]:
         """The state after the last step: one tensor (slot, *state) per state tensor, never changed in place."""
         return list(self._states)
 
-    def slot_state(self, slots: Array) -> list[Array]:
+    def slot_state(self, slots: Ints) -> list[Array]:
         """The state of the given slots: one array (len(slots), *state) per state tensor."""
         return [tensor.numpy()[slots] for tensor in self._states]
 
-    def set_slot_state(self, slots: Array, states: Sequence[Array]) -> None:
+    def set_slot_state(self, slots: Ints, states: Sequence[Array]) -> None:
         """Sets the state of the given slots; the others keep theirs. The next step must not reset them."""
         for index, (tensor, values) in enumerate(zip(self._states, states, strict=True)):
             changed = tensor.numpy().copy()
@@ -192,27 +196,27 @@ class StatefulReplica:
 
     def warm_up(self) -> None:
         """Compiles the step on zeros, and leaves the state at zero."""
-        rows = [np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in self._row_specs()]
+        rows = [np.zeros(known_shape(spec), spec.dtype.as_numpy_dtype) for spec in self._row_specs()]
         slots = self.shape.slots
         self.step(rows, np.zeros(slots, np.bool_), np.zeros(slots, np.int32))
         self.reset_all()
 
-    def signature(self, size: Size | None = None) -> list[Any]:
+    def signature(self, size: Size | None = None) -> StepSpecs:
         """The TensorSpecs of a step, for whoever compiles one of its own: rows, reset, lengths, states.
 
-        Behind them, where it has fewer slots, which ones they are; see `loop.make_narrow`.
+        Behind them, where it has fewer slots, which ones they are; see `timestep_loop.make_narrow`.
         """
         slots, (width, _) = self.shape.slots, size or self.sizes.whole
         states = [tf.TensorSpec((slots, *state.shape), tf.float32) for state in self.step_model.states]
-        specs = [self._row_specs(size), tf.TensorSpec((width,), tf.bool), tf.TensorSpec((width,), tf.int32), states]
+        specs = (self._row_specs(size), tf.TensorSpec((width,), tf.bool), tf.TensorSpec((width,), tf.int32), states)
         seats = [tf.TensorSpec((count,), tf.int32) for count in (width, slots)]
-        return specs if width == slots else [*specs, seats]
+        return specs if width == slots else (*specs, seats)
 
-    def _row_specs(self, size: Size | None = None) -> list[Any]:
+    def _row_specs(self, size: Size | None = None) -> list[tf.TensorSpec]:
         lead = size or (self.shape.slots, self.shape.chunk)
         return [tf.TensorSpec((*lead, *shape), dtype) for shape, dtype in self.step_model.row_shapes()]
 
-    def _compile_layers(self) -> CompiledFunction:
+    def _compile_layers(self) -> CompiledFunction[StepOutput]:
         return CompiledFunction(make_step(self.step_model, self.shape.chunk), self.signature(), jit=self.shape.jit)
 
     def _short_group(self, steps: int) -> Group | None:
@@ -230,10 +234,10 @@ class StatefulReplica:
         shape = GroupShape(count, slots, scores)
         return Group(make_loop(self.step_model, width=slots, steps=steps), shape, self.signature((slots, steps)))
 
-    def _compile_size(self, size: Size) -> Any | None:
+    def _compile_size(self, size: Size) -> CompiledFunction[StepOutput] | None:
         """The step of a smaller size, or None where its bits are not those of the full step."""
         width, steps = size
-        make = make_loop if width == self.shape.slots else make_narrow
+        make: Callable[..., Callable[..., StepOutput]] = make_loop if width == self.shape.slots else make_narrow
         specs = self.signature(size), self.signature()
         smaller = CompiledFunction(make(self.step_model, width=width, steps=steps), specs[0], jit=True)
         return smaller if has_same_bits(smaller, self.full_step, *specs, self.step_model.static) else None
@@ -248,14 +252,14 @@ def cost_of(step_model: StepModel) -> StepCost:
     return StepCost.of(products, sum(int(np.prod(state.shape)) for state in step_model.states))
 
 
-def make_step(step_model: StepModel, chunk: Any, *, training: bool = False) -> Any:
+def make_step(step_model: StepModel, chunk: int | tf.Tensor, *, training: bool = False) -> Step:
     """The step as a plain function (rows, reset, lengths, states) -> (scores, states), to be compiled by the caller.
 
     An idle slot gets one dummy valid row, since cuDNN refuses a batch with a fully masked row; its state is put back.
     """
     score_count = len(step_model.output_names)
 
-    def step(rows: list[Any], reset: Any, lengths: Any, states: list[Any]) -> tuple[list[Any], list[Any]]:
+    def step(rows: list[tf.Tensor], reset: tf.Tensor, lengths: tf.Tensor, states: list[tf.Tensor]) -> StepOutput:
         before = reset_where(reset, states)
         valid = tf.sequence_mask(tf.maximum(lengths, 1), chunk)
         given = [row[:, 0] if static else row for row, static in zip(rows, step_model.static, strict=True)]

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from lstm_core.array_types import AnyInts
 
 CALL = 45e6  # of the compiled function, whatever is in it
 TIMESTEP = 80e3  # of its loop, for however many slots
@@ -34,7 +34,7 @@ class StepCost:
         """For a model of `products` FLOP per row in matrix products, and so many state values per slot."""
         return StepCost(products + VALUE * values + ROW)
 
-    def calls(self, width: int, lengths: NDArray[Any]) -> float:
+    def calls(self, width: int, lengths: AnyInts) -> float:
         """Of one call for each of `lengths`, on `width` slots of which the longest has so many timesteps."""
         return len(lengths) * CALL + float(np.sum(lengths)) * (TIMESTEP + width * self.row)
 

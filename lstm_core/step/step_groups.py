@@ -14,18 +14,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
-from lstm_core.step.compiled_function import CompiledFunction
+from lstm_core.array_types import Array, Bools, Int32s, Ints
+from lstm_core.step.compiled_function import ArrayOrTensor, CompiledFunction
+from lstm_core.step.known_shapes import known_shape
 from lstm_core.step.slot_states import keep_where
-from lstm_core.step.timestep_loop import Step
+from lstm_core.step.timestep_loop import Step, StepSpecs
 
-Array = NDArray[Any]
-Restores = Sequence[tuple[Array, Sequence[Array]]]  # places (steps * slots,) and the states (place, *state) put there
+# Places (place,) on the axis of all steps' slots, and per state tensor the states (place, *state) that are put there.
+Restores: TypeAlias = Sequence[tuple[Ints, Sequence[Array]]]
+# Scores, the states after each step, and those after the last one.
+GroupOutput: TypeAlias = tuple[list[tf.Tensor], list[tf.Tensor], list[tf.Tensor]]
+# Of rows, reset, lengths, the states before, and what is put in.
+GroupStep: TypeAlias = Callable[[list[tf.Tensor], tf.Tensor, tf.Tensor, list[tf.Tensor], list[tf.Tensor]], GroupOutput]
 
 GROUP_CHUNKS = 8  # whole chunks, of which the rows of a group's slots fill no more
 COUNT_MAX = 16  # beyond it a call costs nothing against its steps
@@ -48,19 +53,26 @@ def group_count(chunk: int, steps: int) -> int:
 class Group:
     """A compiled group."""
 
-    def __init__(self, step: Step, shape: GroupShape, signature: list[Any]) -> None:
+    def __init__(self, step: Step, shape: GroupShape, signature: StepSpecs) -> None:
         """`signature`: the TensorSpecs of one step: rows, reset, lengths, states."""
-        rows, reset, lengths, states = signature
-        self.size = (shape.count, int(rows[0].shape[1]))  # steps, timesteps of each
+        rows, reset, lengths, states, *_ = signature
+        self.size = (shape.count, known_shape(rows[0])[1])  # steps, timesteps of each
         self._places = shape.count * shape.slots
         flags, initial = self._wide([reset]), self._wide(states)
-        specs = [self._wide(rows), *flags, *self._wide([lengths]), states, [*flags, *initial]]
+        put_in = [*flags, *initial]
+        specs: list[tf.TensorSpec | list[tf.TensorSpec]]
+        specs = [self._wide(rows), *flags, *self._wide([lengths]), states, put_in]
         self._function = CompiledFunction(make_group(step, shape), specs, jit=True)
-        self._nothing = [tf.zeros(spec.shape, spec.dtype) for spec in specs[4]]
+        self._nothing = [tf.zeros(spec.shape, spec.dtype) for spec in put_in]
 
     def __call__(
-        self, rows: Sequence[Array], reset: Array, lengths: Array, states: list[Any], restores: Restores = ()
-    ) -> tuple[list[Any], ...]:
+        self,
+        rows: Sequence[Array],
+        reset: Bools,
+        lengths: Int32s,
+        states: Sequence[ArrayOrTensor],
+        restores: Restores = (),
+    ) -> GroupOutput:
         """The steps, as many as are given: every array (steps * slots, ...), but `states`, which are those before.
 
         Returns scores and the states after each step, (most steps * slots, ...) each, without meaning behind the steps
@@ -70,7 +82,7 @@ class Group:
         put_in = self._put_in(restores) if restores else self._nothing
         return self._function(given, self._idle(reset), self._idle(lengths), states, put_in)
 
-    def _wide(self, specs: Sequence[Any]) -> list[Any]:
+    def _wide(self, specs: Sequence[tf.TensorSpec]) -> list[tf.TensorSpec]:
         return [tf.TensorSpec((self._places, *spec.shape[1:]), spec.dtype) for spec in specs]
 
     def _filled(self, array: Array) -> Array:
@@ -85,7 +97,7 @@ class Group:
         return np.concatenate([array, np.zeros(self._places - len(array), array.dtype)])
 
     def _put_in(self, restores: Restores) -> list[Array]:
-        restored, *initial = (np.zeros(tensor.shape, tensor.dtype.as_numpy_dtype) for tensor in self._nothing)
+        restored, *initial = (np.zeros(known_shape(tensor), tensor.dtype.as_numpy_dtype) for tensor in self._nothing)
         for places, states in restores:
             restored[places] = True
             for array, values in zip(initial, states, strict=True):
@@ -93,7 +105,7 @@ class Group:
         return [restored, *initial]
 
 
-def make_group(step: Step, shape: GroupShape) -> Callable[..., Any]:
+def make_group(step: Step, shape: GroupShape) -> GroupStep:
     """The steps of a group as a plain function, to be compiled by the caller.
 
     It takes rows, reset, lengths, the states of all slots, and what is put into slots before a step: a flag
@@ -102,15 +114,21 @@ def make_group(step: Step, shape: GroupShape) -> Callable[..., Any]:
     """
 
     def group(
-        rows: list[Any], reset: Any, lengths: Any, states: list[Any], put_in: list[Any]
-    ) -> tuple[list[Any], list[Any], list[Any]]:
+        rows: list[tf.Tensor],
+        reset: tf.Tensor,
+        lengths: tf.Tensor,
+        states: list[tf.Tensor],
+        put_in: list[tf.Tensor],
+    ) -> GroupOutput:
         by_step = [_apart(array, shape) for array in rows]
         resets, all_lengths = _apart(reset, shape), _apart(lengths, shape)
         restored, *initial = (_apart(array, shape) for array in put_in)
         does = tf.reduce_any((all_lengths > 0) | resets | restored, axis=1)
         used = tf.reduce_max(tf.where(does, tf.range(1, shape.count + 1), 0))
 
-        def one(number: Any, states: list[Any], scores: list[Any], kept: list[Any]) -> tuple[Any, ...]:
+        def one(
+            number: tf.Tensor, states: list[tf.Tensor], scores: list[tf.TensorArray], kept: list[tf.TensorArray]
+        ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.TensorArray], list[tf.TensorArray]]:
             before = keep_where(restored[number], [array[number] for array in initial], states)
             found, after = step([array[number] for array in by_step], resets[number], all_lengths[number], before)
             return (
@@ -130,11 +148,11 @@ def make_group(step: Step, shape: GroupShape) -> Callable[..., Any]:
     return group
 
 
-def _apart(array: Any, shape: GroupShape) -> Any:
+def _apart(array: tf.Tensor, shape: GroupShape) -> tf.Tensor:
     """(steps * slots, ...) as (steps, slots, ...)."""
     return tf.reshape(array, (shape.count, shape.slots, *array.shape[1:]))
 
 
-def _together(array: Any) -> Any:
+def _together(array: tf.Tensor) -> tf.Tensor:
     """And back."""
     return tf.reshape(array, (-1, *array.shape[2:]))

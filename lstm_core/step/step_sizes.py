@@ -15,20 +15,19 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lstm_core.array_types import AnyInts
 from lstm_core.step.step_cost import CALL, COMPILE, StepCost
-
-Ints = NDArray[np.integer[Any]]
 
 WIDTH_MIN = 8  # below it a step costs nothing less: what is left is the loop itself
 STEPS_MIN = 8
 REACH = 4  # chunks of a call, at most: with more of them a call costs next to nothing against its steps
 
-Size = tuple[int, int]  # slots, timesteps
+Size: TypeAlias = tuple[int, int]  # slots, timesteps
+Compiled = TypeVar("Compiled")  # a compiled step, of which this file calls none
 
 
 def ladder(whole: int, least: int) -> list[int]:
@@ -39,10 +38,10 @@ def ladder(whole: int, least: int) -> list[int]:
     return steps
 
 
-class Sizes:
+class Sizes(Generic[Compiled]):
     """The compiled sizes of one replica's step."""
 
-    def __init__(self, whole: Size, compile_size: Callable[[Size], Any | None], cost: StepCost) -> None:
+    def __init__(self, whole: Size, compile_size: Callable[[Size], Compiled | None], cost: StepCost) -> None:
         """`compile_size` gives the compiled step of a size, or None where its bits differ from the full step's."""
         self.whole = whole
         self._cost = cost
@@ -50,7 +49,7 @@ class Sizes:
         self._long = REACH * whole[1]  # timesteps of a size for several chunks
         self._widths, self._lengths = ladder(whole[0], WIDTH_MIN), [*ladder(whole[1], STEPS_MIN), self._long]
         self._series_go_on = False  # some step could have taken more than one chunk
-        self._steps: dict[Size, Any] = {}
+        self._steps: dict[Size, Compiled] = {}
         self._refused: set[Size] = set()
         self._wasted = 0.0  # FLOP's worth of idle slots and needless calls
         self._thread: threading.Thread | None = None
@@ -67,7 +66,7 @@ class Sizes:
             raise ValueError(f"a step of {size} slots and timesteps was never compiled: {self.whole} is the whole one")
         return max(fitting)
 
-    def get(self, size: Size) -> Any:
+    def get(self, size: Size) -> Compiled:
         """The compiled step of such a size, other than the whole one."""
         return self._steps[size]
 
@@ -76,10 +75,10 @@ class Sizes:
         steps = min(steps, self._long)
         return min(w for w in self._widths if w >= width), min(s for s in self._lengths if s >= steps)
 
-    def fit(self, lengths: Ints) -> Size:
+    def fit(self, lengths: AnyInts) -> Size:
         """The size to bring rows in, of which each slot has `lengths` (slot,), at least one of them some.
 
-        Its slots are one or several blocks of a compiled size, and hold the longest first; see `packing.busy_first`.
+        Its slots are one or several blocks of a compiled size, and hold the longest first; see `packer.busy_first`.
         """
         longest_first = np.sort(lengths[lengths > 0])[::-1]
         cost, size = self._cheapest(longest_first)
@@ -90,7 +89,7 @@ class Sizes:
             self._count_waste((narrow, length), cost - self._cost.calls(narrow, longest_first[:1]))
         return size
 
-    def reach(self, left: Ints, chunks: int) -> int:
+    def reach(self, left: AnyInts, chunks: int) -> int:
         """How many of the next `chunks` chunks one call may take of series of which `left` (busy slot,) are to come."""
         chunks = min(chunks, REACH)
         if chunks == 1:
@@ -128,7 +127,7 @@ class Sizes:
     def _known(self) -> list[Size]:
         return [self.whole, *self._steps]
 
-    def _cheapest(self, longest_first: Ints) -> tuple[float, Size]:
+    def _cheapest(self, longest_first: AnyInts) -> tuple[float, Size]:
         """The cost and the size in which busy slots of these lengths (busy slot,) cost least; infinite if none does."""
         best: tuple[float, Size] = (math.inf, self.whole)
         for width, steps in self._known():

@@ -7,15 +7,16 @@ nothing is computed behind the last row of the step. The operations on a row, an
 however long the loop is.
 
 Limits: Keras's own layers only, since custom code may look at more than one timestep of a chunk, and none that names
-their number. It leaves alone cuDNN, which wants the chunk whole: on a GPU the step is `replica.make_step`.
+their number. It leaves alone cuDNN, which wants the chunk whole: on a GPU the step is `stateful_replica.make_step`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
+import keras
 import tensorflow as tf
 from keras import tree
 
@@ -23,8 +24,18 @@ from lstm_core.step.fused_cells import FusedLSTM, fuse_cell
 from lstm_core.step.rebatch import StepModel, is_recurrent
 from lstm_core.step.slot_states import keep_where, reset_where
 
-Step = Callable[[list[Any], Any, Any, list[Any]], tuple[list[Any], list[Any]]]
-Cells = dict[int, FusedLSTM]  # by the id of their layer
+StepOutput: TypeAlias = tuple[list[tf.Tensor], list[tf.Tensor]]  # scores, and the states behind them
+# Of rows, reset, lengths, states.
+Step: TypeAlias = Callable[[list[tf.Tensor], tf.Tensor, tf.Tensor, list[tf.Tensor]], StepOutput]
+# As a step, and of the seating.
+NarrowStep: TypeAlias = Callable[[list[tf.Tensor], tf.Tensor, tf.Tensor, list[tf.Tensor], list[tf.Tensor]], StepOutput]
+# The TensorSpecs of these; where there are fewer slots, those of the seating stand behind them.
+StepSpecs: TypeAlias = tuple[
+    list[tf.TensorSpec], tf.TensorSpec, tf.TensorSpec, list[tf.TensorSpec], *tuple[list[tf.TensorSpec], ...]
+]
+Cells: TypeAlias = dict[int, FusedLSTM]  # by the id of their layer
+# What a layer takes and gives.
+NestedTensors: TypeAlias = "tf.Tensor | Sequence[NestedTensors] | Mapping[str, NestedTensors]"
 
 
 def can_loop(step_model: StepModel) -> bool:
@@ -45,7 +56,7 @@ def can_loop(step_model: StepModel) -> bool:
     return True
 
 
-def make_narrow(step_model: StepModel, *, width: int, steps: int) -> Callable[..., Any]:
+def make_narrow(step_model: StepModel, *, width: int, steps: int) -> NarrowStep:
     """The step of some `width` slots as a plain function, as `make_loop`, but `states` are those of all slots.
 
     seating: the slots (width,) that stand in the rows, and for each slot of all (slot,) where it does, or -1.
@@ -53,8 +64,12 @@ def make_narrow(step_model: StepModel, *, width: int, steps: int) -> Callable[..
     step = make_loop(step_model, width=width, steps=steps)
 
     def narrow(
-        rows: list[Any], reset: Any, lengths: Any, states: list[Any], seating: list[Any]
-    ) -> tuple[list[Any], list[Any]]:
+        rows: list[tf.Tensor],
+        reset: tf.Tensor,
+        lengths: tf.Tensor,
+        states: list[tf.Tensor],
+        seating: list[tf.Tensor],
+    ) -> StepOutput:
         slots, place = seating
         scores, after = step(rows, reset, lengths, [tf.gather(state, slots) for state in states])
         back = [tf.gather(state, tf.maximum(place, 0)) for state in after]
@@ -71,16 +86,18 @@ def make_loop(step_model: StepModel, *, width: int, steps: int) -> Step:
     """
     outputs = step_model.model.outputs[: len(step_model.output_names)]
 
-    def step(rows: list[Any], reset: Any, lengths: Any, states: list[Any]) -> tuple[list[Any], list[Any]]:
+    def step(rows: list[tf.Tensor], reset: tf.Tensor, lengths: tf.Tensor, states: list[tf.Tensor]) -> StepOutput:
         before = reset_where(reset, states)
         by_time = [_swapped(array) for array in rows]
         cells = _fused_cells(step_model)
 
-        def rows_at(time: Any) -> list[Any]:
+        def rows_at(time: tf.Tensor) -> list[tf.Tensor]:
             # Of an input that is one value per entity the first row of the step counts.
             return [array[0 if fixed else time] for array, fixed in zip(by_time, step_model.static, strict=True)]
 
-        def one(time: Any, states: list[Any], scores: list[Any]) -> tuple[Any, list[Any], list[Any]]:
+        def one(
+            time: tf.Tensor, states: list[tf.Tensor], scores: list[tf.TensorArray]
+        ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.TensorArray]]:
             found, after = _timestep(step_model, cells, rows_at(time), states, time < lengths)
             return (
                 time + 1,
@@ -98,7 +115,7 @@ def make_loop(step_model: StepModel, *, width: int, steps: int) -> Step:
     return step
 
 
-def _is_own(code: Any) -> bool:
+def _is_own(code: type | Callable[..., object]) -> bool:
     return str(code.__module__).startswith(("keras.", "tensorflow."))
 
 
@@ -109,8 +126,8 @@ def _fused_cells(step_model: StepModel) -> Cells:
 
 
 def _timestep(
-    step_model: StepModel, cells: Cells, rows: list[Any], states: list[Any], live: Any
-) -> tuple[list[Any], list[Any]]:
+    step_model: StepModel, cells: Cells, rows: list[tf.Tensor], states: list[tf.Tensor], live: tf.Tensor
+) -> StepOutput:
     """The model on one row of each slot: scores (slot, value) and states, both float32.
 
     live: bool (slot,); where a slot has no row its scores have no meaning, and its states stay.
@@ -126,21 +143,24 @@ def _timestep(
     return [score[:, 0] for score in flat[:count]], flat[count:]
 
 
-def _as_it_is(layer: Any) -> Any:
+def _as_it_is(layer: keras.Operation) -> keras.Operation:
     return layer
 
 
-def _call(cells: Cells, live: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
+def _call(cells: Cells, live: tf.Tensor, layer: keras.Operation, *args: Any, **kwargs: Any) -> NestedTensors:
     if is_recurrent(layer):
         row, states = args[0][:, 0], kwargs["initial_state"]
         if id(layer) in cells:
             hidden, carried = cells[id(layer)](row, list(states), live)
             return [hidden[:, None], hidden, carried]
         return _call_cell(layer.cell, row, list(states), live)
-    return partial(layer, training=False)(*args, **kwargs) if _can_train(layer) else layer(*args, **kwargs)
+    found: NestedTensors = (
+        partial(layer, training=False)(*args, **kwargs) if _can_train(layer) else layer(*args, **kwargs)
+    )
+    return found
 
 
-def _call_cell(cell: Any, row: Any, states: list[Any], live: Any) -> list[Any]:
+def _call_cell(cell: keras.Layer, row: tf.Tensor, states: list[NestedTensors], live: tf.Tensor) -> list[tf.Tensor]:
     """What the layer would return for one row of each slot: its output along time, then its states."""
     cast = tree.map_structure(lambda state: tf.cast(state, cell.compute_dtype), states)
     output, after = cell(row, cast, training=False) if _can_train(cell) else cell(row, cast)
@@ -150,10 +170,10 @@ def _call_cell(cell: Any, row: Any, states: list[Any], live: Any) -> list[Any]:
     return [output[:, None], *kept]
 
 
-def _can_train(layer: Any) -> bool:
+def _can_train(layer: keras.Operation) -> bool:
     return bool(getattr(layer, "_call_has_training_arg", False))
 
 
-def _swapped(array: Any) -> Any:
+def _swapped(array: tf.Tensor) -> tf.Tensor:
     """(slot, step, ...) as (step, slot, ...), and back."""
     return tf.transpose(array, (1, 0, *range(2, len(array.shape))))

@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
-from typing import Any
+from typing import TypeAlias, TypeGuard
 
 import keras
 import numpy as np
 
+from lstm_core.array_types import Array
 from lstm_core.contract.custom_code import first_sentence, import_module
 from lstm_core.errors import SlotcarError, UsageError
+from lstm_core.json_types import JsonValue
 from lstm_core.training.losses import nearest
 
 _OWN = ("_model", "_params", "monitor_op")
@@ -29,14 +31,15 @@ _UNFIT = {
     "OrbaxCheckpoint": "checkpoints by epoch are kept anyway",
     "LambdaCallback": "name a class of your own as module:Class",
 }
-Kept = dict[str, Any]  # attribute -> a number, a text, an array or a list of arrays
+Plain: TypeAlias = bool | int | float | str | Array | np.generic | list[Array] | None
+Kept: TypeAlias = dict[str, Plain]  # by attribute
 
 
 class Callbacks:
     """The callbacks of one training."""
 
     def __init__(
-        self, specs: Sequence[Mapping[str, Any]], folder: str, better: Mapping[str, str] | None = None
+        self, specs: Sequence[Mapping[str, JsonValue]], folder: str, better: Mapping[str, str] | None = None
     ) -> None:
         """`specs` are {"name": class, **arguments}; `better` is "min" or "max" by figure. Raises `UsageError`."""
         self._made = [_make(spec, folder) for spec in specs]
@@ -46,7 +49,9 @@ class Callbacks:
     def __bool__(self) -> bool:
         return bool(self._made)
 
-    def begin(self, model: Any, optimizer: Any, *, epochs: int, kept: Sequence[Kept]) -> None:
+    def begin(
+        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, *, epochs: int, kept: Sequence[Kept]
+    ) -> None:
         """Training begins, or goes on from what an earlier session has `kept`."""
         model.stop_training = False
         if self._made:
@@ -86,7 +91,7 @@ class Callbacks:
         ]
 
 
-def _tell(event: Callable[..., Any], *what: Any) -> None:
+def _tell(event: Callable[..., object], *what: int | dict[str, float]) -> None:
     try:
         event(*what)
     except Exception as error:  # a callback may do anything
@@ -97,7 +102,7 @@ def _tell(event: Callable[..., Any], *what: Any) -> None:
         ) from error
 
 
-def _make(spec: Mapping[str, Any], folder: str) -> Any:
+def _make(spec: Mapping[str, JsonValue], folder: str) -> keras.callbacks.Callback:
     name = str(spec["name"])
     kind = _class(name, folder)
     arguments = {key: _argument(key, value, folder) for key, value in spec.items() if key != "name"}
@@ -107,18 +112,18 @@ def _make(spec: Mapping[str, Any], folder: str) -> Any:
         raise UsageError(f"train.callbacks: {name} cannot be made: {first_sentence(error)}.") from None
 
 
-def _resolve_mode(callback: Any, better: Mapping[str, str]) -> None:
+def _resolve_mode(callback: keras.callbacks.Callback, better: Mapping[str, str]) -> None:
     """What Keras would look up in a compiled model, where a callback may choose itself what is better."""
     name = str(getattr(callback, "monitor", "")).removeprefix("val_")
     if getattr(callback, "mode", None) == "auto" and name in better:
         callback.mode = better[name]
 
 
-def _argument(key: str, value: Any, folder: str) -> Any:
+def _argument(key: str, value: JsonValue, folder: str) -> JsonValue:
     return os.path.join(folder, value) if key in _PATHS and isinstance(value, str) else value
 
 
-def _class(name: str, folder: str) -> Any:
+def _class(name: str, folder: str) -> type[keras.callbacks.Callback]:
     if name in _UNFIT:
         raise UsageError(f"train.callbacks: {name} is of no use here, since {_UNFIT[name]}; leave it out.")
     if ":" in name:
@@ -135,7 +140,7 @@ def _class(name: str, folder: str) -> Any:
     )
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> TypeGuard[Plain]:
     if isinstance(value, list):
         return all(isinstance(item, np.ndarray) for item in value)
     return value is None or isinstance(value, bool | int | float | str | np.ndarray | np.generic)

@@ -8,17 +8,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
+from lstm_core.array_types import AnyInts, Doubles, Floats
 from lstm_core.errors import UsageError
+from lstm_core.step.compiled_function import ArrayOrTensor
+from lstm_core.step.known_shapes import known_shape
 from lstm_core.training.training_settings import TrainingSettings
 
-Array = NDArray[Any]
+KerasLoss: TypeAlias = Callable[[ArrayOrTensor, tf.Tensor], tf.Tensor]  # of targets and scores
 
 BY_VALUE = frozenset({
     "mean_absolute_error", "mean_squared_error", "mean_absolute_percentage_error", "mean_squared_logarithmic_error",
@@ -35,10 +37,10 @@ class LossSum:
     """Losses over rows: what was added up, and the weight behind it; one of each per part of a `Loss`."""
 
     parts: Mapping[str, float] = field(default_factory=lambda: {"loss": 1.0})  # name -> weight in the whole
-    totals: Array = field(default_factory=lambda: np.zeros(1))
-    weights: Array = field(default_factory=lambda: np.zeros(1))
+    totals: Doubles = field(default_factory=lambda: np.zeros(1))
+    weights: Doubles = field(default_factory=lambda: np.zeros(1))
 
-    def add(self, totals: Array, weights: Array) -> None:
+    def add(self, totals: Doubles, weights: Doubles) -> None:
         """Adds the rows of one step."""
         self.totals = self.totals + totals
         self.weights = self.weights + weights
@@ -79,7 +81,9 @@ class Loss:
         self._each = [_Part(recipe.loss[name]) for name in names]
         self.parts = {f"{name}_loss": float(recipe.loss_weights.get(name, 1.0)) for name in names}
 
-    def sums(self, scores: Sequence[Any], targets: Any, weights: Any) -> tuple[Any, Any]:
+    def sums(
+        self, scores: Sequence[tf.Tensor], targets: ArrayOrTensor, weights: ArrayOrTensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """The sums of the weighted losses and the sums of the weights, each (part,).
 
         scores: one (slot, step, value) per output. targets, weights: (slot, step, score value), outputs side by side.
@@ -91,7 +95,7 @@ class Loss:
         pairs = [part.sums([score], *known) for part, score, *known in zip(self._each, scores, *split, strict=True)]
         return tf.stack([total for total, _ in pairs]), tf.stack([weight for _, weight in pairs])
 
-    def mean(self, totals: Any, weights: Any) -> Any:
+    def mean(self, totals: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         """What is minimised: the mean of each part, weighted; a part without a target has none."""
         if len(self.parts) == 1 and self._whole is not None:
             return tf.squeeze(totals / weights, 0)
@@ -106,21 +110,26 @@ class _Part:
     def __init__(self, name: str) -> None:
         self._by_value, self._function = _find_loss(name)
 
-    def sums(self, scores: Sequence[Any], targets: Any, weights: Any) -> tuple[Any, Any]:
+    def sums(
+        self, scores: Sequence[tf.Tensor], targets: ArrayOrTensor, weights: ArrayOrTensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         if self._by_value:
-            losses = self._function(targets[..., None], tf.concat(scores, axis=-1)[..., None])
+            losses = self._function(
+                targets[..., None],  # type: ignore[index]  # why: the stubs know no Ellipsis
+                tf.concat(scores, axis=-1)[..., None],  # type: ignore[index]  # why: as above
+            )
             return tf.reduce_sum(losses * weights), tf.reduce_sum(weights)
-        sizes = [score.shape[-1] for score in scores]
+        sizes = [known_shape(score)[-1] for score in scores]
         parts = zip(scores, tf.split(targets, sizes, axis=-1), tf.split(weights, sizes, axis=-1), strict=True)
         sums = [self._output_sums(*part) for part in parts]
         return tf.add_n([total for total, _ in sums]), tf.add_n([weight for _, weight in sums])
 
-    def _output_sums(self, scores: Any, targets: Any, weights: Any) -> tuple[Any, Any]:
+    def _output_sums(self, scores: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         whole = tf.reduce_min(weights, axis=-1)  # a row counts where all its values are known
         return tf.reduce_sum(self._function(targets, scores) * whole), tf.reduce_sum(whole)
 
 
-def weigh(targets: Array, lengths: Array, row_weights: Array | None = None) -> tuple[Array, Array]:
+def weigh(targets: Floats, lengths: AnyInts, row_weights: Floats | None = None) -> tuple[Floats, Floats]:
     """Targets (slot, step, score value) with 0 for what is no number, and their weights: 1 where there is a loss.
 
     `row_weights` (slot, step) are multiplied in; a weight that is no number, or not positive, is 0.
@@ -146,7 +155,7 @@ class ClassWeights:
         if size > 1 and any(not 0 <= number < size for number in self._weights):
             raise UsageError(f"train.class_weight names a class outside 0..{size - 1}, the scores of the output.")
 
-    def apply(self, known: Array, weights: Array) -> Array:
+    def apply(self, known: Floats, weights: Floats) -> Floats:
         """The weights (slot, step, value) of targets, multiplied by their class's."""
         if not self._weights:
             return weights
@@ -175,7 +184,7 @@ def check_names(key: str, given: Iterable[str], known: Sequence[str], *, complet
         raise UsageError(f"{key} lacks the model's output {lacking[0]!r}: name one loss per output, or one for all.")
 
 
-def _find_loss(name: str) -> tuple[bool, Callable[..., Any]]:
+def _find_loss(name: str) -> tuple[bool, KerasLoss]:
     try:
         found = keras.losses.get(name)
     except ValueError:
@@ -191,6 +200,6 @@ def _find_loss(name: str) -> tuple[bool, Callable[..., Any]]:
     )
 
 
-def nearest(name: str, known: Sequence[str] | dict[str, Any]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that looks most like `name`."""
     return difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.0)[0]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any
 
 import keras
 
@@ -17,7 +16,7 @@ from lstm_core.errors import ModelRefused, UsageError
 from lstm_core.step.rebatch import save_model
 
 
-def build_model(source: str, *, folders: Sequence[str]) -> Any:
+def build_model(source: str, *, folders: Sequence[str]) -> keras.Model:
     """The Keras model that `source`, "package.module:function", returns; its module is looked for in `folders` first.
 
     Raises `UsageError` where there is no such function, `ModelRefused` where it fails or returns something else.
@@ -36,7 +35,7 @@ def build_model(source: str, *, folders: Sequence[str]) -> Any:
     return model
 
 
-def archive_of(model: Any, *, name: str) -> bytes:
+def archive_of(model: keras.Model, *, name: str) -> bytes:
     """The `.keras` archive of a model. Raises `ModelRefused` where Keras cannot write it."""
     try:
         return save_model(model)
@@ -44,7 +43,7 @@ def archive_of(model: Any, *, name: str) -> bytes:
         raise ModelRefused(f"{name} cannot be saved by Keras: {first_sentence(error)}; mend it.") from error
 
 
-def _function(module: ModuleType, source: str, name: str) -> Callable[[], Any]:
+def _function(module: ModuleType, source: str, name: str) -> Callable[[], object]:
     function = getattr(module, name, None)
     if not callable(function):
         raise UsageError(

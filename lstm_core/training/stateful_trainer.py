@@ -14,21 +14,22 @@ seeds, which belong to the process.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TypeVar
 
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
+from lstm_core.array_types import Array, Bools, Doubles, Floats, Int32s
 from lstm_core.contract.custom_code import first_sentence
 from lstm_core.errors import ModelRefused, UsageError
+from lstm_core.json_types import JsonValue
 from lstm_core.step.stateful_replica import StatefulReplica, StepShape, make_step
 from lstm_core.training.losses import ClassWeights, Loss, nearest, weigh
 from lstm_core.training.training_metrics import TrainingMetrics
 from lstm_core.training.training_settings import TrainingSettings
 
-Array = NDArray[Any]
+Returned = TypeVar("Returned")
 
 
 class StatefulTrainer:
@@ -39,7 +40,7 @@ class StatefulTrainer:
     """
 
     def __init__(
-        self, model: Any, shape: StepShape, recipe: TrainingSettings, output_names: Sequence[str] | None = None
+        self, model: keras.Model, shape: StepShape, recipe: TrainingSettings, output_names: Sequence[str] | None = None
     ) -> None:
         """`model` is a Keras model that `model_contract` has accepted. Raises `UsageError` and `ModelRefused`."""
         self._recipe = recipe
@@ -65,7 +66,9 @@ class StatefulTrainer:
         self.metrics.reset()
         self._states = self.replica.states
 
-    def train_step(self, rows: Sequence[Array], targets: Array, reset: Array, lengths: Array) -> tuple[Array, Array]:
+    def train_step(
+        self, rows: Sequence[Array], targets: Floats, reset: Bools, lengths: Int32s
+    ) -> tuple[Doubles, Doubles]:
         """One step with an update; arguments as in `StatefulReplica.step`, and targets (slot, step, score value).
 
         A target that is no number has no loss; where the recipe is weighted, a row's weight stands behind its targets.
@@ -86,7 +89,9 @@ class StatefulTrainer:
         self._measure(scores, known, plain)
         return totals.numpy().astype(np.float64), sums.numpy().astype(np.float64)
 
-    def score_step(self, rows: Sequence[Array], targets: Array, reset: Array, lengths: Array) -> tuple[Array, Array]:
+    def score_step(
+        self, rows: Sequence[Array], targets: Floats, reset: Bools, lengths: Int32s
+    ) -> tuple[Doubles, Doubles]:
         """One step as `StatefulReplica.step` takes it, and the loss of its scores; no weight moves."""
         scores = self._judged(self.replica.step(rows, self._resets(reset), lengths))
         known = self._weigh(targets, lengths)
@@ -94,7 +99,7 @@ class StatefulTrainer:
         totals, weights = self.loss.sums(scores, *known)
         return totals.numpy().astype(np.float64), weights.numpy().astype(np.float64)
 
-    def _weigh(self, targets: Array, lengths: Array) -> tuple[Array, Array]:
+    def _weigh(self, targets: Floats, lengths: Int32s) -> tuple[Floats, Floats]:
         """Targets and their weights (slot, step, score value), or (slot, 1, score value) for windows."""
         if self.replica.step_model.windowed:
             last = np.maximum(lengths, 1) - 1
@@ -102,15 +107,15 @@ class StatefulTrainer:
         row_weights = targets[..., self._values] if self._recipe.weighted else None
         return weigh(targets[..., : self._values], lengths, row_weights)
 
-    def _measure(self, scores: Sequence[Any], known: Array, weights: Array) -> None:
+    def _measure(self, scores: Sequence[tf.Tensor], known: Floats, weights: Floats) -> None:
         if self.metrics and weights.any():
             self.metrics.update(scores, known, weights)
 
-    def _judged(self, scores: Sequence[Any]) -> list[Any]:
+    def _judged(self, scores: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The scores that have a target each; a window's stands at each of its rows, and counts once."""
         return [score[:, :1] for score in scores] if self.replica.step_model.windowed else list(scores)
 
-    def _resets(self, reset: Array) -> Array:
+    def _resets(self, reset: Bools) -> Bools:
         return np.ones_like(reset) if self._recipe.reset_chunks else reset
 
     @property
@@ -119,7 +124,7 @@ class StatefulTrainer:
         return dict.fromkeys(("loss", *self.loss.parts), "min") | self.metrics.better
 
     @property
-    def variables(self) -> list[Any]:
+    def variables(self) -> list[keras.Variable]:
         """All that an epoch moves: weights, seeds of dropout, the optimizer's own."""
         return [*self.replica.step_model.model.variables, *self.optimizer.variables]
 
@@ -127,14 +132,19 @@ class StatefulTrainer:
         """Takes the weights of the given model, which somebody may have changed."""
         self.replica.step_model.copy_in()
 
-    def trained_model(self) -> Any:
+    def trained_model(self) -> keras.Model:
         """The model that was given, with the weights of now."""
         self.replica.step_model.copy_back()
         return self._model
 
     def _learning_step(
-        self, rows: list[Any], reset: Any, lengths: Any, states: list[Any], *known: Any
-    ) -> tuple[Any, Any, list[Any], list[Any]]:
+        self,
+        rows: list[tf.Tensor],
+        reset: tf.Tensor,
+        lengths: tf.Tensor,
+        states: list[tf.Tensor],
+        *known: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
         step = make_step(self.replica.step_model, self.replica.shape.chunk, training=True)
         with tf.GradientTape() as tape:
             scores, after = step(rows, reset, lengths, states)
@@ -151,17 +161,21 @@ class StatefulTrainer:
         named = zip(names or step_model.output_names, step_model.model.outputs, strict=False)
         return [(name, tensor.shape[-1]) for name, tensor in named]
 
-    def _value_spec(self) -> Any:
+    def _value_spec(self) -> tf.TensorSpec:
         shape = self.replica.shape
         judged = 1 if self.replica.step_model.windowed else shape.chunk
         return tf.TensorSpec((shape.slots, judged, self._values), tf.float32)
 
-    def _compile(self, graph: Callable[..., Any], more: list[Any]) -> Any:
+    def _compile(self, graph: Callable[..., Returned], more: list[tf.TensorSpec]) -> Callable[..., Returned]:
         signature = [*self.replica.signature(), *more]
-        return tf.function(graph, input_signature=signature, jit_compile=self.replica.shape.jit, autograph=False)
+        jit = self.replica.shape.jit
+        compiled: Callable[..., Returned] = tf.function(
+            graph, input_signature=signature, jit_compile=jit, autograph=False
+        )
+        return compiled
 
 
-def make_optimizer(name: str, learning_rate: float | Mapping[str, Any]) -> Any:
+def make_optimizer(name: str, learning_rate: float | Mapping[str, JsonValue]) -> keras.optimizers.Optimizer:
     """A Keras optimizer by name, with a learning rate or a schedule of it. Raises `UsageError`."""
     known = {key.lower(): kind for key, kind in vars(keras.optimizers).items() if _is_optimizer(kind)}
     kind = known.get(name.lower())
@@ -173,7 +187,7 @@ def make_optimizer(name: str, learning_rate: float | Mapping[str, Any]) -> Any:
     return kind(learning_rate=learning_rate if isinstance(learning_rate, float | int) else _schedule(learning_rate))
 
 
-def _schedule(given: Mapping[str, Any]) -> Any:
+def _schedule(given: Mapping[str, JsonValue]) -> keras.optimizers.schedules.LearningRateSchedule:
     known = {key.lower(): kind for key, kind in vars(keras.optimizers.schedules).items() if isinstance(kind, type)}
     known.pop("learningrateschedule", None)
     name, arguments = str(given["schedule"]), {key: value for key, value in given.items() if key != "schedule"}
@@ -188,12 +202,12 @@ def _schedule(given: Mapping[str, Any]) -> Any:
         raise UsageError(f"train.learning_rate does not fit {name}: {first_sentence(error)}.") from None
 
 
-def _is_optimizer(kind: Any) -> bool:
+def _is_optimizer(kind: object) -> bool:
     wrappers = (keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer)
     return isinstance(kind, type) and issubclass(kind, keras.optimizers.Optimizer) and kind not in wrappers
 
 
-def _refuse_batch_statistics(model: Any) -> None:
+def _refuse_batch_statistics(model: keras.Model) -> None:
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
             raise ModelRefused(
@@ -202,5 +216,5 @@ def _refuse_batch_statistics(model: Any) -> None:
             )
 
 
-def _like(flags: Array, array: Array) -> Array:
+def _like(flags: Bools, array: Array) -> Bools:
     return flags.reshape(-1, *([1] * (array.ndim - 1)))

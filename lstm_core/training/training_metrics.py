@@ -12,18 +12,15 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
+from lstm_core.array_types import Floats
 from lstm_core.contract.custom_code import first_sentence
 from lstm_core.errors import UsageError
 from lstm_core.training.losses import BY_VALUE, check_names, nearest
-
-Array = NDArray[Any]
 
 _BY_VALUE = BY_VALUE | {"binary_accuracy"}
 _ACCURACY = ("accuracy", "acc")
@@ -56,7 +53,7 @@ class TrainingMetrics:
             for one in made:
                 one.metric.reset_state()
 
-    def update(self, scores: Sequence[Any], targets: Array, weights: Array) -> None:
+    def update(self, scores: Sequence[tf.Tensor], targets: Floats, weights: Floats) -> None:
         """Adds the rows of one step; arguments as in `losses.Loss.sums`."""
         borders = np.cumsum(self._sizes)[:-1]
         self._weights += [part.sum() for part in np.split(weights, borders, axis=-1)]
@@ -82,7 +79,7 @@ class TrainingMetrics:
             if getattr(one.metric, "_direction", None)
         }
 
-    def _update(self, scores: list[Any], targets: Any, weights: Any) -> None:
+    def _update(self, scores: list[tf.Tensor], targets: tf.Tensor, weights: tf.Tensor) -> None:
         parts = (tf.split(array, self._sizes, axis=-1) for array in (targets, weights))
         for made, *rows in zip(self._made, scores, *parts, strict=True):
             for one in made:
@@ -99,7 +96,7 @@ class _Metric:
         self._by_value = function in _BY_VALUE or isinstance(self.metric, keras.metrics.RootMeanSquaredError)
         self._try()
 
-    def update(self, scores: Any, targets: Any, weights: Any) -> None:
+    def update(self, scores: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> None:
         """Arrays (slot, step, value). Where values belong together a row counts where all of them are known."""
         size = 1 if self._by_value else self._size
         weights = weights if self._by_value else tf.reduce_min(weights, axis=-1)
@@ -122,14 +119,16 @@ class _Metric:
         self.metric.reset_state()
 
 
-def _by_output(given: Sequence[str] | Mapping[str, Sequence[str]], outputs: Sequence[str]) -> Mapping[str, Any]:
+def _by_output(
+    given: Sequence[str] | Mapping[str, Sequence[str]], outputs: Sequence[str]
+) -> Mapping[str, Sequence[str]]:
     if not isinstance(given, Mapping):
         return dict.fromkeys(outputs, given)
     check_names("train.metrics", given, outputs)
     return given
 
 
-def _make(name: str, size: int) -> Any:
+def _make(name: str, size: int) -> keras.metrics.Metric:
     if name.lower() in _ACCURACY:  # as `compile` chooses it, where there is a target for every score
         return keras.metrics.BinaryAccuracy() if size == 1 else keras.metrics.CategoricalAccuracy()
     if name.lower().startswith("sparse"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from lstm_core.json_types import JsonValue
 
 
 @dataclass(frozen=True)
@@ -13,11 +14,11 @@ class TrainingSettings:
 
     loss: str | Mapping[str, str] = "mae"  # one for all scores, or one per output
     optimizer: str = "adam"
-    learning_rate: float | Mapping[str, Any] = 1e-3  # or {"schedule": name, **its arguments}
+    learning_rate: float | Mapping[str, JsonValue] = 1e-3  # or {"schedule": name, **its arguments}
     loss_weights: Mapping[str, float] = field(default_factory=dict)  # output -> weight, 1 where it has none
     metrics: Sequence[str] | Mapping[str, Sequence[str]] = ()  # for every output, or by output
     class_weight: Mapping[str, float] = field(default_factory=dict)  # class -> weight, 1 where it has none
     weighted: bool = False  # behind the targets stands a column with the weight of each row
     reset_chunks: bool = False  # every chunk starts from zero state: what a stateless model would learn
-    callbacks: tuple[Mapping[str, Any], ...] = ()  # {"name": class, **its arguments}
+    callbacks: tuple[Mapping[str, JsonValue], ...] = ()  # {"name": class, **its arguments}
     folder: str = ""  # relative paths in callbacks are relative to it

@@ -1,4 +1,4 @@
-"""Keras models with one score per window: small, uncompiled, with seeded weights, as those of `models`."""
+"""Keras models with one score per window: small, uncompiled, with seeded weights, as those of `keras_models`."""
 
 from __future__ import annotations
 

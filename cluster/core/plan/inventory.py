@@ -16,14 +16,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 import pyarrow as pa
 
+from cluster.core.arrow_types import ArrowField
 from cluster.core.entity_keys import KEY_PREFIX, describe_entity, number_keys
-from cluster.core.times import Flags, Ordinals, compare, table_ordinals
+from cluster.core.times import Ordinals, compare, table_ordinals
 from cluster.run_errors import InputRefused
+from lstm_core.array_types import Bools, Ints
 
 FoundLayout = Literal["clustered", "interleaved"]
 NULL_ENTITY, NULL_TIME, BAD_TIME = "null_entity", "null_time", "bad_time"
@@ -54,16 +56,16 @@ class FileExtents:
     """The extents of one file: stretches of consecutive rows of one entity that are good and asked for."""
 
     file: SourceFile
-    columns: Any  # pa.Schema: the columns that the run needs, in their plain types
-    keys: Any  # pa.Table (extent, entity columns)
-    row_start: Ordinals  # (extent,) row in the file
-    row_count: Ordinals  # (extent,)
-    first: Any  # pa.Table (extent, time columns): the time of the extent's first row
-    last: Any  # pa.Table (extent, time columns): the time of the extent's last row
-    sorted: Flags  # (extent,) times never fall inside the extent
+    columns: pa.Schema  # the columns that the run needs, in their plain types
+    keys: pa.Table  # (extent, entity columns)
+    row_start: Ints  # (extent,) row in the file
+    row_count: Ints  # (extent,)
+    first: pa.Table  # (extent, time columns): the time of the extent's first row
+    last: pa.Table  # (extent, time columns): the time of the extent's last row
+    sorted: Bools  # (extent,) times never fall inside the extent
     ties: int  # rows whose time equals that of the row before them in their extent
     skipped: int  # rows outside since and until
-    bad: Any | None  # pa.Table (bad row, key__ columns + reason + row)
+    bad: pa.Table | None  # (bad row, key__ columns + reason + row)
     interleaved: Interleaved | None = (
         None  # set: the file is interleaved, and its extents are not all here, or added up by entity
     )
@@ -74,17 +76,17 @@ class JoinedExtents:
     """The extents of many files, as one table: of 100,000 small files a table each would not fit in memory."""
 
     files: tuple[SourceFile, ...]  # sorted by path
-    columns: Any  # pa.Schema, the same in all of them
-    file_extents: Ordinals  # (file,) how many extents are each file's
-    keys: Any  # pa.Table (extent, entity columns); this and all below in file order
-    row_start: Ordinals  # (extent,)
-    row_count: Ordinals  # (extent,)
-    first: Any  # pa.Table (extent, time columns)
-    last: Any  # pa.Table (extent, time columns)
-    sorted: Flags  # (extent,)
+    columns: pa.Schema  # the same in all of them
+    file_extents: Ints  # (file,) how many extents are each file's
+    keys: pa.Table  # (extent, entity columns); this and all below in file order
+    row_start: Ints  # (extent,)
+    row_count: Ints  # (extent,)
+    first: pa.Table  # (extent, time columns)
+    last: pa.Table  # (extent, time columns)
+    sorted: Bools  # (extent,)
     ties: int
     skipped: int
-    bad: Any  # pa.Table (bad row, key__ columns + reason + file + row)
+    bad: pa.Table  # (bad row, key__ columns + reason + file + row)
     interleaved: tuple[str, Interleaved] | None  # of the first file that is known to be interleaved, after its path
 
 
@@ -102,35 +104,35 @@ class LostFiles:
     """All of an input, with the entities that they are known to hold."""
 
     files: tuple[LostFile, ...]  # sorted by path
-    keys: Any  # pa.Table (lost file, entity columns), in the types of the readable files
-    entity: Ordinals  # (lost file,) number in the inventory, -1 where the entity is gone
+    keys: pa.Table  # (lost file, entity columns), in the types of the readable files
+    entity: Ints  # (lost file,) number in the inventory, -1 where the entity is gone
 
     @cached_property
-    def _broken(self) -> tuple[Ordinals, Any]:
-        """The entities (broken,) that have rows at hand, rising, and why each is in quarantine (pa.Array)."""
+    def _broken(self) -> tuple[Ints, pa.StringArray]:
+        """The entities (broken,) that have rows at hand, rising, and why each is in quarantine (broken,)."""
         known = np.flatnonzero(self.entity >= 0)
         entities, first, count = np.unique(self.entity[known], return_index=True, return_counts=True)
         places = zip(known[first].tolist(), count.tolist(), strict=True)
         return entities, pa.array([why_lost(self.files[file].path, more - 1) for file, more in places], pa.string())
 
-    def reasons(self, entities: Ordinals) -> Any:
-        """Why entities (entity,) are in quarantine from their first row on, a pa.Array; null for all others."""
+    def reasons(self, entities: Ints) -> pa.StringArray:
+        """Why entities (entity,) are in quarantine from their first row on (entity,); null for all others."""
         broken, reasons = self._broken
         if not len(broken):
             return pa.nulls(len(entities), pa.string())
         place = np.minimum(np.searchsorted(broken, entities), len(broken) - 1)
-        return reasons.take(pa.array(place, mask=broken[place] != entities))
+        return reasons.take(pa.array(place, pa.int64(), mask=broken[place] != entities))
 
     @property
-    def gone(self) -> Ordinals:
+    def gone(self) -> Ints:
         """One lost file (gone entity,) of each entity that is gone."""
         without = np.flatnonzero(self.entity < 0)
-        numbers, _ = number_keys(self.keys.take(pa.array(without)))
+        numbers, _ = number_keys(self.keys.take(without))
         return without[np.unique(numbers, return_index=True)[1]]
 
     @property
-    def table(self) -> Any:
-        """A pa.Table (lost file, key__ columns + file)."""
+    def table(self) -> pa.Table:
+        """The files by entity (lost file, key__ columns + file)."""
         keys = self.keys.rename_columns([KEY_PREFIX + name for name in self.keys.column_names])
         return keys.append_column("file", pa.array([file.path for file in self.files], pa.string()))
 
@@ -146,20 +148,20 @@ class Inventory:
     """The entities of the input and where their rows lie; entities are numbered in file order."""
 
     files: tuple[SourceFile, ...]  # sorted by path
-    columns: Any  # pa.Schema: the columns that the run needs, in their plain types
+    columns: pa.Schema  # the columns that the run needs, in their plain types
     times: tuple[str, ...]
-    keys: Any  # pa.Table (entity, entity columns)
-    entity_rows: Ordinals  # (entity,)
-    sorted: Flags  # (entity,) extents and rows are in order of time
-    extent_entity: Ordinals  # (extent,) rising
-    extent_file: Ordinals  # (extent,) index into files
-    extent_start: Ordinals  # (extent,) row in the file
-    extent_count: Ordinals  # (extent,) rows
+    keys: pa.Table  # (entity, entity columns)
+    entity_rows: Ints  # (entity,)
+    sorted: Bools  # (entity,) extents and rows are in order of time
+    extent_entity: Ints  # (extent,) rising
+    extent_file: Ints  # (extent,) index into files
+    extent_start: Ints  # (extent,) row in the file
+    extent_count: Ints  # (extent,) rows
     layout: FoundLayout
     reason: str  # why this layout
     ties: int  # rows whose time equals that of the row before them, as far as neighbours tell
     skipped: int
-    bad: Any  # pa.Table (bad row, key__ columns + reason + file + row)
+    bad: pa.Table  # (bad row, key__ columns + reason + file + row)
     sources: tuple[SourceFile, ...] = ()  # the input's own files, where `files` are those that a pre-pass made of them
     lost: LostFiles | None = None  # beside `files`: those that cannot be read, where there are any
 
@@ -173,13 +175,13 @@ class Inventory:
 class _Extents:
     """The extents of all files in file order, with entities and times as numbers."""
 
-    entity: Ordinals  # (extent,) numbered by first appearance
-    file: Ordinals  # (extent,)
-    start: Ordinals  # (extent,)
-    count: Ordinals  # (extent,)
+    entity: Ints  # (extent,) numbered by first appearance
+    file: Ints  # (extent,)
+    start: Ints  # (extent,)
+    count: Ints  # (extent,)
     first: list[Ordinals]  # one (extent,) per time column
     last: list[Ordinals]
-    sorted: Flags  # (extent,)
+    sorted: Bools  # (extent,)
     entities: int
 
 
@@ -221,12 +223,26 @@ def _join_joined(parts: Sequence[JoinedExtents]) -> JoinedExtents:
     )
 
 
-def _concatenated(parts: Sequence[FileExtents] | Sequence[JoinedExtents]) -> dict[str, Any]:
+class _PerExtent(TypedDict):
     """What there is a value of for each extent."""
-    tables = ("keys", "first", "last")
-    joined = {name: pa.concat_tables([getattr(part, name) for part in parts]).combine_chunks() for name in tables}
-    arrays = ("row_start", "row_count", "sorted")
-    return joined | {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
+
+    keys: pa.Table
+    row_start: Ints
+    row_count: Ints
+    first: pa.Table
+    last: pa.Table
+    sorted: Bools
+
+
+def _concatenated(parts: Sequence[FileExtents] | Sequence[JoinedExtents]) -> _PerExtent:
+    return {
+        "keys": pa.concat_tables([part.keys for part in parts]).combine_chunks(),
+        "row_start": np.concatenate([part.row_start for part in parts]),
+        "row_count": np.concatenate([part.row_count for part in parts]),
+        "first": pa.concat_tables([part.first for part in parts]).combine_chunks(),
+        "last": pa.concat_tables([part.last for part in parts]).combine_chunks(),
+        "sorted": np.concatenate([part.sorted for part in parts]),
+    }
 
 
 def inventory_of(parts: Sequence[JoinedExtents]) -> Inventory:
@@ -258,8 +274,8 @@ def inventory_of(parts: Sequence[JoinedExtents]) -> Inventory:
     )
 
 
-def check_same_columns(files: Sequence[tuple[SourceFile, Any]]) -> None:
-    """Raises InputRefused where two files disagree about a column; each comes with its plain columns (pa.Schema)."""
+def check_same_columns(files: Sequence[tuple[SourceFile, pa.Schema]]) -> None:
+    """Raises InputRefused where two files disagree about a column; each comes with its plain columns."""
     first, wanted = files[0]
     for file, columns in files:
         if columns.equals(wanted):
@@ -272,7 +288,7 @@ def check_same_columns(files: Sequence[tuple[SourceFile, Any]]) -> None:
                 )
 
 
-def _numbered(joined: JoinedExtents, encoded: Ordinals, entities: int) -> _Extents:
+def _numbered(joined: JoinedExtents, encoded: Ints, entities: int) -> _Extents:
     # One call for both: a text's rank holds within one call only.
     both = table_ordinals(pa.concat_tables([joined.first, joined.last]))
     return _Extents(
@@ -287,13 +303,13 @@ def _numbered(joined: JoinedExtents, encoded: Ordinals, entities: int) -> _Exten
     )
 
 
-def _sum_by_entity(extents: _Extents) -> Ordinals:
+def _sum_by_entity(extents: _Extents) -> Ints:
     rows = np.zeros(extents.entities, np.int64)
     np.add.at(rows, extents.entity, extents.count)
     return rows
 
 
-def _order_in_time(extents: _Extents) -> tuple[Ordinals, Flags]:
+def _order_in_time(extents: _Extents) -> tuple[Ints, Bools]:
     """Extents by entity, time and place -> their order (extent,), and which entities are then in order (entity,)."""
     order = _sort_extents(extents.entity, extents.first)
     in_order = np.ones(extents.entities, np.bool_)
@@ -306,7 +322,7 @@ def _order_in_time(extents: _Extents) -> tuple[Ordinals, Flags]:
     return order, in_order
 
 
-def _sort_extents(entity: Ordinals, first: list[Ordinals]) -> Ordinals:
+def _sort_extents(entity: Ints, first: list[Ordinals]) -> Ints:
     columns = [entity, *first]
     falls, _ = compare([column[1:] for column in columns], [column[:-1] for column in columns])
     if not falls.any():
@@ -314,23 +330,23 @@ def _sort_extents(entity: Ordinals, first: list[Ordinals]) -> Ordinals:
     return np.lexsort(tuple(reversed(columns))).astype(np.int64, copy=False)
 
 
-def _overlaps(extents: _Extents, order: Ordinals) -> Flags:
+def _overlaps(extents: _Extents, order: Ints) -> Bools:
     """Which neighbours (extent - 1,) in `order` are one entity's and do not follow each other in time and place."""
     before, after = order[:-1], order[1:]
     same = extents.entity[before] == extents.entity[after]
     later, equal = compare([column[after] for column in extents.first], [column[before] for column in extents.last])
-    overlaps: Flags = same & (later | (equal & (before > after)))
+    overlaps: Bools = same & (later | (equal & (before > after)))
     return overlaps
 
 
-def _ties_at_borders(extents: _Extents, order: Ordinals, in_order: Flags) -> int:
+def _ties_at_borders(extents: _Extents, order: Ints, in_order: Bools) -> int:
     before, after = order[:-1], order[1:]
     same = (extents.entity[before] == extents.entity[after]) & in_order[extents.entity[after]]
     _, equal = compare([column[after] for column in extents.first], [column[before] for column in extents.last])
     return int((same & equal).sum())
 
 
-def _interleaved(extents: _Extents, in_order: Flags) -> Flags:
+def _interleaved(extents: _Extents, in_order: Bools) -> Bools:
     """Which entities (entity,) make the input interleaved."""
     interleaved = ~in_order & ~_together(extents)
     fresh = np.ones(len(extents.entity), np.bool_)
@@ -343,21 +359,23 @@ def _interleaved(extents: _Extents, in_order: Flags) -> Flags:
     return interleaved
 
 
-def _together(extents: _Extents) -> Flags:
+def _together(extents: _Extents) -> Bools:
     """Which entities (entity,) have no other entity's rows between theirs, over all files in order of path."""
     fresh = np.ones(len(extents.entity), np.bool_)
     fresh[1:] = extents.entity[1:] != extents.entity[:-1]
-    together: Flags = np.bincount(extents.entity[fresh], minlength=extents.entities) <= 1
+    together: Bools = np.bincount(extents.entity[fresh], minlength=extents.entities) <= 1
     return together
 
 
-def _reason(extents: _Extents, files: tuple[SourceFile, ...], keys: Any, in_order: Flags, interleaved: Flags) -> str:
+def _reason(
+    extents: _Extents, files: tuple[SourceFile, ...], keys: pa.Table, in_order: Bools, interleaved: Bools
+) -> str:
     return (
         _why_interleaved(extents, files, keys, interleaved) if interleaved.any() else _why_clustered(extents, in_order)
     )
 
 
-def _why_clustered(extents: _Extents, in_order: Flags) -> str:
+def _why_clustered(extents: _Extents, in_order: Bools) -> str:
     apart, unsorted = int((~_together(extents)).sum()), int((~in_order).sum())
     where = "every entity's rows lie together"
     if apart:
@@ -369,7 +387,7 @@ def _why_clustered(extents: _Extents, in_order: Flags) -> str:
     return f"{where} and in order of time"
 
 
-def _why_interleaved(extents: _Extents, files: tuple[SourceFile, ...], keys: Any, interleaved: Flags) -> str:
+def _why_interleaved(extents: _Extents, files: tuple[SourceFile, ...], keys: pa.Table, interleaved: Bools) -> str:
     entity = int(interleaved.argmax())
     mine = np.flatnonzero(extents.entity == entity)
     places = [_place(extents, files, int(extent)) for extent in mine[:2]]
@@ -396,14 +414,14 @@ def _rows(start: int, count: int) -> str:
     return f"row {start}" if count == 1 else f"rows {start} to {start + count - 1}"
 
 
-def join_bad(keys: Any, parts: Sequence[Any]) -> Any:
-    """Tables of placed bad rows as one; `keys` is the pa.Schema of the entity columns."""
-    fields = [pa.field(KEY_PREFIX + field.name, field.type) for field in keys]
-    own = [pa.field("reason", pa.string()), pa.field("file", pa.string()), pa.field("row", pa.int64())]
-    return pa.concat_tables([pa.schema(fields + own).empty_table(), *parts])
+def join_bad(keys: pa.Schema, parts: Sequence[pa.Table]) -> pa.Table:
+    """Tables of placed bad rows as one; `keys` are the entity columns."""
+    fields: list[ArrowField] = [pa.field(KEY_PREFIX + field.name, field.type) for field in keys]
+    fields += [pa.field("reason", pa.string()), pa.field("file", pa.string()), pa.field("row", pa.int64())]
+    return pa.concat_tables([pa.schema(fields).empty_table(), *parts])
 
 
-def _place_bad(scan: FileExtents) -> Any:
+def _place_bad(scan: FileExtents) -> pa.Table:
     assert scan.bad is not None
     path = pa.repeat(pa.scalar(scan.file.path, pa.string()), scan.bad.num_rows)
     return scan.bad.add_column(scan.bad.num_columns - 1, "file", path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +33,7 @@ def with_lost(inventory: Inventory, lost: Sequence[LostFile]) -> Inventory:
     return replace(inventory, lost=LostFiles(files, keys.combine_chunks(), entity))
 
 
-def _key_of(file: LostFile, schema: Any) -> Any:
+def _key_of(file: LostFile, schema: pa.Schema) -> pa.Table:
     try:
         columns = [pa.array([text]).cast(field.type) for text, field in zip(file.entity, schema, strict=True)]
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from cluster.core.arrow_types import ArrowField
 from cluster.core.entity_keys import KEY_PREFIX, describe_entity
 from cluster.core.plan.inventory import FoundLayout, Inventory, SourceFile
-from cluster.core.times import Ordinals
 from cluster.run_errors import InputRefused
+from lstm_core.array_types import Ints
 
 SHARD_ROWS_MIN = 32_768  # below this, opening files and handing out work cost more than scoring
 LIKE_SHARDS = ((65_536, 16), (262_144, 64))  # of at most so many rows each, as long as so many of them will do
@@ -85,33 +85,33 @@ class Plan:
 
     head: PlanHead
     inventory: Inventory
-    shard_entities: tuple[Ordinals, ...]  # per shard: its entities' numbers in the inventory, rising
+    shard_entities: tuple[Ints, ...]  # per shard: its entities' numbers in the inventory, rising
 
     @property
     def shards(self) -> tuple[Shard, ...]:
         """The shards, in the order in which they start."""
         return self.head.shards
 
-    def extents(self, shard_index: int) -> Any:
+    def extents(self, shard_index: int) -> pa.Table:
         """The extent table of one shard: see `extent_schema`; one row per extent, in output order."""
         entities = self.shard_entities[shard_index]
         rows, ordinal = _extent_rows(self.inventory, entities)
         inventory = self.inventory
-        keys = inventory.keys.take(pa.array(entities)).take(pa.array(ordinal))
+        keys = inventory.keys.take(entities).take(ordinal)
         own = [
             pa.array(ordinal),
             pa.array(inventory.extent_file[rows].astype(np.int32)),
             pa.array(inventory.extent_start[rows]),
             pa.array(inventory.extent_count[rows]),
             pa.array(inventory.sorted[entities][ordinal]),
-            _faults(inventory, entities).take(pa.array(ordinal)),
+            _faults(inventory, entities).take(ordinal),
         ]
         return pa.table([*own, *keys.columns], schema=extent_schema(inventory.keys.schema))
 
 
-def extent_schema(keys: Any) -> Any:
+def extent_schema(keys: pa.Schema) -> pa.Schema:
     """Columns of an extent table: our own, then every entity column with `key__` before its name."""
-    own = [
+    own: list[ArrowField] = [
         pa.field("entity", pa.int64()),  # ordinal in the shard
         pa.field("file", pa.int32()),  # index into the plan's files
         pa.field("row_start", pa.int64()),
@@ -122,7 +122,7 @@ def extent_schema(keys: Any) -> Any:
     return pa.schema(own + [pa.field(KEY_PREFIX + field.name, field.type) for field in keys])
 
 
-def entity_keys(table: Any) -> Any:
+def entity_keys(table: pa.Table) -> pa.Table:
     """The entity columns of an extent table or of a table of bad rows, under their own names."""
     names = [name for name in table.column_names if name.startswith(KEY_PREFIX)]
     return table.select(names).rename_columns([name.removeprefix(KEY_PREFIX) for name in names])
@@ -167,7 +167,7 @@ def make_plan(inventory: Inventory, *, shard_rows: int, shard_entities: int | No
     return Plan(head, inventory, tuple(groups))
 
 
-def shard_groups(entity_rows: Ordinals, shard_rows: int, shard_entities: int | None = None) -> list[Ordinals]:
+def shard_groups(entity_rows: Ints, shard_rows: int, shard_entities: int | None = None) -> list[Ints]:
     """The entities (number,) of each shard, in the order in which shards start."""
     groups = _longest_first(_cut(entity_rows, shard_rows, shard_entities or len(entity_rows)), entity_rows)
     for share, bound in _finer(shard_rows):
@@ -175,7 +175,7 @@ def shard_groups(entity_rows: Ordinals, shard_rows: int, shard_entities: int | N
     return groups
 
 
-def shards_of(groups: list[Ordinals], entity_rows: Ordinals, shard_rows: int) -> tuple[Shard, ...]:
+def shards_of(groups: list[Ints], entity_rows: Ints, shard_rows: int) -> tuple[Shard, ...]:
     """The shards of such groups."""
     sizes = [1.5 * bound for _, bound in _finer(shard_rows)]  # one of a kind has about its bound
     kinds = [
@@ -208,12 +208,12 @@ def refuse_interleaved(inventory: Inventory, remedy: str) -> None:
         raise InputRefused(f"The input is interleaved: {inventory.reason}; {remedy}.")
 
 
-def _shard(index: int, entity_rows: Ordinals, shard_rows: int, band: int) -> Shard:
+def _shard(index: int, entity_rows: Ints, shard_rows: int, band: int) -> Shard:
     longest = int(entity_rows.max())
     return Shard(index, len(entity_rows), int(entity_rows.sum()), longest, streamed=longest > shard_rows, band=band)
 
 
-def _cut(entity_rows: Ordinals, shard_rows: int, shard_entities: int) -> list[Ordinals]:
+def _cut(entity_rows: Ints, shard_rows: int, shard_entities: int) -> list[Ints]:
     """Entities in file order -> the entities of each shard, in order of each shard's first entity."""
     long = entity_rows > shard_rows
     groups = [np.array([entity], np.int64) for entity in np.flatnonzero(long)]
@@ -228,12 +228,12 @@ def _cut(entity_rows: Ordinals, shard_rows: int, shard_entities: int) -> list[Or
     return sorted(groups, key=lambda group: int(group[0]))
 
 
-def _longest_first(groups: list[Ordinals], entity_rows: Ordinals) -> list[Ordinals]:
+def _longest_first(groups: list[Ints], entity_rows: Ints) -> list[Ints]:
     urgency = np.array([_urgency(entity_rows[group]) for group in groups], np.int64)
     return [groups[i] for i in np.argsort(-urgency, kind="stable")]
 
 
-def _urgency(entity_rows: Ordinals) -> int:
+def _urgency(entity_rows: Ints) -> int:
     """Rows of a shard's longest entity: just so where it is alone, since it may decide the end, else to a power of two.
 
     Its end comes after those of thousands of others then, and where their rows lie matters more.
@@ -248,7 +248,7 @@ def _finer(shard_rows: int) -> list[tuple[float, int]]:
     return [(share, bound) for share, bound in bounds if 2 * bound <= shard_rows]
 
 
-def _finer_at_the_end(groups: list[Ordinals], entity_rows: Ordinals, share: float, bound: int) -> list[Ordinals]:
+def _finer_at_the_end(groups: list[Ints], entity_rows: Ints, share: float, bound: int) -> list[Ints]:
     """Cuts the shards that start last, so that any number of replicas, slow ones too, end close together."""
     rows = np.array([entity_rows[group].sum() for group in groups], np.int64)
     coarse = int(np.searchsorted(np.cumsum(rows), (1 - share) * rows.sum(), side="right"))
@@ -256,7 +256,7 @@ def _finer_at_the_end(groups: list[Ordinals], entity_rows: Ordinals, share: floa
     return [*groups[:coarse], *parts]
 
 
-def _parts(group: Ordinals, entity_rows: Ordinals, bound: int) -> list[Ordinals]:
+def _parts(group: Ints, entity_rows: Ints, bound: int) -> list[Ints]:
     """The entities of a shard in like parts of about `bound` rows; whole where one of them is longer."""
     # Filled one after the other they might leave a last one of a few rows, which costs as much as any.
     ends = np.cumsum(entity_rows[group])
@@ -267,12 +267,12 @@ def _parts(group: Ordinals, entity_rows: Ordinals, bound: int) -> list[Ordinals]
     return [part for part in np.split(group, borders) if len(part)]
 
 
-def _faults(inventory: Inventory, entities: Ordinals) -> Any:
-    """Why each of some entities (entity,) is in quarantine as a whole, as a pa.Array."""
+def _faults(inventory: Inventory, entities: Ints) -> pa.StringArray:
+    """Why each of some entities (entity,) is in quarantine as a whole (entity,)."""
     return pa.nulls(len(entities), pa.string()) if inventory.lost is None else inventory.lost.reasons(entities)
 
 
-def _extent_rows(inventory: Inventory, entities: Ordinals) -> tuple[Ordinals, Ordinals]:
+def _extent_rows(inventory: Inventory, entities: Ints) -> tuple[Ints, Ints]:
     """Entities (entity,) -> their extents' rows (extent,) and for each its entity's ordinal (extent,)."""
     start = np.searchsorted(inventory.extent_entity, entities, side="left")
     count = np.searchsorted(inventory.extent_entity, entities, side="right") - start

@@ -12,16 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from cluster.core.arrow_types import ArrowArray, ArrowColumn, over_buffer
 from cluster.core.plan.inventory import Inventory, SourceFile
-from cluster.core.times import Flags, Ordinals, as_plain, compare, table_ordinals
+from cluster.core.times import Ordinals, as_plain, compare, table_ordinals
+from lstm_core.array_types import Bools, Ints
 
-Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+Hashes: TypeAlias = NDArray[np.uint64]
 
 PIECE_BYTES = 128 << 20
 BUCKET_BYTES = 64 << 20
@@ -51,13 +54,13 @@ class Cuts:
     buckets: int
 
 
-def place_of(origin_row: Ordinals) -> Ordinals:
+def place_of(origin_row: Ints) -> Ints:
     """The row of the input's file: a row that could not be read but for its keys is marked by its complement."""
     return np.where(origin_row < 0, ~origin_row, origin_row).astype(np.int64)
 
 
-def row_bytes(columns: Any) -> int:
-    """About how many bytes a row of these columns (pa.Schema) takes in memory."""
+def row_bytes(columns: pa.Schema) -> int:
+    """About how many bytes a row of these columns takes in memory."""
     return sum(_value_bytes(field.type) for field in columns)
 
 
@@ -88,15 +91,15 @@ def _add_group(parts: list[Part], file: int, group: int, first_row: int) -> None
         parts.append(Part(file, group, group + 1, first_row))
 
 
-def _value_bytes(kind: Any) -> int:
+def _value_bytes(kind: pa.DataType) -> int:
     try:
         return max(1, int(kind.bit_width) // 8)
     except ValueError:
         return TEXT_BYTES
 
 
-def row_hashes(table: Any) -> Hashes:
-    """A hash of each row (row,) of a pa.Table, the same for equal values in whatever types that are one in plain.
+def row_hashes(table: pa.Table) -> Hashes:
+    """A hash of each row (row,), the same for equal values in whatever types that are one in plain.
 
     Multiply, add and mix: no hash of Python's, which is another one in every process. Nulls are as good as any value.
     """
@@ -106,14 +109,14 @@ def row_hashes(table: Any) -> Hashes:
     return hashes
 
 
-def _column_hashes(column: Any) -> Hashes:
+def _column_hashes(column: ArrowColumn) -> Hashes:
     plain = as_plain(column)
     array = plain.combine_chunks() if isinstance(plain, pa.ChunkedArray) else plain
     if len(array) == 0:
         return np.zeros(0, np.uint64)
     if pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type):
         encoded = array.dictionary_encode()
-        codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         return np.asarray(np.append(_text_hashes(encoded.dictionary), np.uint64(1))[codes])
     if array.null_count:
         hashes = np.ones(len(array), np.uint64)
@@ -122,26 +125,26 @@ def _column_hashes(column: Any) -> Hashes:
     return _fixed_hashes(array)
 
 
-def _text_hashes(texts: Any) -> Hashes:
+def _text_hashes(texts: ArrowArray) -> Hashes:
     if not len(texts):
         return np.zeros(0, np.uint64)
     _, offsets_buffer, content = texts.buffers()
-    offsets = np.frombuffer(offsets_buffer, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    offsets = over_buffer(offsets_buffer, np.int64)[texts.offset : texts.offset + len(texts) + 1]
     lengths = np.diff(offsets)
-    text = np.frombuffer(content, np.uint8)[offsets[0] : offsets[-1]] if content is not None else np.zeros(0, np.uint8)
+    text = over_buffer(content, np.uint8)[offsets[0] : offsets[-1]] if content is not None else np.zeros(0, np.uint8)
     place = np.arange(len(text)) - np.repeat(offsets[:-1] - offsets[0], lengths)
     weighted = (text.astype(np.uint64) + _GOLDEN) * _weights(int(lengths.max()))[place]
     sums = np.append(np.uint64(0), np.cumsum(weighted, dtype=np.uint64))
     return _mixed(sums[offsets[1:] - offsets[0]] - sums[offsets[:-1] - offsets[0]] + lengths.astype(np.uint64))
 
 
-def _fixed_hashes(array: Any) -> Hashes:
+def _fixed_hashes(array: ArrowArray) -> Hashes:
     if not len(array):
         return np.zeros(0, np.uint64)
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.uint8())
     width = array.type.bit_width // 8
-    content = np.frombuffer(array.buffers()[1], np.uint8)[array.offset * width : (array.offset + len(array)) * width]
+    content = over_buffer(array.buffers()[1], np.uint8)[array.offset * width : (array.offset + len(array)) * width]
     return _mixed((content.reshape(-1, width) @ _weights(width)) + np.uint64(width))
 
 
@@ -156,7 +159,7 @@ def _mixed(hashes: Hashes) -> Hashes:
     return np.asarray(hashes ^ (hashes >> np.uint64(31)))
 
 
-def sort_columns(keys: Any, times: Any) -> list[Ordinals]:
+def sort_columns(keys: pa.Table, times: pa.Table) -> list[Ordinals]:
     """What rows are sorted by, the first column deciding first: the entity's rank, then the times' ordinals.
 
     Ranks, and the ordinals of further text columns, hold within one call only. Times are absolute, so rows of one call
@@ -165,7 +168,7 @@ def sort_columns(keys: Any, times: Any) -> list[Ordinals]:
     return [_key_ranks(keys), *table_ordinals(times)]
 
 
-def sorted_order(columns: Sequence[Ordinals]) -> Ordinals:
+def sorted_order(columns: Sequence[Ordinals]) -> Ints:
     """The stable order (row,) of rows by `sort_columns`."""
     return np.lexsort(tuple(reversed(columns))).astype(np.int64, copy=False)
 
@@ -179,7 +182,7 @@ def by_keys(inventory: Inventory) -> Inventory:
     extents = np.argsort(entity, kind="stable")
     return replace(
         inventory,
-        keys=inventory.keys.take(pa.array(order)),
+        keys=inventory.keys.take(order),
         entity_rows=inventory.entity_rows[order],
         sorted=inventory.sorted[order],
         extent_entity=entity[extents],
@@ -189,7 +192,7 @@ def by_keys(inventory: Inventory) -> Inventory:
     )
 
 
-def _key_ranks(keys: Any) -> Ordinals:
+def _key_ranks(keys: pa.Table) -> Ints:
     ranks = np.zeros(keys.num_rows, np.int64)
     for index, column in enumerate(keys.columns):
         more, count = _column_ranks(column)
@@ -197,7 +200,7 @@ def _key_ranks(keys: Any) -> Ordinals:
     return ranks
 
 
-def _column_ranks(column: Any) -> tuple[Ordinals, int]:
+def _column_ranks(column: ArrowColumn) -> tuple[Ints, int]:
     plain = as_plain(column)
     encoded = (plain.combine_chunks() if isinstance(plain, pa.ChunkedArray) else plain).dictionary_encode()
     order = pc.sort_indices(encoded.dictionary).to_numpy()
@@ -206,7 +209,7 @@ def _column_ranks(column: Any) -> tuple[Ordinals, int]:
     return ranks[encoded.indices.to_numpy()], max(1, len(order))
 
 
-def next_in_merge(last: Sequence[Ordinals], first: Sequence[Ordinals]) -> tuple[int, Flags]:
+def next_in_merge(last: Sequence[Ordinals], first: Sequence[Ordinals]) -> tuple[int, Bools]:
     """Which sorted run bounds what can be merged now, and which runs (run,) have rows up to there.
 
     `last` and `first` are the last and the first row at hand of each run, as `sort_columns` of one call. The bound is
@@ -218,7 +221,7 @@ def next_in_merge(last: Sequence[Ordinals], first: Sequence[Ordinals]) -> tuple[
     return bound, ~later
 
 
-def ready_in_merge(columns: Sequence[Ordinals], run: Ordinals, bound: tuple[int, int]) -> Flags:
+def ready_in_merge(columns: Sequence[Ordinals], run: Ints, bound: tuple[int, int]) -> Bools:
     """Which rows (row,) of several runs may go out: those before the bounding row, and its equals up to its own run.
 
     `bound` is (the bounding run, the row that bounds). Later runs' equal rows wait: more of them may be to come in the

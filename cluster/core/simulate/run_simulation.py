@@ -10,7 +10,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from cluster.core.schedule.actions import Action, Assign, Fail, StartReplica
 from cluster.core.schedule.events import Event, FragmentStaged, ReplicaLost, ReplicaReady, ReplicaReported
 from cluster.core.schedule.scheduler import Scheduler
 from cluster.core.simulate.simulated_replica import Held, ReplicaPace, SimulatedReplica
+from lstm_core.array_types import Doubles
 
 POLL_S = 5.0  # between two questions to a replica that has nothing to do
 ATTEMPTS_MAX = 1_000  # a shard is never given up: in a forecast nothing is wrong with it
@@ -73,7 +73,7 @@ class _Play:
         self._scheduler, self._pace, self._weather = scheduler, pace, weather
         self._shards = {shard.index: shard for shard in shards}
         self._kept = {shard.index: float(shard.rows) for shard in shards}  # rows left at the newest checkpoint
-        self._dice: Any = np.random.default_rng(weather.seed)
+        self._dice = np.random.default_rng(weather.seed)
         self._replicas: dict[int, SimulatedReplica] = {}
         self._gone: list[SimulatedReplica] = []
         self._expected: list[tuple[float, int, int, str, int]] = []  # (when, tie, replica, what, version)
@@ -181,7 +181,7 @@ class _Play:
         others = [when_s for index, when_s in self._ends.items() if index != longest]
         return max(others, default=self._now_s)
 
-    def _busy(self, gaps: Any, until_s: float, replicas: int) -> float:
+    def _busy(self, gaps: Doubles, until_s: float, replicas: int) -> float:
         """Share of the replicas' time that is not idle; starts after a death count as busy, as nobody can help them."""
         within = np.clip(gaps, self._first_s, until_s)
         whole_s = (until_s - self._first_s) * replicas

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 from cluster.core.commit import (
     COMMITS,
@@ -28,6 +28,7 @@ from cluster.run_errors import MayHaveLanded, NotLanded, OutputRefused, RunFaile
 from cluster.runtime.commit.lock import Fence, Unfenced
 from cluster.runtime.storage.store import Store
 from cluster.runtime.storage.write_retries import TRIES, write_until_landed
+from lstm_core.json_types import JsonObject
 
 RUN = "_slotcar/run.json"
 PLAN = "_slotcar/plan"
@@ -37,6 +38,14 @@ REPORT = "_slotcar/report.html"
 SHUFFLE = "_slotcar/shuffle"
 OWNER = "_slotcar/run.json"  # of a carry-over: which run writes it
 CARRIES = ("part-", "kept-")  # how the files of a carry-over begin
+
+
+class _Owner(TypedDict):
+    """Which run writes a carry-over."""
+
+    run_id: str
+    identity: str
+    output: str  # where its scores go
 
 
 class Commits:
@@ -159,12 +168,12 @@ class Commits:
             self.fence.check()  # what nobody needs by an old listing, a successor may have made anew
             store.remove(name)
 
-    def run_record(self) -> dict[str, Any] | None:
+    def run_record(self) -> JsonObject | None:
         """The output's run.json, or None."""
         content = self.store.find(RUN)
         return None if content is None else json.loads(content)
 
-    def write_run_record(self, record: dict[str, Any]) -> None:
+    def write_run_record(self, record: JsonObject) -> None:
         """Replaces run.json."""
         self._write(RUN, json.dumps(record, indent=1).encode())
 
@@ -186,7 +195,7 @@ class Commits:
         if self.carry is None:
             return
         self.fence.check()
-        mine = json.dumps({"run_id": run_id, "identity": identity, "output": self.store.root}, sort_keys=True)
+        mine = json.dumps(_Owner(run_id=run_id, identity=identity, output=self.store.root), sort_keys=True)
         with suppress(MayHaveLanded):  # read back below
             self.carry.put_if_absent(OWNER, mine.encode())
         # A mark that is there stays, though the output was taken away and its run begins again: a driver that was
@@ -214,7 +223,7 @@ class Commits:
         if owner is None:
             _refuse_foreign(self.carry, f"state.write {root}", "state.write")
 
-    def _owner(self) -> dict[str, Any] | None:
+    def _owner(self) -> _Owner | None:
         """Whose the carry-over is."""
         content = None if self.carry is None else self.carry.find(OWNER)
         return None if content is None else json.loads(content)
@@ -260,7 +269,7 @@ class Commits:
         self.store.remove(RUN)
 
 
-def _is_of(owner: dict[str, Any] | None, run_id: str, identity: str) -> bool:
+def _is_of(owner: _Owner | None, run_id: str, identity: str) -> bool:
     return owner is not None and (owner["run_id"], owner["identity"]) == (run_id, identity)
 
 

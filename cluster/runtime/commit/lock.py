@@ -2,8 +2,7 @@
 
 `hold_lock` takes the lock, beats in a thread of its own, and releases it in the end however that comes. A driver that
 is killed releases nothing: on the same machine its process is known to be gone, elsewhere its beat is seen to stand
-still.
-Whether the lock still holds is read from the store each time, since a paused process knows nothing of its pause.
+still. Whether the lock still holds is read from the store each time, since a paused process knows nothing of its pause.
 """
 
 from __future__ import annotations

@@ -11,14 +11,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from cluster.core.arrow_types import ArrowArray, ArrowDictionary, ArrowValues, over_buffer
 from cluster.core.times import as_plain, plain_type, stored_type
+from lstm_core.array_types import Ints
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+Parts: TypeAlias = "Iterator[tuple[int, bytes | pa.Buffer]]"  # which stream, and what goes into it
 
 _NULLS, _LENGTHS, _VALUES, _REPEATS = range(4)
 
@@ -30,9 +36,10 @@ class RowChecksum:
         self._columns: dict[str, _Column] = {}
         self._rows = 0
 
-    def add(self, table: Any) -> None:
-        """Adds the rows of a pa.Table or pa.RecordBatch."""
-        for name, values in zip(table.schema.names, table.columns, strict=True):
+    def add(self, table: pa.Table | pa.RecordBatch) -> None:
+        """Adds the rows of a table."""
+        columns: Sequence[ArrowValues] = table.columns
+        for name, values in zip(table.schema.names, columns, strict=True):
             kind = _kind(stored_type(plain_type(values.type)))
             column = self._columns.setdefault(name, _Column(kind))
             assert kind == column.kind, f"{name} was {column.kind} and is {kind}"
@@ -55,9 +62,9 @@ class _Column:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._streams = [hashlib.sha256() for _ in range(4)]
-        self._last: tuple[Any, int] | None = None  # the newest text (1,), and how often it has followed itself so far
+        self._last: tuple[ArrowArray, int] | None = None  # the newest text (1,), and how often it was there in a row
 
-    def add(self, values: Any, rows_before: int) -> None:
+    def add(self, values: ArrowValues, rows_before: int) -> None:
         """Adds a column's values."""
         runs = _dictionary_runs(values)
         if runs is not None:
@@ -81,7 +88,7 @@ class _Column:
             _update(streams, _run_parts(self._last[0], np.array([self._last[1]])))
         return [stream.digest() for stream in streams]
 
-    def _add_runs(self, values: Any, repeats: NDArray[np.int64]) -> None:
+    def _add_runs(self, values: ArrowArray, repeats: Ints) -> None:
         """Values of which no two neighbours are the same, and how often each is there; the last may go on."""
         if self._last is not None:
             if self._last[0][0].equals(values[0]):
@@ -93,16 +100,16 @@ class _Column:
         if len(values) > 1:
             self._update(_run_parts(values[:-1], repeats[:-1]))
 
-    def _update(self, parts: Iterator[tuple[int, Any]]) -> None:
+    def _update(self, parts: Parts) -> None:
         _update(self._streams, parts)
 
 
-def _update(streams: Sequence[Any], parts: Iterator[tuple[int, Any]]) -> None:
+def _update(streams: Sequence[_Hash], parts: Parts) -> None:
     for stream, values in parts:
         streams[stream].update(values)
 
 
-def canonical(column: Any) -> Any:
+def canonical(column: ArrowValues) -> ArrowArray:
     """A column as one array in the form that survives Parquet; raises nothing, loses nothing."""
     plain = as_plain(column)
     array = plain.combine_chunks() if isinstance(plain, pa.ChunkedArray) else plain
@@ -110,60 +117,65 @@ def canonical(column: Any) -> Any:
     return array if array.type == wanted else array.cast(wanted)
 
 
-def canonical_table(table: Any, names: Sequence[str]) -> Any:
-    """Some columns of a pa.Table or pa.RecordBatch in that form; raises KeyError for one that is not there."""
+def canonical_table(table: pa.Table | pa.RecordBatch, names: Sequence[str]) -> pa.Table:
+    """Some columns of a table in that form; raises KeyError for one that is not there."""
     return pa.table([canonical(table.column(name)) for name in names], names=list(names))
 
 
-def _kind(stored: Any) -> str:
+def _kind(stored: pa.DataType) -> str:
     # The names of nested fields change on the way through Parquet: their values, spelt out, must do.
     return "nested" if pa.types.is_nested(stored) else str(stored)
 
 
-def _is_text(stored: Any) -> bool:
+def _is_text(stored: pa.DataType) -> bool:
     return bool(pa.types.is_large_string(stored) or pa.types.is_large_binary(stored))
 
 
-def _dictionary_runs(column: Any) -> tuple[Any, NDArray[np.int64]] | None:
+def _dictionary_runs(column: ArrowValues) -> tuple[ArrowArray, Ints] | None:
     """The runs of a text column that is one dictionary without a null; None for any other."""
     if not pa.types.is_dictionary(column.type) or not _is_text(plain_type(column.type)):
         return None
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    chunks = cast(list[ArrowDictionary], column.chunks if isinstance(column, pa.ChunkedArray) else [column])
     if len(chunks) != 1 or not len(chunks[0]) or chunks[0].null_count or chunks[0].dictionary.null_count:
         return None
     index = chunks[0].indices.to_numpy()
     start = np.flatnonzero(np.append(True, index[1:] != index[:-1]))
-    values, repeats = _runs(as_plain(chunks[0].dictionary.take(pa.array(index[start]))))  # a value may be there twice
+    # A value may be there twice. It is text, and so one array, as only an extension's would not be.
+    values, repeats = _runs(cast(ArrowArray, as_plain(chunks[0].dictionary.take(index[start]))))
     borders = np.append(start, len(index))
     ends = np.cumsum(repeats)
     return values, borders[ends] - borders[ends - repeats]
 
 
-def _runs(array: Any) -> tuple[Any, NDArray[np.int64]]:
+def _runs(array: ArrowArray) -> tuple[ArrowArray, Ints]:
     """Text without a null: of neighbours that are the same the value, and how many there are."""
-    runs = pc.run_end_encode(array, run_end_type=pa.int64())
+    runs = pc.run_end_encode(array, run_end_type=pa.int64())  # type: ignore[attr-defined]  # the stubs leave it out
     return runs.values, np.diff(runs.run_ends.to_numpy(), prepend=0)
 
 
-def _run_parts(values: Any, repeats: NDArray[np.int64]) -> Iterator[tuple[int, Any]]:
+def _run_parts(values: ArrowArray, repeats: Ints) -> Parts:
     """The share of runs in their column's streams."""
     yield _REPEATS, repeats.astype(np.int64).tobytes()
     _, offsets_buffer, text = values.buffers()
-    offsets = np.frombuffer(offsets_buffer, np.int64)[values.offset : values.offset + len(values) + 1]
+    offsets = over_buffer(offsets_buffer, np.int64)[values.offset : values.offset + len(values) + 1]
     yield _LENGTHS, np.diff(offsets).tobytes()
     if text is not None:
         yield _VALUES, text.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
 
 
-def _null_rows(array: Any, rows_before: int) -> Iterator[tuple[int, Any]]:
+def _null_rows(array: ArrowArray, rows_before: int) -> Parts:
     nulls = np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)) + rows_before
     yield _NULLS, nulls.astype(np.int64).tobytes()
 
 
-def _parts(array: Any) -> Iterator[tuple[int, Any]]:
+def _parts(array: ArrowArray) -> Parts:
     """The share of an array without a null in its column's streams."""
     kind = array.type
-    if pa.types.is_fixed_size_list(kind) and pa.types.is_primitive(kind.value_type) and not array.values.null_count:
+    if (
+        isinstance(array, pa.FixedSizeListArray)
+        and pa.types.is_primitive(kind.value_type)
+        and not array.values.null_count
+    ):
         yield from _parts(array.flatten())  # all of one length: their values say everything
     elif pa.types.is_nested(kind):
         spelt = [repr(value).encode() for value in array.to_pylist()]
@@ -173,6 +185,7 @@ def _parts(array: Any) -> Iterator[tuple[int, Any]]:
         yield _VALUES, _fixed_width(array.cast(pa.uint8()) if pa.types.is_boolean(kind) else array)
 
 
-def _fixed_width(array: Any) -> Any:
+def _fixed_width(array: ArrowArray) -> pa.Buffer:
     width = array.type.bit_width // 8
-    return array.buffers()[1].slice(array.offset * width, len(array) * width)
+    content = cast(pa.Buffer, array.buffers()[1])  # values of a fixed width always have one
+    return content.slice(array.offset * width, len(array) * width)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from cluster.core.carry import CarryFile, CarrySchema
 from cluster.core.settings import ClusterSettings, Fill, InputSettings, OutputSettings, StateSettings, StepSettings
@@ -18,6 +17,7 @@ from cluster.runtime.storage.open_store import StoreSpec
 from cluster.runtime.storage.store import Store
 from lstm_core.contract.custom_code import NO_CODE, CustomCode
 from lstm_core.contract.model_contract import ModelContract
+from lstm_core.json_types import JsonValue
 
 REQUEST = "_slotcar/request.json"
 
@@ -114,7 +114,7 @@ def read_request(store: Store) -> RequestFile | None:
         ) from error
 
 
-def _tuples(value: Any) -> Any:
+def _tuples(value: JsonValue) -> JsonValue:
     """JSON's lists as the tuples that settings have."""
     if isinstance(value, list):
         return tuple(_tuples(item) for item in value)

@@ -10,19 +10,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from cluster.core.arrow_types import ArrowArray, ArrowColumn, ArrowLists
 from cluster.core.commit import SNAPSHOTS
 from cluster.run_errors import RunFailed
 from cluster.runtime.storage.parquet_tables import UNREADABLE, read_table, write_table
 from cluster.runtime.storage.store import Store
+from lstm_core.array_types import Array, Bools, Doubles, Ints
 
-Array = NDArray[Any]
-Ints = NDArray[np.int64]
 _PREVIOUS = "previous__"
 _STATES = b"slotcar.states"
 
@@ -33,9 +32,9 @@ class Snapshot:
 
     entity: Ints  # (entity,) ordinal in the shard
     rows_done: Ints  # (entity,)
-    under_way: NDArray[np.bool_]  # (entity,) False where the entity is finished
+    under_way: Bools  # (entity,) False where the entity is finished
     states: list[Array]  # per state tensor: (entities under way, *state), in their order
-    previous: dict[str, Array] = field(default_factory=dict)  # last known values (entities under way,), by column
+    previous: dict[str, Doubles] = field(default_factory=dict)  # last known values (entities under way,), by column
     tensors: tuple[tuple[str, int], ...] = ()  # layer and index of each state tensor; where carry-over is written only
 
     def rows_of(self, entities: int) -> Ints:
@@ -44,7 +43,7 @@ class Snapshot:
         done[self.entity] = self.rows_done
         return done
 
-    def states_of(self, entities: int) -> tuple[NDArray[np.bool_], list[Array]]:
+    def states_of(self, entities: int) -> tuple[Bools, list[Array]]:
         """(entity,) True where there is a state, and the states (entity, *state), zero elsewhere."""
         held = np.zeros(entities, np.bool_)
         held[self.entity[self.under_way]] = True
@@ -58,7 +57,7 @@ class Snapshot:
 
 def write_snapshot(store: Store, name: str, snapshot: Snapshot) -> None:
     """Writes a snapshot, named as its fragment names it; durable when this returns."""
-    columns: dict[str, Any] = {"entity": pa.array(snapshot.entity), "rows_done": pa.array(snapshot.rows_done)}
+    columns: dict[str, ArrowArray] = {"entity": pa.array(snapshot.entity), "rows_done": pa.array(snapshot.rows_done)}
     columns["under_way"] = pa.array(snapshot.under_way)
     for index, values in enumerate(snapshot.states):
         columns[f"state_{index}"] = _as_lists(values, snapshot.under_way)
@@ -95,15 +94,15 @@ def read_snapshot(store: Store, name: str) -> Snapshot:
     )
 
 
-def _as_lists(values: Array, under_way: NDArray[np.bool_]) -> Any:
+def _as_lists(values: Array, under_way: Bools) -> ArrowArray:
     size = int(np.prod(values.shape[1:], dtype=np.int64))
     flat = np.zeros((len(under_way), size), np.float32)
     flat[under_way] = values.reshape(-1, size)
     lists = pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), size)
-    return pa.array(lists.take(pa.array(np.where(under_way, np.arange(len(under_way)), -1), mask=~under_way)))
+    return lists.take(pa.array(np.where(under_way, np.arange(len(under_way)), -1), pa.int64(), mask=~under_way))
 
 
-def _as_array(column: Any, shape: Sequence[int]) -> Array:
-    held = column.combine_chunks().drop_null()
+def _as_array(column: ArrowColumn, shape: Sequence[int]) -> Array:
+    held = cast(ArrowLists, column.combine_chunks().drop_null())
     flat = held.flatten() if len(held) else pa.array([], pa.float32())
     return np.asarray(flat.to_numpy(zero_copy_only=False), np.float32).reshape(len(held), *shape)

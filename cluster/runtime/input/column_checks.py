@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from cluster.core.arrow_types import ArrowField
 from cluster.core.settings import CONTEXT, InputSettings
 from cluster.core.times import is_key_type, is_time_type, plain_type
 from cluster.run_errors import InputBroken, InputRefused
@@ -40,8 +41,8 @@ def needed_columns(settings: InputSettings) -> dict[str, str]:
     return asked
 
 
-def check_columns(schema: Any, settings: InputSettings, path: str) -> Any:
-    """One file's pa.Schema -> its needed columns as a pa.Schema in plain types, numeric features as double.
+def check_columns(schema: pa.Schema, settings: InputSettings, path: str) -> pa.Schema:
+    """One file's columns -> those that are needed, in plain types, numeric features as double.
 
     Raises InputRefused for a column that is missing, there twice, or of a type that cannot be used.
     """
@@ -56,7 +57,7 @@ def check_columns(schema: Any, settings: InputSettings, path: str) -> Any:
     return _plain_schema(schema, settings)
 
 
-def check_schema(settings: InputSettings, contract: ModelContract, files: Sequence[str]) -> Any:
+def check_schema(settings: InputSettings, contract: ModelContract, files: Sequence[str]) -> pa.Schema:
     """Check the first file that can be read, before anything is started; returns its columns.
 
     They must fit the configuration and the model. That every other file has the same columns is checked where each is
@@ -73,8 +74,8 @@ def check_schema(settings: InputSettings, contract: ModelContract, files: Sequen
     return columns
 
 
-def _first_schema(settings: InputSettings, files: Sequence[str]) -> tuple[str, Any]:
-    """The first file that is not lost, and its pa.Schema."""
+def _first_schema(settings: InputSettings, files: Sequence[str]) -> tuple[str, pa.Schema]:
+    """The first file that is not lost, and its columns."""
     partitions, first = HivePartitions.of(files), None
     for path in files:
         try:
@@ -88,7 +89,7 @@ def _first_schema(settings: InputSettings, files: Sequence[str]) -> tuple[str, A
     raise first
 
 
-def _plain_schema(schema: Any, settings: InputSettings) -> Any:
+def _plain_schema(schema: pa.Schema, settings: InputSettings) -> pa.Schema:
     as_they_are = {*settings.entity, *settings.time, *settings.keep}
     fields = []
     for column in needed_columns(settings):
@@ -98,7 +99,7 @@ def _plain_schema(schema: Any, settings: InputSettings) -> Any:
     return pa.schema(fields)
 
 
-def _check_there(schema: Any, column: str, setting: str, path: str) -> None:
+def _check_there(schema: pa.Schema, column: str, setting: str, path: str) -> None:
     count = schema.names.count(column)
     if count == 1:
         return
@@ -119,7 +120,7 @@ def _list(names: Sequence[str]) -> str:
     return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
 
 
-def _check_entity(field: Any, path: str) -> None:
+def _check_entity(field: ArrowField, path: str) -> None:
     if not is_key_type(field.type):
         raise InputRefused(
             f"input.entity: column {field.name!r} of {path} is {field.type}, which cannot name an entity: "
@@ -127,7 +128,7 @@ def _check_entity(field: Any, path: str) -> None:
         )
 
 
-def _check_time(field: Any, path: str, *, first: bool) -> None:
+def _check_time(field: ArrowField, path: str, *, first: bool) -> None:
     of_day = pa.types.is_time(plain_type(field.type))
     if not is_time_type(field.type) or (first and of_day):
         raise InputRefused(
@@ -136,7 +137,7 @@ def _check_time(field: Any, path: str, *, first: bool) -> None:
         )
 
 
-def _check_feature(field: Any, settings: InputSettings, path: str) -> None:
+def _check_feature(field: ArrowField, settings: InputSettings, path: str) -> None:
     plain = plain_type(field.type)
     if field.name in settings.vocabulary:
         if is_key_type(plain):
@@ -153,7 +154,7 @@ def _check_feature(field: Any, settings: InputSettings, path: str) -> None:
     )
 
 
-def _check_codes(field: Any, settings: InputSettings, input_name: str, path: str) -> None:
+def _check_codes(field: ArrowField, settings: InputSettings, input_name: str, path: str) -> None:
     plain = plain_type(field.type)
     if field.name in settings.vocabulary or pa.types.is_integer(plain) or pa.types.is_boolean(plain):
         return
@@ -163,7 +164,7 @@ def _check_codes(field: Any, settings: InputSettings, input_name: str, path: str
     )
 
 
-def _is_number(plain: Any) -> bool:
+def _is_number(plain: pa.DataType) -> bool:
     types = pa.types
     return bool(
         types.is_integer(plain) or types.is_floating(plain) or types.is_boolean(plain) or types.is_decimal(plain)

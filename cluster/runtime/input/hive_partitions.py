@@ -11,12 +11,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from cluster.core.arrow_types import ArrowArray, ArrowScalar, ArrowValues
+
+Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 _WHOLE = re.compile(r"-?\d+")
@@ -27,7 +31,7 @@ _INT32 = np.iinfo(np.int32)
 class HivePartitions:
     """The types of the columns that some file of the input has in the names of its folders."""
 
-    types: dict[str, Any]  # column -> pa.int32() or pa.string()
+    types: dict[str, pa.DataType]  # column -> pa.int32() or pa.string()
 
     @staticmethod
     def of(paths: Sequence[str]) -> HivePartitions:
@@ -38,38 +42,39 @@ class HivePartitions:
                 values.setdefault(name, set()).add(value)
         return HivePartitions({name: _type_of(found - {_NULL}) for name, found in values.items()})
 
-    def values(self, path: str) -> dict[str, Any]:
-        """What one file's folders say: column -> pa.Scalar; of two folders with one name the inner one counts."""
+    def values(self, path: str) -> dict[str, ArrowScalar]:
+        """What one file's folders say of each column; of two folders with one name the inner one counts."""
         found = {name: value for name, value in _named(path.rpartition("/")[0]) if name in self.types}
         return {name: _scalar(value, self.types[name]) for name, value in found.items()}
 
-    def extend(self, schema: Any, path: str) -> Any:
-        """A file's pa.Schema with the columns that only its folders have."""
+    def extend(self, schema: pa.Schema, path: str) -> pa.Schema:
+        """A file's schema with the columns that only its folders have."""
         for name, value in self.values(path).items():
             if name not in schema.names:
                 schema = schema.append(pa.field(name, value.type))
         return schema
 
-    def complete(self, rows: Any, path: str, names: Sequence[str]) -> Any:
-        """A file's pa.Table or pa.RecordBatch with those of the columns `names` that only its folders have."""
+    def complete(self, rows: Rows, path: str, names: Sequence[str]) -> Rows:
+        """A file's rows with those of the columns `names` that only its folders have."""
         absent = [name for name in names if name not in rows.schema.names]
         values = self.values(path) if absent else {}
         for name in absent:
-            rows = rows.append_column(name, pa.repeat(values[name], rows.num_rows))
+            column: ArrowArray = pa.repeat(values[name], rows.num_rows)  # type: ignore[call-overload]  # the stubs name types one by one
+            rows = rows.append_column(name, column)
         return rows
 
 
-def differing_row(column: Any, value: Any) -> int | None:
+def differing_row(column: ArrowValues, value: ArrowScalar) -> int | None:
     """The first row of a file's column that does not say what the folder says, or None."""
     wanted = pa.scalar(None, column.type) if not value.is_valid else _as_type(value, column.type)
     if value.is_valid and not wanted.is_valid:
         return 0 if len(column) else None
-    same = pc.fill_null(pc.equal(column, wanted), False) if value.is_valid else pc.is_null(column)
+    same = pc.equal(column, wanted).fill_null(False) if value.is_valid else pc.is_null(column)
     row = pc.index(same, False).as_py()
     return None if row < 0 else int(row)
 
 
-def _as_type(value: Any, wanted: Any) -> Any:
+def _as_type(value: ArrowScalar, wanted: pa.DataType) -> ArrowScalar:
     """The folder's value as the file's column would hold it; null where it cannot."""
     try:
         return value.cast(pa.string()).cast(wanted)
@@ -84,12 +89,12 @@ def _named(folder: str) -> Iterable[tuple[str, str]]:
             yield unquote(name), unquote(value)
 
 
-def _type_of(values: set[str]) -> Any:
+def _type_of(values: set[str]) -> pa.DataType:
     whole = bool(values) and all(_WHOLE.fullmatch(value) and _INT32.min <= int(value) <= _INT32.max for value in values)
     return pa.int32() if whole else pa.string()
 
 
-def _scalar(value: str, wanted: Any) -> Any:
+def _scalar(value: str, wanted: pa.DataType) -> ArrowScalar:
     if value == _NULL:
         return pa.scalar(None, wanted)
     return pa.scalar(int(value) if pa.types.is_int32(wanted) else value, wanted)

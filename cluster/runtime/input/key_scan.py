@@ -11,21 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from cluster.core.arrow_types import ArrowArray, ArrowValues
 from cluster.core.entity_keys import describe_entity, number_keys
 from cluster.core.plan.inventory import FileExtents, Interleaved, SourceFile
 from cluster.core.settings import InputSettings
-from cluster.core.times import Flags, Ordinals, as_plain, compare, table_ordinals
+from cluster.core.times import as_plain, compare, table_ordinals
 from cluster.run_errors import InputDamaged, InputRefused
 from cluster.runtime.input.column_checks import check_columns, needed_columns
 from cluster.runtime.input.hive_partitions import HivePartitions, differing_row
 from cluster.runtime.input.row_checks import RowChecks
 from cluster.runtime.input.source_files import describe_source, input_faults, open_source
+from lstm_core.array_types import Bools, Ints
 
 BATCH_ROWS = 131_072
 INTERLEAVED_EXTENTS_MAX = (
@@ -60,7 +62,9 @@ def scan_file(
     return finder.finish(file, columns)
 
 
-def describe_file(path: str, settings: InputSettings, partitions: HivePartitions) -> tuple[SourceFile, Any, Any]:
+def describe_file(
+    path: str, settings: InputSettings, partitions: HivePartitions
+) -> tuple[SourceFile, pa.Schema, pa.Schema]:
     """One file's footer, its needed columns in plain types and all its columns, those of its folders' names included.
 
     Raises InputBroken where the file cannot be read, InputRefused where its columns do not fit.
@@ -73,9 +77,9 @@ def describe_file(path: str, settings: InputSettings, partitions: HivePartitions
 
 
 def key_batches(
-    parquet: Any, settings: InputSettings, *, path: str, partitions: HivePartitions, batch_rows: int
-) -> Iterator[tuple[Any, Any]]:
-    """Batches of (entity columns, time columns), two pa.Tables of equally many rows, in file order.
+    parquet: pq.ParquetFile, settings: InputSettings, *, path: str, partitions: HivePartitions, batch_rows: int
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Batches of (entity columns, time columns), equally many rows of both, in file order.
 
     Times are of plain types, entities too or dictionaries of such: they are opened where few rows of them are left.
     """
@@ -86,7 +90,7 @@ def key_batches(
         yield pa.table(keys, names=list(settings.entity)), _columns(whole, settings.time)
 
 
-def _batches(parquet: Any, path: str, wanted: Sequence[str], batch_rows: int) -> Iterator[Any]:
+def _batches(parquet: pq.ParquetFile, path: str, wanted: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
     """A file's rows, with those of the wanted columns that it has itself."""
     own = [name for name in wanted if name in parquet.schema_arrow.names]
     batches = parquet.iter_batches(batch_size=batch_rows, columns=own, use_threads=False)
@@ -98,7 +102,7 @@ def _batches(parquet: Any, path: str, wanted: Sequence[str], batch_rows: int) ->
         yield batch
 
 
-def _check_agreement(parquet: Any, settings: InputSettings, path: str, partitions: HivePartitions) -> None:
+def _check_agreement(parquet: pq.ParquetFile, settings: InputSettings, path: str, partitions: HivePartitions) -> None:
     """A needed column that stands in the file and in its folder's name must say the same in both."""
     named = partitions.values(path)
     twice = [name for name in needed_columns(settings) if name in named and name in parquet.schema_arrow.names]
@@ -117,16 +121,16 @@ def _check_agreement(parquet: Any, settings: InputSettings, path: str, partition
         start += batch.num_rows
 
 
-def _key_column(column: Any) -> Any:
+def _key_column(column: ArrowArray) -> ArrowValues:
     """A column by whose dictionary rows can be told apart, or a plain one."""
-    return column if pa.types.is_dictionary(column.type) and not column.dictionary.null_count else as_plain(column)
+    return column if isinstance(column, pa.DictionaryArray) and not column.dictionary.null_count else as_plain(column)
 
 
-def _opened(keys: Any) -> Any:
+def _opened(keys: pa.Table) -> pa.Table:
     return _columns(keys, tuple(keys.column_names))
 
 
-def _columns(batch: Any, names: tuple[str, ...]) -> Any:
+def _columns(batch: pa.Table | pa.RecordBatch, names: tuple[str, ...]) -> pa.Table:
     return pa.table([as_plain(batch.column(name)) for name in names], names=list(names))
 
 
@@ -134,13 +138,13 @@ def _columns(batch: Any, names: tuple[str, ...]) -> Any:
 class _PartialExtents:
     """The extents of one batch, the first of which may go on from the batch before."""
 
-    keys: Any  # pa.Table (part, entity columns)
-    first: Any  # pa.Table (part, time columns)
-    last: Any  # pa.Table (part, time columns)
-    start: Ordinals  # (part,)
-    count: Ordinals  # (part,)
-    sorted: Flags  # (part,) its border with the part before included, where it goes on from it
-    fresh: Flags  # (part,) False where it goes on from the part before
+    keys: pa.Table  # (part, entity columns)
+    first: pa.Table  # (part, time columns)
+    last: pa.Table  # (part, time columns)
+    start: Ints  # (part,)
+    count: Ints  # (part,)
+    sorted: Bools  # (part,) its border with the part before included, where it goes on from it
+    fresh: Bools  # (part,) False where it goes on from the part before
 
 
 @dataclass
@@ -149,23 +153,23 @@ class _Finder:
 
     judge: RowChecks
     parts: list[_PartialExtents]  # never empty: the first one holds no rows, only types
-    bad: list[Any] = field(default_factory=list)
+    bad: list[pa.Table] = field(default_factory=list)
     rows: int = 0  # seen so far
     ties: int = 0
     skipped: int = 0
     interleaved: Interleaved | None = None  # the first entity that was seen to come back
     gathered: bool = False  # the extents were added up by entity
     last_row: int = -2  # the last good row; -2 before the first one, which follows on nothing
-    last_keys: Any = None  # pa.Table of one row: the last good row's
-    last_times: Any = None
+    last_keys: pa.Table | None = None  # one row: the last good one
+    last_times: pa.Table | None = None
 
     @classmethod
-    def start(cls, columns: Any, settings: InputSettings) -> _Finder:
-        """A finder for files with these columns (pa.Schema, plain)."""
+    def start(cls, columns: pa.Schema, settings: InputSettings) -> _Finder:
+        """A finder for files with these plain columns."""
         nothing = _no_extents(_select(columns, settings.entity), _select(columns, settings.time))
         return cls(RowChecks.of(columns, settings), [nothing])
 
-    def add(self, keys: Any, times: Any) -> None:
+    def add(self, keys: pa.Table, times: pa.Table) -> None:
         """Take the next batch: its entity columns and its time columns."""
         verdict = self.judge.judge(keys, times, self.rows)
         self.skipped += verdict.skipped
@@ -179,7 +183,7 @@ class _Finder:
             self._add_good(keys.filter(mask), times.filter(mask), self.rows + np.flatnonzero(good).astype(np.int64))
         self.rows += len(good)
 
-    def finish(self, file: SourceFile, columns: Any) -> FileExtents:
+    def finish(self, file: SourceFile, columns: pa.Schema) -> FileExtents:
         """All that was found, parts joined to extents."""
         joined = self.parts[0] if len(self.parts) == 1 else _join(self.parts)
         return FileExtents(
@@ -197,7 +201,7 @@ class _Finder:
             interleaved=self.interleaved if self.gathered or self.rows < file.rows else None,
         )
 
-    def _add_good(self, keys: Any, times: Any, rows: Ordinals) -> None:
+    def _add_good(self, keys: pa.Table, times: pa.Table, rows: Ints) -> None:
         """Cut good rows (row,) into parts: the row before them is put in front, so that all borders look alike."""
         first = _opened(keys.slice(0, 1))
         before_keys = first if self.last_keys is None else self.last_keys
@@ -215,16 +219,16 @@ class _Finder:
         self.last_keys, self.last_times = _opened(_last_row(keys)), _last_row(times)
 
 
-def _cut(keys: Any, times: Any, rows: Ordinals, *, fresh: Flags, falls: Flags) -> _PartialExtents:
+def _cut(keys: pa.Table, times: pa.Table, rows: Ints, *, fresh: Bools, falls: Bools) -> _PartialExtents:
     """Good rows (row,), with where extents begin and where time falls -> parts."""
     begins = fresh.copy()
     begins[0] = True
     start = np.flatnonzero(begins).astype(np.int64)
     end = np.append(start[1:], len(rows)).astype(np.int64)
     return _PartialExtents(
-        keys=_opened(keys.take(pa.array(start))),
-        first=times.take(pa.array(start)),
-        last=times.take(pa.array(end - 1)),
+        keys=_opened(keys.take(start)),
+        first=times.take(start),
+        last=times.take(end - 1),
         start=rows[start],
         count=end - start,
         sorted=~np.logical_or.reduceat(falls & ~fresh, start),
@@ -244,9 +248,9 @@ def _join(parts: list[_PartialExtents]) -> _PartialExtents:
     end = np.append(start[1:], len(fresh)).astype(np.int64)
     whole = len(start) == len(fresh)
     return _PartialExtents(
-        keys=keys if whole else keys.take(pa.array(start)),
-        first=first if whole else first.take(pa.array(start)),
-        last=last if whole else last.take(pa.array(end - 1)),
+        keys=keys if whole else keys.take(start),
+        first=first if whole else first.take(start),
+        last=last if whole else last.take(end - 1),
         start=np.concatenate([part.start for part in parts])[start],
         count=np.add.reduceat(np.concatenate([part.count for part in parts]), start),
         sorted=np.logical_and.reduceat(np.concatenate([part.sorted for part in parts]), start),
@@ -273,27 +277,27 @@ def _gathered(parts: list[_PartialExtents]) -> _PartialExtents:
     first = np.unique(numbers, return_index=True)[1]
     count = np.zeros(keys.num_rows, np.int64)
     np.add.at(count, numbers, np.concatenate([part.count for part in parts]))
-    times = pa.concat_tables([part.first for part in parts]).take(pa.array(first))
+    times = pa.concat_tables([part.first for part in parts]).take(first)
     start = np.concatenate([part.start for part in parts])[first]
     ones = np.ones(len(first), np.bool_)
     return _PartialExtents(keys.combine_chunks(), times, times, start, count, ~ones, ones)
 
 
-def _no_extents(keys: Any, times: Any) -> _PartialExtents:
+def _no_extents(keys: pa.Schema, times: pa.Schema) -> _PartialExtents:
     none, no_flags = np.zeros(0, np.int64), np.zeros(0, np.bool_)
     return _PartialExtents(keys.empty_table(), times.empty_table(), times.empty_table(), none, none, no_flags, no_flags)
 
 
-def _select(columns: Any, names: tuple[str, ...]) -> Any:
+def _select(columns: pa.Schema, names: tuple[str, ...]) -> pa.Schema:
     return pa.schema([columns.field(name) for name in names])
 
 
-def _differs(keys: Any) -> Flags:
+def _differs(keys: pa.Table) -> Bools:
     """Keys (1 + row, entity columns) -> which rows (row,) have another key than the one before."""
     differs = np.zeros(keys.num_rows - 1, np.bool_)
     for column in keys.columns:
         whole = column.combine_chunks()
-        if pa.types.is_dictionary(whole.type):
+        if isinstance(whole, pa.DictionaryArray):
             places = whole.indices.to_numpy()
             differs |= places[1:] != places[:-1]
         else:
@@ -301,6 +305,6 @@ def _differs(keys: Any) -> Flags:
     return differs
 
 
-def _last_row(table: Any) -> Any:
+def _last_row(table: pa.Table) -> pa.Table:
     """A copy of the last row, which does not keep its batch in memory."""
     return table.take(pa.array([table.num_rows - 1]))

@@ -7,7 +7,6 @@ scan and the pre-pass judge alike, because both ask here. Leaves features alone:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,16 +14,17 @@ import pyarrow as pa
 from cluster.core.entity_keys import KEY_PREFIX
 from cluster.core.plan.inventory import BAD_TIME, NULL_ENTITY, NULL_TIME
 from cluster.core.settings import InputSettings
-from cluster.core.times import Flags, Ordinals, as_plain, ordinals, parse_bound
+from cluster.core.times import Ordinals, as_plain, ordinals, parse_bound
+from lstm_core.array_types import Bools, Ints
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What became of the rows of a batch."""
 
-    good: Flags  # (row,)
+    good: Bools  # (row,)
     skipped: int
-    bad: Any | None  # pa.Table (bad row, key__ columns + reason + row)
+    bad: pa.Table | None  # (bad row, key__ columns + reason + row)
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class RowChecks:
     until: int | None
 
     @staticmethod
-    def of(columns: Any, settings: InputSettings) -> RowChecks:
-        """A judge for files with these plain columns (pa.Schema). Raises InputRefused for a bound that does not fit."""
+    def of(columns: pa.Schema, settings: InputSettings) -> RowChecks:
+        """A judge for files with these plain columns. Raises InputRefused for a bound that does not fit."""
         time_type = columns.field(settings.time[0]).type
         since, until = settings.since, settings.until
         return RowChecks(
@@ -44,15 +44,15 @@ class RowChecks:
             until=None if until is None else parse_bound(until, time_type, setting="input.until"),
         )
 
-    def judge(self, keys: Any, times: Any, first_row: int) -> Verdict:
-        """Entity columns and time columns of consecutive rows, two pa.Tables in plain types."""
+    def judge(self, keys: pa.Table, times: pa.Table, first_row: int) -> Verdict:
+        """Entity columns and time columns of consecutive rows, in plain types."""
         moment, has_moment = ordinals(times.column(0), first=True)
         outside = has_moment & self._outside(moment)
         good = has_moment & _valid(keys) & _valid(times) & ~outside
         bad = _bad_rows(keys, times, np.flatnonzero(~good & ~outside), first_row)
         return Verdict(good, int(outside.sum()), bad)
 
-    def _outside(self, moment: Ordinals) -> Flags:
+    def _outside(self, moment: Ordinals) -> Bools:
         outside = np.zeros(len(moment), np.bool_)
         if self.since is not None:
             outside |= moment < self.since
@@ -61,18 +61,18 @@ class RowChecks:
         return outside
 
 
-def _bad_rows(keys: Any, times: Any, rows: Ordinals, first_row: int) -> Any | None:
+def _bad_rows(keys: pa.Table, times: pa.Table, rows: Ints, first_row: int) -> pa.Table | None:
     if len(rows) == 0:
         return None
     null_entity, null_time = ~_valid(keys)[rows], ~_valid(times)[rows]
     reason = np.where(null_entity, NULL_ENTITY, np.where(null_time, NULL_TIME, BAD_TIME))
-    taken = keys.take(pa.array(rows))
+    taken = keys.take(rows)
     found = pa.table([as_plain(column) for column in taken.columns], [KEY_PREFIX + name for name in keys.column_names])
     found = found.append_column("reason", pa.array(reason, pa.string()))
     return found.append_column("row", pa.array(first_row + rows, pa.int64()))
 
 
-def _valid(table: Any) -> Flags:
+def _valid(table: pa.Table) -> Bools:
     """Which rows (row,) have no null in any column."""
     valid = np.ones(table.num_rows, np.bool_)
     for column in table.columns:

@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from cluster.core.locations import Options, is_url
 from cluster.run_errors import InputBroken, InputDamaged, first_line
@@ -23,6 +21,7 @@ from cluster.runtime.input.source_files import is_damage
 from cluster.runtime.storage.filesystems import open_file
 from cluster.runtime.storage.open_parquet import OpenFiles, OpenParquet
 from cluster.runtime.storage.table_cache import TableCache
+from lstm_core.array_types import Ints
 
 
 class RowGroups:
@@ -35,10 +34,10 @@ class RowGroups:
         self._columns = list(columns)
         self._partitions = HivePartitions.of(paths)
         self._files = OpenFiles(self._opened)
-        self._schema: Any = None  # of every table: the first file's, opened
+        self._schema: pa.Schema | None = None  # of every table: the first file's, opened
         self._groups = TableCache(cache_bytes)
 
-    def rows(self, file: int, start: int, stop: int) -> Any:
+    def rows(self, file: int, start: int, stop: int) -> pa.Table:
         """The rows start..stop of a file. Raises `InputBroken` where the file cannot be read."""
         with self._named(file, start, stop):
             return self._rows(file, start, stop)
@@ -57,14 +56,14 @@ class RowGroups:
             "mend or remove the file and run the same command again."
         )
 
-    def borders(self, file: int) -> NDArray[np.int64]:
+    def borders(self, file: int) -> Ints:
         """The first row of each row group of a file, and behind them its rows. Raises `InputBroken`."""
         with self._named(file, 0, 0):
             return self._files.get(file).borders
 
     @property
-    def schema(self) -> Any:
-        """The pa.Schema of every table."""
+    def schema(self) -> pa.Schema:
+        """Of every table."""
         if self._schema is None:
             with self._named(0, 0, 0):
                 reader = self._files.get(0)
@@ -72,18 +71,18 @@ class RowGroups:
             self._schema = opened_schema(pa.schema([wanted.field(name) for name in self._columns]))
         return self._schema
 
-    def scattered(self, file: int, rows: NDArray[np.int64]) -> list[Any]:
+    def scattered(self, file: int, rows: Ints) -> list[pa.Table]:
         """Some rows of a file, given ascending, as tables that follow each other. Raises `InputBroken`."""
         with self._named(file, int(rows[0]), int(rows[-1]) + 1):
             borders = self._files.get(file).borders
             cuts = np.searchsorted(rows, borders)
             return [
-                self._group(file, group).take(pa.array(rows[low:high] - borders[group]))
+                self._group(file, group).take(rows[low:high] - borders[group])
                 for group, (low, high) in enumerate(pairwise(cuts))
                 if high > low
             ]
 
-    def _rows(self, file: int, start: int, stop: int) -> Any:
+    def _rows(self, file: int, start: int, stop: int) -> pa.Table:
         borders = self._files.get(file).borders
         if stop > borders[-1]:
             why = f"expected at least {stop} rows, found {borders[-1]}: the file has changed since it was planned"
@@ -97,7 +96,7 @@ class RowGroups:
             parts.append(table.slice(low - begin, high - low))
         return pa.concat_tables(parts) if len(parts) > 1 else parts[0]
 
-    def _alike(self, table: Any) -> Any:
+    def _alike(self, table: pa.Table) -> pa.Table:
         """The table with the types of the first file: a column may be text in one file and large text in another."""
         table = table.select(self._columns)
         return table if table.schema.equals(self.schema) else table.cast(self.schema)
@@ -105,23 +104,24 @@ class RowGroups:
     def _opened(self, file: int) -> OpenParquet:
         return OpenParquet(open_file(self._paths[file], self._storage), local=not is_url(self._paths[file]))
 
-    def _group(self, file: int, group: int, *, keep: bool = True) -> Any:
+    def _group(self, file: int, group: int, *, keep: bool = True) -> pa.Table:
         return self._groups.get((file, group), partial(self._decoded, file, group), keep=keep)
 
-    def _decoded(self, file: int, group: int) -> Any:
+    def _decoded(self, file: int, group: int) -> pa.Table:
         reader = self._files.get(file)
         own = [name for name in self._columns if name in reader.schema.names]
         table = reader.read_row_group(group, own)
         return self._alike(self._partitions.complete(table, self._paths[file], self._columns))
 
 
-def opened_schema(schema: Any) -> Any:
+def opened_schema(schema: pa.Schema) -> pa.Schema:
     """The schema with views and dictionaries as plain columns: pyarrow can neither pick rows of the one nor join the
     other across files."""
     return pa.schema([field.with_type(_opened_type(field.type)) for field in schema])
 
 
-def _opened_type(kind: Any) -> Any:
+def _opened_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(kind):
         return _opened_type(kind.value_type)
-    return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
+    of_views: dict[pa.DataType, pa.DataType] = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    return of_views.get(kind, kind)

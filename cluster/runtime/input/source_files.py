@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -67,23 +66,23 @@ def is_damage(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno is None and not service
 
 
-def open_source(path: str, storage: Options, repeating: Sequence[str] = ()) -> Any:
-    """The file as a pq.ParquetFile that reads in bounded memory; close it. Raises InputBroken.
+def open_source(path: str, storage: Options, repeating: Sequence[str] = ()) -> pq.ParquetFile:
+    """The file, read in bounded memory; close it. Raises InputBroken.
 
     Of the columns `repeating` those whose text is the same in many rows are read as dictionaries.
     """
     with input_faults(path):
         filesystem, name = filesystem_of(path, storage)
-        options = {"filesystem": filesystem, "buffer_size": _STREAM_BYTES, "pre_buffer": False}
-        parquet = pq.ParquetFile(name, **options)
+        opened = partial(pq.ParquetFile, name, filesystem=filesystem, buffer_size=_STREAM_BYTES, pre_buffer=False)
+        parquet = opened()
         columns = _repeating(parquet.metadata, repeating)
         if not columns:
             return parquet
         with parquet:
-            return pq.ParquetFile(name, metadata=parquet.metadata, read_dictionary=columns, **options)
+            return opened(metadata=parquet.metadata, read_dictionary=columns)
 
 
-def _repeating(footer: Any, names: Sequence[str]) -> list[str]:
+def _repeating(footer: pq.FileMetaData, names: Sequence[str]) -> list[str]:
     """The text columns that are stored as a dictionary and little else."""
     found = []
     for index in range(footer.num_columns if names and footer.num_row_groups else 0):
@@ -97,8 +96,8 @@ def _repeating(footer: Any, names: Sequence[str]) -> list[str]:
     return found
 
 
-def describe_source(path: str, footer: Any, storage: Options) -> SourceFile:
-    """What a footer (pq.FileMetaData) and the file system tell of a file. Raises InputBroken."""
+def describe_source(path: str, footer: pq.FileMetaData, storage: Options) -> SourceFile:
+    """What a footer and the file system tell of a file. Raises InputBroken."""
     with input_faults(path):
         found = stat_file(path, storage)
     groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))

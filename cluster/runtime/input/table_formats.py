@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -69,8 +69,9 @@ def _delta_files(path: str, settings: InputSettings) -> list[str]:
         _check_delta(path, table)
         actions = pa.table(table.get_add_actions())
         partitions = actions.column("partition").to_pylist() if "partition" in actions.column_names else []
+        names = cast(list[str], actions.column("path").to_pylist())
         # A name in the log is a URI, encoded once more than the file's own name.
-        files = [f"{path.rstrip('/')}/{unquote(name)}" for name in actions.column("path").to_pylist()]
+        files = [f"{path.rstrip('/')}/{unquote(name)}" for name in names]
     for file, values in zip(files, partitions, strict=False):
         _check_partition(path, file, values)
     return files
@@ -91,7 +92,7 @@ def _check_delta(path: str, table: DeltaTable) -> None:
         )
 
 
-def _check_partition(path: str, file: str, values: dict[str, str | None]) -> None:
+def _check_partition(path: str, file: str, values: dict[str, str | None] | None) -> None:
     """The table's partition values must be those of the folders' names, from which they are read."""
     named = {name: value.as_py() for name, value in HivePartitions.of([file]).values(file).items()}
     for column, value in (values or {}).items():
@@ -155,7 +156,7 @@ def _iceberg_properties(path: str, storage: Options) -> dict[str, str]:
     return found
 
 
-def _newest_metadata(filesystem: Any, name: str, path: str) -> str | None:
+def _newest_metadata(filesystem: pafs.FileSystem, name: str, path: str) -> str | None:
     """The metadata file with the highest number in a table's folder."""
     selector = pafs.FileSelector(f"{name}/metadata", allow_not_found=True)
     names = [found.base_name for found in filesystem.get_file_info(selector) if found.base_name.endswith(METADATA)]
@@ -166,7 +167,7 @@ def _newest_metadata(filesystem: Any, name: str, path: str) -> str | None:
 # ---- both
 
 
-def _is_folder(filesystem: Any, name: str) -> bool:
+def _is_folder(filesystem: pafs.FileSystem, name: str) -> bool:
     return bool(filesystem.get_file_info(name).type == pafs.FileType.Directory)
 
 

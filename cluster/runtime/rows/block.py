@@ -6,17 +6,14 @@ Limits it sets: none; where a shard is cut into blocks is the business of `block
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from cluster.core.plan.shard_plan import Shard
 from cluster.runtime.rows.carried_state import CarriedState
-
-Ints = NDArray[np.int64]
-Array = NDArray[Any]
+from lstm_core.array_types import Bools, Ints
 
 
 @dataclass
@@ -24,19 +21,19 @@ class Block:
     """Consecutive rows of a shard."""
 
     shard: Shard
-    table: Any  # (row,) entity, time and keep columns, and until encoded the features
+    table: pa.Table  # (row,) entity, time and keep columns, and until encoded the features
     starts: Ints  # (series,) first row of each series
     lengths: Ints  # (series,) rows that are scored; 0 where the series is bad from its first row
     ranges: list[tuple[int, int, int]]  # (file, start, stop) that the rows were read from, in order
     rows_before: int = 0  # of a streamed entity, to be scored before this block
     rows_after: int = 0  # of a streamed entity, behind this block; 0 in its last one
     order: Ints | None = None  # (row,) where the row stood in `ranges`, when rows were sorted or taken out
-    quarantine: Any = None  # rows that are not scored: entity columns, reason, rows, file, row, time
-    late: Any = None  # lines like those of `quarantine`, which the shard's last block adds to it, or skips
+    quarantine: pa.Table | None = None  # rows that are not scored: entity columns, reason, rows, file, row, time
+    late: pa.Table | None = None  # lines like those of `quarantine`, which the shard's last block adds to it, or skips
     skipped_rows: int = 0  # late ones, and those that do not fill a window
     broken_at: Ints | None = None  # (series,) the row that puts the series into quarantine, -1 where none does
     carried: CarriedState | None = None  # of the shard's entities
-    time_before: Any = None  # of a streamed entity that is taken up again: the time of the row before its first block
+    time_before: pa.Table | None = None  # of a streamed entity that is taken up again: when its row before was
     lost: Ints | None = None  # where rows stood in `ranges` that could not be read but for their keys
     faults: dict[int, str] = field(default_factory=dict)  # series -> why it is in quarantine from its first row on
 
@@ -73,7 +70,7 @@ class Block:
         """(row,) which of its series' rows each is."""
         return np.asarray(np.arange(self.rows) - np.repeat(self.starts, self.sizes))
 
-    def scored_mask(self) -> NDArray[np.bool_] | None:
+    def scored_mask(self) -> Bools | None:
         """True where a row is scored; None where all are."""
         if int(self.lengths.sum()) == self.rows:
             return None

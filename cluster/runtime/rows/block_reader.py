@@ -11,19 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from cluster.core.plan.shard_plan import Shard, entity_keys
 from cluster.core.settings import InputSettings
 from cluster.core.times import time_order
 from cluster.run_errors import InputBroken
 from cluster.runtime.commit.row_checksum import canonical_table
-from cluster.runtime.rows.block import Array, Block, Ints
+from cluster.runtime.rows.block import Block
 from cluster.runtime.rows.carried_state import LATE, CarriedState, UnscoredRows, broken_reason, unscored_rows
 from cluster.runtime.rows.context_features import add_context
 from cluster.runtime.rows.damaged_rows import DAMAGED, TolerantReader, lost_rows
@@ -31,6 +30,7 @@ from cluster.runtime.rows.feature_encoding import Encoder
 from cluster.runtime.rows.null_filling import Faults, LastKnown
 from cluster.runtime.rows.planned_keys import PlannedKeys, without_dictionaries
 from cluster.runtime.rows.row_origins import InputFiles
+from lstm_core.array_types import Array, Bools, Ints
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class BlockReader:
         self._groups = TolerantReader(files, read, settings, bounds.cache_bytes)
 
     def blocks(
-        self, shard: Shard, extents: Any, skip_rows: int = 0, carried: CarriedState | None = None
+        self, shard: Shard, extents: pa.Table, skip_rows: int = 0, carried: CarriedState | None = None
     ) -> Iterator[Block]:
         """The shard's blocks in order, not yet encoded; `extents` is its part of the plan.
 
@@ -89,7 +89,7 @@ class BlockReader:
         if faults.reasons:
             self._cut(block, faults)
         if block.final and block.late is not None:
-            self._settle_late(block)
+            self._settle_late(block, block.late)
         if self._settings.window is not None and self._settings.tail == "drop":
             _drop_tails(block, self._settings.window)
         wanted = dict.fromkeys((*self._settings.entity, *self._settings.time, *self._settings.keep))
@@ -138,13 +138,14 @@ class BlockReader:
             block.time_before, time_before = time_before, None
             yield block
 
-    def _time(self, shard: Shard, parts: _Extents, row: int) -> Any:
+    def _time(self, shard: Shard, parts: _Extents, row: int) -> pa.Table:
         """The time of one row of a long entity, as a carry-over has it."""
         return canonical_table(self._block(shard, next(parts.cut(1, row))).table, self._settings.time)
 
-    def _look_ahead(self, shard: Shard, parts: _Extents, carried: CarriedState) -> tuple[int, Any, bool]:
+    def _look_ahead(self, shard: Shard, parts: _Extents, carried: CarriedState) -> tuple[int, pa.Table | None, bool]:
         """Of a long entity: its late rows, their line, and whether it stays in quarantine whatever follows."""
-        late, lines, stays = 0, None, True
+        lines: pa.Table | None = None
+        late, stays = 0, True
         for part in parts.cut(self.block_rows, 0):
             block = self._block(shard, part)
             found = unscored_rows(carried, block.table, block.starts)
@@ -158,7 +159,7 @@ class BlockReader:
             lines = lines.set_column(lines.schema.get_field_index("rows"), "rows", pa.array([late], pa.int64()))
         return late, lines, stays
 
-    def _unscored(self, shard: Shard, parts: _Extents, lines: Any, carried: CarriedState | None) -> Block:
+    def _unscored(self, shard: Shard, parts: _Extents, lines: pa.Table | None, carried: CarriedState | None) -> Block:
         """The only block of a long entity of which no row is scored: one row that stands for them."""
         late = int(lines.column("rows")[0].as_py()) if lines is not None else 0
         block = self._block(shard, next(parts.cut(1, min(late, shard.rows - 1))))
@@ -173,7 +174,7 @@ class BlockReader:
             block.late = self._late_lines(block, found.late)
             kept = np.flatnonzero(block.positions >= np.repeat(found.late, block.sizes))
             block.order = kept if block.order is None else block.order[kept]
-            block.table = block.table.take(pa.array(kept))
+            block.table = block.table.take(kept)
             block.lengths = block.lengths - found.late
             block.starts = np.cumsum(block.lengths) - block.lengths
         stays = np.flatnonzero(found.broken & (block.lengths > 0))
@@ -186,11 +187,11 @@ class BlockReader:
         """Entities that stay in quarantine, with so many rows each."""
         assert block.carried is not None, "nobody else knows that an entity is broken"
         place = block.carried.place(len(block.starts))[series]
-        since = block.carried.times(block.carried.schema.broken).column(0).take(pa.array(place))
-        reasons = [broken_reason(text) for text in pc.cast(since, pa.string()).to_pylist()]
+        since = block.carried.times(block.carried.schema.broken).column(0).take(place)
+        reasons = [broken_reason(text) for text in cast(list[str], pc.cast(since, pa.string()).to_pylist())]
         _add(block, self._lines(block, block.starts[series], rows, reasons))
 
-    def _late_lines(self, block: Block, late: Ints) -> Any:
+    def _late_lines(self, block: Block, late: Ints) -> pa.Table:
         series = np.flatnonzero(late)
         at = block.starts[series]
         self._refuse(
@@ -198,11 +199,11 @@ class BlockReader:
         )
         return self._lines(block, at, late[series], [LATE] * len(at))
 
-    def _settle_late(self, block: Block) -> None:
+    def _settle_late(self, block: Block, late: pa.Table) -> None:
         if self._settings.late == "drop":
-            block.skipped_rows += int(pc.sum(block.late.column("rows")).as_py())
+            block.skipped_rows += int(pc.sum(late.column("rows")).as_py())
         else:
-            _add(block, block.late)
+            _add(block, late)
 
     def _cut(self, block: Block, faults: Faults) -> None:
         bad = faults.rows
@@ -228,15 +229,15 @@ class BlockReader:
             paths, row = self._files.locate(*block.locate(at[:1]))
             raise InputBroken(f"{paths[0]}, row {row[0]}: {reason}; mend the row, or {remedy}.")
 
-    def _lines(self, block: Block, at: Ints, rows: Ints, reasons: Sequence[str]) -> Any:
+    def _lines(self, block: Block, at: Ints, rows: Ints, reasons: Sequence[str]) -> pa.Table:
         """Lines for the quarantine: the entities of the rows `at`, each with so many rows from there on."""
         paths, row = self._files.locate(*block.locate(at))
-        table = without_dictionaries(block.table.select(list(self._settings.entity)).take(pa.array(at)))
+        table = without_dictionaries(block.table.select(list(self._settings.entity)).take(at))
         table = table.append_column("reason", pa.array(reasons, pa.string()))
         table = table.append_column("rows", pa.array(rows, pa.int64()))
         table = table.append_column("file", pa.array(paths, pa.string()))
         table = table.append_column("row", pa.array(row, pa.int64()))
-        time = block.table.column(self._settings.time[0]).take(pa.array(at))
+        time = block.table.column(self._settings.time[0]).take(at)
         return table.append_column("time", pc.cast(time, pa.string()))
 
 
@@ -248,7 +249,7 @@ def _drop_tails(block: Block, window: int) -> None:
     block.skipped_rows += int(tails.sum())
 
 
-def _add(block: Block, lines: Any) -> None:
+def _add(block: Block, lines: pa.Table) -> None:
     block.quarantine = lines if block.quarantine is None else pa.concat_tables([block.quarantine, lines])
 
 
@@ -260,9 +261,9 @@ class _Extents:
     file: Ints
     start: Ints
     count: Ints
-    sorted: NDArray[np.bool_]
+    sorted: Bools
     faults: dict[int, str]  # number of the entity among these -> why it is in quarantine from its first row on
-    keys: Any  # pa.Table (extent, entity columns); without a column where a plan has been relieved of them
+    keys: pa.Table  # (extent, entity columns); without a column where a plan has been relieved of them
 
     @property
     def rows(self) -> int:
@@ -270,7 +271,7 @@ class _Extents:
         return int(self.count.sum())
 
     @staticmethod
-    def of(table: Any) -> _Extents:
+    def of(table: pa.Table) -> _Extents:
         names = ("entity", "file", "row_start", "row_count")
         entity, file, start, count = (table.column(name).to_numpy().astype(np.int64) for name in names)
         keys = entity_keys(table)
@@ -304,14 +305,14 @@ class _Extents:
             yield _Extents(self.entity[part], self.file[part], start, count, self.sorted[part], self.faults, keys)
 
 
-def _faults(table: Any, entity: Ints) -> dict[int, str]:
+def _faults(table: pa.Table, entity: Ints) -> dict[int, str]:
     """The faults of an extent table's entities, by their number among these: in a whole shard their ordinals."""
     column = table.column("fault")
     if column.null_count == len(column):
         return {}
     number = np.cumsum(np.append(False, entity[1:] != entity[:-1]))
     rows = np.flatnonzero(column.is_valid().to_numpy())
-    return dict(zip(number[rows].tolist(), column.take(pa.array(rows)).to_pylist(), strict=True))
+    return dict(zip(number[rows].tolist(), column.take(rows).to_pylist(), strict=True))
 
 
 def _sort_by_time(block: Block, time: tuple[str, ...]) -> None:
@@ -319,4 +320,4 @@ def _sort_by_time(block: Block, time: tuple[str, ...]) -> None:
     by_time = time_order(block.table.select(list(time)))
     series = np.repeat(np.arange(len(block.starts)), block.sizes)
     block.order = by_time[np.argsort(series[by_time], kind="stable")]
-    block.table = block.table.take(pa.array(block.order))
+    block.table = block.table.take(block.order)

@@ -9,21 +9,18 @@ only of the few that are late or broken. Where the table lies is the business of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from cluster.core.arrow_types import ArrowArray, ArrowColumn, ArrowLists, ArrowListType, ArrowValues
 from cluster.core.carry import PREVIOUS, SEEN, CarrySchema
 from cluster.core.times import compare_tables
 from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.rows.null_filling import LastKnown
-
-Array = NDArray[Any]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
+from lstm_core.array_types import Array, Bools, Doubles, Ints
 
 LATE = "the row is not after the last one that an earlier run has scored"
 
@@ -34,12 +31,12 @@ class CarriedState:
 
     schema: CarrySchema
     entity: Ints  # (known,) ordinals in the shard, rising
-    rows: Any  # pa.Table (known, column) of `schema.arrow`, but for the states
+    rows: pa.Table  # (known, column) of `schema.arrow`, but for the states
     tensors: list[Array]  # per state tensor: (known, *state); whoever is given them leaves them as they are
 
     @staticmethod
-    def of(schema: CarrySchema, entity: Ints, table: Any) -> CarriedState:
-        """Of rows (pa.Table) of a table; states are copied, since slices of them would keep whole row groups."""
+    def of(schema: CarrySchema, entity: Ints, table: pa.Table) -> CarriedState:
+        """Of rows of a table; states are copied, since slices of them would keep whole row groups."""
         tensors = [_copied(table.column(state.name), state.shape) for state in schema.states]
         return CarriedState(schema, entity, table.drop_columns([state.name for state in schema.states]), tensors)
 
@@ -47,11 +44,11 @@ class CarriedState:
         """What is known of one entity, as of the only one of its shard."""
         here = np.flatnonzero(self.entity == entity)
         tensors = [values[here] for values in self.tensors]
-        return CarriedState(self.schema, np.zeros(len(here), np.int64), self.rows.take(pa.array(here)), tensors)
+        return CarriedState(self.schema, np.zeros(len(here), np.int64), self.rows.take(here), tensors)
 
-    def table(self, place: Ints) -> Any:
-        """Some of the rows (pa.Table) as they stood in the table."""
-        columns = {name: self.rows.column(name).take(pa.array(place)) for name in self.rows.column_names}
+    def table(self, place: Ints) -> pa.Table:
+        """Some of the rows as they stood in the table."""
+        columns: dict[str, ArrowValues] = {name: self.rows.column(name).take(place) for name in self.rows.column_names}
         for state, values in zip(self.schema.states, self.tensors, strict=True):
             columns[state.name] = as_lists(values[place], self.schema.arrow.field(state.name).type)
         return pa.table([columns[name] for name in self.schema.arrow.names], schema=self.schema.arrow)
@@ -80,8 +77,8 @@ class CarriedState:
         """Rows ever scored (known,)."""
         return np.asarray(self.rows.column(SEEN).to_numpy(), np.int64)
 
-    def last_known(self, entities: int, words: dict[str, Any]) -> LastKnown:
-        """The last known values as the arena holds them; `words` are the vocabularies (pa.Array) by column."""
+    def last_known(self, entities: int, words: dict[str, pa.StringArray]) -> LastKnown:
+        """The last known values as the arena holds them; `words` are the vocabularies by column."""
         values = {}
         for name in self.schema.previous:
             spread = np.full(entities, np.nan)
@@ -89,37 +86,38 @@ class CarriedState:
             values[name] = spread
         return LastKnown(values)
 
-    def times(self, names: tuple[str, ...]) -> Any:
+    def times(self, names: tuple[str, ...]) -> pa.Table:
         """The columns of one moment (known, time columns), under the input's own names."""
         return self.rows.select(list(names)).rename_columns(list(self.schema.time))
 
 
-def as_known(column: Any, words: Any) -> Array:
+def as_known(column: ArrowColumn, words: pa.StringArray | None) -> Doubles:
     """A column of last known values as the arena holds them: words as their codes, unknown values as NaN."""
     if words is None:
         return np.asarray(column.cast(pa.float64()).to_numpy())
-    codes = pc.add(pc.fill_null(pc.index_in(column.cast(pa.string()), value_set=words), -1), 1)
+    codes = pc.add(pc.index_in(column.cast(pa.string()), value_set=words).fill_null(-1), 1)
     return np.where(column.is_valid().to_numpy(), codes.to_numpy(), np.nan)
 
 
-def as_column(values: Array, words: Any, kind: Any) -> Any:
+def as_column(values: Doubles, words: pa.StringArray | None, kind: pa.DataType) -> ArrowArray:
     """The other way: values (series,) as the arena holds them -> the column; the code 0 is the empty word."""
     missing = np.isnan(values)
     if words is None:
         return pa.array(np.where(missing, 0, values), mask=missing).cast(kind)
     spelt = pa.concat_arrays([pa.array([""], kind), words.cast(kind)])
-    return spelt.take(pa.array(np.where(missing, 0, values).astype(np.int64), mask=missing))
+    return spelt.take(pa.array(np.where(missing, 0, values).astype(np.int64), pa.int64(), mask=missing))
 
 
-def as_lists(values: Array, kind: Any) -> Any:
+def as_lists(values: Array, kind: ArrowListType) -> ArrowLists:
     """States (entity, *state) as a column of lists of a fixed size."""
     flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
 
 
-def _copied(column: Any, shape: tuple[int, ...]) -> Array:
+def _copied(column: ArrowColumn, shape: tuple[int, ...]) -> Array:
     """The other way."""
-    flat = [np.asarray(chunk.flatten().to_numpy(zero_copy_only=False), np.float32) for chunk in column.chunks]
+    chunks = cast(list[ArrowLists], column.chunks)
+    flat = [np.asarray(chunk.flatten().to_numpy(zero_copy_only=False), np.float32) for chunk in chunks]
     return np.concatenate([np.zeros(0, np.float32), *flat]).reshape(len(column), *shape)
 
 
@@ -131,7 +129,7 @@ class UnscoredRows:
     broken: Bools  # (series,) all rows behind them stay in quarantine
 
 
-def unscored_rows(carried: CarriedState, times: Any, starts: Ints) -> UnscoredRows:
+def unscored_rows(carried: CarriedState, times: pa.Table, starts: Ints) -> UnscoredRows:
     """What is left out of whole series, in order of time: `times` (row, time columns), `starts` (series,)."""
     times = canonical_table(times, carried.schema.time)
     sizes = np.diff(np.append(starts, times.num_rows))
@@ -140,26 +138,26 @@ def unscored_rows(carried: CarriedState, times: Any, starts: Ints) -> UnscoredRo
     return UnscoredRows(late, _broken(carried, times, (starts + late, sizes - late), place))
 
 
-def _late(carried: CarriedState, times: Any, starts: Ints, sizes: Ints, place: Ints) -> Ints:
+def _late(carried: CarriedState, times: pa.Table, starts: Ints, sizes: Ints, place: Ints) -> Ints:
     late = np.zeros(len(starts), np.int64)
     last = carried.times(carried.schema.last)
     known = np.flatnonzero((place >= 0) & (sizes > 0))
     known = known[last.column(0).is_valid().to_numpy()[place[known]]]
-    first = times.take(pa.array(starts[known]))
-    behind = known[~_is_after(first, last.take(pa.array(place[known])))]
+    first = times.take(starts[known])
+    behind = known[~_is_after(first, last.take(place[known]))]
     if len(behind):
         rows, series = _rows_of(starts[behind], sizes[behind])
-        after = _is_after(times.take(pa.array(rows)), last.take(pa.array(place[behind][series])))
+        after = _is_after(times.take(rows), last.take(place[behind][series]))
         late[behind] = np.bincount(series[~after], minlength=len(behind))
     return late
 
 
-def _is_after(left: Any, right: Any) -> Bools:
+def _is_after(left: pa.Table, right: pa.Table) -> Bools:
     less, equal = compare_tables(left, right)
     return np.asarray(~less & ~equal)
 
 
-def _broken(carried: CarriedState, times: Any, rest: tuple[Ints, Ints], place: Ints) -> Bools:
+def _broken(carried: CarriedState, times: pa.Table, rest: tuple[Ints, Ints], place: Ints) -> Bools:
     """Which series stay in quarantine: broken, and the row that broke them is not among the rest of their rows."""
     starts, sizes = rest
     since = carried.times(carried.schema.broken)
@@ -168,7 +166,7 @@ def _broken(carried: CarriedState, times: Any, rest: tuple[Ints, Ints], place: I
     stays = np.zeros(len(starts), np.bool_)
     stays[broken] = True
     rows, series = _rows_of(starts[broken], sizes[broken])
-    _, again = compare_tables(times.take(pa.array(rows)), since.take(pa.array(place[broken][series])))
+    _, again = compare_tables(times.take(rows), since.take(place[broken][series]))
     stays[broken[series[again]]] = False
     return stays
 
@@ -180,6 +178,6 @@ def _rows_of(starts: Ints, sizes: Ints) -> tuple[Ints, Ints]:
     return starts[series] + inside, series
 
 
-def broken_reason(since: Any) -> str:
+def broken_reason(since: str) -> str:
     """Why an entity stays in quarantine; `since` is the time of its first bad row."""
     return f"the entity is in quarantine since {since}, and the input does not hold that row again"

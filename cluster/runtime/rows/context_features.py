@@ -10,7 +10,7 @@ the scores of one run.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cluster.runtime.rows.block import Block
 
 
-def add_context(block: Block, settings: InputSettings) -> Any:
+def add_context(block: Block, settings: InputSettings) -> pa.Table:
     """The block's table, with the columns of context that `settings` asks for."""
     table = block.table
     wanted = [name for name in CONTEXT if any(name in columns for _, columns in settings.features)]

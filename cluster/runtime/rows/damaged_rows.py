@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +19,7 @@ from cluster.core.settings import InputSettings
 from cluster.run_errors import InputDamaged
 from cluster.runtime.input.row_groups import RowGroups
 from cluster.runtime.rows.row_origins import InputFiles
+from lstm_core.array_types import Bools, Ints
 
 DAMAGED = "the row cannot be read: its file is damaged there"
 
@@ -28,8 +28,8 @@ DAMAGED = "the row cannot be read: its file is damaged there"
 class ReadRows:
     """Some rows, and which of them are lost."""
 
-    table: Any  # pa.Table
-    lost: Any  # bool (row,); None where none is
+    table: pa.Table
+    lost: Bools | None  # (row,); None where none is
 
 
 class TolerantReader:
@@ -67,13 +67,13 @@ class TolerantReader:
                 lost.append(np.ones(high - low, np.bool_))
         return ReadRows(pa.concat_tables(parts), np.concatenate(lost))
 
-    def _keys(self, file: int, start: int, stop: int) -> Any:
+    def _keys(self, file: int, start: int, stop: int) -> pa.Table:
         """Entities and times, which the plan was made from; where these are damaged now, that ends the run."""
         names = tuple(dict.fromkeys((*self._settings.entity, *self._settings.time)))
         return self._files.open(names, cache_bytes=0).rows(file, start, stop)
 
 
-def with_nulls(keys: Any, schema: Any) -> Any:
+def with_nulls(keys: pa.Table, schema: pa.Schema) -> pa.Table:
     """The table with all columns of a schema, those that it lacks as nulls."""
     columns = [
         keys.column(field.name).cast(field.type) if field.name in keys.column_names else pa.nulls(len(keys), field.type)
@@ -82,7 +82,7 @@ def with_nulls(keys: Any, schema: Any) -> Any:
     return pa.table(columns, schema=schema)
 
 
-def lost_rows(found: Sequence[ReadRows]) -> Any:
+def lost_rows(found: Sequence[ReadRows]) -> Ints | None:
     """Where the lost rows (row,) stand when tables follow each other; None where none is."""
     if all(part.lost is None for part in found):
         return None

@@ -8,17 +8,15 @@ the column and the reason; what follows from that (the entity is scored up to th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.core.arrow_types import ArrowArray, ArrowColumn
 from cluster.core.settings import InputSettings
 from cluster.core.times import as_plain
 from cluster.runtime.rows.null_filling import (
-    Array,
-    Bools,
     Column,
     Faults,
     LastKnown,
@@ -27,6 +25,7 @@ from cluster.runtime.rows.null_filling import (
     gaps,
     null_mask,
 )
+from lstm_core.array_types import Array, Bools, Ints
 from lstm_core.contract.model_contract import InputContract
 
 BLOCK_ROWS = 8192  # written together: of a dozen float32 columns they fit into a core's second cache
@@ -42,7 +41,7 @@ class Encoder:
         self.words = {name: pa.array(words, pa.string()) for name, words in settings.vocabulary.items()}
         self._target = settings.target
 
-    def encode(self, table: Any, starts: Array, into: list[Array], last_known: LastKnown | None = None) -> Faults:
+    def encode(self, table: pa.Table, starts: Ints, into: list[Array], last_known: LastKnown | None = None) -> Faults:
         """Writes the table's rows into `into`, one array (row, ...) per input.
 
         `starts` are the first rows of the table's series; `last_known` is what is known of them from before.
@@ -61,7 +60,7 @@ class Encoder:
                 self._settle(column, missing, series)
         return faults
 
-    def last_known(self, inputs: list[Array], rows: Array) -> LastKnown:
+    def last_known(self, inputs: list[Array], rows: Ints) -> LastKnown:
         """What is known behind encoded rows that are good: their own values."""
         known = {}
         for (contract, names), array in zip(self._inputs, inputs, strict=True):
@@ -70,7 +69,7 @@ class Encoder:
                     known[name] = np.asarray(array[rows] if array.ndim == 1 else array[rows, index], np.float64)
         return LastKnown(known)
 
-    def encode_targets(self, table: Any, into: Array) -> None:
+    def encode_targets(self, table: pa.Table, into: Array) -> None:
         """Writes the target columns into `into` (row, target); a null is NaN."""
         _write_floats([_opened(table.column(name)) for name in self._target], into)
 
@@ -89,7 +88,7 @@ class Encoder:
         for rows, chunk in _chunks(column.values):
             if words is not None:
                 found = pc.index_in(chunk.cast(pa.string()), value_set=words)
-                out[rows] = pc.add(pc.fill_null(found, -1), 1).to_numpy(zero_copy_only=False)
+                out[rows] = pc.add(found.fill_null(-1), 1).to_numpy(zero_copy_only=False)
             else:
                 _write_whole(column, rows, _as_float(chunk))
         if column.contract.vocabulary is not None:
@@ -107,7 +106,7 @@ def _write_whole(column: Column, rows: slice, codes: Array) -> None:
     column.refuse(bad, "no whole number below 2**31")
 
 
-def _write_floats(columns: Sequence[Any], into: Array) -> bool:
+def _write_floats(columns: Sequence[ArrowColumn], into: Array) -> bool:
     """Writes the columns side by side into (row, column); a null is NaN. Returns whether all is finite.
 
     A block of rows at a time, so that the rows that one column after the other is put into stay in the cache.
@@ -126,19 +125,19 @@ def _write_floats(columns: Sequence[Any], into: Array) -> bool:
     return finite
 
 
-def _opened(values: Any) -> Any:
+def _opened(values: ArrowColumn) -> ArrowColumn:
     # Also a null that hides in a dictionary's values is a null then.
     return as_plain(values) if pa.types.is_dictionary(values.type) else values
 
 
-def _chunks(values: Any) -> Iterator[tuple[slice, Any]]:
+def _chunks(values: ArrowColumn) -> Iterator[tuple[slice, ArrowArray]]:
     row = 0
     for chunk in values.chunks:
         yield slice(row, row + len(chunk)), chunk
         row += len(chunk)
 
 
-def _as_float(chunk: Any) -> Array:
+def _as_float(chunk: ArrowArray) -> Array:
     """Numbers of any kind as NumPy numbers; a null is NaN. Whole numbers stay exact up to 2**53."""
     kind = chunk.type
     if pa.types.is_decimal(kind) or pa.types.is_boolean(kind):

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from cluster.core.arrow_types import ArrowColumn
 from cluster.core.settings import Fill
+from lstm_core.array_types import Array, Bools, Doubles, Ints
 from lstm_core.contract.model_contract import InputContract
-
-Array = NDArray[Any]
-Bools = NDArray[np.bool_]
 
 
 @dataclass
@@ -35,7 +32,7 @@ class Faults:
             self.reasons.setdefault(int(row), reason)
 
     @property
-    def rows(self) -> NDArray[np.int64]:
+    def rows(self) -> Ints:
         """The bad rows, ascending."""
         return np.array(sorted(self.reasons), np.int64)
 
@@ -48,23 +45,23 @@ class LastKnown:
     that is not known.
     """
 
-    values: dict[str, Array] = field(default_factory=dict)
+    values: dict[str, Doubles] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Series:
     """How the rows of a table fall into series, and what is known of these from before."""
 
-    starts: Array  # (series,) first row of each
+    starts: Ints  # (series,) first row of each
     rows: int
-    before: dict[str, Array]  # as in `LastKnown`
+    before: dict[str, Doubles]  # as in `LastKnown`
 
     @cached_property
-    def begin(self) -> Array:
+    def begin(self) -> Ints:
         """(row,) first row of the row's series."""
         return np.repeat(self.starts, np.diff(np.append(self.starts, self.rows)))
 
-    def of(self, rows: Bools) -> Array:
+    def of(self, rows: Bools) -> Ints:
         """The series of the rows that are True."""
         return np.asarray(np.searchsorted(self.starts, np.flatnonzero(rows), side="right") - 1)
 
@@ -74,11 +71,11 @@ class Column:
     """One feature column on its way into one input."""
 
     name: str
-    values: Any  # (row,) Arrow
+    values: ArrowColumn  # (row,)
     contract: InputContract
     out: Array  # (row,) its place in the arena
     faults: Faults
-    words: Any = None  # pa.Array of its vocabulary, where it has one
+    words: pa.StringArray | None = None  # its vocabulary, where it has one
 
     def refuse(self, rows: Bools, what: str) -> None:
         """Marks the rows that are True."""
@@ -90,7 +87,7 @@ def gaps(values: Array) -> Bools | None:
     return None if np.isfinite(values).all() else np.asarray(np.isnan(values))
 
 
-def null_mask(values: Any) -> Bools | None:
+def null_mask(values: ArrowColumn) -> Bools | None:
     """True where a value is null or NaN; None where none can be."""
     if values.null_count == 0 and not pa.types.is_floating(values.type):
         return None

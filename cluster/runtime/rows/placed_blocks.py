@@ -12,18 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from cluster.runtime.commit.snapshots import Snapshot
 from cluster.runtime.rows.block import Block
 from cluster.runtime.rows.carried_state import CarriedState
 from cluster.runtime.rows.null_filling import LastKnown
+from lstm_core.array_types import Array, Bools, Ints
 from lstm_core.packing.arena import Arena
 from lstm_core.packing.packer import Step
-
-Array = NDArray[Any]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 
 @dataclass
@@ -157,12 +154,12 @@ class Seats:
 
     slots: int
     next_row: Ints = field(init=False)  # (slot,) arena row behind the last scored one; -1 where nobody sits
-    states: Sequence[Any] = ()  # per state tensor (slot, *state), after the last collected step
+    states: Sequence[ArrayLike] = ()  # per state tensor (slot, *state), after the last collected step
 
     def __post_init__(self) -> None:
         self.next_row = np.full(self.slots, -1, np.int64)
 
-    def move(self, step: Step, states: Sequence[Any]) -> None:
+    def move(self, step: Step, states: Sequence[ArrayLike]) -> None:
         """After a step: busy slots moved on; who ended has left."""
         busy = step.lengths > 0
         self.next_row[busy] = (step.start + step.lengths)[busy]

@@ -10,26 +10,25 @@ from __future__ import annotations
 
 from base64 import b64encode
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from cluster.core.settings import InputSettings
+from cluster.core.arrow_types import ArrowField
+from cluster.core.settings import Compression, InputSettings
 from cluster.core.times import plain_type
 from cluster.run_errors import InputBroken
 from cluster.runtime.input.row_groups import opened_schema
 from cluster.runtime.rows.row_origins import InputFiles
-
-Ints = NDArray[np.int64]
+from lstm_core.array_types import Ints
 
 
 @dataclass(frozen=True)
 class PlannedKeys:
     """Entity columns that blocks take from the plan."""
 
-    fields: tuple[Any, ...] = ()  # pa.Field of each, as the input has it
+    fields: tuple[ArrowField, ...] = ()  # as the input has it
 
     @staticmethod
     def of(settings: InputSettings, files: InputFiles) -> PlannedKeys:
@@ -48,26 +47,34 @@ class PlannedKeys:
         """The columns' names."""
         return tuple(field.name for field in self.fields)
 
-    def put_into(self, table: Any, keys: Any, series: tuple[Ints, Ints]) -> Any:
+    def put_into(self, table: pa.Table, keys: pa.Table, series: tuple[Ints, Ints]) -> pa.Table:
         """The table with these columns: of each series the row of `keys` that has its key, and its rows (series,)."""
         if not self.fields:
             return table
         place, lengths = series
-        index = pa.array(np.repeat(np.arange(len(lengths), dtype=np.int32), lengths))
+        index = pa.array(np.repeat(np.arange(len(lengths), dtype=np.int32), lengths), pa.int32())
         for field in self.fields:
-            key = keys.column(field.name).take(pa.array(place)).combine_chunks().cast(field.type)
+            key = keys.column(field.name).take(place).combine_chunks().cast(field.type)
             column = pa.DictionaryArray.from_arrays(index, key)
             table = table.append_column(field.with_type(column.type), column)
         return table
 
 
-def without_dictionaries(table: Any) -> Any:
+def without_dictionaries(table: pa.Table) -> pa.Table:
     """The table with such columns in the type that the input has."""
     schema = opened_schema(table.schema)
     return table if schema.equals(table.schema) else table.cast(schema)
 
 
-def writer_options(schema: Any) -> tuple[dict[str, Any], dict[bytes, bytes]]:
+class WriterOptions(TypedDict, total=False):
+    """What a pq.ParquetWriter is told; the first here, the others by who writes."""
+
+    store_schema: bool
+    compression: Compression
+    use_dictionary: list[str]  # columns
+
+
+def writer_options(schema: pa.Schema) -> tuple[WriterOptions, dict[bytes, bytes]]:
     """How a pq.ParquetWriter is told to write a table of `schema` as if such columns were not dictionaries.
 
     Returns its options, and the metadata that the file must end with.

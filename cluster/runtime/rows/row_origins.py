@@ -8,11 +8,10 @@ from the input, row group by row group, which is slow and right.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from cluster.core.locations import Options
 from cluster.core.plan.shard_plan import PlanHead
@@ -20,19 +19,18 @@ from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, place_of
 from cluster.runtime.input.row_groups import RowGroups
 from cluster.runtime.input.source_files import open_source
 from cluster.runtime.storage.store import Store
-
-Ints = NDArray[np.int64]
+from lstm_core.array_types import Ints
 
 
 class RowSource(Protocol):
     """Rows of a plan's files by number."""
 
     @property
-    def schema(self) -> Any:
-        """The pa.Schema of what `rows` gives."""
+    def schema(self) -> pa.Schema:
+        """Of what `rows` gives."""
 
-    def rows(self, file: int, start: int, stop: int) -> Any:
-        """The rows start..stop of a file, a pa.Table. Raises `InputBroken`."""
+    def rows(self, file: int, start: int, stop: int) -> pa.Table:
+        """The rows start..stop of a file. Raises `InputBroken`."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class InputFiles:
             return [], row
         places = RowGroups(self.files, (ORIGIN_FILE, ORIGIN_ROW), cache_bytes=0, storage=self.storage)
         table = _gathered(places, file, row)
-        paths = [self.sources[index] for index in table.column(ORIGIN_FILE).to_pylist()]
+        paths = [self.sources[index] for index in cast(list[int], table.column(ORIGIN_FILE).to_pylist())]
         return paths, place_of(table.column(ORIGIN_ROW).to_numpy())
 
     def _has_all(self, columns: tuple[str, ...]) -> bool:
@@ -83,20 +81,20 @@ class _ScatteredRows:
         self._wants_place = ORIGIN_ROW in columns
 
     @property
-    def schema(self) -> Any:
+    def schema(self) -> pa.Schema:
         return self._input.schema
 
-    def rows(self, file: int, start: int, stop: int) -> Any:
+    def rows(self, file: int, start: int, stop: int) -> pa.Table:
         places = self._places.rows(file, start, stop)
         source, row = (places.column(name).to_numpy().astype(np.int64) for name in (ORIGIN_FILE, ORIGIN_ROW))
         whole = row >= 0
         nothing = self._input.schema.empty_table()
         table = _gathered(self._input, source[whole], row[whole]) if whole.any() else nothing
-        table = table.take(pa.array(np.cumsum(whole) - 1, mask=~whole))
+        table = table.take(pa.array(np.cumsum(whole) - 1, pa.int64(), mask=~whole))
         return table.append_column(ORIGIN_ROW, places.column(ORIGIN_ROW)) if self._wants_place else table
 
 
-def _gathered(groups: RowGroups, file: Ints, row: Ints) -> Any:
+def _gathered(groups: RowGroups, file: Ints, row: Ints) -> pa.Table:
     """Rows of several files as one table, in the order in which they were asked for."""
     order = np.lexsort((row, file))
     parts = []
@@ -104,4 +102,4 @@ def _gathered(groups: RowGroups, file: Ints, row: Ints) -> Any:
         parts += groups.scattered(int(index), row[order][file[order] == index])
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
-    return pa.concat_tables(parts).combine_chunks().take(pa.array(back))
+    return pa.concat_tables(parts).combine_chunks().take(back)

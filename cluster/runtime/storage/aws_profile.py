@@ -13,34 +13,43 @@ from collections.abc import Callable
 from configparser import Error, RawConfigParser
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential
 
 FRESH_S = 300
 
 
-def profile_keys() -> Callable[[], Any] | None:
+class _Keys(TypedDict):
+    access_key_id: str
+    secret_access_key: str
+    token: str | None
+
+
+def profile_keys() -> Callable[[], S3Credential] | None:
     """What gives the profile's keys whenever it is asked; None where the environment has some or no profile does."""
     if "AWS_ACCESS_KEY_ID" in os.environ or _read() is None:
         return None
     return _fresh
 
 
-def _fresh() -> Any:
+def _fresh() -> S3Credential:
     found = _read()
     if found is None:
         raise PermissionError(f"{_file()} has no keys of profile {_profile()!r} any more")
     return {**found, "expires_at": datetime.now(UTC) + timedelta(seconds=FRESH_S)}
 
 
-def _read() -> dict[str, str | None] | None:
+def _read() -> _Keys | None:
     profiles = RawConfigParser()
     try:
         profiles.read(_file(), encoding="utf-8")
         mine = profiles[_profile()]
-        keys = {"access_key_id": mine["aws_access_key_id"], "secret_access_key": mine["aws_secret_access_key"]}
+        key, secret = mine["aws_access_key_id"], mine["aws_secret_access_key"]
     except (Error, KeyError, OSError, UnicodeDecodeError):
         return None
-    return {**keys, "token": mine.get("aws_session_token")}
+    return {"access_key_id": key, "secret_access_key": secret, "token": mine.get("aws_session_token")}
 
 
 def _file() -> Path:

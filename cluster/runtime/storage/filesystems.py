@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.core.locations import Location, Option, Options, is_url, options_for, parse_location
+from lstm_core.json_types import JsonObject
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class FileStat:
     modified_ns: int
 
 
-def open_file(path: str, options: Options) -> Any:
-    """A pa.NativeFile that seeks. Raises OSError."""
+def open_file(path: str, options: Options) -> pa.NativeFile:
+    """A file that seeks. Raises OSError."""
     filesystem, name = filesystem_of(path, options)
     return filesystem.open_input_file(name)
 
@@ -41,7 +42,7 @@ def stat_file(path: str, options: Options) -> FileStat:
     return FileStat(path, found.size or 0, found.mtime_ns or 0)
 
 
-def filesystem_of(path: str, options: Options) -> tuple[Any, str]:
+def filesystem_of(path: str, options: Options) -> tuple[pafs.FileSystem, str]:
     """The pyarrow filesystem that has a path, and how it names it. Raises OSError."""
     if not is_url(path):
         return _local(), path
@@ -49,20 +50,20 @@ def filesystem_of(path: str, options: Options) -> tuple[Any, str]:
     return remote(place, options), place.fs_path
 
 
-def remote(place: Location, options: Options) -> Any:
+def remote(place: Location, options: Options) -> pafs.FileSystem:
     """The pyarrow filesystem of a place."""
     of = place.authority if place.scheme in ("hdfs", "abfs") else ""
     return _remote(place.scheme, of, tuple(sorted(options_for(place.scheme, options).items())))
 
 
 @cache
-def _local() -> Any:
+def _local() -> pafs.LocalFileSystem:
     return pafs.LocalFileSystem()
 
 
 @cache
-def _remote(scheme: str, authority: str, options: tuple[tuple[str, Option], ...]) -> Any:
-    given: dict[str, Any] = dict(options)
+def _remote(scheme: str, authority: str, options: tuple[tuple[str, Option], ...]) -> pafs.FileSystem:
+    given: JsonObject = dict(options)
     if scheme == "s3":
         return pafs.S3FileSystem(**given)
     if scheme == "gs":

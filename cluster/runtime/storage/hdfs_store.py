@@ -20,8 +20,9 @@ import posixpath
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.core.locations import Location, Options
@@ -29,6 +30,9 @@ from cluster.run_errors import MayHaveLanded, NotLanded, StoreFault
 from cluster.runtime.storage.filesystems import remote
 from cluster.runtime.storage.local_store import REFUSALS, faults, is_temporary
 from cluster.runtime.storage.store import Output
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _NEXT = ".next"  # behind a file's name: its successor, whole, which has not got the name yet
 
@@ -107,7 +111,7 @@ class HdfsStore:
     def open_output(self, name: str) -> Output:
         return _HdfsOutput(self, name)
 
-    def open_input(self, name: str) -> Any:
+    def open_input(self, name: str) -> pa.NativeFile:
         with faults(StoreFault, self.path(name), "read"):
             file = self._opened(name)
         if file is None:
@@ -148,7 +152,7 @@ class HdfsStore:
                 elif is_temporary(entry.base_name):
                     self._delete(entry.path)
 
-    def stream(self, name: str) -> tuple[str, Any]:
+    def stream(self, name: str) -> tuple[str, pa.NativeFile]:
         """A file of its own beside a name, which no listing shows: its full path, and the stream to write it."""
         folder, base = posixpath.split(self._full(name))
         temporary = posixpath.join(folder, _temporary(base))
@@ -172,7 +176,7 @@ class HdfsStore:
     def _full(self, name: str) -> str:
         return posixpath.join(self._place.fs_path, name).rstrip("/") or "/"
 
-    def _opened(self, name: str) -> Any:
+    def _opened(self, name: str) -> pa.NativeFile | None:
         """A whole file, to be read; None where neither it nor a successor is there."""
         for one in _places(self._full(name)):
             with suppress(FileNotFoundError, NotADirectoryError):
@@ -183,7 +187,7 @@ class HdfsStore:
         """Where a whole file is; None where it is not."""
         return next((one for one in _places(self._full(name)) if self._is_there(one)), None)
 
-    def _entries(self, folder: str) -> Iterator[Any]:
+    def _entries(self, folder: str) -> Iterator[pafs.FileInfo]:
         with suppress(FileNotFoundError, NotADirectoryError):
             if self._files.get_file_info(self._full(folder)).type != pafs.FileType.File:
                 yield from self._files.get_file_info(pafs.FileSelector(self._full(folder)))
@@ -239,7 +243,7 @@ class _HdfsOutput(Output):
             self._temporary, self._stream = store.stream(name)
         self.closed = False
 
-    def write(self, content: Any, /) -> int:
+    def write(self, content: ReadableBuffer, /) -> int:
         with self._not_landed():
             return int(self._stream.write(content) or memoryview(content).nbytes)
 

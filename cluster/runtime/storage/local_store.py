@@ -16,12 +16,15 @@ import secrets
 from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from cluster.run_errors import MayHaveLanded, NotLanded, StoreFault
 from cluster.runtime.storage.store import Output
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EOPNOTSUPP}
 
@@ -82,9 +85,9 @@ class LocalStore:
     def open_output(self, name: str) -> Output:
         return _LocalOutput(self._root / name)
 
-    def open_input(self, name: str) -> Any:
+    def open_input(self, name: str) -> pa.NativeFile:
         with faults(StoreFault, self._root / name, "read"):
-            return pa.OSFile(self.path(name))
+            return pa.OSFile(self.path(name), "r")
 
     def publish(self, source: str, target: str) -> None:
         place = self._root / target
@@ -169,7 +172,7 @@ class _LocalOutput(Output):
             self._file = self._temporary.open("xb")
         self.closed = False
 
-    def write(self, content: Any, /) -> int:
+    def write(self, content: ReadableBuffer, /) -> int:
         with faults(NotLanded, self._target, "written"):
             return self._file.write(content)
 

@@ -21,9 +21,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import IO, TYPE_CHECKING, TypeAlias, TypedDict
 
 import obstore
+import pyarrow as pa
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
@@ -41,6 +42,13 @@ from cluster.run_errors import MayHaveLanded, NotLanded, StoreFault, first_line
 from cluster.runtime.storage.aws_profile import profile_keys
 from cluster.runtime.storage.filesystems import open_file
 from cluster.runtime.storage.store import Output
+from lstm_core.json_types import JsonObject
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+    from obstore.store import AzureConfig, ClientConfig, GCSConfig, RetryConfig, S3Config
+
+Client: TypeAlias = S3Store | GCSStore | AzureStore
 
 REFUSALS = (
     InvalidPathError,
@@ -123,7 +131,7 @@ class ObjectStore:
     def open_output(self, name: str) -> Output:
         return _SpooledOutput(self, name)
 
-    def open_input(self, name: str) -> Any:
+    def open_input(self, name: str) -> pa.NativeFile:
         try:
             return open_file(self.path(name), self._options)
         except OSError as error:
@@ -155,7 +163,7 @@ class ObjectStore:
     def sweep(self, folder: str) -> None:
         """A put is whole or not there; the parts of an upload that was cut off are for the bucket's lifecycle rule."""
 
-    def send(self, name: str, file: Any) -> None:
+    def send(self, name: str, file: IO[bytes]) -> None:
         """Sends a whole local file, in parts where it is large."""
         with _faults(MayHaveLanded, self.path(name), "written"):
             obstore.put(self._repeating, name, file)
@@ -169,7 +177,7 @@ class _SpooledOutput(Output):
         # Never left open: `close` and `abort` end it, and one of them always comes.
         self._file = tempfile.SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115
 
-    def write(self, content: Any, /) -> int:
+    def write(self, content: ReadableBuffer, /) -> int:
         try:
             return self._file.write(content)
         except OSError as error:
@@ -192,11 +200,19 @@ class _SpooledOutput(Output):
         self._file.close()
 
 
-def connect(place: Location, options: Options, *, repeats: int) -> Any:
+class _Common(TypedDict):
+    """What all clients are made with."""
+
+    prefix: str | None
+    client_options: ClientConfig
+    retry_config: RetryConfig
+
+
+def connect(place: Location, options: Options, *, repeats: int) -> Client:
     """An obstore client for a place; `options` are those of pyarrow.fs."""
-    given = options_for(place.scheme, options)
+    given: JsonObject = options_for(place.scheme, options)
     timeouts = {name: timedelta(seconds=float(given.pop(f"{name}_timeout", 30))) for name in ("request", "connect")}
-    settings: dict[str, Any] = {
+    settings: _Common = {
         "prefix": place.key or None,
         "client_options": {
             "timeout": timeouts["request"],
@@ -211,8 +227,8 @@ def connect(place: Location, options: Options, *, repeats: int) -> Any:
     return {"s3": _s3, "gs": _gs, "abfs": _abfs}[place.scheme](place, given, endpoint, settings)
 
 
-def _s3(place: Location, given: dict[str, Any], endpoint: Any, settings: dict[str, Any]) -> Any:
-    config: Any = {"disable_bulk_delete": True}  # not everything that speaks S3 knows it
+def _s3(place: Location, given: JsonObject, endpoint: str | None, settings: _Common) -> Client:
+    config: S3Config = {"disable_bulk_delete": True}  # not everything that speaks S3 knows it
     config |= {"region": given["region"]} if "region" in given else {}
     config |= {"endpoint": endpoint} if endpoint else {}
     config |= {"skip_signature": True} if given.get("anonymous") else {}
@@ -221,15 +237,15 @@ def _s3(place: Location, given: dict[str, Any], endpoint: Any, settings: dict[st
     return S3Store(place.bucket, config=config, credential_provider=keys, **settings)
 
 
-def _gs(place: Location, given: dict[str, Any], endpoint: Any, settings: dict[str, Any]) -> Any:
-    config: Any = {"base_url": endpoint} if endpoint else {}
+def _gs(place: Location, given: JsonObject, endpoint: str | None, settings: _Common) -> Client:
+    config: GCSConfig = {"base_url": endpoint} if endpoint else {}
     config |= {"skip_signature": True} if given.get("anonymous") else {}
     return GCSStore(place.bucket, config=config, **settings)
 
 
-def _abfs(place: Location, given: dict[str, Any], endpoint: Any, settings: dict[str, Any]) -> Any:
+def _abfs(place: Location, given: JsonObject, endpoint: str | None, settings: _Common) -> Client:
     account = given.get("account_name") or place.account
-    config: Any = {"account_name": account} if account else {}
+    config: AzureConfig = {"account_name": account} if account else {}
     if "blob_storage_authority" in given:
         scheme, authority = given.get("blob_storage_scheme", "https"), given["blob_storage_authority"]
         # pyarrow puts the account before an authority with a leading dot, and behind any other.

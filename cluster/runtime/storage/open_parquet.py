@@ -8,16 +8,16 @@ that a file on this machine is read where its columns lie, since to fetch them t
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from cluster.core.locations import is_url
 from cluster.runtime.storage.store import Store
+from lstm_core.array_types import Ints
 
 OPEN_FILES_MAX = 64
 
@@ -25,20 +25,20 @@ OPEN_FILES_MAX = 64
 class OpenParquet:
     """Reads row groups; not for several threads at once."""
 
-    def __init__(self, source: Any, *, local: bool) -> None:
-        """`source` is a pa.NativeFile that seeks; it is closed with this. Raises what pyarrow raises."""
+    def __init__(self, source: pa.NativeFile, *, local: bool) -> None:
+        """`source` seeks; it is closed with this. Raises what pyarrow raises."""
         self._source, self._local = source, local
         with self._reader(None) as reader:
             self.metadata, self.schema = reader.metadata, reader.schema_arrow
 
     @cached_property
-    def borders(self) -> NDArray[np.int64]:
+    def borders(self) -> Ints:
         """The first row of each row group, and behind them the file's rows."""
         sizes = [self.metadata.row_group(index).num_rows for index in range(self.metadata.num_row_groups)]
         return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
 
-    def read_row_group(self, group: int, columns: Sequence[str] | None = None) -> Any:
-        """A row group (pa.Table) with some columns, or all. Raises what pyarrow raises."""
+    def read_row_group(self, group: int, columns: list[str] | None = None) -> pa.Table:
+        """A row group with some columns, or all. Raises what pyarrow raises."""
         with self._reader(self.metadata) as reader:
             return reader.read_row_group(group, columns=columns, use_threads=False)
 
@@ -46,7 +46,7 @@ class OpenParquet:
         """Closes the file."""
         self._source.close()
 
-    def _reader(self, metadata: Any) -> Any:
+    def _reader(self, metadata: pq.FileMetaData | None) -> pq.ParquetFile:
         return pq.ParquetFile(self._source, metadata=metadata, pre_buffer=not self._local)
 
 

@@ -7,14 +7,14 @@ know what the file means; `UNREADABLE` is all that reading may raise.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.core.settings import Compression
 from cluster.run_errors import StoreFault
 from cluster.runtime.storage.open_parquet import OpenParquet, open_parquet
-from cluster.runtime.storage.store import Store
+from cluster.runtime.storage.store import Store, as_file
 
 BATCH_ROWS = 131_072
 
@@ -22,14 +22,14 @@ BATCH_ROWS = 131_072
 UNREADABLE = (OSError, pa.ArrowException, StoreFault)
 
 
-def write_table(store: Store, name: str, table: Any, compression: str = "zstd") -> None:
+def write_table(store: Store, name: str, table: pa.Table, compression: Compression = "zstd") -> None:
     """Writes a table, durable when this returns. Raises `StoreFault`."""
     with store.open_output(name) as file:
-        pq.write_table(table, file, compression=compression)
+        pq.write_table(table, as_file(file), compression=compression)
 
 
-def read_table(store: Store, name: str) -> Any:
-    """Reads a table (pa.Table). Raises one of `UNREADABLE`."""
+def read_table(store: Store, name: str) -> pa.Table:
+    """Reads a table. Raises one of `UNREADABLE`."""
     with store.open_input(name) as file, pq.ParquetFile(file) as parquet:
         return parquet.read(use_threads=False)
 
@@ -41,8 +41,8 @@ class TableGroups:
         self._store, self._name = store, name
         self._file: OpenParquet | None = None
 
-    def read(self, index: int) -> Any:
-        """One row group (pa.Table). Raises one of `UNREADABLE`, also where there is none."""
+    def read(self, index: int) -> pa.Table:
+        """One row group. Raises one of `UNREADABLE`, also where there is none."""
         try:
             if self._file is None:
                 self._file = open_parquet(self._store, self._name)
@@ -63,8 +63,8 @@ def rows_in_file(store: Store, name: str) -> int:
     return sum(batch.num_rows for batch in read_batches(store, name))
 
 
-def read_batches(store: Store, name: str, columns: Sequence[str] | None = None) -> Iterator[Any]:
-    """A Parquet file's rows in pa.RecordBatches. Raises one of `UNREADABLE`."""
+def read_batches(store: Store, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """A Parquet file's rows. Raises one of `UNREADABLE`."""
     with store.open_input(name) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
         names = None if columns is None else list(columns)
         yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=names, use_threads=False)

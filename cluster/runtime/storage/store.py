@@ -13,7 +13,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import IO, TYPE_CHECKING, Protocol, Self, cast
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from _typeshed import ReadableBuffer
 
 
 class Output(ABC):
@@ -26,8 +30,8 @@ class Output(ABC):
     closed = False
 
     @abstractmethod
-    def write(self, content: Any, /) -> int:
-        """Appends a buffer of bytes; raises `NotLanded`."""
+    def write(self, content: ReadableBuffer, /) -> int:
+        """Appends bytes; raises `NotLanded`."""
 
     @abstractmethod
     def close(self) -> None:
@@ -51,6 +55,11 @@ class Output(ABC):
 
     def __del__(self) -> None:
         self.abort()
+
+
+def as_file(output: Output) -> IO[bytes]:
+    """The same, for pyarrow: its stubs ask for all that a file has, itself for no more than an `Output` has."""
+    return cast(IO[bytes], output)
 
 
 class Store(Protocol):
@@ -91,8 +100,8 @@ class Store(Protocol):
     def open_output(self, name: str) -> Output:
         """A large file to write, which replaces one that is there. Raises `NotLanded`."""
 
-    def open_input(self, name: str) -> Any:
-        """A large file to read, as a pa.NativeFile that seeks; to be closed. Reading raises OSError."""
+    def open_input(self, name: str) -> pa.NativeFile:
+        """A large file to read, which seeks; to be closed. Reading raises OSError."""
 
     def publish(self, source: str, target: str) -> None:
         """Gives a durable file its last name, whole at once, and takes the first one away; durable when this returns.

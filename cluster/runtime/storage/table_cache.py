@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class TableCache:
-    """Tables (pa.Table) by a key."""
+    """Tables by a key."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._tables: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._tables: OrderedDict[Hashable, tuple[pa.Table, int]] = OrderedDict()
         self._bytes = 0
 
-    def get(self, key: Hashable, make: Callable[[], Any], *, keep: bool = True) -> Any:
+    def get(self, key: Hashable, make: Callable[[], pa.Table], *, keep: bool = True) -> pa.Table:
         """The table of that key, which `make` gives where it is not at hand.
 
         With `keep=False`, where nobody will soon ask for it again, it is at hand no longer.

@@ -16,7 +16,8 @@ from lstm_core.errors import SlotcarError
 from lstm_core.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from tests.paths import ROOT
 
-COMMANDS = ("score", "plan", "inspect", "train", "status", "verify", "report", "submit", "demo")
+COMMANDS = ("score", "plan", "inspect", "train", "export", "status", "verify", "report", "submit", "demo", "state")
+COMMANDS += ("guide",)
 
 
 def _slotcar(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -60,6 +61,7 @@ def test_help_names_every_command_and_imports_no_engine() -> None:
         ("demo", "--replicas", "0"),
         ("status", "none"),
         ("status", "jobs"),
+        ("guide", "nigths"),
     ],
     ids=" ".join,
 )

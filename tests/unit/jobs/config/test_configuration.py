@@ -20,9 +20,6 @@ from jobs.config.toml_text import apply_override, keys_by_section, nearest, put
 from lstm_core.contract.model_contract import InputContract, ModelContract, OutputContract
 from lstm_core.errors import UsageError
 from lstm_core.exit_codes import EXIT_USAGE
-from tests.paths import ROOT
-
-README = ROOT / "README.md"
 
 MINIMAL = """
 [model]
@@ -350,13 +347,6 @@ def test_a_run_id_changes_with_what_decides_the_bytes(folder: Path) -> None:
     ids += [_run_id(config), _run_id(config, fingerprint="g"), _run_id(config, files=(_File("a"),))]
     ids += [_run_id(config, files=(_File("a"), _File("b", modified_ns=2)))]
     assert len(set(ids)) == len(ids)
-
-
-def test_the_readme_lists_every_key() -> None:
-    text = README.read_text(encoding="utf-8")
-    sections = keys_by_section()
-    keys = [f"{name}.{key}" for name, keys in sections.items() if name for key in keys] + ["run_id"]
-    assert [key for key in keys if f"`{key}`" not in text] == []
 
 
 @given(word=st.text(max_size=20), known=st.lists(st.text(max_size=20), min_size=1))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lstm_core.packing.packer import IDLE, Ints, Packer, Step, predict
+from lstm_core.array_types import Ints
+from lstm_core.packing.packer import IDLE, Packer, Step, predict
 
 
 def steps_of(lengths: list[int], *, slots: int, chunk: int) -> list[Step]:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lstm_core.array_types import Ints
 from lstm_core.step.step_cost import COMPILE, StepCost
-from lstm_core.step.step_sizes import REACH, Ints, Size, Sizes, ladder
+from lstm_core.step.step_sizes import REACH, Size, Sizes, ladder
 
 COST = StepCost.of(36_864, 128)  # an LSTM of 64 units on 8 features
 LONG = REACH * 64
