@@ -15,11 +15,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from ipaddress import ip_address
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 import ray
 
 from cluster.run_errors import first_line
+
+Function: TypeAlias = Callable[..., object]  # one of Ray's, whatever it takes
 
 log = logging.getLogger("slotcar")
 
@@ -167,11 +169,11 @@ def _in_environment(name: str, value: str) -> Iterator[None]:
 
 
 @contextmanager
-def _called_in_place(part: str, make: Callable[[Any], Callable[..., Any]], effect: str) -> Iterator[None]:
+def _called_in_place(part: str, make: Callable[[Function], Function], effect: str) -> Iterator[None]:
     """While inside, Ray calls what `make` makes of the function there; should it not call it, that is told as well."""
     changes, calls = ExitStack(), 0
 
-    def call(*args: Any, **options: Any) -> Any:
+    def call(*args: object, **options: object) -> object:
         nonlocal calls
         calls += 1
         return instead(*args, **options)
@@ -186,10 +188,10 @@ def _called_in_place(part: str, make: Callable[[Any], Callable[..., Any]], effec
             raise LookupError("Ray does not use it")
 
 
-def _without_monitors(parameters: Callable[..., Any]) -> Callable[..., Any]:
+def _without_monitors(parameters: Function) -> Function:
     inspect.signature(parameters).bind_partial(**NO_MONITORS)  # TypeError where it takes them no more
     return partial(parameters, **NO_MONITORS)
 
 
-def _lacking_packages(_: Callable[[], ImportError | None]) -> Callable[[], ImportError]:
+def _lacking_packages(_: Function) -> Function:
     return partial(ImportError, "an embedded Ray exports no metrics")

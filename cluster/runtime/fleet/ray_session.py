@@ -13,7 +13,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import ray
 
@@ -82,6 +82,15 @@ def cluster_resources() -> dict[str, float]:
     return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]  # Ray leaves it untyped
 
 
+class RayNode(TypedDict):
+    """What is used of what Ray says of a node."""
+
+    NodeID: str
+    NodeManagerHostname: str
+    Alive: bool
+    Resources: dict[str, float]
+
+
 @dataclass(frozen=True)
 class Nodes:
     """What the cluster's nodes amount to for a run."""
@@ -91,7 +100,7 @@ class Nodes:
     draining: frozenset[str]  # ids of nodes that have been told to leave
 
 
-def avoid_nodes(avoided: Collection[str]) -> dict[str, Any]:
+def avoid_nodes(avoided: Collection[str]) -> dict[str, dict[str, str]]:
     """Options of an actor or a task that is not to run on nodes of these ids."""
     return {"label_selector": {"ray.io/node-id": f"!in({','.join(sorted(avoided))})"}} if avoided else {}
 
@@ -104,7 +113,7 @@ def look_at_nodes(settings: ClusterSettings, avoided: Collection[str] = ()) -> N
     return Nodes(room, settings.replicas or max(room, 1), draining)
 
 
-def alive_nodes() -> list[dict[str, Any]]:
+def alive_nodes() -> list[RayNode]:
     """Ray's own view of the nodes that are there."""
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray leaves it untyped
 
