@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -42,6 +41,8 @@ from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.run.quarantine import BAD_ROWS, LOST_FILES
 from cluster.runtime.storage.parquet_tables import rows_in_file
 from cluster.runtime.storage.store import Store
+from lstm_core.array_types import Ints
+from lstm_core.json_types import JsonObject
 
 CACHE_BYTES = 64 << 20
 
@@ -59,7 +60,7 @@ class ScoredEntity:
 class Audit:
     """What an audit found; `done` are the shards that are wholly committed."""
 
-    run: dict[str, Any]  # run.json
+    run: JsonObject  # run.json
     checks: tuple[Check, ...]
     done: tuple[Shard, ...]
     longest: ScoredEntity | None  # of the shards that are done
@@ -76,7 +77,7 @@ def audit(store: Store) -> Audit:
     return _Audit(store, read_run(store)).to_its_end()
 
 
-def read_run(store: Store) -> dict[str, Any]:
+def read_run(store: Store) -> JsonObject:
     """run.json. Raises OutputRefused where there is none, RunFailed where it cannot be read."""
     content = store.find(RUN)
     if content is None:
@@ -92,7 +93,7 @@ def read_run(store: Store) -> dict[str, Any]:
     return run
 
 
-def locate(store: Store, run: dict[str, Any], name: str, staged: str | None) -> str | None:
+def locate(store: Store, run: JsonObject, name: str, staged: str | None) -> str | None:
     """Where a recorded file lies: in the output, or, while a run is not closed, still where it was staged."""
     if store.exists(name):
         return name
@@ -105,7 +106,7 @@ def locate(store: Store, run: dict[str, Any], name: str, staged: str | None) -> 
 class _Audit:
     """One audit under way."""
 
-    def __init__(self, store: Store, run: dict[str, Any]) -> None:
+    def __init__(self, store: Store, run: JsonObject) -> None:
         self._store, self._run = store, run
         self._tallies = Tallies()
         self._done: list[Shard] = []
@@ -202,7 +203,7 @@ class _Audit:
             self._done.append(shard)
             self._remember(shard.index, audit.ledger.scored)
 
-    def _remember(self, shard: int, scored: Any) -> None:
+    def _remember(self, shard: int, scored: Ints) -> None:
         known = np.flatnonzero(scored)
         if not len(known):
             return

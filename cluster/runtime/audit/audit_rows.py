@@ -8,7 +8,6 @@ for itself what the plan says is out of order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,16 +16,17 @@ import pyarrow.compute as pc
 from cluster.core.entity_keys import describe_entity
 from cluster.core.plan.shard_plan import PlanHead, Shard, entity_keys
 from cluster.core.row_accounting import number_entities
-from cluster.core.times import Flags, Ordinals, table_ordinals
+from cluster.core.times import table_ordinals
 from cluster.run_errors import InputBroken
 from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.input.row_groups import RowGroups
+from lstm_core.array_types import Bools, Ints
 
 
 class ShardRows:
     """The rows of one shard as the input holds them, numbered in the order in which the output should have them."""
 
-    def __init__(self, groups: RowGroups, head: PlanHead, shard: Shard, extents: Any) -> None:
+    def __init__(self, groups: RowGroups, head: PlanHead, shard: Shard, extents: pa.Table) -> None:
         self._groups, self._head, self._shard = groups, head, shard
         self.time = head.time
         names = ("entity", "file", "row_start", "row_count")
@@ -38,18 +38,18 @@ class ShardRows:
         self._begin = np.cumsum(self.entity_rows) - self.entity_rows  # (entity,) its first row
         self._ends = np.cumsum(self.count)  # (extent,)
         self._sorted = extents.column("sorted").to_numpy(zero_copy_only=False)
-        self._whole: Any = None
+        self._whole: pa.Table | None = None
 
-    def times(self, entity: Ordinals, position: Ordinals) -> Any:
+    def times(self, entity: Ints, position: Ints) -> pa.Table:
         """The times (row, time columns) of rows of this shard. Raises InputBroken where the input has changed."""
         rows = self._begin[entity] + position
         if not self._shard.streamed:
             self._whole = self._whole if self._whole is not None else self._in_time(self._read(0, int(self._ends[-1])))
-            return self._whole.take(pa.array(rows))
+            return self._whole.take(rows)
         low = int(rows.min(initial=int(self._ends[-1])))
-        return self._read(low, int(rows.max(initial=low - 1)) + 1).take(pa.array(rows - low))
+        return self._read(low, int(rows.max(initial=low - 1)) + 1).take(rows - low)
 
-    def _read(self, low: int, high: int) -> Any:
+    def _read(self, low: int, high: int) -> pa.Table:
         """The times of rows low..high in the plan's order; their keys are checked on the way."""
         first, last = np.searchsorted(self._ends, [low, max(low, high - 1)], side="right")
         part = slice(int(first), int(last) + 1)
@@ -64,7 +64,7 @@ class ShardRows:
         self._check_keys(table.select(list(self._head.entity)), np.repeat(self.entity[part], stop - start), low)
         return table.select(list(self._head.time)).combine_chunks()
 
-    def _check_keys(self, keys: Any, entity: Ordinals, low: int) -> None:
+    def _check_keys(self, keys: pa.Table, entity: Ints, low: int) -> None:
         if not keys.schema.equals(self.keys.schema):
             raise InputBroken(f"The input's entity columns are {_types(keys)}, but the plan has {_types(self.keys)}.")
         wrong = np.flatnonzero(number_entities(self.keys, keys) != entity)
@@ -81,44 +81,44 @@ class ShardRows:
         into = row - int(self._ends[extent] - self.count[extent])
         return self._head.files[int(self.file[extent])].path, int(self.start[extent]) + into
 
-    def _in_time(self, times: Any) -> Any:
+    def _in_time(self, times: pa.Table) -> pa.Table:
         """The whole shard's times, those of entities that the plan calls unsorted in order; equal ones keep theirs."""
         if self._sorted.all():
             return times
         entity = np.repeat(self.entity, self.count)
         moments = [np.where(np.repeat(self._sorted, self.count), 0, column) for column in table_ordinals(times)]
-        return times.take(pa.array(np.lexsort((*reversed(moments), entity))))
+        return times.take(np.lexsort((*reversed(moments), entity)))
 
 
-def _joined(file: Ordinals, start: Ordinals, stop: Ordinals) -> list[tuple[int, int, int]]:
+def _joined(file: Ints, start: Ints, stop: Ints) -> list[tuple[int, int, int]]:
     """(file, start, stop) of extents, neighbours joined: a few are left of very many."""
     breaks = (file[1:] != file[:-1]) | (start[1:] != stop[:-1])
     begin, end = np.flatnonzero(np.append(True, breaks)), np.flatnonzero(np.append(breaks, True))
     return [(int(file[b]), int(start[b]), int(stop[e])) for b, e in zip(begin, end, strict=True)]
 
 
-def _check_alike(parts: Sequence[Any]) -> None:
+def _check_alike(parts: Sequence[pa.Table]) -> None:
     for part in parts[1:]:
         if not part.schema.equals(parts[0].schema):
             raise InputBroken(f"The input's keys are {_types(part)} in one place and {_types(parts[0])} in another.")
 
 
-def shard_keys(extents: Any) -> Any:
+def shard_keys(extents: pa.Table) -> pa.Table:
     """The keys (entity, entity columns) of a shard's entities, by ordinal, in their canonical form."""
     entity = extents.column("entity").to_numpy()
     first = np.flatnonzero(np.append(True, entity[1:] != entity[:-1]))
     keys = entity_keys(extents)
-    return canonical_table(keys.take(pa.array(first)), keys.column_names)
+    return canonical_table(keys.take(first), keys.column_names)
 
 
-def differing(left: Any, right: Any) -> Flags:
-    """Which rows (row,) of two pa.Tables of equal length are not the same; a null is the same as nothing."""
+def differing(left: pa.Table, right: pa.Table) -> Bools:
+    """Which rows (row,) of two tables of equal length are not the same; a null is the same as nothing."""
     differ = np.zeros(left.num_rows, np.bool_)
     for ours, theirs in zip(left.columns, right.columns, strict=True):
-        same = pc.fill_null(pc.equal(ours, theirs), False)
+        same = pc.equal(ours, theirs).fill_null(False)
         differ |= ~same.to_numpy()
     return differ
 
 
-def _types(table: Any) -> str:
+def _types(table: pa.Table) -> str:
     return ", ".join(f"{field.name}: {field.type}" for field in table.schema)

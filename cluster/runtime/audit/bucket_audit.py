@@ -10,22 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import pyarrow as pa
 
 from cluster.core.audit import Tally
 from cluster.core.locations import Options
 from cluster.core.plan.shard_plan import PlanHead
 from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, Hashes, place_of, row_hashes
-from cluster.core.times import Flags, Ordinals
 from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.input.row_groups import RowGroups
 from cluster.runtime.storage.parquet_tables import BATCH_ROWS, read_batches
 from cluster.runtime.storage.store import Store
+from lstm_core.array_types import Bools, Ints
 
 CACHE_BYTES = 64 << 20
 
 
-def audit_origins(tally: Tally, head: PlanHead, store: Store, storage: Options) -> Ordinals:
+def audit_origins(tally: Tally, head: PlanHead, store: Store, storage: Options) -> Ints:
     """The stretches (file, first row, row behind) of the input that no bucket has. Raises InputBroken, OSError."""
     seen = [np.zeros(file.rows, np.bool_) for file in head.sources]
     clustered = _sums_of_buckets(tally, head, store, seen)
@@ -39,7 +38,7 @@ def audit_origins(tally: Tally, head: PlanHead, store: Store, storage: Options) 
     return np.concatenate([_gaps(index, flags) for index, flags in enumerate(seen)])
 
 
-def _sums_of_buckets(tally: Tally, head: PlanHead, store: Store, seen: list[Flags]) -> Hashes:
+def _sums_of_buckets(tally: Tally, head: PlanHead, store: Store, seen: list[Bools]) -> Hashes:
     sums = np.zeros(len(seen), np.uint64)
     columns = (*head.entity, *head.time)
     for bucket in head.files:
@@ -53,14 +52,14 @@ def _sums_of_buckets(tally: Tally, head: PlanHead, store: Store, seen: list[Flag
     return sums
 
 
-def _mark(tally: Tally, path: str, seen: Flags, rows: Ordinals) -> None:
+def _mark(tally: Tally, path: str, seen: Bools, rows: Ints) -> None:
     again = len(rows) - len(np.unique(rows)) + int(seen[rows].sum())
     if again:
         tally.fail(f"{path} has rows that are in the buckets more than once", again)
     seen[rows] = True
 
 
-def _sums_of_input(head: PlanHead, seen: list[Flags], storage: Options) -> Iterator[np.uint64]:
+def _sums_of_input(head: PlanHead, seen: list[Bools], storage: Options) -> Iterator[np.uint64]:
     columns = (*head.entity, *head.time)
     files = tuple(file.path for file in head.sources)
     groups = RowGroups(files, columns, cache_bytes=CACHE_BYTES, storage=storage)
@@ -69,13 +68,13 @@ def _sums_of_input(head: PlanHead, seen: list[Flags], storage: Options) -> Itera
         for low in range(0, len(flags), BATCH_ROWS):
             rows = low + np.flatnonzero(flags[low : low + BATCH_ROWS])
             if len(rows):
-                table = groups.rows(index, low, min(low + BATCH_ROWS, len(flags))).take(pa.array(rows - low))
+                table = groups.rows(index, low, min(low + BATCH_ROWS, len(flags))).take(rows - low)
                 weight = rows.astype(np.uint64) + np.uint64(1)
                 total += np.sum(row_hashes(canonical_table(table, columns)) * weight, dtype=np.uint64)
         yield total[0]
 
 
-def _gaps(file: int, seen: Flags) -> Ordinals:
+def _gaps(file: int, seen: Bools) -> Ints:
     steps = np.diff(np.concatenate([[1], seen.view(np.int8), [1]]))
     low, high = np.flatnonzero(steps < 0), np.flatnonzero(steps > 0)
     return np.stack([np.full(len(low), file), low, high], axis=1).astype(np.int64)

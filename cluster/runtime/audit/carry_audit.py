@@ -8,17 +8,15 @@ rows more as were scored. States are compared by `--rescore` only, through the s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from cluster.core.audit import Tally
 from cluster.core.carry import SEEN
 from cluster.core.commit import STAGED, SUCCESS, Fragment
 from cluster.core.row_accounting import Ledger, number_entities
-from cluster.core.times import Ordinals, compare_tables
+from cluster.core.times import compare_tables
 from cluster.run_errors import first_line
 from cluster.runtime.audit.audit_rows import ShardRows
 from cluster.runtime.carry.carry_inspection import OpenTable
@@ -28,22 +26,22 @@ from cluster.runtime.commit.row_checksum import RowChecksum, canonical_table
 from cluster.runtime.commit.run_request import RequestFile
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.parquet_tables import UNREADABLE, read_table
+from lstm_core.array_types import Ints
 from lstm_core.errors import SlotcarError
-
-Ints = NDArray[np.int64]
 
 
 class CarryAudit:
     """Takes the shards one by one, in order."""
 
-    def __init__(self, tally: Tally, request: RequestFile, keys: Sequence[Any]) -> None:
+    def __init__(self, tally: Tally, request: RequestFile, keys: Sequence[pa.Table]) -> None:
         """`keys` are those of the entities (entity, entity columns) of every shard."""
         self._tally, self._keys = tally, keys
         self._fingerprint, self._drops = request.model_fingerprint, request.input.late == "drop"
         options, write = request.output.storage, request.state.write
         self._write = open_store(StoreSpec(write, options)) if write else None
         self._files: list[tuple[str, int, str]] = []  # of what was written: name, rows, checksum
-        self._carried, self._last, self._seen = 0, None, np.zeros(0, np.int64)
+        self._carried, self._seen = 0, np.zeros(0, np.int64)
+        self._last: pa.Table | None = None  # the last times (entity, time columns) of what was read
         self._known = [np.full(part.num_rows, -1, np.int64) for part in keys]  # row in what was read, of each entity
         if request.state.read:
             self._read(StoreSpec(request.state.read, options))
@@ -64,7 +62,7 @@ class CarryAudit:
             self._known = np.split(known, np.cumsum([part.num_rows for part in self._keys])[:-1])
         return None
 
-    def late(self, shard: int, rows: ShardRows) -> Ordinals:
+    def late(self, shard: int, rows: ShardRows) -> Ints:
         """Leading rows of a shard's entities (entity,) that an earlier run has gone past. Raises InputBroken."""
         late = np.zeros(len(rows.entity_rows), np.int64)
         if self._last is None:
@@ -83,11 +81,11 @@ class CarryAudit:
         inside = np.arange(len(number)) - np.repeat(np.cumsum(count) - count, count)
         if not len(number):
             return np.zeros(0, np.int64)
-        last = self._last.rename_columns(list(rows.time)).take(pa.array(place[entity[number]]))
+        last = self._last.rename_columns(list(rows.time)).take(place[entity[number]])
         less, equal = compare_tables(rows.times(entity[number], inside), last)
         return np.bincount(number[less | equal], minlength=len(entity))
 
-    def skipped(self, late: Ordinals) -> Ordinals:
+    def skipped(self, late: Ints) -> Ints:
         """Of late rows (entity,), those that count as skipped; the others are in quarantine."""
         return late if self._drops else np.zeros_like(late)
 
@@ -111,7 +109,7 @@ class CarryAudit:
                 len(wrong),
             )
 
-    def _part(self, record: Fragment, keys: Any, counts: tuple[Ints, Ints]) -> None:
+    def _part(self, record: Fragment, keys: pa.Table, counts: tuple[Ints, Ints]) -> None:
         """A fragment's file; `counts` are the rows found so far and the rows ever seen, of each entity."""
         name, (found, seen) = str(record.carry_file), counts
         table = self._table(name, record.carry_staged)
@@ -129,8 +127,8 @@ class CarryAudit:
                 len(wrong),
             )
 
-    def _table(self, name: str, staged: str | None) -> Any:
-        """A file that was written (pa.Table), noted in `_files`; None where it cannot be read, which is said."""
+    def _table(self, name: str, staged: str | None) -> pa.Table | None:
+        """A file that was written, noted in `_files`; None where it cannot be read, which is said."""
         assert self._write is not None
         place = name if self._write.exists(name) or not staged else f"{STAGED}/{staged}"
         try:

@@ -7,22 +7,24 @@ again, lies outside `since` and `until`; where the run's request is not kept, th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 
+from cluster.core.arrow_types import ArrowValues
 from cluster.core.audit import Tally
 from cluster.core.entity_keys import describe_entity
 from cluster.core.plan.shard_plan import PlanHead
 from cluster.core.row_accounting import Coverage, inside
 from cluster.core.settings import InputSettings
-from cluster.core.times import Flags, Ordinals, as_plain, ordinals, parse_bound
+from cluster.core.times import as_plain, ordinals, parse_bound
 from cluster.runtime.input.row_groups import RowGroups
 from cluster.runtime.storage.parquet_tables import BATCH_ROWS
+from lstm_core.array_types import Bools, Ints
 
 
-def rows_left(tally: Tally, head: PlanHead, coverage: Coverage) -> Ordinals:
+def rows_left(tally: Tally, head: PlanHead, coverage: Coverage) -> Ints:
     """The stretches (file, first row, row behind) of the plan's files that no shard has."""
     twice, left = coverage.close(np.array([file.rows for file in head.files], np.int64))
     if len(twice):
@@ -32,7 +34,7 @@ def rows_left(tally: Tally, head: PlanHead, coverage: Coverage) -> Ordinals:
     return left
 
 
-def audit_coverage(tally: Tally, head: PlanHead, left: Ordinals, bad: Any, settings: InputSettings | None) -> None:
+def audit_coverage(tally: Tally, head: PlanHead, left: Ints, bad: pa.Table, settings: InputSettings | None) -> None:
     """Checks the input's rows that no shard has, as stretches; `bad` is the plan's table of bad rows.
 
     Raises InputBroken.
@@ -54,7 +56,7 @@ def audit_coverage(tally: Tally, head: PlanHead, left: Ordinals, bad: Any, setti
         _audit_skipped(tally, head, left, (file, row), settings)
 
 
-def audit_entities(tally: Tally, keys: Sequence[Any]) -> None:
+def audit_entities(tally: Tally, keys: Sequence[pa.Table]) -> None:
     """Checks that no entity is in two shards, given the keys (entity, entity columns) of each."""
     table = pa.concat_tables(keys) if keys else pa.table({})
     if table.num_rows == 0:
@@ -67,16 +69,15 @@ def audit_entities(tally: Tally, keys: Sequence[Any]) -> None:
         tally.fail(f"entity {name} is in more than one shard", len(again))
 
 
-def _bad_places(head: PlanHead, bad: Any) -> tuple[Ordinals, Ordinals]:
+def _bad_places(head: PlanHead, bad: pa.Table) -> tuple[Ints, Ints]:
     number = {file.path: index for index, file in enumerate(head.input_files)}
     names = bad.column("file").combine_chunks().dictionary_encode()
-    files = np.array([number.get(path, -1) for path in names.dictionary.to_pylist()], np.int64)
+    paths = cast("list[str]", names.dictionary.to_pylist())
+    files = np.array([number.get(path, -1) for path in paths], np.int64)
     return files[names.indices.to_numpy()], bad.column("row").to_numpy().astype(np.int64)
 
 
-def _audit_skipped(
-    tally: Tally, head: PlanHead, left: Ordinals, bad: tuple[Ordinals, Ordinals], settings: InputSettings
-) -> None:
+def _audit_skipped(tally: Tally, head: PlanHead, left: Ints, bad: tuple[Ints, Ints], settings: InputSettings) -> None:
     """Every row that is in no shard and not bad lies outside since and until. Reads whole files: gaps may be many."""
     files = tuple(file.path for file in head.input_files)
     groups = RowGroups(files, (head.time[0],), cache_bytes=0, storage=settings.storage)
@@ -95,7 +96,7 @@ def _audit_skipped(
                 tally.fail(f"{path}, row {row}, is in no shard, but its time was asked for", int(asked.sum()))
 
 
-def _outside(times: Any, settings: InputSettings) -> Flags:
+def _outside(times: ArrowValues, settings: InputSettings) -> Bools:
     moment, valid = ordinals(times, first=True)
     outside = np.zeros(len(moment), np.bool_)
     if settings.since is not None:
@@ -105,5 +106,5 @@ def _outside(times: Any, settings: InputSettings) -> Flags:
     return outside & valid
 
 
-def _place(head: PlanHead, part: Ordinals) -> str:
+def _place(head: PlanHead, part: Ints) -> str:
     return f"rows {part[1]} to {part[2] - 1} of {head.files[int(part[0])].path}"

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from cluster.core.audit import Check, Tally
 from cluster.core.carry import carry_schema
@@ -33,6 +33,7 @@ from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.open_store import StoreSpec
 from cluster.runtime.storage.parquet_tables import read_batches
 from cluster.runtime.storage.store import Store
+from lstm_core.array_types import Doubles
 from lstm_core.contract.model_contract import ModelContract, read_contract
 from lstm_core.errors import ModelRefused, SlotcarError
 
@@ -160,7 +161,7 @@ class _Comparison:
             )
         return Rescored(entity, rows, largest)
 
-    def _committed(self, shard: Shard, keys: Any, entities: Sequence[int]) -> dict[int, Scores]:
+    def _committed(self, shard: Shard, keys: pa.Table, entities: Sequence[int]) -> dict[int, Scores]:
         """The scores of some entities, each up to `rows_max` rows."""
         parts: dict[int, list[Scores]] = {entity: [np.zeros((0, len(self._names)), np.float32)] for entity in entities}
         for record in self._audit.records[shard.index]:
@@ -169,7 +170,7 @@ class _Comparison:
                 self._collect(batch, keys, parts)
         return {entity: np.concatenate(found)[: self._rows_max] for entity, found in parts.items()}
 
-    def _collect(self, batch: Any, keys: Any, parts: dict[int, list[Scores]]) -> None:
+    def _collect(self, batch: pa.RecordBatch, keys: pa.Table, parts: dict[int, list[Scores]]) -> None:
         number = number_entities(keys, canonical_table(batch, keys.column_names))
         scores = np.stack([batch.column(name).to_numpy(zero_copy_only=False) for name in self._names], axis=1)
         for entity in set(np.unique(number).tolist()) & set(parts):
@@ -177,7 +178,7 @@ class _Comparison:
                 parts[entity].append(scores[number == entity])
 
 
-def _differences(left: Scores, right: Scores) -> Any:
+def _differences(left: Scores, right: Scores) -> Doubles:
     """(row, score) absolute differences; two that are no number are the same, one that is none is infinitely far."""
     left64, right64 = left.astype(np.float64), right.astype(np.float64)
     with np.errstate(invalid="ignore"):

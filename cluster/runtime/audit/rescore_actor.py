@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-from numpy.typing import NDArray
 
 from cluster.core.plan.shard_plan import Shard
 from cluster.core.settings import ClusterSettings, InputSettings
@@ -32,12 +31,13 @@ from cluster.runtime.rows.carried_state import CarriedState
 from cluster.runtime.rows.feature_encoding import Encoder
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.open_store import StoreSpec, open_store
+from lstm_core.array_types import Floats
 from lstm_core.contract.model_contract import ModelContract
 
 if TYPE_CHECKING:
     from lstm_core.proof.reference import Reference
 
-Scores = NDArray[np.float32]  # (row, score), or (window, score)
+Scores = Floats  # (row, score), or (window, score)
 
 ROWS_MAX = 1_000_000  # of one entity: the reference holds them all at once
 CACHE_BYTES = 64 << 20
@@ -91,7 +91,7 @@ class AuditActor:
             self._reference = Reference(load_model(self._model, name="the run's model", code=self._spec.contract.code))
         return self._reference
 
-    def _score(self, reference: Reference, shard: Shard, extents: Any, known: CarriedState | None) -> Scores:
+    def _score(self, reference: Reference, shard: Shard, extents: pa.Table, known: CarriedState | None) -> Scores:
         rows = int(pc.sum(extents.column("row_count")).as_py())
         # As a streamed shard it is read up to `rows_max`; one that must be sorted is small and read whole.
         streamed = rows > self._spec.rows_max and bool(pc.all(extents.column("sorted")).as_py())
@@ -106,13 +106,13 @@ class AuditActor:
         return np.concatenate(outputs, axis=-1).astype(np.float32)
 
 
-def _states(known: CarriedState) -> dict[tuple[str, int], NDArray[np.float32]]:
+def _states(known: CarriedState) -> dict[tuple[str, int], Floats]:
     """The state that the only entity goes on from, zero where it has none."""
     _, states = known.states(1)
     return {(column.layer, column.index): values[0] for column, values in zip(known.schema.states, states, strict=True)}
 
 
-def _of_entity(extents: Any, entity: int) -> Any:
+def _of_entity(extents: pa.Table, entity: int) -> pa.Table:
     return extents.filter(pc.equal(extents.column("entity"), pa.scalar(entity, pa.int64())))
 
 
@@ -121,7 +121,7 @@ def ray_rescore(spec: AuditSpec, model: bytes) -> Iterator[Rescore]:
     """An actor on an embedded cluster, for the length of an audit."""
     with connected(ClusterSettings(replicas=1)):
         remote = ray.remote(AuditActor).options(num_cpus=1, max_restarts=0, max_task_retries=0)
-        actor: Any = remote.remote(spec, model)
+        actor: Any = remote.remote(spec, model)  # a handle: Ray gives it the methods
 
         def rescore(shard: Shard, entities: Sequence[int]) -> list[Scores]:
             found: list[Scores] = task_value(actor.rescore.remote(shard, list(entities)), remedy="run verify again")

@@ -8,8 +8,8 @@ belong to the shard.
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from cluster.core.commit import Fragment
 from cluster.core.entity_keys import describe_entity
 from cluster.core.row_accounting import Ledger, TimeOrder, number_entities
 from cluster.core.settings import WINDOW_ROWS, WINDOW_START, InputSettings, Tail
-from cluster.core.times import Ordinals, as_plain
+from cluster.core.times import as_plain
 from cluster.run_errors import InputBroken, first_line
 from cluster.runtime.audit.audit_rows import ShardRows, differing
 from cluster.runtime.audit.carry_audit import CarryAudit
@@ -28,8 +28,10 @@ from cluster.runtime.commit.row_checksum import RowChecksum, canonical_table
 from cluster.runtime.storage import parquet_tables
 from cluster.runtime.storage.parquet_tables import read_batches
 from cluster.runtime.storage.store import Store
+from lstm_core.array_types import Ints
 
 UNREADABLE = (*parquet_tables.UNREADABLE, KeyError)
+_Moment = dt.date | dt.time | int | str  # what a time column holds, as Python has it; a dt.datetime is a dt.date
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,10 @@ class _Found:
 
     checksum: RowChecksum = field(default_factory=RowChecksum)
     rows: int = 0
-    time_min: Any = None
-    time_max: Any = None
+    time_min: _Moment | None = None
+    time_max: _Moment | None = None
 
-    def add(self, batch: Any, time: str) -> None:
+    def add(self, batch: pa.RecordBatch, time: str) -> None:
         self.checksum.add(batch)
         self.rows += batch.num_rows
         bounds = pc.min_max(as_plain(batch.column(time)))
@@ -161,12 +163,12 @@ class ShardAudit:
             f"shard {self._shard} has scores of {found:,} entities, but its records say {entities_recorded:,}",
         )
 
-    def _place(self, batch: Any, record: Fragment, before: int) -> None:
+    def _place(self, batch: pa.RecordBatch, record: Fragment, before: int) -> None:
         """Finds each row's place in the input; `before` are the file's rows before the batch."""
         entity, name = self._number(batch), str(record.file)
         self._expect_known(entity, batch, name, before)
         rows = np.flatnonzero(entity >= 0)
-        entity, times = entity[rows], canonical_table(batch, self._rows.time).take(pa.array(rows))
+        entity, times = entity[rows], canonical_table(batch, self._rows.time).take(rows)
         covers = batch.column(WINDOW_ROWS).to_numpy().astype(np.int64)[rows] if self._windows else None
         position, apart = self.ledger.take(entity, self._fragments, covers)
         order = self._tallies["order"]
@@ -183,18 +185,12 @@ class ShardAudit:
             )
         planned = np.flatnonzero(position < self._rows.entity_rows[entity])
         found = (entity[planned], position[planned], (name, before + rows[planned]))
-        self._compare(*found[:2], times.take(pa.array(planned)), found[2])
+        self._compare(*found[:2], times.take(planned), found[2])
         if covers is not None:
-            starts = (
-                canonical_table(batch, [WINDOW_START])
-                .rename_columns([self._rows.time[0]])
-                .take(pa.array(rows[planned]))
-            )
+            starts = canonical_table(batch, [WINDOW_START]).rename_columns([self._rows.time[0]]).take(rows[planned])
             self._audit_windows(found, covers[planned], starts)
 
-    def _audit_windows(
-        self, found: tuple[Ordinals, Ordinals, tuple[str, Ordinals]], covers: Ordinals, starts: Any
-    ) -> None:
+    def _audit_windows(self, found: tuple[Ints, Ints, tuple[str, Ints]], covers: Ints, starts: pa.Table) -> None:
         """Windows, as entity, last row and place: each whole, or its entity's last, and with its first row's time."""
         assert self._windows is not None
         (entity, position, place), whole = found, self._windows.rows
@@ -213,7 +209,7 @@ class ShardAudit:
         else:
             self._compare(entity, first, starts, place)
 
-    def _compare(self, entity: Ordinals, position: Ordinals, times: Any, place: tuple[str, Ordinals]) -> None:
+    def _compare(self, entity: Ints, position: Ints, times: pa.Table, place: tuple[str, Ints]) -> None:
         """Scored rows against the input's, by entity and position."""
         if self._input_is_broken:
             return
@@ -233,13 +229,13 @@ class ShardAudit:
                 len(wrong),
             )
 
-    def _number(self, table: Any) -> Ordinals:
+    def _number(self, table: pa.Table | pa.RecordBatch) -> Ints:
         keys = canonical_table(table, self._rows.keys.column_names)
         if not keys.schema.equals(self._rows.keys.schema):
             raise KeyError(f"its entity columns are {keys.schema.types}, expected {self._rows.keys.schema.types}")
         return number_entities(self._rows.keys, keys)
 
-    def _expect_known(self, entity: Ordinals, table: Any, name: str, before: int) -> None:
+    def _expect_known(self, entity: Ints, table: pa.Table | pa.RecordBatch, name: str, before: int) -> None:
         unknown = np.flatnonzero(entity < 0)
         if len(unknown):
             row = int(unknown[0])
@@ -253,5 +249,5 @@ class ShardAudit:
         return describe_entity(self._rows.keys, entity)
 
 
-def _show(times: Any, row: int) -> str:
+def _show(times: pa.Table, row: int) -> str:
     return describe_entity(times, row)

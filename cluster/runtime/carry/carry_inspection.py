@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from cluster.core.arrow_types import ArrowColumn, ArrowLists, ArrowScalar
 from cluster.core.carry import BROKEN, LAST, SEEN, CarryFile, CarrySchema, match, read_schema
 from cluster.core.entity_keys import describe_entity
 from cluster.run_errors import InputRefused, first_line
 from cluster.runtime.carry.carry_table import CarryReader, groups_of, open_table, read_columns, read_keys, read_mark
 from cluster.runtime.storage.parquet_tables import UNREADABLE
 from cluster.runtime.storage.store import Store
+from lstm_core.array_types import Bools, Int32s, Ints
 
 CACHE_BYTES = 64 << 20
 
@@ -72,15 +73,15 @@ class OpenTable:
             raise InputRefused(f"{store.root} holds no carry-over: give the state.write of a finished run.")
         return OpenTable(store, schema, open_table(store, schema, setting="The carry-over"))
 
-    def column(self, name: str) -> Any:
-        """One column of all files (pa.ChunkedArray)."""
+    def column(self, name: str) -> ArrowColumn:
+        """One column of all files."""
         return pa.concat_tables([read_columns(self.store, file, [name]) for file in self.files]).column(0)
 
-    def keys(self) -> Any:
-        """The keys of all entities (pa.Table)."""
+    def keys(self) -> pa.Table:
+        """The keys of all entities."""
         return read_keys(self.store, self.schema, self.files)
 
-    def places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def places(self) -> tuple[Ints, Ints]:
         """The file and the row in it of every entity."""
         rows = [file.rows for file in self.files]
         return np.repeat(np.arange(len(rows)), rows), np.concatenate([np.arange(count) for count in rows])
@@ -114,12 +115,12 @@ def summarize(table: OpenTable) -> Summary:
     )
 
 
-def _text(value: Any) -> str | None:
+def _text(value: ArrowScalar) -> str | None:
     return None if value.as_py() is None else str(value.as_py())
 
 
-def find_entities(table: OpenTable, values: Sequence[str]) -> Any:
-    """The rows (pa.Table) of the entity whose columns have these values, as text. Raises InputRefused."""
+def find_entities(table: OpenTable, values: Sequence[str]) -> pa.Table:
+    """The rows of the entity whose columns have these values, as text. Raises InputRefused."""
     entity = table.schema.entity
     if len(values) != len(entity):
         raise InputRefused(
@@ -129,7 +130,7 @@ def find_entities(table: OpenTable, values: Sequence[str]) -> Any:
     keys = table.keys()
     wanted = np.ones(keys.num_rows, np.bool_)
     for column, value in zip(keys.columns, values, strict=True):
-        wanted &= pc.fill_null(pc.equal(pc.cast(column, pa.string()), value), False).to_numpy()
+        wanted &= pc.equal(pc.cast(column, pa.string()), pa.scalar(value)).fill_null(False).to_numpy()
     found = np.flatnonzero(wanted)
     if not len(found):
         raise InputRefused(f"{table.store.root} has no entity {', '.join(values)} among {keys.num_rows:,}.")
@@ -166,7 +167,7 @@ def compare_carry(before: OpenTable, after: OpenTable, names_max: int) -> Differ
     return Difference((ours.num_rows, theirs.num_rows), same=same, names=tally.names, **counts)
 
 
-def _pairs(before: OpenTable, after: OpenTable, place: Any) -> Iterator[tuple[Any, Any, Any]]:
+def _pairs(before: OpenTable, after: OpenTable, place: Ints) -> Iterator[tuple[pa.Table, pa.Table, Bools]]:
     """For each row group of the first table: its rows that both have, those of the second one, and which these are."""
     file, row = after.places()
     reader, begin = after.reader(), 0
@@ -179,17 +180,22 @@ def _pairs(before: OpenTable, after: OpenTable, place: Any) -> Iterator[tuple[An
             yield table.select(right.column_names).filter(pa.array(known)), right, known
 
 
-def _differs(left: Any, right: Any) -> NDArray[np.bool_]:
+def _differs(left: pa.Table, right: pa.Table) -> Bools:
     differs = np.zeros(left.num_rows, np.bool_)
     for ours, theirs in zip(left.columns, right.columns, strict=True):
         if pa.types.is_fixed_size_list(ours.type):
-            pair = [column.combine_chunks().flatten().to_numpy(zero_copy_only=False) for column in (ours, theirs)]
-            size = ours.type.list_size
-            differs |= (pair[0].view(np.int32) != pair[1].view(np.int32)).reshape(-1, size).any(axis=1)
+            pair = [_bits(column) for column in (ours, theirs)]
+            differs |= (pair[0] != pair[1]).reshape(-1, ours.type.list_size).any(axis=1)
         else:
-            same = pc.if_else(pc.is_null(ours), pc.is_null(theirs), pc.fill_null(pc.equal(ours, theirs), False))
+            same = pc.if_else(pc.is_null(ours), pc.is_null(theirs), pc.equal(ours, theirs).fill_null(False))
             differs |= ~same.to_numpy()
     return differs
+
+
+def _bits(states: ArrowColumn) -> Int32s:
+    """What a column of states holds, all lists one after the other, as bits: a NaN is the same as itself."""
+    lists = cast(ArrowLists, states.combine_chunks())
+    return lists.flatten().to_numpy(zero_copy_only=False).view(np.int32)
 
 
 class _Tally:
@@ -200,8 +206,8 @@ class _Tally:
         self.counts = dict.fromkeys(("moved", "gone", "new", "broke", "mended"), 0)
         self.names: dict[str, list[str]] = {kind: [] for kind in self.counts}
 
-    def note(self, kind: str, keys: Any) -> None:
-        """Entities (pa.Table) of a kind."""
+    def note(self, kind: str, keys: pa.Table) -> None:
+        """Entities of a kind."""
         self.counts[kind] += keys.num_rows
         room = min(keys.num_rows, self._names_max - len(self.names[kind]))
         self.names[kind] += [describe_entity(keys, row) for row in range(room)]

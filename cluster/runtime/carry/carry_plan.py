@@ -7,16 +7,12 @@ stretches that are handed on. Both are written before the plan's head, so a plan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from cluster.core.carry import CarrySchema, absent_rows, match
 from cluster.core.entity_keys import describe_entity
+from cluster.core.locations import Options
 from cluster.core.plan.shard_plan import Plan, Shard
 from cluster.core.settings import StateSettings
 from cluster.run_errors import InputRefused, RunFailed, first_line
@@ -27,9 +23,9 @@ from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.rows.carried_state import CarriedState
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.parquet_tables import UNREADABLE, TableGroups, read_table
+from cluster.runtime.storage.parquet_writer import parquet_writer
 from cluster.runtime.storage.store import Store
-
-Ints = NDArray[np.int64]
+from lstm_core.array_types import Ints
 
 CARRY_FILE, ABSENT_FILE = f"{PLAN}/carry.parquet", f"{PLAN}/absent.parquet"
 CACHE_BYTES = 64 << 20
@@ -37,9 +33,7 @@ _PLACES = pa.schema([("entity", pa.int64()), ("file", pa.int32()), ("row", pa.in
 _STRETCHES = pa.schema([("file", pa.int32()), ("start", pa.int64()), ("stop", pa.int64())])
 
 
-def find_carry(
-    settings: StateSettings, schema: CarrySchema, options: Mapping[str, Any] | None = None
-) -> CarryRequest | None:
+def find_carry(settings: StateSettings, schema: CarrySchema, options: Options | None = None) -> CarryRequest | None:
     """What a run reads and writes of carry-over, None where it asks for none; `options` are those of the storage.
 
     Raises InputRefused where what is to be read is no whole table of this schema.
@@ -54,7 +48,7 @@ def find_carry(
     return CarryRequest(schema, settings, read, write, files, mark["checksum"])
 
 
-def find_known(keys: Any, carry: CarryRequest) -> Ints:
+def find_known(keys: pa.Table, carry: CarryRequest) -> Ints:
     """For each of tonight's entities (entity,) its row in the table that is read, counted over all files, or -1.
 
     Raises InputRefused and InputBroken.
@@ -77,10 +71,10 @@ def write_carry_plan(store: Store, plan: Plan, carry: CarryRequest) -> None:
     """Finds tonight's entities in the table and writes where. Raises InputRefused, InputBroken and StoreFault."""
     rows = find_known(plan.inventory.keys, carry)
     ends = np.cumsum([0, *(file.rows for file in carry.files)])
-    with store.open_output(CARRY_FILE) as file, pq.ParquetWriter(file, _PLACES, compression="zstd") as writer:
+    with store.open_output(CARRY_FILE) as file, parquet_writer(file, _PLACES, compression="zstd") as writer:
         for entities in plan.shard_entities:
             writer.write_table(_places(rows[entities], ends), row_group_size=max(1, len(entities)))
-    with store.open_output(ABSENT_FILE) as file, pq.ParquetWriter(file, _STRETCHES, compression="zstd") as writer:
+    with store.open_output(ABSENT_FILE) as file, parquet_writer(file, _STRETCHES, compression="zstd") as writer:
         found = np.sort(rows[rows >= 0])
         borders = np.searchsorted(found, ends)
         for number, known in enumerate(carry.files):
@@ -90,7 +84,7 @@ def write_carry_plan(store: Store, plan: Plan, carry: CarryRequest) -> None:
             writer.write_table(table, row_group_size=max(1, len(start)))
 
 
-def _places(rows: Ints, ends: Ints) -> Any:
+def _places(rows: Ints, ends: Ints) -> pa.Table:
     known = np.flatnonzero(rows >= 0)
     file = np.searchsorted(ends, rows[known], side="right") - 1
     return pa.table([known, file.astype(np.int32), rows[known] - ends[file]], schema=_PLACES)

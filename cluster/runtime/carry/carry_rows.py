@@ -9,12 +9,11 @@ One expression per column over all series that end together.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from cluster.core.arrow_types import ArrowValues
 from cluster.core.carry import PREVIOUS, SEEN, CarrySchema
 from cluster.core.entity_keys import describe_entity
 from cluster.run_errors import InputBroken
@@ -24,17 +23,14 @@ from cluster.runtime.rows.block import Block
 from cluster.runtime.rows.carried_state import CarriedState, as_column, as_lists
 from cluster.runtime.rows.null_filling import LastKnown
 from cluster.runtime.rows.placed_blocks import Cut, PlacedBlock
-
-Array = NDArray[Any]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
+from lstm_core.array_types import Array, Bools, Ints
 
 
 @dataclass(frozen=True)
 class Standing:
     """How some entities stand after their last scored row, all of them in one order."""
 
-    times: Any  # pa.Table (entity, time columns); null where no row was ever scored
+    times: pa.Table  # (entity, time columns); null where no row was ever scored
     seen: Ints  # (entity,) rows ever scored
     states: list[Array]  # per state tensor: (entity, *state)
     known: LastKnown  # (entity,)
@@ -43,16 +39,16 @@ class Standing:
 class CarryRows:
     """The rows of one attempt of one shard, taken cut by cut."""
 
-    def __init__(self, schema: CarrySchema, words: dict[str, Any]) -> None:
+    def __init__(self, schema: CarrySchema, words: dict[str, pa.StringArray]) -> None:
         self._schema = schema  # its states in the model's order
         self._words = words
         self._tail: Standing | None = None  # of a streamed entity, after the newest block
 
-    def of(self, cut: Cut) -> Any:
-        """The rows (pa.Table) of the series that end with a cut, in their order; none is there twice."""
+    def of(self, cut: Cut) -> pa.Table:
+        """The rows of the series that end with a cut, in their order; none is there twice."""
         return self._of_stream(cut) if cut.placed.stream is not None else self._of_whole(cut)
 
-    def of_lost(self, block: Block, snapshot: Snapshot | None) -> Any:
+    def of_lost(self, block: Block, snapshot: Snapshot | None) -> pa.Table:
         """The rows of all series of a shard that is given up, but those that have ended before `snapshot`.
 
         `block` is the shard's, or of a streamed one the first that is not scored.
@@ -65,7 +61,7 @@ class CarryRows:
             under_way[snapshot.entity[snapshot.under_way]] = True
         lost, stays = np.flatnonzero(~ended & (block.lengths > done)), np.flatnonzero(~ended & (block.lengths == 0))
         standing = self._lost_standing(block, snapshot, lost, (done, under_way))
-        at = pa.array(block.starts[lost] + done[lost])
+        at = block.starts[lost] + done[lost]
         broken = canonical_table(block.table.select(list(self._schema.time)).take(at), self._schema.time)
         rows = self.table(_keys(block, lost, self._schema), standing, broken)
         if not len(stays):
@@ -87,14 +83,14 @@ class CarryRows:
             values[begun] = snapshot.previous[name][place]
         last = block.time_before
         if last is None:
-            rows = pa.array(np.maximum(block.starts[lost] + done[lost] - 1, 0))
+            rows = np.maximum(block.starts[lost] + done[lost] - 1, 0)
             last = canonical_table(block.table.select(list(self._schema.time)).take(rows), self._schema.time)
         both = pa.concat_tables([before.times, last])
-        times = both.take(pa.array(np.where(under_way[lost], len(lost), 0) + np.arange(len(lost))))
+        times = both.take(np.where(under_way[lost], len(lost), 0) + np.arange(len(lost)))
         seen = before.seen + np.where(under_way[lost], done[lost] + block.rows_before, 0)
         return Standing(times, seen, before.states, before.known)
 
-    def _of_stream(self, cut: Cut) -> Any:
+    def _of_stream(self, cut: Cut) -> pa.Table:
         placed, block = cut.placed, cut.placed.block
         assert cut.ended is not None, "a cut without what has ended"
         if self._tail is None and block.rows_before:
@@ -108,7 +104,7 @@ class CarryRows:
             return self._unscored(placed, one)
         return self.table(_keys(block, one, self._schema), self._tail, _broken(block, one, self._schema))
 
-    def _of_whole(self, cut: Cut) -> Any:
+    def _of_whole(self, cut: Cut) -> pa.Table:
         placed, block = cut.placed, cut.placed.block
         assert cut.ended is not None, "a cut without what has ended"
         scored = cut.ended.series
@@ -126,12 +122,12 @@ class CarryRows:
         block, ended = cut.placed.block, cut.ended
         assert ended is not None
         assert np.array_equal(series, ended.series), "a state for each of them"
-        last = pa.array(block.starts[series] + block.lengths[series] - 1)
+        last = block.starts[series] + block.lengths[series] - 1
         times = canonical_table(block.table.select(list(self._schema.time)).take(last), self._schema.time)
         seen = _seen_before(block)[series] + block.rows_before + block.lengths[series]
         return Standing(times, seen, ended.states, ended.known)
 
-    def _unscored(self, placed: PlacedBlock, series: Ints) -> Any:
+    def _unscored(self, placed: PlacedBlock, series: Ints) -> pa.Table:
         """Series of which nothing is scored tonight, in their order: those that break now or are new, and others."""
         block = placed.block
         known = np.zeros(len(block.starts), np.bool_)
@@ -145,7 +141,7 @@ class CarryRows:
             return rows
         return _merged((breaks, rows), (stays, self._kept(block, series[stays])))
 
-    def _kept(self, block: Block, series: Ints) -> Any:
+    def _kept(self, block: Block, series: Ints) -> pa.Table:
         """The carried rows of series, unchanged."""
         assert block.carried is not None, "an entity that was never known has no row to keep"
         place = block.carried.place(len(block.starts))[series]
@@ -179,15 +175,15 @@ class CarryRows:
             carried = CarriedState.of(schema, nobody, schema.arrow.empty_table())
         place, seen = carried.place(entities)[series], np.zeros(entities, np.int64)
         seen[carried.entity] = carried.seen
-        times = carried.times(schema.last).take(pa.array(np.maximum(place, 0), mask=place < 0))
+        times = carried.times(schema.last).take(pa.array(np.maximum(place, 0), pa.int64(), mask=place < 0))
         states = [values[series] for values in carried.states(entities)[1]]
         known = carried.last_known(entities, self._words)
         return Standing(times, seen[series], states, LastKnown({name: v[series] for name, v in known.values.items()}))
 
-    def table(self, keys: Any, standing: Standing, broken: Any) -> Any:
+    def table(self, keys: pa.Table, standing: Standing, broken: pa.Table) -> pa.Table:
         """Rows of carry-over from their parts, all (entity, ...); `broken` are times, null where all is well."""
         schema = self._schema
-        columns = dict(zip(schema.entity, keys.columns, strict=True))
+        columns: dict[str, ArrowValues] = dict(zip(schema.entity, keys.columns, strict=True))
         columns |= dict(zip(schema.last, standing.times.columns, strict=True)) | {SEEN: pa.array(standing.seen)}
         columns |= dict(zip(schema.broken, broken.columns, strict=True))
         for name in schema.previous:
@@ -198,10 +194,10 @@ class CarryRows:
         return pa.table([columns[name] for name in schema.arrow.names], schema=schema.arrow)
 
 
-def _merged(first: tuple[Ints, Any], second: tuple[Ints, Any]) -> Any:
+def _merged(first: tuple[Ints, pa.Table], second: tuple[Ints, pa.Table]) -> pa.Table:
     """Two tables as one, in the order of the series that belong to their rows."""
     order = np.argsort(np.append(first[0], second[0]), kind="stable")
-    return pa.concat_tables([first[1], second[1]]).take(pa.array(order))
+    return pa.concat_tables([first[1], second[1]]).take(order)
 
 
 def _tail_of_resume(placed: PlacedBlock) -> Standing:
@@ -209,6 +205,7 @@ def _tail_of_resume(placed: PlacedBlock) -> Standing:
     assert placed.initial is not None, "rows before the block, and no state of them"
     assert placed.known_before is not None
     block = placed.block
+    assert block.time_before is not None, "rows before the block, and no time of the last of them"
     seen = _seen_before(block) + block.rows_before
     return Standing(block.time_before, seen, placed.initial.states, placed.known_before)
 
@@ -221,16 +218,16 @@ def _seen_before(block: Block) -> Ints:
     return seen
 
 
-def _keys(block: Block, series: Ints, schema: CarrySchema) -> Any:
-    return canonical_table(block.table.select(list(schema.entity)).take(pa.array(block.starts[series])), schema.entity)
+def _keys(block: Block, series: Ints, schema: CarrySchema) -> pa.Table:
+    return canonical_table(block.table.select(list(schema.entity)).take(block.starts[series]), schema.entity)
 
 
 def _broken_at(block: Block) -> Ints:
     return block.broken_at if block.broken_at is not None else np.full(len(block.starts), -1, np.int64)
 
 
-def _broken(block: Block, series: Ints, schema: CarrySchema) -> Any:
+def _broken(block: Block, series: Ints, schema: CarrySchema) -> pa.Table:
     """The times (series, time columns) of the rows that put them into quarantine; null where none did."""
     at = _broken_at(block)[series]
-    rows = pa.array(np.maximum(at, 0), mask=at < 0)
+    rows = pa.array(np.maximum(at, 0), pa.int64(), mask=at < 0)
     return canonical_table(block.table.select(list(schema.time)).take(rows), schema.time)

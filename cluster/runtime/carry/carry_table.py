@@ -13,12 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from cluster.core.carry import CarryFile, CarrySchema, difference
 from cluster.core.commit import SUCCESS
@@ -27,8 +25,8 @@ from cluster.runtime.storage.open_parquet import OpenFiles, open_parquet
 from cluster.runtime.storage.parquet_tables import UNREADABLE
 from cluster.runtime.storage.store import Store
 from cluster.runtime.storage.table_cache import TableCache
-
-Ints = NDArray[np.int64]
+from lstm_core.array_types import Ints
+from lstm_core.json_types import JsonObject
 
 GROUP_BYTES = 8 << 20  # of states in a row group: what a reader must decode to have one of them
 
@@ -38,7 +36,7 @@ def group_rows_max(schema: CarrySchema) -> int:
     return max(256, GROUP_BYTES // max(1, schema.state_bytes))
 
 
-def read_mark(store: Store, *, setting: str = "state.read") -> dict[str, Any]:
+def read_mark(store: Store, *, setting: str = "state.read") -> JsonObject:
     """What `_SUCCESS` says of a table. Raises InputRefused where there is none, whose `setting` is named."""
     try:
         content = store.find(SUCCESS)
@@ -96,21 +94,21 @@ def open_table(store: Store, schema: CarrySchema, *, setting: str = "state.read"
     return tuple(files)
 
 
-def read_keys(store: Store, schema: CarrySchema, files: Sequence[CarryFile]) -> Any:
-    """The keys of all entities (pa.Table), file after file. Raises InputBroken."""
+def read_keys(store: Store, schema: CarrySchema, files: Sequence[CarryFile]) -> pa.Table:
+    """The keys of all entities, file after file. Raises InputBroken."""
     keys = pa.schema([schema.arrow.field(name) for name in schema.entity])
     parts = [read_columns(store, file, list(schema.entity)) for file in files]
     return pa.concat_tables([keys.empty_table(), *(part.replace_schema_metadata() for part in parts)])
 
 
-def read_columns(store: Store, file: CarryFile, columns: list[str]) -> Any:
-    """Some columns of a file (pa.Table). Raises InputBroken."""
+def read_columns(store: Store, file: CarryFile, columns: list[str]) -> pa.Table:
+    """Some columns of a file. Raises InputBroken."""
     with carry_faults(store, file.name), store.open_input(file.name) as source, pq.ParquetFile(source) as parquet:
         return parquet.read(columns=columns, use_threads=False).select(columns)
 
 
-def groups_of(store: Store, file: CarryFile) -> Iterator[Any]:
-    """A file's row groups (pa.Table), one after the other. Raises InputBroken."""
+def groups_of(store: Store, file: CarryFile) -> Iterator[pa.Table]:
+    """A file's row groups, one after the other. Raises InputBroken."""
     with carry_faults(store, file.name), store.open_input(file.name) as source, pq.ParquetFile(source) as parquet:
         for index in range(parquet.num_row_groups):
             yield parquet.read_row_group(index, use_threads=False)
@@ -137,17 +135,17 @@ class CarryReader:
         self._open = OpenFiles(lambda file: open_parquet(store, files[file].name))
         self._groups = TableCache(cache_bytes)
 
-    def take(self, file: Ints, row: Ints) -> Any:
-        """The rows (pa.Table) at the given places, in their order. Raises InputBroken."""
+    def take(self, file: Ints, row: Ints) -> pa.Table:
+        """The rows at the given places, in their order. Raises InputBroken."""
         if not len(file):
             return self._schema.arrow.empty_table()
         order = np.lexsort((row, file))
         numbers, begins = np.unique(file[order], return_index=True)
         rows_of = zip(numbers.tolist(), np.split(row[order], begins[1:]), strict=True)
         table = pa.concat_tables([part for number, rows in rows_of for part in self._of_file(number, rows)])
-        return table if (order[1:] > order[:-1]).all() else table.take(pa.array(np.argsort(order)))
+        return table if (order[1:] > order[:-1]).all() else table.take(np.argsort(order))
 
-    def _of_file(self, file: int, rows: Ints) -> Iterator[Any]:
+    def _of_file(self, file: int, rows: Ints) -> Iterator[pa.Table]:
         """Rising rows of one file, a part for each row group that holds some."""
         borders = self._borders[file]
         for group, (low, high) in enumerate(pairwise(np.searchsorted(rows, borders))):
@@ -156,17 +154,17 @@ class CarryReader:
                 # Behind its end the next entities are in the next row group.
                 table = self._group(file, group, keep=own[-1] + 1 < borders[group + 1] - borders[group])
                 together = len(own) == own[-1] - own[0] + 1
-                yield table.slice(int(own[0]), len(own)) if together else table.take(pa.array(own))
+                yield table.slice(int(own[0]), len(own)) if together else table.take(own)
 
-    def _group(self, file: int, group: int, *, keep: bool) -> Any:
+    def _group(self, file: int, group: int, *, keep: bool) -> pa.Table:
         return self._groups.get((file, group), partial(self._decoded, file, group), keep=keep)
 
-    def _decoded(self, file: int, group: int) -> Any:
+    def _decoded(self, file: int, group: int) -> pa.Table:
         with carry_faults(self._store, self._files[file].name):
             table = self._open.get(file).read_row_group(group, self._schema.arrow.names)
         return _as_planned(table.select(self._schema.arrow.names), self._schema.arrow)
 
 
-def _as_planned(table: Any, schema: Any) -> Any:
+def _as_planned(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The table with the columns of `schema`, in its types; the same columns only get its metadata."""
     return table.replace_schema_metadata(schema.metadata) if table.schema.equals(schema) else table.cast(schema)

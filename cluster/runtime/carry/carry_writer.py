@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from cluster.core.carry import SEEN, CarrySchema
 from cluster.core.commit import STAGED
+from cluster.core.settings import Compression
 from cluster.runtime.carry.carry_plan import ABSENT_FILE
 from cluster.runtime.carry.carry_rows import CarryRows
 from cluster.runtime.carry.carry_table import group_rows_max, groups_of
@@ -27,12 +25,12 @@ from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.rows.placed_blocks import Cut
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.parquet_tables import TableGroups
+from cluster.runtime.storage.parquet_writer import ParquetOptions, parquet_writer
 from cluster.runtime.storage.store import Store
-
-Ints = NDArray[np.int64]
+from lstm_core.array_types import Bools
 
 HANDED_ON = "kept-"  # how the files of entities that are handed on begin
-STATES_COMPRESSION = "lz4"
+STATES_COMPRESSION: Compression = "lz4"
 HANDED_BYTES = 256 << 20  # of states in such a file
 
 
@@ -52,8 +50,8 @@ class CarryTarget:
 
     store: Store
     schema: CarrySchema  # its states in the model's order
-    words: dict[str, Any]  # vocabularies (pa.Array) by column
-    compression: str
+    words: dict[str, pa.StringArray]  # vocabularies by column
+    compression: Compression
 
 
 class CarryWriter:
@@ -62,7 +60,7 @@ class CarryWriter:
     def __init__(self, target: CarryTarget) -> None:
         self._target = target
         self._rows = CarryRows(target.schema, target.words)
-        self._fresh: list[Any] = []  # tables that are in no file yet
+        self._fresh: list[pa.Table] = []  # tables that are in no file yet
 
     def add(self, cut: Cut) -> None:
         """The entities that end with a cut; they go into the fragment that is being written."""
@@ -76,22 +74,24 @@ class CarryWriter:
         return stage_rows(self._target, fresh, name, staged) if fresh else None
 
 
-def stage_rows(target: CarryTarget, tables: Sequence[Any], name: str, staged: str) -> Staged:
-    """Writes rows of carry-over (pa.Table each) as `staged`, to be published as `name`."""
+def stage_rows(target: CarryTarget, tables: Sequence[pa.Table], name: str, staged: str) -> Staged:
+    """Writes rows of carry-over as `staged`, to be published as `name`."""
     rows, checksum = _write(target.store, f"{STAGED}/{staged}", target.schema, tables, target.compression)
     return Staged(name, staged, rows, checksum)
 
 
-def _write(store: Store, name: str, schema: CarrySchema, tables: Iterable[Any], compression: str) -> tuple[int, str]:
+def _write(
+    store: Store, name: str, schema: CarrySchema, tables: Iterable[pa.Table], compression: Compression
+) -> tuple[int, str]:
     """Writes tables one after the other; returns their rows and the checksum over them."""
     checksum, rows = RowChecksum(), 0
     times = [*schema.last, SEEN, *schema.broken]  # many entities share them; no two share a key or a state
-    options = {
+    options: ParquetOptions = {
         "compression": _compressions(schema, compression),
         "use_dictionary": times,
         "write_statistics": [*schema.entity, *times],
     }
-    with store.open_output(name) as file, pq.ParquetWriter(file, schema.arrow, **options) as writer:
+    with store.open_output(name) as file, parquet_writer(file, schema.arrow, **options) as writer:
         for table in tables:
             writer.write_table(table, row_group_size=group_rows_max(schema))
             checksum.add(table)
@@ -99,7 +99,7 @@ def _write(store: Store, name: str, schema: CarrySchema, tables: Iterable[Any], 
     return rows, checksum.hexdigest()
 
 
-def _compressions(schema: CarrySchema, wanted: str) -> str | dict[str, str]:
+def _compressions(schema: CarrySchema, wanted: Compression) -> Compression | dict[str, Compression]:
     """By column, as Parquet knows it."""
     if wanted == "none":
         return wanted
@@ -113,7 +113,7 @@ class HandOn:
 
     plan: StoreSpec  # where the plan says which rows are absent tonight
     carry: CarryRequest
-    compression: str
+    compression: Compression
 
     def __call__(self, part: str) -> tuple[str, int, str]:
         """Writes one file from some files, given as "number:first-last"; returns its name, rows and checksum."""
@@ -125,7 +125,7 @@ class HandOn:
         rows, checksum = _write(open_store(self.carry.write), name, self.carry.schema, tables, self.compression)
         return name, rows, checksum
 
-    def _tables(self, files: range) -> Iterator[Any]:
+    def _tables(self, files: range) -> Iterator[pa.Table]:
         assert self.carry.read is not None, "nothing is read"
         source, schema = open_store(self.carry.read), self.carry.schema.arrow
         absent = TableGroups(open_store(self.plan), ABSENT_FILE)
@@ -140,7 +140,7 @@ class HandOn:
                     yield wanted if kept.all() else wanted.filter(pa.array(kept))
 
 
-def _inside(stretches: Any, begin: int, rows: int) -> NDArray[np.bool_]:
+def _inside(stretches: pa.Table, begin: int, rows: int) -> Bools:
     """Which of `rows` rows from `begin` on lie in the stretches (start, stop), rising and apart."""
     starts, stops = stretches.column("start").to_numpy(), stretches.column("stop").to_numpy()
     row = np.arange(begin, begin + rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Generic, Protocol, TypeVar
 
 from cluster.core.plan.inventory import Inventory, JoinedExtents, LostFile, inventory_of, join_files
 from cluster.core.plan.lost_files import refuse_lost, with_lost
@@ -25,16 +25,27 @@ from cluster.runtime.input.unreadable_files import lost_file
 # files in a list at most, since their extents are in memory together.
 BATCHES_MIN = 256
 BATCH_FILES_MAX = 256
-Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]  # called like `map`, over items
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+ItemTaken = TypeVar("ItemTaken", contravariant=True)
+ValueMade = TypeVar("ValueMade", covariant=True)
+
+
+class Mapper(Protocol):
+    """Whoever does something for each of some items: called like the builtin `map`, it gives the values in order."""
+
+    def __call__(self, function: Callable[[Item], Value], items: Sequence[Item], /) -> Iterable[Value]:
+        """The function's value of each item."""
 
 
 @dataclass(frozen=True)
-class LightWork:
+class LightWork(Generic[ItemTaken, ValueMade]):
     """A function that takes little time and memory for most items, so that a few need no worker."""
 
-    function: Callable[[Any], Any]
+    function: Callable[[ItemTaken], ValueMade]
 
-    def __call__(self, item: Any) -> Any:
+    def __call__(self, item: ItemTaken) -> ValueMade:
         return self.function(item)
 
 

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from cluster.core.plan.inventory import SourceFile
 from cluster.core.plan.shard_plan import Plan, PlanHead, Shard, extent_schema
 from cluster.run_errors import RunFailed, StoreFault, first_line
 from cluster.runtime.commit.commit import PLAN
 from cluster.runtime.storage.parquet_tables import UNREADABLE, TableGroups, read_table, write_table
+from cluster.runtime.storage.parquet_writer import ParquetOptions, parquet_writer
 from cluster.runtime.storage.store import Store
+from lstm_core.json_types import JsonObject
 
 PLAN_FILE, BAD_FILE, HEAD_FILE = f"{PLAN}/plan.parquet", f"{PLAN}/bad.parquet", f"{PLAN}/plan.json"
 LOST_FILE = f"{PLAN}/lost.parquet"
@@ -31,8 +32,9 @@ def write_plan(store: Store, plan: Plan) -> None:
     store.remove(HEAD_FILE)
     schema = extent_schema(plan.inventory.keys.schema)
     # Keys and places are different in every row: a dictionary of them would be built and thrown away.
-    options = {"compression": "zstd", "use_dictionary": ["file", "sorted", "fault"], "write_statistics": False}
-    with store.open_output(PLAN_FILE) as file, pq.ParquetWriter(file, schema, **options) as writer:
+    alike = ["file", "sorted", "fault"]
+    options: ParquetOptions = {"compression": "zstd", "use_dictionary": alike, "write_statistics": False}
+    with store.open_output(PLAN_FILE) as file, parquet_writer(file, schema, **options) as writer:
         for shard in plan.shards:
             extents = plan.extents(shard.index)
             writer.write_table(extents, row_group_size=extents.num_rows)
@@ -64,8 +66,8 @@ class Extents:
     def __init__(self, store: Store) -> None:
         self._store, self._groups = store, TableGroups(store, PLAN_FILE)
 
-    def of(self, shard_index: int) -> Any:
-        """The extent table (pa.Table) of one shard; see `shard_plan.extent_schema`. Raises RunFailed."""
+    def of(self, shard_index: int) -> pa.Table:
+        """The extent table of one shard; see `shard_plan.extent_schema`. Raises RunFailed."""
         store = self._store
         try:
             return self._groups.read(shard_index)
@@ -76,17 +78,17 @@ class Extents:
             ) from error
 
 
-def read_bad(store: Store) -> Any:
-    """The rows without entity or time (pa.Table): key__ columns, reason, file, row. Raises RunFailed."""
+def read_bad(store: Store) -> pa.Table:
+    """The rows without entity or time: key__ columns, reason, file, row. Raises RunFailed."""
     return _read_beside(store, BAD_FILE)
 
 
-def read_lost(store: Store) -> Any:
-    """The files that cannot be read (pa.Table), of a plan that has any: key__ columns, file. Raises RunFailed."""
+def read_lost(store: Store) -> pa.Table:
+    """The files that cannot be read, of a plan that has any: key__ columns, file. Raises RunFailed."""
     return _read_beside(store, LOST_FILE)
 
 
-def _read_beside(store: Store, name: str) -> Any:
+def _read_beside(store: Store, name: str) -> pa.Table:
     try:
         return read_table(store, name)
     except UNREADABLE as error:
@@ -95,11 +97,11 @@ def _read_beside(store: Store, name: str) -> Any:
         ) from error
 
 
-def _source_files(stored: list[dict[str, Any]]) -> tuple[SourceFile, ...]:
+def _source_files(stored: list[JsonObject]) -> tuple[SourceFile, ...]:
     return tuple(SourceFile(**{**file, "row_group_rows": tuple(file["row_group_rows"])}) for file in stored)
 
 
-def _head(stored: dict[str, Any]) -> PlanHead:
+def _head(stored: JsonObject) -> PlanHead:
     if stored.pop("format") != _FORMAT:
         raise ValueError("written by another version")
     files, sources = _source_files(stored.pop("files")), _source_files(stored.pop("sources"))

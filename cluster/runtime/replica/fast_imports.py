@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from types import ModuleType
 
 import pyarrow as pa
 import ray
@@ -47,14 +47,14 @@ class _Missing:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
         if name == self._name:
             raise ModuleNotFoundError(f"no {name} in a replica", name=name)
 
 
 @contextmanager
 def _missing(name: str) -> Iterator[None]:
-    finder: Any = _Missing(name)
+    finder = _Missing(name)
     sys.meta_path.insert(0, finder)
     try:
         yield

@@ -16,10 +16,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
+from numpy.typing import ArrayLike
 
 from cluster.core.plan.shard_plan import Shard
 from cluster.core.schedule.events import Demand
@@ -29,18 +29,18 @@ from cluster.runtime.rows.block_reader import BlockReader
 from cluster.runtime.rows.carried_state import CarriedState
 from cluster.runtime.rows.null_filling import LastKnown
 from cluster.runtime.rows.placed_blocks import PlacedBlock, initial_of, skip_committed
+from lstm_core.array_types import Array, Int32s, Ints
 from lstm_core.packing.arena import Arena
 from lstm_core.packing.packer import Packer, Reach, Step, busy_first
 
-Array = NDArray[Any]
-Fit = Callable[[Array], tuple[int, int]]  # rows of each slot -> slots and timesteps that they are brought in
+Fit = Callable[[Int32s], tuple[int, int]]  # rows of each slot -> slots and timesteps that they are brought in
 
 
 @dataclass(frozen=True)
 class Restore:
     """Slots whose series do not begin at zero."""
 
-    slots: NDArray[np.int64]  # or places, in a group of steps
+    slots: Ints  # or places, in a group of steps
     states: list[Array]  # per state tensor: (len(slots), *state)
 
 
@@ -54,8 +54,8 @@ class Batch:
     steps: tuple[Step, ...]
     step: Step  # all of them together
     rows: list[Array]  # per model input: (slot, step, feature) or (slot, step), of `busy_first` where not of all slots
-    starts: NDArray[np.int64]  # (slot,) of `rows`: the arena row of the first
-    lengths: NDArray[np.int32]  # (slot,) of `rows`: how many there are
+    starts: Ints  # (slot,) of `rows`: the arena row of the first
+    lengths: Int32s  # (slot,) of `rows`: how many there are
     chunk: int
     restores: tuple[Restore, ...] = ()
 
@@ -70,7 +70,7 @@ class Batch:
         return int(self._chunks.sum())
 
     @property
-    def _chunks(self) -> NDArray[np.int32]:
+    def _chunks(self) -> Int32s:
         return np.asarray(-(-self.step.lengths // self.chunk))
 
 
@@ -92,7 +92,7 @@ class Feed:
     def __init__(
         self,
         reader: BlockReader,
-        extents: Callable[[Shard], tuple[Any, CarriedState | None]],
+        extents: Callable[[Shard], tuple[pa.Table, CarriedState | None]],
         arena: Arena,
         packer: Packer,
         *,
@@ -210,11 +210,11 @@ class Feed:
                     placed_blocks.append(self._admitted.pop(number))
             return placed_blocks
 
-    def last_known(self, rows: NDArray[np.int64]) -> LastKnown:
+    def last_known(self, rows: Ints) -> LastKnown:
         """The last known values behind scored rows of the arena."""
         return self._reader.last_known(self._arena.inputs, rows)
 
-    def keep_states(self, batch: Batch, states: Sequence[Any]) -> None:
+    def keep_states(self, batch: Batch, states: Sequence[ArrayLike]) -> None:
         """Keeps the states of the series whose block has no row left after `batch`; `states` are those after it."""
         step = batch.step
         numbers = step.admission[step.exhausted]
@@ -392,7 +392,7 @@ class Feed:
             return False
         return self._packer.waiting_rows + sum(int(lengths.sum()) for lengths in ready) >= shard.rows
 
-    def _ready_lengths(self) -> list[NDArray[np.int64]]:
+    def _ready_lengths(self) -> list[Ints]:
         """Of what is read, the series of each block that have no slot yet, as a later block of a long one has."""
         return [placed.block.lengths for placed in self._ready if placed.number == 0]
 
@@ -462,7 +462,7 @@ def _skip_rows(shard: Shard, resume: Snapshot | None) -> int:
     return int(resume.rows_done[0]) if shard.streamed and resume is not None and len(resume.rows_done) else 0
 
 
-def _counted(numbers: NDArray[np.int64]) -> list[tuple[int, int]]:
+def _counted(numbers: Ints) -> list[tuple[int, int]]:
     """The different numbers, rising, and how often each occurs: of a few that lie close together, as admissions do."""
     if not len(numbers):
         return []

@@ -10,14 +10,13 @@ their order and their scores do not. Two attempts stage under two names, of whic
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from cluster.core.arrow_types import ArrowScalar
 from cluster.core.commit import QUARANTINE, STAGED, Fragment, carry_name, fragment_name, staged_name
 from cluster.core.settings import WINDOW_ROWS, WINDOW_START, OutputSettings
 from cluster.core.times import as_plain
@@ -28,7 +27,9 @@ from cluster.runtime.rows.block import Block
 from cluster.runtime.rows.placed_blocks import Cut
 from cluster.runtime.rows.planned_keys import writer_options
 from cluster.runtime.storage.parquet_tables import write_table
+from cluster.runtime.storage.parquet_writer import parquet_writer
 from cluster.runtime.storage.store import Output, Store
+from lstm_core.array_types import Bools, Floats, Ints
 
 
 @dataclass
@@ -38,14 +39,14 @@ class _Open:
     index: int
     staged: str = ""  # its name under STAGED
     file: Output | None = None
-    writer: Any = None
+    writer: pq.ParquetWriter | None = None
     metadata: dict[bytes, bytes] = field(default_factory=dict)  # that the file must end with
     rows: int = 0  # of the input
     file_rows: int = 0
     entities: int = 0
     checksum: RowChecksum = field(default_factory=RowChecksum)
-    time_min: Any = None
-    time_max: Any = None
+    time_min: ArrowScalar | None = None
+    time_max: ArrowScalar | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class FragmentWriter:
         self._open = _Open(attempt.fragments)
         self._carry = CarryWriter(destination.carry) if destination.carry else None
 
-    def write(self, cut: Cut, scores: NDArray[np.float32]) -> Fragment | None:
+    def write(self, cut: Cut, scores: Floats) -> Fragment | None:
         """Appends a cut's rows, given the scores of its block (row, score); returns the fragment that it completes."""
         block = cut.placed.block
         table = self._scored(block, scores, cut.rows)
@@ -97,7 +98,7 @@ class FragmentWriter:
             return self._close(cut)
         return None
 
-    def _scored(self, block: Block, scores: NDArray[np.float32], rows: NDArray[np.bool_]) -> Any:
+    def _scored(self, block: Block, scores: Floats, rows: Bools) -> pa.Table:
         table = block.table
         if self._window is not None:
             table, ends = _windows(block, rows, self._window, self._time)
@@ -106,7 +107,7 @@ class FragmentWriter:
             table = table.append_column(name, pa.array(np.ascontiguousarray(scores[:, index])))
         return table if rows.all() else table.filter(pa.array(rows))
 
-    def _append(self, table: Any) -> None:
+    def _append(self, table: pa.Table) -> None:
         part = self._open
         if part.writer is None:
             part.staged = self._with_attempt(fragment_name(self._run, self._shard, part.index))
@@ -115,7 +116,7 @@ class FragmentWriter:
             alike = [name for name in table.schema.names if name not in self._settings.names]
             options, part.metadata = writer_options(table.schema)
             options |= {"compression": self._settings.compression, "use_dictionary": alike}
-            part.writer = pq.ParquetWriter(part.file, table.schema, **options)
+            part.writer = parquet_writer(part.file, table.schema, **options)
         part.writer.write_table(table)
         part.file_rows += table.num_rows
         part.checksum.add(table)
@@ -127,8 +128,9 @@ class FragmentWriter:
         part, block, final = self._open, cut.placed.block, cut.snapshot is None
         assert block.final or not final, "a fragment that goes on needs a snapshot"
         if part.file is not None:
+            assert part.writer is not None, "a file that nothing was written to"
             if part.metadata:
-                part.writer.add_key_value_metadata(part.metadata)
+                part.writer.add_key_value_metadata(part.metadata)  # type: ignore[arg-type]  # why: it takes bytes too
             part.writer.close()
             part.file.close()
         quarantine = self._stage_quarantine(block, part.index) if final else None
@@ -182,14 +184,14 @@ class FragmentWriter:
         return staged_name(name, fence=self._attempt.fence, attempt=self._attempt.number)
 
 
-def _windows(block: Block, rows: NDArray[np.bool_], window: int, time: str) -> tuple[Any, NDArray[np.int64]]:
+def _windows(block: Block, rows: Bools, window: int, time: str) -> tuple[pa.Table, Ints]:
     """Of the given rows, whole windows and last ones of entities: the last row of each window, and where it is."""
     position = block.positions
     last = (position % window == window - 1) | (position == np.repeat(block.lengths - 1, block.sizes))
     ends = np.flatnonzero(rows & last)
     before = position[ends] % window
-    start = block.table.column(time).take(pa.array(ends - before))
-    table = block.table.take(pa.array(ends)).append_column(WINDOW_START, start)
+    start = block.table.column(time).take(ends - before)
+    table = block.table.take(ends).append_column(WINDOW_START, start)
     return table.append_column(WINDOW_ROWS, pa.array((before + 1).astype(np.int32))), ends
 
 
@@ -201,13 +203,13 @@ def _first_rows(cut: Cut) -> int:
     return int(np.count_nonzero(cut.rows[block.starts[block.lengths > 0]]))
 
 
-def _least(known: Any, found: Any) -> Any:
+def _least(known: ArrowScalar | None, found: ArrowScalar) -> ArrowScalar:
     return found if known is None or found.as_py() < known.as_py() else known
 
 
-def _most(known: Any, found: Any) -> Any:
+def _most(known: ArrowScalar | None, found: ArrowScalar) -> ArrowScalar:
     return found if known is None or found.as_py() > known.as_py() else known
 
 
-def _text(value: Any) -> str | None:
+def _text(value: ArrowScalar | None) -> str | None:
     return None if value is None else str(value.as_py())

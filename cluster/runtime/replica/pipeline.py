@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from cluster.core.commit import Fragment
 from cluster.core.plan.shard_plan import Shard
@@ -28,6 +28,7 @@ from cluster.runtime.replica.bounded_queue import BoundedQueue
 from cluster.runtime.replica.feed import Batch, Feed
 from cluster.runtime.replica.fragment_writer import Attempt, FragmentWriter
 from cluster.runtime.rows.placed_blocks import Cut, Ended, PlacedBlock, Seats, snapshot_of
+from lstm_core.array_types import Array, Bools, Int32s, Ints
 from lstm_core.packing.arena import Arena
 
 QUEUE_LENGTH = 2  # one batch in work, one ready: more would only hold memory
@@ -72,19 +73,22 @@ class Stepper(Protocol):
     """A model on fixed slots; see `lstm_core.step.stateful_replica.StatefulReplica`."""
 
     @property
-    def states(self) -> list[Any]:
+    def states(self) -> Sequence[ArrayLike]:
         """The state after the last step: per tensor (slot, *state), never changed in place."""
 
-    def step(self, rows: Sequence[NDArray[Any]], reset: NDArray[Any], lengths: NDArray[Any]) -> list[Any]:
+    def step(self, rows: Sequence[Array], reset: Bools, lengths: Int32s) -> Sequence[ArrayLike]:
         """One model call on all slots: one (slot, step, score) per output."""
 
-    def set_slot_state(self, slots: NDArray[Any], states: Sequence[NDArray[Any]]) -> None:
+    def set_slot_state(self, slots: Ints, states: Sequence[Array]) -> None:
         """Sets the state of the given slots."""
 
     def step_group(
-        self, rows: Sequence[NDArray[Any]], reset: NDArray[Any], lengths: NDArray[Any], restores: Sequence[Any]
-    ) -> tuple[list[Any], list[Any]]:
-        """The calls of a group, (steps * slots, ...) each: their scores, and the states after each."""
+        self, rows: Sequence[Array], reset: Bools, lengths: Int32s, restores: Sequence[tuple[Ints, Sequence[Array]]]
+    ) -> tuple[Sequence[ArrayLike], Sequence[ArrayLike]]:
+        """The calls of a group, (steps * slots, ...) each: their scores, and the states after each.
+
+        `restores` are places (steps * slots,), and the states that are put there before, one array per tensor.
+        """
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,14 @@ class _Scored:
     """What a call of the model gave."""
 
     batch: Batch
-    scores: list[Any]  # per model output: (slot, step, value)
-    states: list[Any]  # per state tensor: (slot, *state) after the step, or after each step of a group
-    last: list[Any]  # after the last one: of all slots
+    scores: Sequence[ArrayLike]  # per model output: (slot, step, value)
+    states: Sequence[ArrayLike]  # per state tensor: (slot, *state) after the step, or after each step of a group
+    last: Sequence[ArrayLike]  # after the last one: of all slots
+
+
+# What a stage hands on; placed blocks had no row to score, and None says that nothing more will come.
+_Packed = Batch | list[PlacedBlock] | None
+_Computed = _Scored | list[PlacedBlock] | None
 
 
 class Pipeline:
@@ -125,15 +134,15 @@ class Pipeline:
         self._attempts: dict[int, Attempt] = {}
         self._outputs: dict[int, _ShardOutput] = {}
         self._saved_s: dict[int, float] = {}  # shard -> when its rows were last put into a fragment
-        self._batches: BoundedQueue[Any] = BoundedQueue(QUEUE_LENGTH)
-        self._scored: BoundedQueue[Any] = BoundedQueue(QUEUE_LENGTH)
-        self._cuts: SimpleQueue[Any] = SimpleQueue()  # bounded by the arena
+        self._batches: BoundedQueue[_Packed] = BoundedQueue(QUEUE_LENGTH)
+        self._scored: BoundedQueue[_Computed] = BoundedQueue(QUEUE_LENGTH)
+        self._cuts: SimpleQueue[Cut | None] = SimpleQueue()  # bounded by the arena; None: no more will come
         self._fragments: list[Fragment] = []
         self._news = threading.Condition()
         self._error: BaseException | None = None
         self._ahead_reported = 0
         beside = (self._take_batches, self._take_scored) if overlap else ()
-        self._pass_batch = self._batches.put if overlap else self._take_turns
+        self._pass_batch: Callable[[_Packed], None] = self._batches.put if overlap else self._take_turns
         for stage in (self._pack, *beside, self._write):
             threading.Thread(target=self._guarded, args=(stage,), name=stage.__name__.strip("_"), daemon=True).start()
 
@@ -219,16 +228,16 @@ class Pipeline:
             self._count_compute(work, begin)
         self._scored.put(None)
 
-    def _take_turns(self, work: Batch | list[PlacedBlock] | None) -> None:
+    def _take_turns(self, work: _Packed) -> None:
         begin = time.perf_counter()
         scored = self._computed(work)
         self._count_compute(work, begin)
         self._collect(scored)
 
-    def _computed(self, work: Batch | list[PlacedBlock] | None) -> _Scored | list[PlacedBlock] | None:
+    def _computed(self, work: _Packed) -> _Computed:
         return self._step(work) if isinstance(work, Batch) else work
 
-    def _count_compute(self, work: Batch | list[PlacedBlock] | None, begin: float) -> None:
+    def _count_compute(self, work: _Packed, begin: float) -> None:
         if isinstance(work, Batch):
             self._counters.compute_s += time.perf_counter() - begin
 
@@ -248,7 +257,7 @@ class Pipeline:
             self._collect(work)
         self._collect(None)
 
-    def _collect(self, work: _Scored | list[PlacedBlock] | None) -> None:
+    def _collect(self, work: _Computed) -> None:
         if work is None:
             self._cuts.put(None)
         elif isinstance(work, _Scored):
@@ -262,7 +271,7 @@ class Pipeline:
         else:
             self._put_cuts(work)
 
-    def _keep(self, batch: Batch, scores: list[NDArray[Any]]) -> None:
+    def _keep(self, batch: Batch, scores: list[Array]) -> None:
         self._arena.scatter(batch.starts, batch.lengths, scores)
         self._counters.steps += batch.step_count
         self._counters.rows += batch.step.row_count

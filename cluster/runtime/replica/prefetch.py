@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from enum import Enum, auto
 from queue import Full, Queue
 from typing import TypeVar
 
 Item = TypeVar("Item")
-_END = object()
 _PATIENCE_S = 0.05  # how often a thread with a full queue looks whether anybody still wants it
+
+
+class _Mark(Enum):
+    END = auto()  # behind the last item
 
 
 class _Fault:
@@ -23,10 +27,10 @@ class _Fault:
 
 def prefetched(items: Iterable[Item], depth: int) -> Iterator[Item]:
     """The items, at most `depth` of them made ahead."""
-    ahead: Queue[object] = Queue(depth)
+    ahead: Queue[Item | _Fault | _Mark] = Queue(depth)
     unwanted = threading.Event()
 
-    def offer(item: object) -> bool:
+    def offer(item: Item | _Fault | _Mark) -> bool:
         while not unwanted.is_set():
             try:
                 ahead.put(item, timeout=_PATIENCE_S)
@@ -40,17 +44,17 @@ def prefetched(items: Iterable[Item], depth: int) -> Iterator[Item]:
             for item in items:
                 if not offer(item):
                     return
-            offer(_END)
+            offer(_Mark.END)
         except BaseException as error:  # raised again where the item is waited for
             offer(_Fault(error))
 
     thread = threading.Thread(target=fill, name="prefetch", daemon=True)
     thread.start()
     try:
-        while (item := ahead.get()) is not _END:
+        while (item := ahead.get()) is not _Mark.END:
             if isinstance(item, _Fault):
                 raise item.error
-            yield item  # type: ignore[misc]  # neither the end nor a fault
+            yield item
     finally:
         unwanted.set()
         thread.join()

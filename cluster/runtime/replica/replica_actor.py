@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -201,7 +201,7 @@ class ReplicaActor:
         states = self._replica.step_model.states
         return self._spec.carry.schema.ordered_as([(state.layer, state.index) for state in states])
 
-    def _target(self, schema: CarrySchema | None, words: dict[str, Any]) -> CarryTarget | None:
+    def _target(self, schema: CarrySchema | None, words: dict[str, pa.StringArray]) -> CarryTarget | None:
         carry = self._spec.carry
         if schema is None or carry is None or carry.write is None:
             return None
@@ -213,7 +213,7 @@ class ReplicaActor:
         return FragmentWriter(destination, attempt)
 
 
-def _found(extents: Extents, known: ShardCarry | None, shard: Shard) -> tuple[Any, CarriedState | None]:
+def _found(extents: Extents, known: ShardCarry | None, shard: Shard) -> tuple[pa.Table, CarriedState | None]:
     """A shard's part of the plan, and what is known of its entities."""
     return extents.of(shard.index), known.of(shard) if known is not None else None
 

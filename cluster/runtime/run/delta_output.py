@@ -8,7 +8,7 @@ batch at a time; they stay where they are. What the table's columns are is for i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -71,12 +71,12 @@ def _append(store: Store, output: OutputSettings, names: Sequence[str], run: tup
     )
 
 
-def _rows(store: Store, names: Sequence[str]) -> Iterator[Any]:
+def _rows(store: Store, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
     for name in names:
         yield from read_batches(store, name)
 
 
-def _schema(store: Store, name: str) -> Any:
+def _schema(store: Store, name: str) -> pa.Schema:
     with store.open_input(name) as file:
         return pq.read_schema(file).remove_metadata()
 

@@ -16,7 +16,8 @@ from typing import Any
 from cluster.core.settings import InputSettings
 from cluster.runtime.fleet.task_map import NeedsCluster, map_here
 from cluster.runtime.input.file_listing import list_files
-from cluster.runtime.shuffle.shuffle import LayoutScan, Mapper, scan_layout
+from cluster.runtime.plan.input_scan import Item, Mapper, Value
+from cluster.runtime.shuffle.shuffle import LayoutScan, scan_layout
 
 
 class EarlyScan:
@@ -25,7 +26,7 @@ class EarlyScan:
     def __init__(self, settings: InputSettings, rows_per_file: int) -> None:
         self._settings, self._rows_per_file = settings, rows_per_file
         self._files: Sequence[str] | None = None
-        self._values: list[Any] = []  # of the first items of the look's one map
+        self._values: list[Any] = []  # of the first items of the look's one map, whatever it makes
         self._begun: Future[LayoutScan | None] | None = None
         self._span_s = (0.0, 0.0)  # when it was begun and when that part ended
         self.ahead_s = 0.0  # for how long it was under way before somebody asked for its end
@@ -60,13 +61,13 @@ class EarlyScan:
             self._files = list_files(self._settings)
         return scan_layout(self._settings, self._files, mapper, self._rows_per_file)
 
-    def _kept(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+    def _kept(self, function: Callable[[Item], Value], items: Sequence[Item]) -> Iterator[Value]:
         for value in map_here(function, items):
             self._values.append(value)
             yield value
 
     def _going_on(self, mapper: Mapper) -> Mapper:
-        def go_on(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+        def go_on(function: Callable[[Item], Value], items: Sequence[Item]) -> Iterator[Value]:
             yield from self._values
             yield from mapper(function, items[len(self._values) :])
 

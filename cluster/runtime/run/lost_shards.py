@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from cluster.core.commit import QUARANTINE, STAGED, Fragment, carry_name, fragment_name, staged_name
 from cluster.core.plan.shard_plan import PlanHead, entity_keys
 from cluster.core.schedule.actions import Quarantine
-from cluster.core.settings import InputSettings, OutputSettings
+from cluster.core.settings import Compression, InputSettings, OutputSettings
 from cluster.runtime.carry.carry_plan import ShardCarry
 from cluster.runtime.carry.carry_rows import CarryRows
 from cluster.runtime.carry.carry_writer import CarryTarget, Staged, stage_rows
@@ -31,6 +28,7 @@ from cluster.runtime.rows.block_reader import BlockReader, Bounds
 from cluster.runtime.rows.feature_encoding import Encoder
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.parquet_tables import write_table
+from lstm_core.array_types import Ints
 
 EMPTY_CHECKSUM = hashlib.sha256().hexdigest()
 BLOCK_ROWS = 1024  # of a long entity: only the row that comes next is looked at
@@ -80,15 +78,15 @@ class LostShards:
     def _marked(self, name: str, action: Quarantine) -> str:
         return staged_name(name, fence=self.commits.fence.number, attempt=action.attempt, given_up=True)
 
-    def _lost(self, action: Quarantine, extents: Any, snapshot: Snapshot | None) -> Any:
+    def _lost(self, action: Quarantine, extents: pa.Table, snapshot: Snapshot | None) -> pa.Table:
         entity = extents.column("entity").to_numpy()
         begin = np.flatnonzero(np.append(True, entity[1:] != entity[:-1]))
         count = extents.column("row_count").to_numpy()
         left = np.add.reduceat(count, begin) - _rows_done(snapshot, len(begin))
         rest = np.flatnonzero(left)
-        first = extents.take(pa.array(begin[rest]))
+        first = extents.take(begin[rest])
         table = entity_keys(first)
-        table = table.append_column("reason", pc.fill_null(first.column("fault"), action.cause))
+        table = table.append_column("reason", first.column("fault").fill_null(pa.scalar(action.cause, pa.string())))
         table = table.append_column("rows", pa.array(left[rest], pa.int64()))
         file, row = (first.column(name).to_numpy().astype(np.int64) for name in ("file", "row_start"))
         paths, row = InputFiles.of(self.head, self.commits.store, self.output.storage).locate(file, row)
@@ -104,7 +102,7 @@ class LostShards:
         assert snapshot is not None, "a shard that is done is not given up"
         return read_snapshot(self.commits.store, snapshot)
 
-    def _stage_carry(self, action: Quarantine, extents: Any, snapshot: Snapshot | None) -> Staged | None:
+    def _stage_carry(self, action: Quarantine, extents: pa.Table, snapshot: Snapshot | None) -> Staged | None:
         if self.carry is None or self.commits.carry is None:
             return None
         rows = self.carry.rows(self.commits, self.head, action.shard, extents, snapshot)
@@ -120,13 +118,15 @@ class LostCarry:
     input: InputSettings
     request: CarryRequest
 
-    def target(self, commits: Commits, compression: str) -> CarryTarget:
+    def target(self, commits: Commits, compression: Compression) -> CarryTarget:
         """Where it is written."""
         assert commits.carry is not None, "no carry-over is written"
         return CarryTarget(commits.carry, self.request.schema, Encoder(self.input, ()).words, compression)
 
-    def rows(self, commits: Commits, head: PlanHead, shard: int, extents: Any, snapshot: Snapshot | None) -> Any:
-        """The rows of carry-over (pa.Table) of all entities that have not ended in an earlier fragment."""
+    def rows(
+        self, commits: Commits, head: PlanHead, shard: int, extents: pa.Table, snapshot: Snapshot | None
+    ) -> pa.Table:
+        """The rows of carry-over of all entities that have not ended in an earlier fragment."""
         keys_only = replace(self.input, features=(), fill={}, keep=(), target=(), late="quarantine")
         files = InputFiles.of(head, commits.store, self.input.storage)
         reader = BlockReader(keys_only, Encoder(keys_only, ()), files, Bounds(BLOCK_ROWS, CACHE_BYTES))
@@ -140,5 +140,5 @@ class LostCarry:
         return CarryRows(schema, Encoder(self.input, ()).words).of_lost(block, snapshot)
 
 
-def _rows_done(snapshot: Snapshot | None, entities: int) -> NDArray[np.int64]:
+def _rows_done(snapshot: Snapshot | None, entities: int) -> Ints:
     return np.zeros(entities, np.int64) if snapshot is None else snapshot.rows_of(entities)

@@ -6,10 +6,11 @@ they are in none of a run's totals.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import pyarrow as pa
 
+from cluster.core.arrow_types import ArrowValues
 from cluster.core.commit import QUARANTINE, STAGED
 from cluster.core.plan.inventory import why_lost
 from cluster.core.plan.shard_plan import PlanHead, entity_keys
@@ -37,23 +38,27 @@ def publish_unowned(commits: Commits, head: PlanHead, run: str, output: OutputSe
         _publish(commits, f"{LOST_FILES}{run}.parquet", _of_files(read_lost(commits.store)), output)
 
 
-def _publish(commits: Commits, name: str, lines: Any, output: OutputSettings) -> None:
+def _publish(commits: Commits, name: str, lines: pa.Table, output: OutputSettings) -> None:
     staged = f"{STAGED}/{name}.{commits.fence.number}"
     write_table(commits.store, staged, lines, output.compression)
     commits.store.publish(staged, f"{QUARANTINE}/{name}")
 
 
-def _of_rows(bad: Any) -> Any:
-    reasons = [SENTENCES[reason] for reason in bad.column("reason").to_pylist()]
+def _of_rows(bad: pa.Table) -> pa.Table:
+    reasons = [SENTENCES[reason] for reason in _texts(bad, "reason")]
     return _lines(bad, reasons, rows=1, row=bad.column("row").cast(pa.int64()))
 
 
-def _of_files(lost: Any) -> Any:
-    reasons = [why_lost(path) for path in lost.column("file").to_pylist()]
+def _of_files(lost: pa.Table) -> pa.Table:
+    reasons = [why_lost(path) for path in _texts(lost, "file")]
     return _lines(lost, reasons, rows=0, row=pa.nulls(len(reasons), pa.int64()))
 
 
-def _lines(found: Any, reasons: list[str], *, rows: int, row: Any) -> Any:
+def _texts(found: pa.Table, name: str) -> list[str]:
+    return cast("list[str]", found.column(name).to_pylist())
+
+
+def _lines(found: pa.Table, reasons: list[str], *, rows: int, row: ArrowValues) -> pa.Table:
     """Lines of quarantine for what was found (key__ columns + file), each with so many rows."""
     table = entity_keys(found)
     table = table.append_column("reason", pa.array(reasons, pa.string()))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from typing import Any
 
 from cluster.core.plan.expected_steps import expected_steps
 from cluster.core.plan.lost_files import refuse_gone
@@ -44,6 +43,7 @@ from cluster.runtime.watch.progress import Progress, ProgressLine, count_straggl
 from cluster.runtime.watch.timeline import Moment, Timeline, WatchedScheduler
 from lstm_core.errors import SlotcarError
 from lstm_core.exit_codes import EXIT_STOPPED
+from lstm_core.json_types import JsonObject
 
 ARENA_BYTES = 64 << 20  # rows at hand; the next ones take the place of the last, so that few pages are ever touched
 ARENA_ROWS_MAX = 8 << 20
@@ -65,7 +65,7 @@ def score(
     open_cluster: OpenCluster = ray_cluster,
     open_store: OpenStore = open_store,
     at_end: AtEnd = _nothing,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Runs `request` to its end and returns its run.json.
 
     Raises `UsageError` where nothing was started, `RunFailed` where the same request resumes, `TooManyBadRows` where
@@ -88,7 +88,7 @@ def score(
         return record or _Run(request, commits, at_end).to_its_end(open_cluster)
 
 
-def _finished(commits: Commits, request: ScoreRequest) -> dict[str, Any] | None:
+def _finished(commits: Commits, request: ScoreRequest) -> JsonObject | None:
     """The record of a run with which nothing is left to do; refuses what is not ours, and touches nothing."""
     record, overwrite = commits.run_record(), request.output.overwrite
     commits.check_carry(request.run_id, request.identity, overwrite=overwrite)
@@ -147,7 +147,7 @@ class _Run:
         self._counters: list[Counters] = []
         self._rows_before = 0
 
-    def to_its_end(self, open_cluster: OpenCluster) -> dict[str, Any]:
+    def to_its_end(self, open_cluster: OpenCluster) -> JsonObject:
         """Plans, scores and finishes; returns run.json."""
         with (
             progress_line() as line,
@@ -303,7 +303,7 @@ class _Run:
             names = [file.path for file in head.files]
             strip_buckets(StoreSpec.of(request.output), names, request.input, cluster.map)
 
-    def _finish(self, cluster: Cluster) -> dict[str, Any]:
+    def _finish(self, cluster: Cluster) -> JsonObject:
         head = self._head
         assert head is not None
         publish_unowned(self._commits, head, self._request.run, self._request.output)
@@ -364,12 +364,12 @@ class _Run:
         with suppress(StoreFault):
             self._commits.fence.check()
 
-    def _broken_off(self, error: BaseException) -> dict[str, Any]:
+    def _broken_off(self, error: BaseException) -> JsonObject:
         if isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == EXIT_STOPPED:
             return self._close("stopped")
         return {**self._close("failed"), "error": " ".join(str(error).split()) or type(error).__name__}
 
-    def _close(self, status: str) -> dict[str, Any]:
+    def _close(self, status: str) -> JsonObject:
         scheduler, head = self._scheduler, self._head
         assert scheduler is not None
         assert head is not None

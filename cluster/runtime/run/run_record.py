@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
 
 from cluster.core.audit import FIGURES
 from cluster.core.commit import Fragment
@@ -21,6 +20,7 @@ from cluster.core.plan.shard_plan import PlanHead
 from cluster.core.settings import StepSettings
 from cluster.runtime.replica.pipeline import Counters
 from cluster.runtime.run.driver import Clock
+from lstm_core.json_types import JsonObject
 
 STAGES = ("plan", "shuffle", "read", "pack", "compute", "write", "commit")
 COUNTS = (*FIGURES, "attempts", "replica_deaths", "steps")
@@ -38,10 +38,10 @@ class Session:
 
 
 def opening_record(
-    run_id: str, identity: str, step: StepSettings, fingerprint: str, before: dict[str, Any] | None
-) -> dict[str, Any]:
+    run_id: str, identity: str, step: StepSettings, fingerprint: str, before: JsonObject | None
+) -> JsonObject:
     """The record of a run that begins, or goes on from `before`."""
-    fresh: dict[str, Any] = {
+    fresh: JsonObject = {
         "run_id": run_id,
         "identity": identity,
         "status": "running",
@@ -63,7 +63,7 @@ def opening_record(
     return {**fresh, **(before or {}), "status": "running", "finished_at": None, "versions": fresh["versions"]}
 
 
-def record_with_plan(record: dict[str, Any], head: PlanHead) -> dict[str, Any]:
+def record_with_plan(record: JsonObject, head: PlanHead) -> JsonObject:
     """The record once the plan is known."""
     planned = {"rows_in": head.rows_in, "rows_skipped": head.rows_skipped, "files_lost": head.files_lost}
     planned |= {"entities_in": head.entities + head.entities_lost, "entities_quarantined": head.entities_lost}
@@ -71,8 +71,8 @@ def record_with_plan(record: dict[str, Any], head: PlanHead) -> dict[str, Any]:
 
 
 def closing_record(
-    record: dict[str, Any], status: str, head: PlanHead, fragments: Sequence[Fragment], session: Session
-) -> dict[str, Any]:
+    record: JsonObject, status: str, head: PlanHead, fragments: Sequence[Fragment], session: Session
+) -> JsonObject:
     """The record of a run that ends, in whatever way."""
     clock, done = session.clock, [fragment for fragment in fragments if fragment.file]
     ended = time.perf_counter()

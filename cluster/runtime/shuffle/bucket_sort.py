@@ -7,19 +7,20 @@ Equal times keep the order of the input: rows come in it, sorts are stable, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cluster.core.plan.shuffle_plan import next_in_merge, ready_in_merge, row_bytes, sort_columns, sorted_order
 from cluster.core.settings import InputSettings
 from cluster.core.times import Ordinals
 from cluster.runtime.shuffle.shuffle_files import Shuffle, open_shuffle_file, read_meta, writing
 from cluster.runtime.storage.store import Store
+from lstm_core.array_types import Bools
 
 SORT_BYTES = 96 << 20
 MERGE_BYTES = 96 << 20  # of all runs' rows at hand together
@@ -46,8 +47,8 @@ def write_bucket(index: int, shuffle: Shuffle) -> None:
         store.remove(name)
 
 
-def _whole(bucket: int, shuffle: Shuffle, store: Store) -> Any:
-    """The bucket's rows, sorted, in one pa.Table; None where they are more than `SORT_BYTES`."""
+def _whole(bucket: int, shuffle: Shuffle, store: Store) -> pa.Table | None:
+    """The bucket's rows, sorted, in one table; None where they are more than `SORT_BYTES`."""
     waiting, waiting_bytes = [shuffle.schema.empty_table()], 0
     for table in _groups(bucket, shuffle, store):
         waiting_bytes += table.nbytes
@@ -57,9 +58,9 @@ def _whole(bucket: int, shuffle: Shuffle, store: Store) -> Any:
     return _sorted(waiting, shuffle.settings)
 
 
-def _runs(bucket: int, shuffle: Shuffle, store: Store) -> Iterator[Any]:
-    """The bucket's rows, sorted, in tables (pa.Table) of at most about `SORT_BYTES`."""
-    waiting: list[Any] = []
+def _runs(bucket: int, shuffle: Shuffle, store: Store) -> Iterator[pa.Table]:
+    """The bucket's rows, sorted, in tables of at most about `SORT_BYTES`."""
+    waiting: list[pa.Table] = []
     waiting_bytes = 0
     for table in _groups(bucket, shuffle, store):
         if waiting and waiting_bytes + table.nbytes > SORT_BYTES:
@@ -71,31 +72,31 @@ def _runs(bucket: int, shuffle: Shuffle, store: Store) -> Iterator[Any]:
         yield _sorted(waiting, shuffle.settings)
 
 
-def _groups(bucket: int, shuffle: Shuffle, store: Store) -> Iterator[Any]:
+def _groups(bucket: int, shuffle: Shuffle, store: Store) -> Iterator[pa.Table]:
     for index in range(len(shuffle.cuts.pieces)):
         with open_shuffle_file(store, shuffle.piece(index)) as parquet:
             for group in read_meta(parquet).of_bucket(bucket):
                 yield parquet.read_row_group(group, use_threads=False)
 
 
-def _sorted(tables: list[Any], settings: InputSettings) -> Any:
+def _sorted(tables: list[pa.Table], settings: InputSettings) -> pa.Table:
     """The tables' rows in order; the list is emptied, so that they are not held beside their copies."""
     table = pa.concat_tables(tables).combine_chunks()
     tables.clear()
-    return table.take(pa.array(sorted_order(_columns(table, settings))))
+    return table.take(sorted_order(_columns(table, settings)))
 
 
-def _columns(table: Any, settings: InputSettings) -> list[Ordinals]:
+def _columns(table: pa.Table, settings: InputSettings) -> list[Ordinals]:
     return sort_columns(table.select(list(settings.entity)), table.select(list(settings.time)))
 
 
-def _write(store: Store, name: str, shuffle: Shuffle, tables: Any) -> None:
+def _write(store: Store, name: str, shuffle: Shuffle, tables: Iterable[pa.Table]) -> None:
     with writing(store, name, shuffle.schema) as writer:
         for table in tables:
             writer.write_table(table, row_group_size=shuffle.group_rows)
 
 
-def _spill(bucket: int, shuffle: Shuffle, store: Store, tables: Iterator[Any]) -> list[str]:
+def _spill(bucket: int, shuffle: Shuffle, store: Store, tables: Iterator[pa.Table]) -> list[str]:
     names: list[str] = []
     for table in tables:
         names.append(shuffle.run(bucket, len(names)))
@@ -113,30 +114,30 @@ def _batch_rows(shuffle: Shuffle, runs: int) -> int:
 class _Head:
     """A sorted run, and its rows at hand."""
 
-    parquet: Any
+    parquet: pq.ParquetFile
     batch_rows: int
 
     def __post_init__(self) -> None:
         self._batches = self.parquet.iter_batches(batch_size=self.batch_rows, use_threads=False)
-        self.table: Any = None
+        self.table = self.parquet.schema_arrow.empty_table()
         self.has_more = True
         self.fill()
 
     def fill(self) -> None:
         """Makes sure that there are rows at hand, unless the run is over."""
-        if self.has_more and (self.table is None or self.table.num_rows == 0):
+        if self.has_more and self.table.num_rows == 0:
             batch = next(self._batches, None)
             self.has_more = batch is not None
-            self.table = pa.table(batch) if batch is not None else None
+            self.table = pa.table(batch) if batch is not None else self.table.schema.empty_table()
 
     @property
     def over(self) -> bool:
         """True when nothing is left."""
-        return self.table is None or self.table.num_rows == 0
+        return self.table.num_rows == 0
 
 
-def _merged(heads: list[_Head], settings: InputSettings) -> Iterator[Any]:
-    """Rows of sorted runs in order, in tables (pa.Table)."""
+def _merged(heads: list[_Head], settings: InputSettings) -> Iterator[pa.Table]:
+    """Rows of sorted runs in order, in tables."""
     while True:
         for head in heads:
             head.fill()
@@ -147,7 +148,7 @@ def _merged(heads: list[_Head], settings: InputSettings) -> Iterator[Any]:
         yield _take_up_to(bound, [head for head, wanted in zip(heads, taking, strict=True) if wanted], settings)
 
 
-def _bound(heads: list[_Head], settings: InputSettings) -> tuple[_Head, Any]:
+def _bound(heads: list[_Head], settings: InputSettings) -> tuple[_Head, Bools]:
     """The run that bounds what may go out now, and which runs have rows up to there."""
     ends = [head.table.slice(head.table.num_rows - 1, 1) for head in heads]
     columns = _columns(pa.concat_tables([*ends, *(head.table.slice(0, 1) for head in heads)]), settings)
@@ -156,7 +157,7 @@ def _bound(heads: list[_Head], settings: InputSettings) -> tuple[_Head, Any]:
     return heads[number], taking
 
 
-def _take_up_to(bound: _Head, heads: list[_Head], settings: InputSettings) -> Any:
+def _take_up_to(bound: _Head, heads: list[_Head], settings: InputSettings) -> pa.Table:
     """Takes the rows that may go out from the runs' rows at hand."""
     sizes = np.array([head.table.num_rows for head in heads], np.int64)
     table = pa.concat_tables([head.table for head in heads]).combine_chunks()
@@ -168,4 +169,4 @@ def _take_up_to(bound: _Head, heads: list[_Head], settings: InputSettings) -> An
     for head, count in zip(heads, taken, strict=True):
         head.table = head.table.slice(int(count))
     rows = np.flatnonzero(ready)
-    return table.take(pa.array(rows[sorted_order([column[rows] for column in columns])]))
+    return table.take(rows[sorted_order([column[rows] for column in columns])])

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, Part, row_hashes
 from cluster.core.times import as_plain
@@ -22,6 +22,7 @@ from cluster.runtime.input.source_files import input_faults, is_damage, open_sou
 from cluster.runtime.rows.damaged_rows import with_nulls
 from cluster.runtime.shuffle.shuffle_files import PieceMeta, Shuffle, write_meta, writing
 from cluster.runtime.storage.parquet_tables import write_table
+from lstm_core.array_types import Bools
 
 ROUND_BYTES = 48 << 20
 BATCH_ROWS = 65_536
@@ -47,12 +48,12 @@ class _Piece:
     """A piece under way."""
 
     shuffle: Shuffle
-    writer: Any
-    waiting: list[Any] = field(default_factory=list)  # pa.Tables of good rows
+    writer: pq.ParquetWriter
+    waiting: list[pa.Table] = field(default_factory=list)  # of good rows
     waiting_bytes: int = 0
     buckets: list[int] = field(default_factory=list)  # (row group,)
     rows: list[int] = field(default_factory=list)  # (row group,)
-    bad: list[Any] = field(default_factory=list)
+    bad: list[pa.Table] = field(default_factory=list)
     skipped: int = 0
 
     @property
@@ -81,7 +82,7 @@ class _Piece:
         self.waiting, self.waiting_bytes = [], 0
         bucket = row_hashes(table.select(list(self.shuffle.settings.entity))) % np.uint64(self.shuffle.cuts.buckets)
         bucket = bucket.astype(np.uint16)  # NumPy sorts these by radix
-        table = table.take(pa.array(np.argsort(bucket, kind="stable")))
+        table = table.take(np.argsort(bucket, kind="stable"))
         counts = np.bincount(bucket, minlength=self.shuffle.cuts.buckets)
         starts = np.cumsum(counts) - counts
         for number in np.flatnonzero(counts):
@@ -90,19 +91,19 @@ class _Piece:
             self.buckets.append(int(number))
             self.rows.append(rows)
 
-    def _add(self, table: Any, good: Any) -> None:
+    def _add(self, table: pa.Table, good: Bools) -> None:
         self.waiting.append(table if good.all() else table.filter(pa.array(good)))
         self.waiting_bytes += self.waiting[-1].nbytes
         if self.waiting_bytes >= ROUND_BYTES:
             self.flush()
 
-    def _placed(self, bad: Any, file: int) -> Any:
+    def _placed(self, bad: pa.Table, file: int) -> pa.Table:
         path = pa.repeat(pa.scalar(self.shuffle.sources[file].path, pa.string()), bad.num_rows)
         return bad.add_column(bad.num_columns - 1, "file", path)
 
 
-def _batches(shuffle: Shuffle, part: Part) -> Iterator[tuple[Any, bool]]:
-    """The needed columns of a part, pa.Tables of the types of the whole input; True where only the keys are left."""
+def _batches(shuffle: Shuffle, part: Part) -> Iterator[tuple[pa.Table, bool]]:
+    """The needed columns of a part, in the types of the whole input; True where only the keys are left."""
     path, settings = shuffle.sources[part.file].path, shuffle.settings
     with open_source(path, settings.storage) as parquet:
         for group in range(part.first_group, part.stop_group):
@@ -122,8 +123,10 @@ def _batches(shuffle: Shuffle, part: Part) -> Iterator[tuple[Any, bool]]:
                     yield with_nulls(left, shuffle.columns), True
 
 
-def _of_group(shuffle: Shuffle, parquet: Any, path: str, wanted: tuple[int, Any]) -> Iterator[Any]:
-    """Some columns (pa.Schema) of one row group, a batch at a time. Raises `InputBroken`."""
+def _of_group(
+    shuffle: Shuffle, parquet: pq.ParquetFile, path: str, wanted: tuple[int, pa.Schema]
+) -> Iterator[pa.Table]:
+    """Some columns of one row group, a batch at a time. Raises `InputBroken`."""
     group, schema = wanted
     own = [name for name in schema.names if name in parquet.schema_arrow.names]
     batches = parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=own, use_threads=False)
@@ -137,11 +140,11 @@ def _of_group(shuffle: Shuffle, parquet: Any, path: str, wanted: tuple[int, Any]
         yield table
 
 
-def _with_origin(table: Any, file: int, row: int, *, lost: bool) -> Any:
+def _with_origin(table: pa.Table, file: int, row: int, *, lost: bool) -> pa.Table:
     table = table.append_column(ORIGIN_FILE, pa.repeat(pa.scalar(file, pa.int32()), table.num_rows))
     rows = np.arange(row, row + table.num_rows)
     return table.append_column(ORIGIN_ROW, pa.array(~rows if lost else rows, pa.int64()))
 
 
-def _plain(table: Any) -> Any:
+def _plain(table: pa.Table) -> pa.Table:
     return pa.table([as_plain(column) for column in table.columns], names=table.column_names)

@@ -16,10 +16,9 @@ begins anew when it dies, and does not keep the input's order among equal times.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
 
@@ -39,7 +38,7 @@ from cluster.runtime.input.column_checks import needed_columns
 from cluster.runtime.input.hive_partitions import HivePartitions
 from cluster.runtime.input.key_scan import describe_file, scan_file
 from cluster.runtime.input.row_groups import opened_schema
-from cluster.runtime.plan.input_scan import LightWork, check_inventory, file_batches, make_inventory
+from cluster.runtime.plan.input_scan import LightWork, Mapper, check_inventory, file_batches, make_inventory
 from cluster.runtime.shuffle.bucket_sort import write_bucket
 from cluster.runtime.shuffle.bucket_split import write_piece
 from cluster.runtime.shuffle.shuffle_files import (
@@ -56,8 +55,8 @@ from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.parquet_tables import read_table
 from cluster.runtime.storage.store import Store
 
-Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
-Described = tuple[tuple[SourceFile, ...], Any, Any]  # files; of the first its needed columns, plain, and all it has
+# Files; of the first one its needed columns, plain, and all that it has.
+Described = tuple[tuple[SourceFile, ...], pa.Schema, pa.Schema]
 
 
 @dataclass(frozen=True)

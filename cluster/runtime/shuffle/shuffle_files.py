@@ -21,7 +21,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +33,7 @@ from cluster.run_errors import RunFailed, StoreFault, first_line
 from cluster.runtime.commit.commit import SHUFFLE
 from cluster.runtime.input.hive_partitions import HivePartitions
 from cluster.runtime.storage.open_store import StoreSpec, open_store
+from cluster.runtime.storage.parquet_writer import parquet_writer
 from cluster.runtime.storage.store import Store
 
 GROUP_ROWS = 131_072  # shards read stretches of a bucket
@@ -48,7 +48,7 @@ class Shuffle:
     place: StoreSpec
     settings: InputSettings
     sources: tuple[SourceFile, ...]  # the input's files, sorted by path
-    columns: Any  # pa.Schema: the columns that the run needs, opened
+    columns: pa.Schema  # the columns that the run needs, opened
     group_rows: int = GROUP_ROWS  # of a bucket's row groups
 
     @cached_property
@@ -57,7 +57,7 @@ class Shuffle:
         return cut_input(self.sources, row_bytes(self.schema))
 
     @cached_property
-    def schema(self) -> Any:
+    def schema(self) -> pa.Schema:
         """Of pieces and buckets: the needed columns, then the row's place."""
         return self.columns.append(pa.field(ORIGIN_FILE, pa.int32())).append(pa.field(ORIGIN_ROW, pa.int64()))
 
@@ -121,26 +121,27 @@ class PieceMeta:
 
 
 @contextmanager
-def writing(store: Store, name: str, schema: Any) -> Iterator[Any]:
-    """A pq.ParquetWriter of a temporary file; quick to write and to read, small enough."""
+def writing(store: Store, name: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """The writer of a temporary file; quick to write and to read, small enough."""
     texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
     with (
         store.open_output(name) as file,
-        pq.ParquetWriter(
+        parquet_writer(
             file, schema, compression="lz4", use_dictionary=texts, write_statistics=False, version="2.6"
         ) as writer,
     ):
         yield writer
 
 
-def write_meta(writer: Any, meta: PieceMeta) -> None:
+def write_meta(writer: pq.ParquetWriter, meta: PieceMeta) -> None:
     """Puts it into the footer."""
-    writer.add_key_value_metadata({_META: json.dumps(asdict(meta)).encode()})
+    told = json.dumps(asdict(meta)).encode()
+    writer.add_key_value_metadata({_META: told})  # type: ignore[dict-item]  # why: it takes bytes too
 
 
 @contextmanager
-def open_shuffle_file(store: Store, name: str) -> Iterator[Any]:
-    """A temporary file as a pq.ParquetFile. Raises RunFailed where it cannot be read."""
+def open_shuffle_file(store: Store, name: str) -> Iterator[pq.ParquetFile]:
+    """A temporary file. Raises RunFailed where it cannot be read."""
     try:
         with store.open_input(name) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
             yield parquet
@@ -151,9 +152,11 @@ def open_shuffle_file(store: Store, name: str) -> Iterator[Any]:
         ) from error
 
 
-def read_meta(parquet: Any) -> PieceMeta:
+def read_meta(parquet: pq.ParquetFile) -> PieceMeta:
     """What an opened piece tells."""
-    told = json.loads(parquet.metadata.metadata[_META])
+    kept = parquet.metadata.metadata
+    assert kept is not None, "a piece without its meta"
+    told = json.loads(kept[_META])
     return PieceMeta(tuple(told["buckets"]), tuple(told["rows"]), told["skipped"], told["bad"])
 
 

@@ -17,12 +17,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol
 
 import numpy as np
 import pyarrow as pa
 import ray
-from numpy.typing import NDArray
 
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
 from cluster.core.times import as_plain, ordinals
@@ -30,6 +29,7 @@ from cluster.runtime.fleet.preflight import check_nodes
 from cluster.runtime.fleet.ray_cluster import RayCluster
 from cluster.runtime.fleet.ray_errors import task_value
 from cluster.runtime.fleet.ray_session import connected
+from cluster.runtime.plan.input_scan import Item, Value
 from cluster.runtime.replica.feed import Batch, Feed
 from cluster.runtime.replica.node_check import NodeNeeds, SharedLocation, installed_versions
 from cluster.runtime.replica.prefetch import prefetched
@@ -42,6 +42,7 @@ from cluster.runtime.rows.placed_blocks import PlacedBlock
 from cluster.runtime.storage.open_store import StoreSpec
 from cluster.runtime.training.training_checkpoint import restore_checkpoint, save_checkpoint
 from cluster.runtime.training.training_rows import SHUFFLED, Series, Workers
+from lstm_core.array_types import Array, Bools, Doubles, Floats, Int32s
 from lstm_core.contract.custom_code import CustomCode
 from lstm_core.contract.model_contract import ModelContract
 from lstm_core.packing.arena import Arena
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from lstm_core.training.losses import LossSum
     from lstm_core.training.stateful_trainer import StatefulTrainer
 
-Array = NDArray[Any]
+Arguments = ParamSpec("Arguments")
 
 CACHE_BYTES = 128 << 20
 BATCHES_AHEAD = 2
@@ -131,7 +132,7 @@ class TrainingActor:
         tf.config.experimental.enable_op_determinism()
         pa.set_cpu_count(max(1, threads))
 
-    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+    def map(self, function: Callable[[Item], Value], items: Sequence[Item]) -> Iterable[Value]:
         """See `Workers`: where there is no cluster, in this process."""
         return map(function, items)
 
@@ -229,7 +230,8 @@ class TrainingActor:
         )
 
 
-StepWithLoss = Callable[[Sequence[Array], Array, Array, Array], tuple[Array, Array]]
+# Rows of each input, targets, resets and lengths -> the losses' sums and their weights; see `StatefulTrainer`.
+StepWithLoss = Callable[[Sequence[Array], Floats, Bools, Int32s], tuple[Doubles, Doubles]]
 
 
 class RowsInOrder:
@@ -249,7 +251,7 @@ class RowsInOrder:
         self._window = spec.contract.window
         self.rows = self.steps = self.targets = self.rows_quarantined = self.rows_skipped = 0
 
-    def __iter__(self) -> Iterator[tuple[Batch, Array]]:
+    def __iter__(self) -> Iterator[tuple[Batch, Floats]]:
         """Batches, and the targets (slot, step, score value) of each."""
         for shard in self._shards:
             self._feed.assign(shard)
@@ -284,7 +286,7 @@ class _HeldOutReader(BlockReader):
     time: str
     held_from: int
 
-    def encode(self, block: Block, into: list[Array], targets: Array | None, last_known: LastKnown | None) -> None:
+    def encode(self, block: Block, into: list[Array], targets: Floats | None, last_known: LastKnown | None) -> None:
         """As its base does, with fewer targets."""
         super().encode(block, into, targets, last_known)
         assert targets is not None, "validation has targets"
@@ -310,11 +312,11 @@ class _RayTrainer:
             num_cpus=settings.cpus_per_replica, num_gpus=settings.gpus_per_replica, max_restarts=0, max_task_retries=0
         )
         self._settings = settings
-        self._actor: Any = remote.remote()
+        self._actor: Any = remote.remote()  # a handle: Ray gives it the methods
         threads = max(1, int(settings.cpus_per_replica))
-        self._call("prepare", threads=threads, gpu=settings.gpus_per_replica > 0)
+        self._call(TrainingActor.prepare, threads=threads, gpu=settings.gpus_per_replica > 0)
 
-    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+    def map(self, function: Callable[[Item], Value], items: Sequence[Item]) -> Iterable[Value]:
         return RayCluster(self._settings).map(function, items)
 
     def check(self, place: StoreSpec) -> None:
@@ -323,32 +325,39 @@ class _RayTrainer:
             check_nodes(NodeNeeds(installed_versions(), shared))
 
     def load(self, source: bytes | str, code: CustomCode, seed: int) -> bytes:
-        return bytes(self._call("load", source, code, seed))
+        return bytes(self._call(TrainingActor.load, source, code, seed))
 
     def prove(self, contract: ModelContract, chunk: int) -> ModelContract:
-        return self._call("prove", contract, chunk)  # type: ignore[no-any-return]  # Ray's values have no type
+        return self._call(TrainingActor.prove, contract, chunk)
 
     def begin(self, spec: TrainingSpec, checkpoint: bytes | None) -> None:
-        self._call("begin", spec, checkpoint)
+        self._call(TrainingActor.begin, spec, checkpoint)
 
     def train_epoch(self, epoch: int) -> Pass:
-        return self._call("train_epoch", epoch)  # type: ignore[no-any-return]
+        return self._call(TrainingActor.train_epoch, epoch)
 
     def end_epoch(self, epoch: int, logs: dict[str, float]) -> tuple[bytes, bool]:
-        return self._call("end_epoch", epoch, logs)  # type: ignore[no-any-return]
+        return self._call(TrainingActor.end_epoch, epoch, logs)
 
     def validate(self) -> Pass:
-        return self._call("validate")  # type: ignore[no-any-return]
+        return self._call(TrainingActor.validate)
 
     def archive(self) -> bytes:
-        return bytes(self._call("archive"))
+        return bytes(self._call(TrainingActor.archive))
 
     def stop(self) -> None:
         """Ends the actor."""
         ray.kill(self._actor)
 
-    def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        return task_value(getattr(self._actor, name).remote(*args, **kwargs), remedy=REMEDY)
+    def _call(
+        self,
+        method: Callable[Concatenate[TrainingActor, Arguments], Value],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Value:
+        """What a method of the actor returns."""
+        value: Value = task_value(getattr(self._actor, method.__name__).remote(*args, **kwargs), remedy=REMEDY)
+        return value
 
 
 @contextmanager

@@ -8,20 +8,47 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import numpy as np
 
 from cluster.run_errors import RunFailed
+from lstm_core.array_types import Array
+from lstm_core.json_types import JsonValue
+
+if TYPE_CHECKING:
+    from lstm_core.training.callbacks import Kept
 
 _PLAIN = "plain"
 
 
-def save_checkpoint(variables: Sequence[Any], kept: Sequence[dict[str, Any]]) -> bytes:
+class Variable(Protocol):
+    """A variable of a model or an optimizer."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Its lengths."""
+
+    def __array__(self) -> Array:
+        """Its values, for NumPy."""
+
+    def assign(self, value: Array, /) -> object:
+        """Gives it other values."""
+
+
+class _How(TypedDict, total=False):
+    """How a value is kept: by one of these."""
+
+    arrays: int  # so many, by number
+    array: bool  # one
+    value: JsonValue  # as it is, here
+
+
+def save_checkpoint(variables: Sequence[Variable], kept: Sequence[Kept]) -> bytes:
     """The bytes of a checkpoint."""
     arrays = {f"variable_{index}": np.array(variable) for index, variable in enumerate(variables)}
-    plain: list[dict[str, Any]] = [{} for _ in kept]
+    plain: list[dict[str, _How]] = [{} for _ in kept]
     for index, state in enumerate(kept):
         for name, value in state.items():
             key = f"kept_{index}_{name}"
@@ -39,7 +66,7 @@ def save_checkpoint(variables: Sequence[Any], kept: Sequence[dict[str, Any]]) ->
     return out.getvalue()
 
 
-def restore_checkpoint(blob: bytes, variables: Sequence[Any]) -> list[dict[str, Any]]:
+def restore_checkpoint(blob: bytes, variables: Sequence[Variable]) -> list[Kept]:
     """Puts the variables back; returns what the callbacks kept. Raises `RunFailed` where they do not fit."""
     try:
         with np.load(io.BytesIO(blob), allow_pickle=False) as found:
@@ -57,15 +84,15 @@ def restore_checkpoint(blob: bytes, variables: Sequence[Any]) -> list[dict[str, 
     return kept
 
 
-def _kept(found: Any) -> list[dict[str, Any]]:
-    plain = json.loads(found[_PLAIN].tobytes())
+def _kept(found: Mapping[str, Array]) -> list[Kept]:
+    plain: list[dict[str, _How]] = json.loads(found[_PLAIN].tobytes())
     return [
         {name: _value(found, f"kept_{index}_{name}", how) for name, how in state.items()}
         for index, state in enumerate(plain)
     ]
 
 
-def _value(found: Any, key: str, how: dict[str, Any]) -> Any:
+def _value(found: Mapping[str, Array], key: str, how: _How) -> JsonValue | Array | list[Array]:
     if "arrays" in how:
         return [found[f"{key}_{place}"] for place in range(how["arrays"])]
     return found[key][()] if "array" in how else how["value"]

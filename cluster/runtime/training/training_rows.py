@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
+
+import pyarrow as pa
 
 from cluster.core.plan.inventory import Inventory
 from cluster.core.plan.shard_plan import Plan, Shard, choose_shard_rows, make_plan
 from cluster.core.plan.shuffle_plan import by_keys
 from cluster.core.settings import InputSettings
 from cluster.runtime.commit.commit import SHUFFLE
-from cluster.runtime.plan.input_scan import check_inventory, make_inventory
+from cluster.runtime.plan.input_scan import Item, Value, check_inventory, make_inventory
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.shuffle.shuffle import drop_pieces, open_shuffle, read_buckets, scan_layout, shuffle_input
 from cluster.runtime.shuffle.shuffle_files import Shuffle, remove_files
@@ -36,7 +38,7 @@ class Series:
 
     files: InputFiles
     shards: tuple[Shard, ...]
-    extents: tuple[Any, ...]  # (shard,) pa.Table
+    extents: tuple[pa.Table, ...]  # (shard,)
     shard_rows: int
 
     @staticmethod
@@ -65,7 +67,7 @@ class TrainingPlans:
 class Workers(Protocol):
     """Who reads the input: a cluster's tasks or, in tests, this process."""
 
-    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+    def map(self, function: Callable[[Item], Value], items: Sequence[Item]) -> Iterable[Value]:
         """Like the builtin, in order."""
 
     def check(self, place: StoreSpec) -> None:

@@ -9,10 +9,10 @@ earlier one is the folder beside it that was finished last before it and has the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,9 @@ from cluster.runtime.plan.plan_files import Extents, has_plan, read_plan
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.store import Store
 from cluster.runtime.watch.timeline import read_timeline
+from lstm_core.array_types import Ints
 from lstm_core.errors import SlotcarError, UsageError
+from lstm_core.json_types import JsonObject
 
 LONGEST_COUNT = 10
 LONGEST_SHARDS = 10  # shards stand longest entity first, so the longest entities are in the first ones
@@ -49,7 +51,7 @@ class Entity:
 class Lengths:
     """How long the entities are, of those looked at."""
 
-    bins: Any  # (bin,): see `length_bins`
+    bins: Ints  # (bin,): see `length_bins`
     looked_at: int
     longest: tuple[Entity, ...]
 
@@ -83,11 +85,11 @@ class ReportFigures:
     """All that a report shows."""
 
     output: str
-    record: dict[str, Any]  # run.json
+    record: JsonObject  # run.json
     request: RequestFile | None
     head: PlanHead | None
     fragments: tuple[Fragment, ...]
-    lines: tuple[dict[str, Any], ...]  # of the timeline
+    lines: tuple[JsonObject, ...]  # of the timeline
     lengths: Lengths | None
     scores: tuple[ScoreColumn, ...]
     scores_looked_at: int  # rows
@@ -144,17 +146,17 @@ def _lengths(store: Store, head: PlanHead, rows_max: int | None) -> Lengths:
     return Lengths(bins, int(bins.sum()), tuple(longest[:LONGEST_COUNT]))
 
 
-def _longest(extents: Any, begin: Any, rows: Any, shard: int) -> list[Entity]:
+def _longest(extents: pa.Table, begin: Ints, rows: Ints, shard: int) -> list[Entity]:
     first = np.argsort(-rows, kind="stable")[:LONGEST_COUNT]
-    keys = entity_keys(extents.take(pa.array(begin[first])))
+    keys = entity_keys(extents.take(begin[first]))
     return [Entity(_key(key), int(count), shard) for key, count in zip(keys.to_pylist(), rows[first], strict=True)]
 
 
-def _key(values: dict[str, Any]) -> str:
+def _key(values: Mapping[str, object]) -> str:
     return ", ".join(str(value) for value in values.values())
 
 
-def _sum(first: Any, second: Any) -> Any:
+def _sum(first: Ints, second: Ints) -> Ints:
     longer, shorter = (first, second) if len(first) >= len(second) else (second, first)
     total = longer.copy()
     total[: len(shorter)] += shorter
@@ -203,7 +205,8 @@ def _bounds(runs: Sequence[_Scored], names: Sequence[str]) -> dict[str, tuple[fl
                 column = footer.row_group(group).column(index)
                 stats = column.statistics
                 if column.path_in_schema in names and stats is not None and stats.has_min_max:
-                    found.setdefault(column.path_in_schema, []).extend((float(stats.min), float(stats.max)))
+                    pair = cast("tuple[float, float]", (stats.min, stats.max))  # there are both, where there is one
+                    found.setdefault(column.path_in_schema, []).extend(map(float, pair))
     return {name: (min(found[name]), max(found[name])) for name in names if np.isfinite(found.get(name, np.nan)).all()}
 
 
@@ -274,7 +277,7 @@ def _quarantine(store: Store) -> tuple[Reason, ...]:
     return tuple(sorted(counts.values(), key=lambda reason: -reason.rows))[:REASONS_MAX]
 
 
-def _reasons(table: Any) -> Iterable[Reason]:
+def _reasons(table: pa.Table) -> Iterable[Reason]:
     own = ("reason", "rows", "file", "row", "time")
     keys = [name for name in table.column_names if name not in own]
     grouped = table.group_by("reason", use_threads=False).aggregate(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from cluster.core.commit import Fragment
 from cluster.core.lock import STALE_S, Sight
@@ -98,9 +98,17 @@ def _state(said: str | None, *, succeeded: bool, alive: bool) -> State:
     return ENDED.get(said or "", "broken")  # it says that it runs, or that all is done but the last mark
 
 
-def _totals(head: PlanHead | None) -> dict[str, Any]:
+class _Totals(TypedDict):
+    """A part of `RunStatus`."""
+
+    rows_total: int | None
+    entities_total: int | None
+    shards_total: int | None
+
+
+def _totals(head: PlanHead | None) -> _Totals:
     if head is None:
-        return dict.fromkeys(("rows_total", "entities_total", "shards_total"))
+        return {"rows_total": None, "entities_total": None, "shards_total": None}
     return {"rows_total": head.rows_planned, "entities_total": head.entities, "shards_total": len(head.shards)}
 
 

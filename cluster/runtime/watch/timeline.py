@@ -16,8 +16,8 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
+from cluster.core.commit import Fragment
 from cluster.core.schedule.actions import Action, Assign, Commit, Discard, Fail, Finish, Quarantine, StartReplica
 from cluster.core.schedule.events import ClusterChanged, Event, ReplicaLeaving, ReplicaLost, ReplicaReady
 from cluster.core.schedule.scheduler import Scheduler
@@ -26,6 +26,7 @@ from cluster.runtime.commit.commit import NOW, TIMELINE, Commits
 from cluster.runtime.replica.pipeline import Counters
 from cluster.runtime.storage.store import Store
 from cluster.runtime.watch.progress import Progress
+from lstm_core.json_types import JsonObject, JsonValue
 
 BATCH_S = 60.0  # at most so long a line waits for its file
 NOW_S = 5.0
@@ -57,7 +58,7 @@ class Timeline:
         self._silent = False  # once a write has failed
         self.add("session", run_id=run_id)
 
-    def add(self, event: str, **fields: Any) -> None:
+    def add(self, event: str, **fields: JsonValue) -> None:
         """One more line."""
         self._lines.append(json.dumps({"at_s": round(self._clock(), 3), "event": event, **fields}))
 
@@ -131,7 +132,7 @@ class Timeline:
             case Finish():
                 self._tell(logging.INFO, "finish", "every shard is committed")
 
-    def _tell(self, level: int, event: str, text: str, **fields: Any) -> None:
+    def _tell(self, level: int, event: str, text: str, **fields: JsonValue) -> None:
         self.add(event, **fields)
         log.log(level, "run %s: %s", self._run_id, text.format(**fields))
 
@@ -153,7 +154,7 @@ class Timeline:
             self._silent = True
 
 
-def _figures(fragment: Any) -> dict[str, Any]:
+def _figures(fragment: Fragment) -> dict[str, int | bool]:
     return {
         "shard": fragment.shard,
         "attempt": fragment.attempt,
@@ -180,7 +181,7 @@ class WatchedScheduler(Scheduler):
         return actions
 
 
-def read_timeline(store: Store) -> Iterator[dict[str, Any]]:
+def read_timeline(store: Store) -> Iterator[JsonObject]:
     """The lines of every session of a run, in order, each with its `session`; what cannot be read is left out."""
     for name in store.list(TIMELINE):
         for text in store.read(f"{TIMELINE}/{name}").decode().splitlines():
