@@ -93,8 +93,6 @@ FLOORS = {
 }
 # Two files of one name, each time for the same reason: `cluster/core` decides what `cluster/runtime` carries out.
 CORE_DECIDES_RUNTIME_ACTS = {"audit", "commit", "lock"}
-# Classes of one name. One says how the rows of a table fall into series, the other has the series of a training.
-SAME_CLASS = {"Series": {"cluster/runtime/rows/null_filling.py", "cluster/runtime/training/training_rows.py"}}
 
 
 def _listed() -> list[Path]:
@@ -258,7 +256,7 @@ def test_no_two_public_classes_have_one_name() -> None:
         for node in _tree(path).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].add(_name(path))
-    assert {name: files for name, files in places.items() if len(files) > 1} == SAME_CLASS
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}
 
 
 @every_module

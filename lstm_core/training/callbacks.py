@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
-from typing import TypeAlias, TypeGuard
+from typing import TypeGuard
 
 import keras
 import numpy as np
 
-from lstm_core.array_types import Array
 from lstm_core.contract.custom_code import first_sentence, import_module
 from lstm_core.errors import SlotcarError, UsageError
 from lstm_core.json_types import JsonValue
 from lstm_core.training.losses import nearest
+from lstm_core.training.training_settings import Kept, Plain
 
 _OWN = ("_model", "_params", "monitor_op")
 _PATHS = ("filepath", "filename", "log_dir")
@@ -31,8 +31,6 @@ _UNFIT = {
     "OrbaxCheckpoint": "checkpoints by epoch are kept anyway",
     "LambdaCallback": "name a class of your own as module:Class",
 }
-Plain: TypeAlias = bool | int | float | str | Array | np.generic | list[Array] | None
-Kept: TypeAlias = dict[str, Plain]  # by attribute
 
 
 class Callbacks:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
+import numpy as np
+
+from lstm_core.array_types import Array
 from lstm_core.json_types import JsonValue
+
+Plain: TypeAlias = bool | int | float | str | Array | np.generic | list[Array] | None
+Kept: TypeAlias = dict[str, Plain]  # by attribute
 
 
 @dataclass(frozen=True)

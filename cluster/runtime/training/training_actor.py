@@ -41,7 +41,7 @@ from cluster.runtime.rows.null_filling import LastKnown
 from cluster.runtime.rows.placed_blocks import PlacedBlock
 from cluster.runtime.storage.open_store import StoreSpec
 from cluster.runtime.training.training_checkpoint import restore_checkpoint, save_checkpoint
-from cluster.runtime.training.training_rows import SHUFFLED, Series, Workers
+from cluster.runtime.training.training_rows import SHUFFLED, PassPlan, Workers
 from lstm_core.array_types import Array, Bools, Doubles, Floats, Int32s
 from lstm_core.contract.custom_code import CustomCode
 from lstm_core.contract.model_contract import ModelContract
@@ -71,9 +71,9 @@ class TrainingSpec:
     step: StepSettings
     recipe: TrainingSettings
     epochs: int
-    train: Series
+    train: PassPlan
     held_from: int | None  # ordinal of the first time column; None where nothing is held out
-    whole: Series | None  # all rows, those that are held out included
+    whole: PassPlan | None  # all rows, those that are held out included
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class TrainingActor:
             del self._model.optimizer  # a callback may have looked at it; a saved model has none
         return archive_of(self._trainer.trained_model(), name="The trained model")
 
-    def _pass(self, series: Series, held_from: int | None, step: StepWithLoss) -> Pass:
+    def _pass(self, series: PassPlan, held_from: int | None, step: StepWithLoss) -> Pass:
         from lstm_core.training.losses import LossSum
 
         begin = time.perf_counter()
@@ -237,7 +237,7 @@ StepWithLoss = Callable[[Sequence[Array], Floats, Bools, Int32s], tuple[Doubles,
 class RowsInOrder:
     """The batches of one pass, with their targets, read as they are needed; iterate once."""
 
-    def __init__(self, spec: TrainingSpec, series: Series, held_from: int | None) -> None:
+    def __init__(self, spec: TrainingSpec, series: PassPlan, held_from: int | None) -> None:
         step = spec.step
         block_rows = BLOCK_CHUNKS * step.chunk
         layout = row_layout(spec.contract, target_values=len(spec.input.target))
@@ -294,7 +294,7 @@ class _HeldOutReader(BlockReader):
         targets[moments < self.held_from] = np.nan
 
 
-def _reader(spec: TrainingSpec, series: Series, held_from: int | None, block_rows: int) -> BlockReader:
+def _reader(spec: TrainingSpec, series: PassPlan, held_from: int | None, block_rows: int) -> BlockReader:
     kind = BlockReader if held_from is None else _HeldOutReader
     encoder = Encoder(spec.input, spec.contract.inputs)
     reader = kind(spec.input, encoder, series.files, Bounds(block_rows, CACHE_BYTES))

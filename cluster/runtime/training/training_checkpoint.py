@@ -18,7 +18,7 @@ from lstm_core.array_types import Array
 from lstm_core.json_types import JsonValue
 
 if TYPE_CHECKING:
-    from lstm_core.training.callbacks import Kept
+    from lstm_core.training.training_settings import Kept
 
 _PLAIN = "plain"
 

@@ -33,7 +33,7 @@ _EXTENT_COLUMNS = ["entity", "file", "row_start", "row_count", "sorted", "fault"
 
 
 @dataclass(frozen=True)
-class Series:
+class PassPlan:
     """The rows of one pass: a plan without its keys."""
 
     files: InputFiles
@@ -42,11 +42,11 @@ class Series:
     shard_rows: int
 
     @staticmethod
-    def of(plan: Plan, files: InputFiles) -> Series:
+    def of(plan: Plan, files: InputFiles) -> PassPlan:
         """All rows of a plan."""
         head = plan.head
         extents = tuple(plan.extents(shard.index).select(_EXTENT_COLUMNS) for shard in head.shards)
-        return Series(files, head.shards, extents, head.shard_rows)
+        return PassPlan(files, head.shards, extents, head.shard_rows)
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ class TrainingPlans:
     files: InputFiles
 
     @property
-    def passes(self) -> tuple[Series, Series | None]:
+    def passes(self) -> tuple[PassPlan, PassPlan | None]:
         """The rows to train on; and all rows, where some of them are held out."""
-        whole = Series.of(self.whole, self.files)
-        return (whole, None) if self.before is None else (Series.of(self.before, self.files), whole)
+        whole = PassPlan.of(self.whole, self.files)
+        return (whole, None) if self.before is None else (PassPlan.of(self.before, self.files), whole)
 
 
 class Workers(Protocol):

@@ -267,16 +267,28 @@ def test_a_fragment_is_told_once(tmp_path: Path) -> None:
 
 
 class Held(RunningSum):
-    """A model whose steps are slow behind the first `free` ones: they end when it is let go."""
+    """A model whose steps are slow: they end when it is let go."""
 
-    def __init__(self, slots: int, free: int = 0) -> None:
+    def __init__(self, slots: int) -> None:
         super().__init__(slots)
-        self.go, self._free = threading.Event(), free
+        self.go = threading.Event()
 
     def step(self, rows: Sequence[Array], reset: Array, lengths: Array) -> list[Any]:
-        if not self._free:
+        self.go.wait()
+        return super().step(rows, reset, lengths)
+
+
+class HeldOnceBegun(RunningSum):
+    """A model whose steps are slow once so many series have begun, in whichever steps that was."""
+
+    def __init__(self, slots: int, series: int) -> None:
+        super().__init__(slots)
+        self.go, self._to_begin = threading.Event(), series
+
+    def step(self, rows: Sequence[Array], reset: Array, lengths: Array) -> list[Any]:
+        if self._to_begin <= 0:
             self.go.wait()
-        self._free = max(0, self._free - 1)
+        self._to_begin -= int((reset & (lengths > 0)).sum())
         return super().step(rows, reset, lengths)
 
 
@@ -284,10 +296,10 @@ def test_a_fragment_waits_for_other_news_while_rows_are_left_to_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline_module, "LINGER_S", NEVER_S)
-    model = Held(2, free=1)
-    work = job(tmp_path, lengths=[4, 20], slots=2, make_model=lambda slots: model)
+    model = HeldOnceBegun(2, series=2)
+    work = job(tmp_path, lengths=[4, 400], slots=2, make_model=lambda slots: model)
     pipeline = work.start()
-    for shard in work.laid.plan.shards:  # of one entity each, which begin together
+    for shard in work.laid.plan.shards:  # of one entity each: the long one has rows left when the short one is done
         pipeline.assign(shard, Attempt(shard.index, 1))
     while pipeline.report(30).demand.shards_ahead:
         pass
