@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from cluster.core.plan.shard_plan import Shard
 from cluster.core.settings import ClusterSettings
@@ -16,13 +16,11 @@ from cluster.runtime.fleet.preflight import check_nodes, check_room
 from cluster.runtime.fleet.prometheus import PrometheusMetrics
 from cluster.runtime.fleet.ray_session import connected, replica_count
 from cluster.runtime.fleet.task_map import map_here_or_on_cluster
+from cluster.runtime.plan.input_scan import Item, Value
 from cluster.runtime.replica.node_check import NodeNeeds
 from cluster.runtime.replica.pipeline import Counters
 from cluster.runtime.replica.replica_actor import ReplicaSpec, Sources
 from cluster.runtime.watch.timeline import Moment
-
-Item = TypeVar("Item")
-Value = TypeVar("Value")
 
 
 class Replicas(Protocol):

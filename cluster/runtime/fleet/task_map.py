@@ -10,19 +10,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import ray
 
 from cluster.runtime.fleet.ray_errors import task_value
 from cluster.runtime.fleet.ray_session import avoid_nodes, cluster_resources
-from cluster.runtime.plan.input_scan import LightWork
+from cluster.runtime.plan.input_scan import Item, LightWork, Value
 
 if TYPE_CHECKING:
     from ray import ObjectRef
-
-Item = TypeVar("Item")
-Value = TypeVar("Value")
 
 BATCHES_WANTED = 16  # for each CPU: few enough that a task's start does not show, enough that all end together
 BATCH_ITEMS_MAX = 256
