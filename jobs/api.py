@@ -14,7 +14,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 from jobs.commands import inspect as inspect_job
 from jobs.commands import plan as plan_job
@@ -33,8 +32,9 @@ from jobs.config.configuration import Config, load_config
 from jobs.config.key_rules import Command
 from jobs.config.night_keys import night_overrides
 from jobs.training.training_report import TrainReport
+from lstm_core.json_types import JsonObject, JsonValue
 
-Source = str | os.PathLike[str] | Mapping[str, Any]
+Source = str | os.PathLike[str] | Mapping[str, JsonValue]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class RunSummary:
     rows_skipped: int
     entities_scored: int
     wall_s: float
-    record: dict[str, Any]
+    record: JsonObject
 
     @property
     def figures(self) -> dict[str, int | float | str]:
@@ -72,7 +72,7 @@ def submit(  # noqa: PLR0913  # those of the command
     *,
     overrides: Sequence[str] = (),
     address: str | None = None,
-    runtime_env: Mapping[str, Any] | None = None,
+    runtime_env: Mapping[str, JsonValue] | None = None,
     entrypoint_cpus: float = 0.0,
     entrypoint_resources: Mapping[str, float] | None = None,
 ) -> RunSummary:
@@ -129,7 +129,7 @@ def report(output: str | os.PathLike[str], *, against: str | None = None) -> Rep
     return report_job.run(os.fspath(output), against)
 
 
-def _summary(config: Config, record: dict[str, Any]) -> RunSummary:
+def _summary(config: Config, record: JsonObject) -> RunSummary:
     own = {name: record[name] for name in RunSummary.__dataclass_fields__ if name in record}
     return RunSummary(output=config.output.path, record=record, **own)
 

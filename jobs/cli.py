@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 import typer
 from rich.console import Console, RenderableType
@@ -23,6 +23,7 @@ from jobs.terminal.stderr_log import log_to_stderr
 from jobs.terminal.stop_signals import as_stopped, stop_on_signals
 from lstm_core.errors import SlotcarError, UsageError
 from lstm_core.exit_codes import EXIT_DONE, EXIT_USAGE
+from lstm_core.json_types import JsonObject
 
 app = typer.Typer(
     add_completion=False,
@@ -46,7 +47,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Prints the result as one J
 class CommandResult(Protocol):
     """A result that knows how it looks, for people and for programs."""
 
-    def as_dict(self) -> dict[str, Any]: ...
+    def as_dict(self) -> JsonObject: ...
     def render(self) -> RenderableType: ...
 
 
@@ -286,7 +287,7 @@ def _say(fault: BaseException, code: int) -> int:
     return code
 
 
-def _show(result: CommandResult | dict[str, Any], as_json: bool) -> None:
+def _show(result: CommandResult | JsonObject, as_json: bool) -> None:
     if as_json:
         values = result.as_dict() if isinstance(result, CommandResult) else result
         print(json.dumps(values, default=_plain), flush=True)
@@ -301,7 +302,7 @@ def _plain(value: object) -> object:
     return value.item() if hasattr(value, "item") else str(value)
 
 
-def _table(values: dict[str, Any]) -> Table:
+def _table(values: JsonObject) -> Table:
     table = Table(show_header=False, box=None)
     for name, value in values.items():
         shown = json.dumps(value, default=_plain) if isinstance(value, dict | list) else _shown(value)

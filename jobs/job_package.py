@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 from jobs.config.configuration import Config
 from jobs.config.toml_text import put
@@ -27,7 +26,7 @@ def package_job(config: Config, run_id: str, folder: Path) -> None:
     """Writes the job of `config` into an empty folder. Raises UsageError where a file cannot be read."""
     raw = deepcopy(dict(config.raw))
     document = config.document
-    places: dict[tuple[str, str], Any] = {
+    places: dict[tuple[str, str], str | list[str]] = {
         ("model", "path"): _copied(config.model.path, folder / MODEL),
         ("input", "path"): list(config.input.path),
         ("output", "path"): config.output.path,
@@ -65,7 +64,7 @@ def _copy_module(home: str, name: str, folder: Path) -> None:
         shutil.copyfile(os.path.join(home, f"{name}.py"), folder / f"{name}.py")
 
 
-def as_toml(values: Mapping[str, Any]) -> str:
+def as_toml(values: Mapping[str, object]) -> str:
     """A nested dict as TOML: one line per value, a section per table."""
     top = [f"{_text(key)} = {_value(value)}\n" for key, value in values.items() if not isinstance(value, Mapping)]
     for key, table in values.items():
@@ -75,7 +74,7 @@ def as_toml(values: Mapping[str, Any]) -> str:
     return "".join(top)
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_text(key)} = {_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from rich.table import Table
 
@@ -94,7 +93,7 @@ def simulate(
     return [simulate_run(shards, count, pace, asked.weather, time.perf_counter) for count in asked.replicas]
 
 
-def rows(forecasts: Sequence[SimulatedRun]) -> list[dict[str, Any]]:
+def rows(forecasts: Sequence[SimulatedRun]) -> list[dict[str, float]]:
     """As plain values, for JSON."""
     return [{name: _rounded(value) for name, value in asdict(found).items()} for found in forecasts]
 

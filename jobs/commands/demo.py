@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
@@ -31,9 +31,9 @@ from jobs.commands import score, train
 from jobs.config.configuration import load_config
 from jobs.demo.demo_files import EPOCHS, SPLIT, write_files
 from jobs.demo.demo_flights import Flights, first_aircraft, read_flights, write_flights
+from lstm_core.array_types import Doubles
 from lstm_core.errors import UsageError
-
-Floats = NDArray[np.float64]
+from lstm_core.json_types import JsonObject
 
 MARK = ".slotcar-demo"
 REPLICAS = 2
@@ -54,7 +54,7 @@ class DemoReport:
     rows_quarantined: int
     seconds: dict[str, float]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The report as plain values, for JSON."""
         return asdict(self)
 
@@ -130,28 +130,41 @@ def _take_over(folder: Path) -> None:
     (folder / MARK).touch()
 
 
-def _errors(folder: Path) -> dict[str, Any]:
+class _Errors(TypedDict):
+    """A part of `DemoReport`."""
+
+    flights_compared: int
+    mae_stateful: float
+    mae_reset: float
+    mae_as_it_left: float
+    mae_naive: float
+
+
+def _errors(folder: Path) -> _Errors:
     columns = ["row", "tailnum", "time_hour", "dep_delay", "arr_delay"]
     table = pq.read_table(folder / "flights", columns=columns).sort_by("row")
     actual = _minutes(table, "arr_delay")
     known = ~np.isnan(actual) & table.column("tailnum").is_valid().to_numpy()
     later = table.column("time_hour").to_numpy() >= np.datetime64(SPLIT[:-6]) + np.timedelta64(4, "h")
     compared = known & later
-    guesses = {
-        "mae_stateful": _scores(folder / "scores", table.num_rows),
-        "mae_reset": _scores(folder / "reset_scores", table.num_rows),
-        "mae_as_it_left": _minutes(table, "dep_delay"),
-        "mae_naive": np.full(table.num_rows, np.median(actual[known & ~later])),
+
+    def error(guess: Doubles) -> float:
+        return float(np.abs(guess - actual)[compared].mean())
+
+    return {
+        "flights_compared": int(compared.sum()),
+        "mae_stateful": error(_scores(folder / "scores", table.num_rows)),
+        "mae_reset": error(_scores(folder / "reset_scores", table.num_rows)),
+        "mae_as_it_left": error(_minutes(table, "dep_delay")),
+        "mae_naive": error(np.full(table.num_rows, np.median(actual[known & ~later]))),
     }
-    errors = {name: float(np.abs(guess - actual)[compared].mean()) for name, guess in guesses.items()}
-    return {"flights_compared": int(compared.sum()), **errors}
 
 
-def _minutes(table: Any, name: str) -> Floats:
+def _minutes(table: pa.Table, name: str) -> Doubles:
     return np.asarray(table.column(name).to_numpy(), np.float64)  # a null becomes NaN
 
 
-def _scores(folder: Path, rows: int) -> Floats:
+def _scores(folder: Path, rows: int) -> Doubles:
     """The scores by row number; NaN where a row was not scored."""
     table = pq.read_table(folder, columns=["row", "predicted_delay"])
     scores = np.full(rows, np.nan)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from jobs.config.configuration import Config
 from jobs.config.model_proof import contract_of
 from lstm_core.errors import UsageError
+from lstm_core.json_types import JsonObject
 
 
-def run(config: Config, folder: str | None = None) -> dict[str, Any]:
+def run(config: Config, folder: str | None = None) -> JsonObject:
     """Exports the model of `config` into `folder`, by default MODEL.savedmodel; returns what was written.
 
     Raises UsageError where something stands there already, ModelRefused as `score` does.

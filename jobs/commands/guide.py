@@ -11,7 +11,6 @@ import os
 import sys
 from dataclasses import asdict, dataclass
 from importlib import resources
-from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.markdown import Markdown
@@ -20,6 +19,7 @@ from rich.text import Text
 
 from jobs.config.toml_text import first_sentence, nearest
 from lstm_core.errors import UsageError
+from lstm_core.json_types import JsonObject
 
 # In the order of reading: begin, use every night, run somewhere else, look something up.
 TOPICS = (
@@ -56,7 +56,7 @@ class Guide:
         """What it is good for, in one sentence."""
         return first_sentence(self.text.split("\n\n")[1])
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The guide as plain values, for JSON."""
         return asdict(self)
 
@@ -71,7 +71,7 @@ class Topics:
 
     guides: tuple[Guide, ...]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The list without the texts, for JSON."""
         return {"topics": [{"topic": one.topic, "title": one.title, "about": one.about} for one in self.guides]}
 

@@ -10,7 +10,6 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -21,6 +20,7 @@ from jobs.config.model_proof import Prove, prove_in_subprocess
 from lstm_core.contract.custom_code import CustomCode
 from lstm_core.contract.model_contract import InputContract, ModelContract, RecurrentContract, read_contract
 from lstm_core.errors import UsageError
+from lstm_core.json_types import JsonObject
 from lstm_core.proof.proof_request import ProofRequest
 
 PROOF_CHUNK = 64  # where the model leaves it open: the default of model.chunk
@@ -34,7 +34,7 @@ class Inspection:
     contract: ModelContract
     notes: tuple[str, ...] = ()  # what is worth knowing, a sentence each
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The contract as plain values, for JSON; sizes in bytes, cost in floating point operations."""
         contract = self.contract
         return {

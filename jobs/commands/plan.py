@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -32,12 +31,13 @@ from cluster.runtime.carry.carry_plan import find_carry, find_known
 from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.input.column_checks import check_schema
 from cluster.runtime.input.file_listing import list_files
-from cluster.runtime.plan.input_scan import make_inventory
+from cluster.runtime.plan.input_scan import Item, Value, make_inventory
 from jobs import plan_simulation
 from jobs.config.configuration import Config
 from jobs.config.model_proof import contract_of
 from jobs.plan_simulation import Simulation, simulate
 from lstm_core.contract.model_contract import ModelContract
+from lstm_core.json_types import JsonObject
 from lstm_core.packing.packer import predict
 
 
@@ -70,7 +70,7 @@ class PlanReport:
     entities_absent: int | None = None  # that state.read holds and the input does not name: handed on
     simulated: tuple[SimulatedRun, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The report as plain values, for JSON."""
         return {**asdict(self), "simulated": plan_simulation.rows(self.simulated)}
 
@@ -176,7 +176,7 @@ def scan_input(settings: InputSettings, contract: ModelContract) -> Inventory:
     check_schema(settings, contract, files)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
 
-        def scan_all(scan: Callable[[Any], Any], batches: Sequence[Any]) -> Iterable[Any]:
+        def scan_all(scan: Callable[[Item], Value], batches: Sequence[Item]) -> Iterable[Value]:
             return threads.map(scan, batches)
 
         return make_inventory(settings, scan_all, files)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -18,6 +17,7 @@ from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.watch.report_figures import gather_figures
 from jobs.report.report_page import page
 from jobs.report.report_story import tell_story
+from lstm_core.json_types import JsonObject
 
 ROWS_AT_END = 5_000_000
 
@@ -34,7 +34,7 @@ class Reported:
     against: str | None  # the run that the scores are compared with
     bytes: int
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """As plain values, for JSON."""
         return dict(vars(self))
 

@@ -6,7 +6,6 @@ Everything that can be refused is refused here, before Ray starts: the model, th
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 from cluster.core.carry import carry_schema
 from cluster.core.settings import InputSettings
@@ -23,9 +22,10 @@ from jobs.commands.report import write_at_end
 from jobs.config.configuration import Config
 from jobs.config.model_proof import contract_of
 from jobs.config.run_identity import derive_run_id
+from lstm_core.json_types import JsonObject
 
 
-def run(config: Config) -> dict[str, Any]:
+def run(config: Config) -> JsonObject:
     """Scores what `config` asks for; returns the content of run.json, and leaves a report beside it."""
     return score(request_of(config), at_end=write_at_end)
 

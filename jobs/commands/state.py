@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +20,7 @@ from cluster.runtime.carry.carry_inspection import (
     summarize,
 )
 from cluster.runtime.storage.open_store import StoreSpec, open_store
+from lstm_core.json_types import JsonObject
 
 VALUES_SHOWN = 6  # of a state
 NAMES_SHOWN = 20
@@ -40,9 +40,9 @@ class ShownState:
 
     path: str
     summary: Summary
-    entities: Any  # pa.Table; None where none was asked for
+    entities: pa.Table | None  # None where none was asked for
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The summary, and the entities with all their values, for JSON."""
         found = {"state": self.path, **asdict(self.summary)}
         if self.entities is not None:
@@ -51,7 +51,8 @@ class ShownState:
 
     def render(self) -> RenderableType:
         """Tables for a terminal; of a state the first values and its length."""
-        return self._summary() if self.entities is None else Group(*map(self._entity, range(self.entities.num_rows)))
+        found = self.entities
+        return self._summary() if found is None else Group(*(_entity(found, row) for row in range(found.num_rows)))
 
     def _summary(self) -> Table:
         found = self.summary
@@ -65,14 +66,6 @@ class ShownState:
             table.add_row(name, f"{values:,} values")
         return table
 
-    def _entity(self, row: int) -> Table:
-        table = Table(show_header=False)
-        for name in self.entities.column_names:
-            value = self.entities.column(name)[row]
-            shown = _state(value) if pa.types.is_fixed_size_list(value.type) else str(value.as_py())
-            table.add_row(name.replace(PREVIOUS, "previous ") if name.startswith(PREVIOUS) else name, shown)
-        return table
-
 
 @dataclass(frozen=True)
 class StateDifference:
@@ -82,7 +75,7 @@ class StateDifference:
     after: str
     found: Difference
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The counts and the first entities of each kind, for JSON."""
         return {"before": self.before, "after": self.after, **asdict(self.found)}
 
@@ -97,8 +90,19 @@ class StateDifference:
         return table
 
 
-def _state(value: Any) -> str:
-    values = np.asarray(value.values.to_numpy(zero_copy_only=False))
+def _entity(entities: pa.Table, row: int) -> Table:
+    table = Table(show_header=False)
+    for name in entities.column_names:
+        value = entities.column(name)[row]
+        shown = _state(value) if pa.types.is_fixed_size_list(value.type) else str(value.as_py())
+        table.add_row(name.replace(PREVIOUS, "previous ") if name.startswith(PREVIOUS) else name, shown)
+    return table
+
+
+def _state(value: pa.FixedSizeListScalar[pa.DataType, int]) -> str:
+    held = value.values
+    assert held is not None, "a state is never null"
+    values = np.asarray(held.to_numpy(zero_copy_only=False))
     first = " ".join(f"{number:.4g}" for number in values[:VALUES_SHOWN])
     more = " ..." if len(values) > VALUES_SHOWN else ""
     return f"[{first}{more}], {len(values):,} values, norm {float(np.linalg.norm(values)):.4g}"

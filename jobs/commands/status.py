@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -14,6 +13,7 @@ from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.watch.progress import progress_line
 from cluster.runtime.watch.run_status import RunStatus, read_status
 from cluster.runtime.watch.timeline import read_now
+from lstm_core.json_types import JsonObject
 
 FOLLOW_S = 2.0  # between two looks; the driver itself speaks every 5 seconds
 
@@ -33,7 +33,7 @@ class StatusReport:
 
     found: RunStatus
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The status as plain values, for JSON."""
         return {**asdict(self.found), "next": NEXT[self.found.status]}
 

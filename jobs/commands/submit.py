@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -35,6 +35,7 @@ from jobs.job_package import CONFIG, package_job
 from jobs.terminal.stop_signals import Stopped
 from lstm_core.errors import SlotcarError, UsageError
 from lstm_core.exit_codes import EXIT_DONE, EXIT_QUARANTINE, EXIT_STOPPED, EXIT_USAGE
+from lstm_core.json_types import JsonObject, JsonValue
 
 POLL_S = 2.0
 PATIENCE_S = 600.0  # without an answer
@@ -60,7 +61,7 @@ class Submitted:
     joined: bool  # it was there already
     message: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """As plain values, for JSON."""
         return dict(vars(self))
 
@@ -74,7 +75,7 @@ class Submitted:
 class Terms:
     """How a job is handed over and watched."""
 
-    runtime_env: dict[str, Any]
+    runtime_env: JsonObject
     cpus: float = 0.0
     resources: Mapping[str, float] = field(default_factory=dict)
     wait: bool = True
@@ -101,7 +102,7 @@ def run(config: Config, server: JobServer, terms: Terms) -> Submitted:
     return Submitted(job_id, run_id, config.output.path, view.status, code, joined, view.message)
 
 
-def record_of(config: Config, done: Submitted) -> dict[str, Any]:
+def record_of(config: Config, done: Submitted) -> JsonObject:
     """The run.json of a job that was waited for. Raises its fault where it failed, or where the output is not seen."""
     if done.exit_code != EXIT_DONE:
         raise _fault_of(done)
@@ -133,7 +134,7 @@ def open_server(address: str | None, config: Config) -> JobServer:
     return RayJobServer(address or configured)
 
 
-def read_runtime_env(path: str | None) -> dict[str, Any]:
+def read_runtime_env(path: str | None) -> JsonObject:
     """A runtime environment from a TOML file."""
     if path is None:
         return {}
@@ -144,7 +145,7 @@ def read_runtime_env(path: str | None) -> dict[str, Any]:
     return checked_env(found, f"--runtime-env {path}")
 
 
-def checked_env(found: Mapping[str, Any], name: str) -> dict[str, Any]:
+def checked_env(found: Mapping[str, JsonValue], name: str) -> JsonObject:
     """A runtime environment that leaves to `submit` what is its own."""
     if "working_dir" in found:
         raise UsageError(

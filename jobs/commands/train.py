@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+
+import pyarrow as pa
 
 from cluster.core.plan.shard_plan import Plan, PlanHead
 from cluster.core.settings import ClusterSettings
@@ -142,7 +143,7 @@ def _place(config: Config) -> StoreSpec:
     return StoreSpec(training_folder(config.model.path))
 
 
-def _held_from(config: Config, columns: Any) -> int | None:
+def _held_from(config: Config, columns: pa.Schema) -> int | None:
     split = config.train.validate_since
     return None if split is None else parse_bound(split, columns.field(config.input.time[0]).type, setting=SPLIT)
 

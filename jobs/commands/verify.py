@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -20,6 +19,7 @@ from cluster.runtime.audit.audit import audit
 from cluster.runtime.audit.rescore import Rescored, find_truth, rescore
 from cluster.runtime.audit.rescore_actor import OpenRescore, ray_rescore
 from cluster.runtime.storage.open_store import StoreSpec, open_store
+from lstm_core.json_types import JsonObject
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Verification:
         """The largest difference between a committed score and the same one made alone and unchunked."""
         return max((entity.difference for entity in self.rescored), default=None)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The report as plain values, for JSON."""
-        found: dict[str, Any] = {"output": self.output, "run_id": self.run_id, "status": self.status}
+        found: JsonObject = {"output": self.output, "run_id": self.run_id, "status": self.status}
         found |= {"holds": self.holds, "checks": [{**asdict(check), "holds": check.holds} for check in self.checks]}
         if self.rescored:
             entities = [asdict(one) | {"difference": _finite(one.difference)} for one in self.rescored]

@@ -7,7 +7,7 @@ together, `toml_text` how a mistake is said. A key's description is its meaning 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,11 +31,12 @@ from jobs.config.key_types import (
     TrainingModel,
     Words,
 )
+from lstm_core.json_types import JsonObject
 
 WHEN_UNSET = "when_unset"  # in a field's extra: what holds where the key is left out, where no default can say it
 
 
-def _when_unset(text: str) -> dict[str, Any]:
+def _when_unset(text: str) -> JsonObject:
     return {WHEN_UNSET: text}
 
 
@@ -291,7 +292,7 @@ class Document(Section):
     cluster: ClusterSection = ClusterSection()
     faults: FaultsSection = FaultsSection()
     train: TrainSection | None = None
-    storage: dict[str, Any] = Field(
+    storage: JsonObject = Field(
         default_factory=dict,
         description="Options for remote stores, under the names that pyarrow.fs gives them. Secrets are refused here: "
         "they come from the environment.",

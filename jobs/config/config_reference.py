@@ -24,9 +24,9 @@ from jobs.config.toml_text import table_kind
 
 FILE = Path(__file__).resolve().parent.parent / "guides" / "configuration.md"
 
-_PLAIN = {str: "text", bool: "true or false", int: "whole number", float: "number"}
+_PLAIN: dict[object, str] = {str: "text", bool: "true or false", int: "whole number", float: "number"}
 _OPTION_TYPES = {**_PLAIN, float: "number of seconds"}
-_RANGES: tuple[tuple[Any, str, str], ...] = (
+_RANGES: tuple[tuple[type, str, str], ...] = (
     (annotated_types.Ge, "ge", "from"),
     (annotated_types.Gt, "gt", "above"),
     (annotated_types.Le, "le", "to"),
@@ -127,7 +127,7 @@ def _type(field: FieldInfo) -> str:
     return " ".join([_type_of(field.annotation, field.metadata), *_range(field.metadata)])
 
 
-def _type_of(annotation: Any, metadata: Iterable[object] = ()) -> str:
+def _type_of(annotation: object, metadata: Iterable[object] = ()) -> str:
     told = next((mark.type for mark in metadata if isinstance(mark, Toml)), None)
     if told is not None:
         return told

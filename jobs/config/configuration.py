@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -40,6 +39,7 @@ from jobs.config.toml_text import apply_override, put, read_text, sentence
 from lstm_core.contract.custom_code import CustomCode
 from lstm_core.contract.model_contract import ModelContract
 from lstm_core.errors import UsageError
+from lstm_core.json_types import JsonObject, JsonValue
 from lstm_core.training.training_settings import TrainingSettings
 
 
@@ -50,7 +50,7 @@ class Config:
     source: str  # the file, as the user named it, or what stands for it in sentences
     folder: str  # where it lies
     document: Document
-    raw: Mapping[str, Any] = field(default_factory=dict)  # as written, with its overrides
+    raw: Mapping[str, JsonValue] = field(default_factory=dict)  # as written, with its overrides
 
     @property
     def run_id(self) -> str | None:
@@ -164,7 +164,7 @@ class Config:
             delta=self.output.delta,
         )
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         """The settings that decide the output's bytes or place, as JSON values; see `run_identity`."""
         chosen = self.document.model_dump(mode="json", include={"input", "state", "output"})
         chosen["model"] = self.model.model_dump(exclude={"path"})
@@ -214,7 +214,7 @@ class Config:
             folder=self.folder,
         )
 
-    def training_identity(self) -> dict[str, Any]:
+    def training_identity(self) -> JsonObject:
         """The settings that decide what a training learns; epochs may be added to it."""
         chosen = self.document.model_dump(mode="json", include={"input", "train"})
         for key in ("epochs", "restart", "callbacks", "metrics"):
@@ -225,7 +225,7 @@ class Config:
 
 
 def load_config(
-    source: str | Mapping[str, Any],
+    source: str | Mapping[str, JsonValue],
     overrides: Sequence[str] = (),
     address: str | None = None,
     *,
@@ -247,7 +247,7 @@ def load_config(
     return Config(source=path, folder=folder, document=document, raw=raw)
 
 
-def validated(raw: dict[str, Any], *, source: str, folder: str) -> Document:
+def validated(raw: JsonObject, *, source: str, folder: str) -> Document:
     """`raw` as a document whose paths are absolute; UsageError with one sentence for the first mistake."""
     try:
         return Document.model_validate(raw, context={"folder": folder})

@@ -11,12 +11,13 @@ import re
 import sys
 from dataclasses import dataclass
 from datetime import date, time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, StringConstraints, ValidationInfo
 
 from cluster.core.locations import NotALocation, is_url, normalized
 from cluster.core.settings import Fill
+from lstm_core.json_types import JsonObject
 
 THE_INPUT = ""  # `features = [...]`: the name that stands for the single input of the model
 
@@ -173,8 +174,8 @@ RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
 Modules = Annotated[tuple[ModuleName, ...], BeforeValidator(_listed), ONE_OR_MORE]
 TrainingModel = Annotated[str, AfterValidator(_training_model)]
-LearningRate = Annotated[float | dict[str, Any], BeforeValidator(_learning_rate), Toml("number, or a table")]
-Callbacks = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_callbacks), Toml("list of text and tables")]
+LearningRate = Annotated[float | JsonObject, BeforeValidator(_learning_rate), Toml("number, or a table")]
+Callbacks = Annotated[tuple[JsonObject, ...], BeforeValidator(_callbacks), Toml("list of text and tables")]
 Metrics = Annotated[
     tuple[str, ...] | dict[str, tuple[str, ...]], BeforeValidator(_metrics), Toml("list of text, or a table of them")
 ]

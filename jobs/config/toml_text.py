@@ -12,13 +12,13 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from datetime import date, time
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from jobs.config.config_keys import Document
 from lstm_core.errors import UsageError
+from lstm_core.json_types import JsonObject, JsonValue
 
 _TOML_OPENERS = ("[", "{", '"', "'")  # a value that begins so was meant as TOML
 
@@ -39,7 +39,7 @@ _EXPECTED = {
 }
 
 
-def read_text(path: str) -> dict[str, Any]:
+def read_text(path: str) -> JsonObject:
     """The TOML file as nested dicts; UsageError where it is missing, unreadable or not TOML."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
@@ -55,7 +55,7 @@ def read_text(path: str) -> dict[str, Any]:
         raise UsageError(f"{path} is not valid TOML: {str(fault).rstrip('.')}.") from None
 
 
-def apply_override(raw: dict[str, Any], override: str) -> None:
+def apply_override(raw: JsonObject, override: str) -> None:
     """Sets `section.key=value` in `raw`, in place."""
     name, equals, text = override.partition("=")
     if not equals:
@@ -63,7 +63,7 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     put(raw, _key_parts(name, override), _value(text.strip(), override), option=f"--set {override}")
 
 
-def put(raw: dict[str, Any], place: Sequence[str], value: Any, *, option: str) -> None:
+def put(raw: JsonObject, place: Sequence[str], value: JsonValue, *, option: str) -> None:
     """Sets the value at `place` in `raw`, in place; `option` is what asked for it."""
     *sections, key = place
     table = raw
@@ -77,7 +77,7 @@ def put(raw: dict[str, Any], place: Sequence[str], value: Any, *, option: str) -
 
 def _key_parts(name: str, override: str) -> list[str]:
     try:
-        value: Any = tomllib.loads(f"{name} = 0")
+        value: JsonValue = tomllib.loads(f"{name} = 0")
     except tomllib.TOMLDecodeError:
         raise UsageError(f"--set {override} does not begin with a key: write --set section.key=value.") from None
     parts = []
@@ -87,7 +87,7 @@ def _key_parts(name: str, override: str) -> list[str]:
     return parts
 
 
-def _value(text: str, override: str) -> Any:
+def _value(text: str, override: str) -> JsonValue:
     try:
         parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError as fault:
@@ -163,9 +163,11 @@ def _unknown(place: list[str]) -> str:
 
 def _description(place: list[str]) -> str:
     """The first sentence of a key's meaning, to go on from a colon."""
-    kind: Any = Document
+    kind: type[BaseModel] = Document
     for part in place[:-1]:
-        kind = table_kind(kind.model_fields[part].annotation)
+        inner = table_kind(kind.model_fields[part].annotation)
+        assert inner is not None, "only a table has keys"
+        kind = inner
     first = first_sentence(str(kind.model_fields[place[-1]].description)).removesuffix(".")
     return first[:1].lower() + first[1:]
 
@@ -175,7 +177,7 @@ def first_sentence(text: str) -> str:
     return re.split(r"(?<=[.!?])\s+(?=[A-Z`\"\[])", " ".join(text.split()), maxsplit=1)[0]
 
 
-def table_kind(annotation: Any) -> type[BaseModel] | None:
+def table_kind(annotation: object) -> type[BaseModel] | None:
     """The section's class behind an annotation, which may be `Section | None`."""
     kinds = (annotation, *getattr(annotation, "__args__", ()))
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)

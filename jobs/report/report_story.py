@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
+
+from lstm_core.json_types import JsonObject
 
 Fate = Literal["done", "lost", "given up", "open"]
 
@@ -76,7 +78,7 @@ class Story:
         return found
 
 
-def tell_story(lines: Sequence[dict[str, Any]], slots: int) -> Story:
+def tell_story(lines: Sequence[JsonObject], slots: int) -> Story:
     """The story that the lines tell, of replicas with so many slots."""
     sessions, lanes, intervals, offset_s = [], [], [], 0.0
     numbers = sorted({line["session"] for line in lines})
@@ -93,7 +95,7 @@ def tell_story(lines: Sequence[dict[str, Any]], slots: int) -> Story:
     return Story(tuple(sessions), tuple(lanes), tuple(intervals))
 
 
-def _lanes(lines: Iterable[dict[str, Any]], prefix: str, end_s: float) -> list[Lane]:
+def _lanes(lines: Iterable[JsonObject], prefix: str, end_s: float) -> list[Lane]:
     lanes: dict[int, Lane] = {}
     open_: dict[tuple[int, int], tuple[Lane, ReplicaAttempt]] = {}  # shard and attempt
     for line in lines:
@@ -129,12 +131,12 @@ def _mark_given_up(lanes: Iterable[Lane], shard: int, number: int) -> None:
             attempt.fate = "given up"
 
 
-def _intervals(lines: Iterable[dict[str, Any]], slots: int) -> list[Interval]:
+def _intervals(lines: Iterable[JsonObject], slots: int) -> list[Interval]:
     samples = [line for line in lines if line["event"] == "sample"]
     return [_interval(one, other, slots) for one, other in pairwise(samples) if other["at_s"] > one["at_s"]]
 
 
-def _interval(one: dict[str, Any], other: dict[str, Any], slots: int) -> Interval:
+def _interval(one: JsonObject, other: JsonObject, slots: int) -> Interval:
     steps = other["steps"] - one["steps"]
     busy = other["busy_slots"] - one["busy_slots"]
     occupancy = busy / (steps * slots) if steps > 0 and slots else None

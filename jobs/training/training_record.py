@@ -13,10 +13,10 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from cluster.run_errors import RunFailed, StoreFault
 from cluster.runtime.storage.local_store import LocalStore
+from lstm_core.json_types import JsonObject
 
 STATE = "state.json"
 WIDTH, HEIGHT, EDGE = 640, 320, 40
@@ -27,7 +27,7 @@ COLOURS = ("#1f6feb", "#d9822b", "#2da44e", "#8250df", "#cf222e", "#57606a")
 class Earlier:
     """An earlier session of the same training."""
 
-    report: dict[str, Any]
+    report: JsonObject
     checkpoint: bytes
     stopped: bool  # a callback has ended it
 
@@ -57,7 +57,7 @@ class TrainingRecord:
         checkpoint = self._store.find(state["checkpoint"])
         return None if checkpoint is None else Earlier(state["report"], checkpoint, state["stopped"])
 
-    def write(self, report: dict[str, Any], checkpoint: bytes, *, stopped: bool) -> None:
+    def write(self, report: JsonObject, checkpoint: bytes, *, stopped: bool) -> None:
         """An epoch has ended. Raises `RunFailed`."""
         epochs = report["epochs"]
         name = f"epoch-{len(epochs):04d}.npz"
@@ -77,7 +77,7 @@ class TrainingRecord:
                     os.unlink(os.path.join(self.folder, old))
 
 
-def _figures(epoch: dict[str, Any]) -> dict[str, float | None]:
+def _figures(epoch: JsonObject) -> dict[str, float | None]:
     names = {"validation_loss": "val_loss"}
     plain = {names.get(key, key): value for key, value in epoch.items() if key not in ("losses", "metrics")}
     return {**plain, **epoch["losses"], **epoch["metrics"]}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
+
+from lstm_core.json_types import JsonObject
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class TrainReport:
     seconds: float = 0.0
     epochs: list[Epoch] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The report as plain values, for JSON."""
         return asdict(self)
 

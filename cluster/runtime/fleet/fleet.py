@@ -9,9 +9,9 @@ looked at the others before it came: its replica is lost, and the next one start
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias, TypeVar, cast
 
 import ray
 
@@ -26,6 +26,14 @@ from cluster.runtime.replica.node_check import why_unfit_here
 from cluster.runtime.replica.pipeline import Counters, PollReport
 from cluster.runtime.replica.replica_actor import Lease, ReplicaActor, ReplicaInfo, ReplicaSpec, Sources, UnfitNode
 
+if TYPE_CHECKING:
+    from ray import ObjectRef
+    from ray.actor import ActorHandle
+
+Arguments = ParamSpec("Arguments")
+Value = TypeVar("Value")
+Reply: TypeAlias = ReplicaInfo | UnfitNode | PollReport
+
 NOBODY = -1  # in place of a replica, where the whole cluster is meant
 LOOK_S = 5.0  # between two looks at the cluster's nodes
 POLL_S = 1.0  # how long a replica with nothing to say may keep a call
@@ -33,8 +41,8 @@ POLL_S = 1.0  # how long a replica with nothing to say may keep a call
 
 @dataclass
 class _Member:
-    actor: Any
-    call: Any  # the reference of the one call under way; None while it waits to begin, and while its answer is handled
+    actor: ActorHandle[ReplicaActor]
+    call: ObjectRef[Reply] | None  # the one under way; None while it waits to begin, and while its answer is handled
     info: ReplicaInfo | None = None
     leases: list[Lease] = field(default_factory=list)  # that go with its next call
     counters: Counters | None = None
@@ -53,7 +61,7 @@ class Answer:
 class Fleet:
     """The replicas of one run."""
 
-    actor_class: Any = ReplicaActor
+    actor_class: type[ReplicaActor] = ReplicaActor
 
     def __init__(self, spec: ReplicaSpec, model: bytes, settings: ClusterSettings) -> None:
         self._spec = spec
@@ -73,7 +81,7 @@ class Fleet:
         """Starts a replica; one that was started before its turn is left as it is."""
         if replica in self._members:
             return
-        remote: Any = ray.remote(self.actor_class)
+        remote = ray.remote(self.actor_class)
         actor = remote.options(
             num_cpus=self._settings.cpus_per_replica,
             num_gpus=self._settings.gpus_per_replica,
@@ -84,7 +92,8 @@ class Fleet:
             runtime_env={"env_vars": allocator_environment()} if self._settings.address else None,
             **avoid_nodes(self.avoided),
         ).remote(self._spec, self._model)
-        self._members[replica] = _Member(actor, actor.info.remote())
+        handle = cast("ActorHandle[ReplicaActor]", actor)  # which Ray's types say may be the class itself
+        self._members[replica] = _Member(handle, _called(handle, ReplicaActor.info))
 
     def begin(self, sources: Sources) -> None:
         """The plan is there: replicas that are or become ready may begin."""
@@ -96,7 +105,7 @@ class Fleet:
         if member.call is None:
             member.leases.append(Lease(shard, attempt, fragments))
         else:
-            member.actor.assign.remote(Lease(shard, attempt, fragments))
+            _called(member.actor, ReplicaActor.assign, Lease(shard, attempt, fragments))
 
     def answers(self, timeout_s: float) -> Iterator[Answer]:
         """The answers that have come, waiting for the first of them.
@@ -145,7 +154,7 @@ class Fleet:
         """What every replica has done, the dead ones included."""
         return self._gone + [member.counters for member in self._members.values() if member.counters]
 
-    def _answer(self, number: int, ref: Any) -> Answer | None:
+    def _answer(self, number: int, ref: ObjectRef[Reply]) -> Answer | None:
         member = self._members[number]
         member.call = None
         value, failure = event_of(ref, number)
@@ -160,6 +169,7 @@ class Fleet:
         if isinstance(value, ReplicaInfo):
             self.infos.append(value)
             return Answer(number, ready=value)
+        assert value is not None, "a call has neither value nor failure"
         member.counters = value.counters
         return Answer(number, report=value)
 
@@ -168,8 +178,9 @@ class Fleet:
         waiting = [member for member in self._members.values() if member.call is None]  # no answer is being handled
         loading = sum(member.info is None for member in self._members.values())
         if self._together.may_begin(waiting=len(waiting), loading=loading):
+            assert self._sources is not None, "replicas begin before there is a plan"
             for member in waiting:
-                member.call = member.actor.begin.remote(self._sources)
+                member.call = _called(member.actor, ReplicaActor.begin, self._sources)
             return False
         return bool(waiting)
 
@@ -188,10 +199,21 @@ class Fleet:
         member = self._members.get(number)
         if member is not None:  # it may have been lost with this answer
             leases, member.leases = member.leases, []
-            member.call = member.actor.poll.remote(POLL_S, leases)
+            member.call = _called(member.actor, ReplicaActor.poll, POLL_S, leases)
 
     def _bury(self, number: int) -> None:
         member = self._members.pop(number)
         if member.counters:
             self._gone.append(member.counters.at_rest())
         ray.kill(member.actor)
+
+
+def _called(
+    actor: ActorHandle[ReplicaActor],
+    method: Callable[Concatenate[ReplicaActor, Arguments], Value],
+    *args: Arguments.args,
+    **kwargs: Arguments.kwargs,
+) -> ObjectRef[Value]:
+    """A call of the method of this name, under way in the actor's process."""
+    ref: ObjectRef[Value] = getattr(actor, method.__name__).remote(*args, **kwargs)
+    return ref

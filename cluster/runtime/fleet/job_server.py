@@ -8,10 +8,10 @@ that goes away by itself, a connection or a cluster that is not ready yet, is `S
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 import aiohttp
 import requests
@@ -19,6 +19,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.run_errors import ClusterRefused, RunFailed, first_line
 from lstm_core.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
+from lstm_core.json_types import JsonValue
 
 
 class ServerLost(RunFailed):
@@ -32,7 +33,7 @@ class Job:
     id: str
     entrypoint: str
     folder: str  # sent along; the entrypoint runs in it
-    runtime_env: Mapping[str, Any] = field(default_factory=dict)
+    runtime_env: Mapping[str, JsonValue] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     cpus: float = 0.0  # of the entrypoint; above 0 it may run on any node that has them
     resources: Mapping[str, float] = field(default_factory=dict)
@@ -110,12 +111,12 @@ class RayJobServer:
 
     def follow(self, job_id: str, seen: int) -> Iterator[str]:
         loop = asyncio.new_event_loop()
-        chunks: Any = self._client.tail_job_logs(job_id)
+        chunks = cast(AsyncGenerator[str, None], self._client.tail_job_logs(job_id))  # as it is, and can be closed
         try:
             while True:
                 try:
                     with _answered():
-                        text: str = loop.run_until_complete(anext(chunks))
+                        text = loop.run_until_complete(anext(chunks))
                 except StopAsyncIteration:
                     return
                 if seen < len(text):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -18,9 +18,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.core.settings import ClusterSettings
 from cluster.run_errors import ClusterRefused, RunFailed, StoreFault, WorkerLost, first_line
 from cluster.runtime.fleet.ray_errors import task_value
-from cluster.runtime.fleet.ray_session import alive_nodes, autoscaler_growth, replicas_that_fit
-from cluster.runtime.replica.node_check import NodeNeeds, look_at_node, why_unfit
+from cluster.runtime.fleet.ray_private import autoscaler_growth
+from cluster.runtime.fleet.ray_session import alive_nodes, replicas_that_fit
+from cluster.runtime.replica.node_check import NodeNeeds, NodeReport, look_at_node, why_unfit
 from cluster.runtime.storage.open_store import open_store
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
 
 
 def check_room(settings: ClusterSettings) -> None:
@@ -54,7 +58,7 @@ def lack_of_room(
 
 def check_nodes(needs: NodeNeeds) -> None:
     """Raises ClusterRefused for the first node that differs from this process, or cannot see or write what it can."""
-    remote: Any = ray.remote(look_at_node)
+    remote = ray.remote(look_at_node)
     asked = []
     for node in alive_nodes():
         place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -76,7 +80,7 @@ def _leave_no_trace(needs: NodeNeeds) -> None:
         open_store(needs.shared.place).drop_folder(needs.shared.tried)
 
 
-def _refusal(name: str, ref: Any, needs: NodeNeeds) -> str | None:
+def _refusal(name: str, ref: ObjectRef[NodeReport], needs: NodeNeeds) -> str | None:
     try:
         return why_unfit(task_value(ref), needs)
     except WorkerLost:

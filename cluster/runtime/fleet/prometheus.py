@@ -7,7 +7,6 @@ run's name and a stage's, never an entity. Ray's own agents export them, on ever
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
@@ -54,7 +53,7 @@ class PrometheusMetrics:
             spent = sum(getattr(one, f"{stage}_s") for one in moment.counters)
             self._grow(self._stages, f"stage {stage}", spent, {RUN: self._run_id, STAGE: stage})
 
-    def _grow(self, counter: Any, name: str, value: float, tags: Mapping[str, str]) -> None:
+    def _grow(self, counter: Counter, name: str, value: float, tags: Mapping[str, str]) -> None:
         """Ray's counters are told by how much they grow, and never by nothing."""
         more = value - self._told.get(name, 0.0)
         if more > 0:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 from cluster.core.plan.shard_plan import Shard
 from cluster.core.settings import ClusterSettings
@@ -16,6 +16,7 @@ from cluster.runtime.fleet.preflight import check_nodes, check_room
 from cluster.runtime.fleet.prometheus import PrometheusMetrics
 from cluster.runtime.fleet.ray_session import connected, replica_count
 from cluster.runtime.fleet.task_map import map_here_or_on_cluster
+from cluster.runtime.plan.input_scan import Item, Value
 from cluster.runtime.replica.node_check import NodeNeeds
 from cluster.runtime.replica.pipeline import Counters
 from cluster.runtime.replica.replica_actor import ReplicaSpec, Sources
@@ -57,7 +58,7 @@ class Cluster(Protocol):
     def replicas(self, spec: ReplicaSpec, model: bytes) -> Replicas:
         """The run's replicas, none of them started."""
 
-    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+    def map(self, function: Callable[[Item], Value], items: Sequence[Item]) -> Iterable[Value]:
         """Like the builtin, in order."""
 
     def metrics(self, run_id: str) -> Callable[[Moment], None]:
@@ -83,7 +84,7 @@ class RayCluster:
         self._fleet = Fleet(spec, model, self._settings)
         return self._fleet
 
-    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+    def map(self, function: Callable[[Item], Value], items: Sequence[Item]) -> Iterable[Value]:
         return map_here_or_on_cluster(function, items, self._fleet.avoided if self._fleet else ())
 
     def metrics(self, run_id: str) -> Callable[[Moment], None]:

@@ -7,17 +7,23 @@ that the replica itself tells (a broken file, a model that does not load) would 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import ray
 from ray import exceptions as rex
 
 from cluster.core.schedule.events import Event, ReplicaLost, ShardBroken
 from cluster.run_errors import RunFailed, WorkerLost, first_line
+from cluster.runtime.fleet.ray_private import was_preempted
 from lstm_core.errors import SlotcarError, UsageError
 
+if TYPE_CHECKING:
+    from ray import ObjectRef
 
-def event_of(ref: Any, replica: int) -> tuple[Any, Event | None]:
+Value = TypeVar("Value")
+
+
+def event_of(ref: ObjectRef[Value], replica: int) -> tuple[Value, None] | tuple[None, Event]:
     """The value of a finished call, or the event that stands for its failure.
 
     A refusal is raised as it is: no other replica would take the model either.
@@ -41,12 +47,12 @@ def event_of(ref: Any, replica: int) -> tuple[Any, Event | None]:
 
 def _left(error: BaseException) -> bool:
     """True where a replica went with its node. Of most of Ray's deaths only the text says whether it was the node's."""
-    if isinstance(error, rex.NodeDiedError) or getattr(error, "preempted", False):
-        return True
-    return isinstance(error, rex.RayActorError) and "node has died" in str(error)
+    if isinstance(error, rex.RayActorError):
+        return was_preempted(error) or "node has died" in str(error)
+    return isinstance(error, rex.NodeDiedError)
 
 
-def task_value(ref: Any, remedy: str = "the same command resumes the run") -> Any:
+def task_value(ref: ObjectRef[Value], remedy: str = "the same command resumes the run") -> Value:
     """The value of a task; a fault of ours is raised as it is, and anything else as the run's failure."""
     try:
         return ray.get(ref)

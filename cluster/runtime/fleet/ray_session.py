@@ -13,13 +13,19 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import TypedDict
 
 import ray
 
 from cluster.core.settings import ClusterSettings
 from cluster.run_errors import ClusterRefused, first_line
+from cluster.runtime.fleet.ray_private import (
+    draining_nodes,
+    on_loopback,
+    set_worker_niceness,
+    without_exporter,
+    without_monitors,
+)
 from cluster.runtime.replica.memory_allocator import allocator_environment
 
 
@@ -51,10 +57,9 @@ def _handlers_kept() -> Iterator[None]:
 
 def _connect(settings: ClusterSettings) -> None:
     if not settings.address:
-        # Ray starts its workers at nice 15 unless told otherwise, and any other load on the machine would starve them.
-        os.environ.setdefault("RAY_worker_niceness", "0")
+        set_worker_niceness()
         os.environ.update(allocator_environment())
-        with _on_loopback(), _without_watchers():
+        with on_loopback(), without_monitors(), without_exporter():
             ray.init(
                 address="local",
                 num_cpus=embedded_cpus(settings),
@@ -72,50 +77,18 @@ def _connect(settings: ClusterSettings) -> None:
         ) from None
 
 
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """All processes of a Ray that is started inside listen on loopback only.
-
-    Ray puts the machine's address in place of 127.0.0.1, where it is told that one too, unless it holds that this
-    machine is none for a cluster, as it does on macOS. Its processes learn that from the environment, this one by then
-    has read it.
-    """
-    constants = ray._private.ray_constants
-    name, kept = constants.ENABLE_RAY_CLUSTERS_ENV_VAR, constants.ENABLE_RAY_CLUSTER
-    told = os.environ.get(name)
-    constants.ENABLE_RAY_CLUSTER, os.environ[name] = False, "0"
-    try:
-        yield
-    finally:
-        constants.ENABLE_RAY_CLUSTER = kept
-        if told is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = told
-
-
-@contextmanager
-def _without_watchers() -> Iterator[None]:
-    """A Ray that is started inside has no autoscaler, no reader of its workers' logs and no exporter of metrics.
-
-    Here nobody would listen to any of them, and while replicas start each takes half a second of a core from them.
-    `ray.init` cannot be told so. It takes what it starts from these parameters, and leaves the exporter out of an
-    installation that lacks the packages for it.
-    """
-    module: Any = ray._private.parameter
-    utils: Any = ray._private.utils
-    kept = module.RayParams, utils.get_dashboard_dependency_error
-    module.RayParams = partial(module.RayParams, no_monitor=True, include_log_monitor=False)
-    utils.get_dashboard_dependency_error = partial(ImportError, "an embedded Ray exports no metrics")
-    try:
-        yield
-    finally:
-        module.RayParams, utils.get_dashboard_dependency_error = kept
-
-
 def cluster_resources() -> dict[str, float]:
     """What the cluster has in all, by resource name."""
     return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+
+
+class RayNode(TypedDict):
+    """What is used of what Ray says of a node."""
+
+    NodeID: str
+    NodeManagerHostname: str
+    Alive: bool
+    Resources: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -127,29 +100,22 @@ class Nodes:
     draining: frozenset[str]  # ids of nodes that have been told to leave
 
 
-def avoid_nodes(avoided: Collection[str]) -> dict[str, Any]:
+def avoid_nodes(avoided: Collection[str]) -> dict[str, dict[str, str]]:
     """Options of an actor or a task that is not to run on nodes of these ids."""
     return {"label_selector": {"ray.io/node-id": f"!in({','.join(sorted(avoided))})"}} if avoided else {}
 
 
 def look_at_nodes(settings: ClusterSettings, avoided: Collection[str] = ()) -> Nodes:
     """The cluster as it is now; nodes that are about to leave have no room, and neither have those to avoid."""
-    # Ray has the warning of a spot node, and of a node that an autoscaler takes away, in its private state only.
-    draining = frozenset(ray._private.state.state.get_draining_nodes())
+    draining = draining_nodes()
     nodes = [node for node in alive_nodes() if node["NodeID"] not in draining and node["NodeID"] not in avoided]
     room = sum(replicas_that_fit(node["Resources"], settings) for node in nodes)
     return Nodes(room, settings.replicas or max(room, 1), draining)
 
 
-def alive_nodes() -> list[dict[str, Any]]:
+def alive_nodes() -> list[RayNode]:
     """Ray's own view of the nodes that are there."""
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray leaves it untyped
-
-
-def autoscaler_growth() -> Mapping[str, float] | None:
-    """The most that the cluster's autoscaler may come to, by resource; None where there is no autoscaler."""
-    most: Mapping[str, float] | None = ray._private.state.state.get_max_resources_from_cluster_config()
-    return most
 
 
 def replicas_that_fit(resources: Mapping[str, float], settings: ClusterSettings) -> int:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import ray
 
 from cluster.runtime.fleet.ray_errors import task_value
 from cluster.runtime.fleet.ray_session import avoid_nodes, cluster_resources
-from cluster.runtime.plan.input_scan import LightWork
+from cluster.runtime.plan.input_scan import Item, LightWork, Value
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
 
 BATCHES_WANTED = 16  # for each CPU: few enough that a task's start does not show, enough that all end together
 BATCH_ITEMS_MAX = 256
@@ -29,7 +32,7 @@ class NeedsCluster(Exception):
     """What is left is work for a cluster."""
 
 
-def map_here(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+def map_here(function: Callable[[Item], Value], items: Sequence[Item]) -> Iterator[Value]:
     """As `map_here_or_on_cluster` while there is no cluster yet.
 
     Raises `NeedsCluster` at the first item that wants one.
@@ -46,8 +49,8 @@ def map_here(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[A
 
 
 def map_here_or_on_cluster(
-    function: Callable[[Any], Any], items: Sequence[Any], avoided: Collection[str] = ()
-) -> Iterator[Any]:
+    function: Callable[[Item], Value], items: Sequence[Item], avoided: Collection[str] = ()
+) -> Iterator[Value]:
     """As `map_on_cluster`; items so few and so quick that no worker is worth its start are done here."""
     done = 0
     try:
@@ -59,15 +62,16 @@ def map_here_or_on_cluster(
 
 
 def map_on_cluster(
-    function: Callable[[Any], Any], items: Sequence[Any], avoided: Collection[str] = ()
-) -> Iterator[Any]:
+    function: Callable[[Item], Value], items: Sequence[Item], avoided: Collection[str] = ()
+) -> Iterator[Value]:
     """`function` of each item, and on no node to avoid. A fault of ours that a task meets is raised here as it was."""
     # No CPU is asked for: the replicas have been promised them all, and are importing TensorFlow meanwhile.
-    remote = ray.remote(_call).options(num_cpus=0, max_retries=2, **avoid_nodes(avoided))
+    call: Callable[[Callable[[Item], Value], Sequence[Item]], tuple[float, list[Value]]] = _call
+    remote = ray.remote(call).options(num_cpus=0, max_retries=2, **avoid_nodes(avoided))
     shared = ray.put(function)
     full = max(2, int(cluster_resources().get("CPU", 2)))
     size = max(1, min(BATCH_ITEMS_MAX, -(-len(items) // (BATCHES_WANTED * full))))
-    pending: deque[Any] = deque()
+    pending: deque[ObjectRef[tuple[float, list[Value]]]] = deque()
     window = 1
     for start in range(0, len(items), size):
         if window == 1 and pending and not ray.wait([pending[0]], timeout=WORKER_START_S)[0]:
@@ -90,7 +94,7 @@ def _is_worth_a_worker(seconds: float, done: int, left: float) -> bool:
     return seconds * (left if done > 1 else 1) > WORKER_START_S
 
 
-def _call(function: Callable[[Any], Any], items: Sequence[Any]) -> tuple[float, list[Any]]:
+def _call(function: Callable[[Item], Value], items: Sequence[Item]) -> tuple[float, list[Value]]:
     """The items' values, and the seconds that they took."""
     begin = time.perf_counter()
     values = [function(item) for item in items]
