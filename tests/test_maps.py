@@ -22,10 +22,6 @@ FOLDERS = (*PRODUCT, "tests")
 LINES_MAX = COLUMNS_MAX = 120
 STEPS_MAX = 10
 ROADS = ("The road of a row", "The road of a fragment to its commit", "The road of a death to its recovery")
-# On the maps already, and not in the tree yet.
-COMING = {
-    "cluster/runtime/fleet/ray_private.py",
-}
 PATH = re.compile(r"[\w.*/-]+(?:/|/\*\*|\.py)")
 CALL = re.compile(r"([\w/]+\.py): ([\w.]+(?:, [\w.]+)*)")
 
@@ -97,7 +93,7 @@ def test_a_readme_fits_on_a_page(folder: str) -> None:
 @every_folder
 def test_a_map_names_only_what_is_there(folder: str) -> None:
     paths = [path.removesuffix("/**") for path in named(folder)]
-    assert [path for path in paths if path not in COMING and not (ROOT / path).exists()] == []
+    assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 @every_folder
@@ -129,7 +125,7 @@ def test_every_path_in_a_readme_is_there(folder: str) -> None:
 def is_there(folder: str, path: str) -> bool:
     """Beside the map a path may also be relative to the project, or the end of a file's path."""
     places = (f"{folder}/{path}", path)
-    return any(place in COMING or (ROOT / place).exists() for place in places) or bool(files_called(path))
+    return any((ROOT / place).exists() for place in places) or bool(files_called(path))
 
 
 @every_folder

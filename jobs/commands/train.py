@@ -118,7 +118,7 @@ def _prepare(config: Config, contract: ModelContract, workers: Workers) -> tuple
         contract=contract,
         input=settings,
         step=step,
-        settings=config.recipe(),
+        settings=config.training_settings(),
         epochs=config.train.epochs,
         train=train,
         held_from=held_from,

@@ -198,7 +198,7 @@ class Config:
             )
         return self.train.target if self.train.weight is None else (*self.train.target, self.train.weight)
 
-    def recipe(self) -> TrainingSettings:
+    def training_settings(self) -> TrainingSettings:
         """How weights are moved."""
         train = self.train
         return TrainingSettings(
