@@ -20,6 +20,7 @@ from cluster.core.plan.lost_files import refuse_gone, refuse_lost
 from cluster.core.plan.shard_plan import (
     CLUSTERED_REMEDY,
     Plan,
+    choose_shard_entities,
     choose_shard_rows,
     make_plan,
     refuse_interleaved,
@@ -111,8 +112,11 @@ def run(config: Config, simulated: Sequence[str] = ()) -> PlanReport:
     settings = config.input_settings(contract)
     rows_per_file = config.output_settings(contract).rows_per_file
     inventory = scan_input(settings, contract)
+    schema = carry_schema(inventory.columns, settings, contract)
     shard_rows = choose_shard_rows(inventory.rows_in, rows_per_file=rows_per_file)
-    made = make_plan(inventory, shard_rows=shard_rows)
+    state = config.state_settings()
+    bound = None if state.read is state.write is None else choose_shard_entities(schema.state_bytes)
+    made = make_plan(inventory, shard_rows=shard_rows, shard_entities=bound)
     if settings.layout == "clustered":
         refuse_interleaved(inventory, CLUSTERED_REMEDY)
     shuffle = settings.layout == "shuffle" or (
@@ -124,8 +128,7 @@ def run(config: Config, simulated: Sequence[str] = ()) -> PlanReport:
     if asked is not None:
         forecasts = simulate(asked, made.shards, step, cluster, contract.flop_per_row)
         found = replace(found, simulated=tuple(forecasts))
-    schema = carry_schema(inventory.columns, settings, contract)
-    carry = find_carry(config.state_settings(), schema, config.document.storage)
+    carry = find_carry(state, schema, config.document.storage)
     return found if carry is None or carry.read is None else _with_carry(found, inventory, carry)
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from cluster.core.plan import shard_plan
 from cluster.core.settings import Fill, StepSettings
 from jobs.commands import plan, verify
 from jobs.config.configuration import load_config
@@ -118,7 +120,9 @@ def test_not_a_bit_differs_where_nights_are_cut_at_whole_chunks(tmp_path: Path) 
         verify.expect_holds(verify.run(tmp_path / "nights" / f"{night:02d}"))
 
 
-def test_the_plan_says_who_goes_on_and_who_is_handed_on(tmp_path: Path) -> None:
+def test_the_plan_says_who_goes_on_and_who_is_handed_on_and_has_the_shards_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_nights(tmp_path, nights_of(sporadic()))
     job = job_of(tmp_path)
     score_nights(tmp_path, job, range(2))
@@ -133,6 +137,8 @@ features = [{features}]\n[output]\npath = "out"\n[state]\nread = "state/01"\n"""
     known = set(last_state(tmp_path).column("entity").to_pylist())
     tonight = set(pq.read_table(tmp_path / "in02").column("entity").to_pylist())
     assert (found.entities_known, found.entities_absent) == (len(known & tonight), len(known - tonight))
+    monkeypatch.setattr(shard_plan, "SHARD_STATE_BYTES", 1)  # as if states were large: an entity for each shard
+    assert plan.run(load_config(str(config), command="plan")).shards == len(tonight)
 
 
 def test_values_filled_with_the_previous_one_go_on_from_night_to_night(tmp_path: Path) -> None:
