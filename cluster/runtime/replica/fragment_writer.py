@@ -1,10 +1,10 @@
 """Fragments: scored blocks -> staged Parquet files.
 
-What it decides: the columns (entity, time, keep, scores), that a model with one score per window has a row per window,
-that of its last row, that the carry-over of the entities that end with a fragment
-is a file of that fragment, where a long entity's output is cut into files, the checksum
-of the rows, and that nothing is reported before it is durable. Where a checkpoint cuts depends on the clock; the rows,
-their order and their scores do not. Two attempts stage under two names, of which at most one is ever committed.
+What it decides: the columns (entity, time, keep, scores); that a model with one score per window has a row per window,
+that of its last row; that the carry-over of the entities that end with a fragment is a file of that fragment; where a
+long entity's output is cut into files; the checksum of the rows; and that nothing is reported before it is durable.
+Where a checkpoint cuts depends on the clock; the rows, their order and their scores do not. Two attempts stage under
+two names, of which at most one is ever committed.
 """
 
 from __future__ import annotations

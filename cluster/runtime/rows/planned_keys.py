@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from base64 import b64encode
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
 
 from cluster.core.arrow_types import ArrowField
-from cluster.core.settings import Compression, InputSettings
+from cluster.core.settings import InputSettings
 from cluster.core.times import plain_type
 from cluster.run_errors import InputBroken
 from cluster.runtime.input.row_groups import opened_schema
 from cluster.runtime.rows.row_origins import InputFiles
+from cluster.runtime.storage.parquet_writer import ParquetOptions
 from lstm_core.array_types import Ints
 
 
@@ -66,15 +66,7 @@ def without_dictionaries(table: pa.Table) -> pa.Table:
     return table if schema.equals(table.schema) else table.cast(schema)
 
 
-class WriterOptions(TypedDict, total=False):
-    """What a pq.ParquetWriter is told; the first here, the others by who writes."""
-
-    store_schema: bool
-    compression: Compression
-    use_dictionary: list[str]  # columns
-
-
-def writer_options(schema: pa.Schema) -> tuple[WriterOptions, dict[bytes, bytes]]:
+def writer_options(schema: pa.Schema) -> tuple[ParquetOptions, dict[bytes, bytes]]:
     """How a pq.ParquetWriter is told to write a table of `schema` as if such columns were not dictionaries.
 
     Returns its options, and the metadata that the file must end with.
