@@ -30,8 +30,8 @@ from tests.guides.blocks import Block, blocks_of, commands_of
 from tests.harness.commands import command
 from tests.harness.inprocess import in_process
 from tests.integration.test_train import in_this_process
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PLAIN = ("cat", "cp", "ls", "mkdir", "mv", "rm")  # programs that are run as they are
 RUN = ("python", "sh")
 WRITTEN = (*RUN, "toml")
