@@ -124,8 +124,8 @@ def parse_location(url: str) -> Location:
 
 def normalized(path: str, folder: str) -> str:
     """A URL in its plain form, or a path made absolute from `folder`. Raises NotALocation."""
-    if path.lower().startswith("file://"):
-        path = "/" + path[len("file://") :].lstrip("/")
+    if path.lower().startswith("file:/"):  # Hadoop writes one slash
+        path = "/" + path[len("file:") :].lstrip("/")
     if not is_url(path):
         return posixpath.normpath(posixpath.join(folder, path))
     return parse_location(path).url

@@ -61,6 +61,11 @@ class InputSettings:
         columns = dict.fromkeys(column for _, columns in self.features for column in columns)
         return tuple(column for column in columns if column not in CONTEXT)
 
+    @property
+    def needed_columns(self) -> frozenset[str]:
+        """Every column of the input that the run reads."""
+        return frozenset((*self.entity, *self.time, *self.feature_columns, *self.keep, *self.target))
+
 
 @dataclass(frozen=True)
 class StepSettings:

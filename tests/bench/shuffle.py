@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.core.plan.file_list import FileList
 from cluster.core.plan.shuffle_plan import row_hashes
 from cluster.core.settings import ClusterSettings, InputSettings
 from cluster.runtime.fleet.ray_session import connected
@@ -79,7 +80,9 @@ def ours(files: list[str], out: Path) -> dict[str, Any]:
     """The pre-pass, up to the inventory of its buckets."""
     settings = InputSettings(path=(str(files),), entity=("entity",), time=("time",), features=(("rows", FEATURES),))
     measured = Measured()
-    inventory = shuffle_input(open_shuffle(settings, files, StoreSpec(str(out)), measured), measured, lambda: None)
+    inventory = shuffle_input(
+        open_shuffle(settings, FileList.of(files), StoreSpec(str(out)), measured), measured, lambda: None
+    )
     assert inventory.sorted.all()
     paths = [str(out / file.path) for file in inventory.files]
     return {"peak_mb": measured.peak_bytes >> 20, "files": paths, "temporary_mb": _size_mb(out)}

@@ -21,8 +21,9 @@ from typing import Literal, TypedDict
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.arrow_types import ArrowField
+from cluster.core.arrow_types import ArrowField, ArrowScalar
 from cluster.core.entity_keys import KEY_PREFIX, describe_entity, number_keys
+from cluster.core.plan.partitions import NO_PARTITIONS, Partitions
 from cluster.core.times import Ordinals, compare, table_ordinals
 from cluster.run_errors import InputRefused
 from lstm_core.array_types import Bools, Ints
@@ -95,7 +96,7 @@ class LostFile:
     """A file that cannot be read."""
 
     path: str
-    entity: tuple[str, ...]  # what its folders' names say of the entity's columns
+    entity: tuple[ArrowScalar, ...]  # what stands beside it of the entity's columns
     fault: str  # the sentence that ends the run where it must end
 
 
@@ -164,6 +165,7 @@ class Inventory:
     bad: pa.Table  # (bad row, key__ columns + reason + file + row)
     sources: tuple[SourceFile, ...] = ()  # the input's own files, where `files` are those that a pre-pass made of them
     lost: LostFiles | None = None  # beside `files`: those that cannot be read, where there are any
+    partitions: Partitions = NO_PARTITIONS  # what stands beside the input's own files
 
     @property
     def rows_in(self) -> int:

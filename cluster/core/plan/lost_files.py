@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from cluster.core.arrow_types import ArrowArray, ArrowScalar
 from cluster.core.entity_keys import describe_entity, number_keys
 from cluster.core.plan.inventory import Inventory, LostFile, LostFiles
 from cluster.run_errors import InputBroken
@@ -35,10 +36,15 @@ def with_lost(inventory: Inventory, lost: Sequence[LostFile]) -> Inventory:
 
 def _key_of(file: LostFile, schema: pa.Schema) -> pa.Table:
     try:
-        columns = [pa.array([text]).cast(field.type) for text, field in zip(file.entity, schema, strict=True)]
+        columns = [_one(value).cast(field.type) for value, field in zip(file.entity, schema, strict=True)]
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise InputBroken(file.fault) from None
     return pa.table(columns, schema=schema)
+
+
+def _one(value: ArrowScalar) -> ArrowArray:
+    column: ArrowArray = pa.repeat(value, 1)  # type: ignore[call-overload]  # the stubs name types one by one
+    return column
 
 
 def refuse_lost(inventory: Inventory) -> None:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from cluster.core.arrow_types import ArrowField
 from cluster.core.entity_keys import KEY_PREFIX, describe_entity
 from cluster.core.plan.inventory import FoundLayout, Inventory, SourceFile
+from cluster.core.plan.partitions import Partitions
 from cluster.run_errors import InputRefused
 from lstm_core.array_types import Ints
 
@@ -62,11 +63,19 @@ class PlanHead:
     sources: tuple[SourceFile, ...] = ()  # the input's own, where `files` are the buckets of a pre-pass, by name
     files_lost: int = 0  # beside `files`: those that cannot be read; nobody has counted their rows
     entities_lost: int = 0  # beside `entities`: those of whom only lost files have rows
+    partitions: Partitions | None = None  # None in a plan that was made before they were kept
 
     @property
     def input_files(self) -> tuple[SourceFile, ...]:
         """The files of the input."""
         return self.sources or self.files
+
+    @property
+    def beside(self) -> Partitions:
+        """What stands beside the files of the input."""
+        if self.partitions is None:
+            return Partitions.as_before([file.path for file in self.input_files])
+        return self.partitions
 
     @property
     def rows_planned(self) -> int:
@@ -162,6 +171,7 @@ def make_plan(inventory: Inventory, *, shard_rows: int, shard_entities: int | No
         sources=inventory.sources,
         files_lost=len(inventory.lost.files) if inventory.lost else 0,
         entities_lost=len(inventory.lost.gone) if inventory.lost else 0,
+        partitions=inventory.partitions,
     )
     assert head.rows_in == head.rows_planned + head.rows_skipped + head.rows_bad
     return Plan(head, inventory, tuple(groups))

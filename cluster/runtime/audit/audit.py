@@ -34,7 +34,6 @@ from cluster.runtime.audit.coverage_audit import audit_coverage, audit_entities,
 from cluster.runtime.audit.shard_audit import UNREADABLE, ShardAudit, Windows
 from cluster.runtime.commit.commit import RUN
 from cluster.runtime.commit.run_request import RequestFile, read_request
-from cluster.runtime.input.row_groups import RowGroups
 from cluster.runtime.input.source_files import check_unchanged
 from cluster.runtime.plan.plan_files import Extents, has_plan, read_bad, read_plan
 from cluster.runtime.rows.row_origins import InputFiles
@@ -163,8 +162,7 @@ class _Audit:
             check_unchanged(head, storage)
         except InputBroken as error:
             tally.fail(str(error).rstrip("."))
-        files = InputFiles.of(head, store, storage).files
-        groups = RowGroups(files, (*head.entity, *head.time), cache_bytes=CACHE_BYTES, storage=storage)
+        groups = InputFiles.of(head, store, storage).planned((*head.entity, *head.time), cache_bytes=CACHE_BYTES)
         coverage = Coverage()
         extents = Extents(store)
         keys = [shard_keys(extents.of(shard.index)) for shard in head.shards]

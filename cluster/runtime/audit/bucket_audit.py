@@ -62,7 +62,7 @@ def _mark(tally: Tally, path: str, seen: Bools, rows: Ints) -> None:
 def _sums_of_input(head: PlanHead, seen: list[Bools], storage: Options) -> Iterator[np.uint64]:
     columns = (*head.entity, *head.time)
     files = tuple(file.path for file in head.sources)
-    groups = RowGroups(files, columns, cache_bytes=CACHE_BYTES, storage=storage)
+    groups = RowGroups(files, columns, head.beside, cache_bytes=CACHE_BYTES, storage=storage)
     for index, flags in enumerate(seen):
         total = np.zeros(1, np.uint64)
         for low in range(0, len(flags), BATCH_ROWS):

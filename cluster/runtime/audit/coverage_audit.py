@@ -80,7 +80,7 @@ def _bad_places(head: PlanHead, bad: pa.Table) -> tuple[Ints, Ints]:
 def _audit_skipped(tally: Tally, head: PlanHead, left: Ints, bad: tuple[Ints, Ints], settings: InputSettings) -> None:
     """Every row that is in no shard and not bad lies outside since and until. Reads whole files: gaps may be many."""
     files = tuple(file.path for file in head.input_files)
-    groups = RowGroups(files, (head.time[0],), cache_bytes=0, storage=settings.storage)
+    groups = RowGroups(files, (head.time[0],), head.beside, cache_bytes=0, storage=settings.storage)
     for file in np.unique(left[:, 0]).tolist():
         gaps = left[slice(*np.searchsorted(left[:, 0], [file, file + 1]))]
         bad_rows = bad[1][bad[0] == file]

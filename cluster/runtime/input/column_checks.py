@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from cluster.core.arrow_types import ArrowField
+from cluster.core.plan.file_list import FileList
+from cluster.core.plan.partitions import Partitions
 from cluster.core.settings import CONTEXT, InputSettings
 from cluster.core.times import is_key_type, is_time_type, plain_type
 from cluster.run_errors import InputBroken, InputRefused
-from cluster.runtime.input.hive_partitions import HivePartitions
 from cluster.runtime.input.source_files import open_source
 from cluster.runtime.input.unreadable_files import lost_file
 
@@ -57,7 +58,7 @@ def check_columns(schema: pa.Schema, settings: InputSettings, path: str) -> pa.S
     return _plain_schema(schema, settings)
 
 
-def check_schema(settings: InputSettings, contract: ModelContract, files: Sequence[str]) -> pa.Schema:
+def check_schema(settings: InputSettings, contract: ModelContract, files: FileList) -> pa.Schema:
     """Check the first file that can be read, before anything is started; returns its columns.
 
     They must fit the configuration and the model. That every other file has the same columns is checked where each is
@@ -74,9 +75,9 @@ def check_schema(settings: InputSettings, contract: ModelContract, files: Sequen
     return columns
 
 
-def _first_schema(settings: InputSettings, files: Sequence[str]) -> tuple[str, pa.Schema]:
+def _first_schema(settings: InputSettings, files: FileList) -> tuple[str, pa.Schema]:
     """The first file that is not lost, and its columns."""
-    partitions, first = HivePartitions.of(files), None
+    partitions, first = Partitions.of(files, settings), None
     for path in files:
         try:
             with open_source(path, settings.storage) as parquet:

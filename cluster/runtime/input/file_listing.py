@@ -1,136 +1,256 @@
 """`input.path` -> the files to read.
 
 Decides which files a path or URL means: a file, all files below a folder, those that match a glob, those of a table.
-As everywhere in this world, names that start with `_` or `.` are not part of the input. The list is sorted, and a file
-that two paths name is read once. A table below a folder is refused: its folder has files that are no longer part of it.
-Leaves what is inside the files alone: a file that is no Parquet is named when it is opened.
+Which names count is the business of `input_names`. The list is sorted, and a file that two paths name is read once.
+Links are followed, each folder once. Where a plain file lies in a table, at any depth and from whatever path, the path
+is refused: some of the files there are no part of the table any more. What is no file at all is refused by what it is,
+since a pipe would wait for ever. Leaves what is inside the files alone: a file that is no Parquet is named when it is
+opened.
 """
 
 from __future__ import annotations
 
 import glob
 import os
-import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import pyarrow.fs as pafs
 
-from cluster.core.locations import Options, is_url, parse_location
+from cluster.core.locations import is_url, parse_location
+from cluster.core.plan.file_list import FileList, TableValues
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputRefused, first_line
-from cluster.runtime.input.table_formats import DELTA_LOG, table_files
-from cluster.runtime.storage.filesystems import remote
+from cluster.runtime.input.input_names import ANY_FOLDERS, before_magic, fits, is_plain, part_fits
+from cluster.runtime.input.table_formats import is_metadata, table_files
+from cluster.runtime.input.table_roots import DELTA, ICEBERG, TableRoot, TableRoots
+from cluster.runtime.storage.filesystems import filesystem_of
+
+_KINDS = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
-def list_files(settings: InputSettings) -> list[str]:
-    """Absolute paths and URLs of the input's files, sorted. Raises InputRefused where a path names nothing."""
+@dataclass(frozen=True)
+class _Found:
+    """What one path names."""
+
+    files: dict[str, str]  # what a file really is called -> its path or URL
+    table: TableValues | None = None
+
+
+def list_files(settings: InputSettings) -> FileList:
+    """The input's files. Raises InputRefused where a path names nothing, or files that must not be read like this."""
     found: dict[str, str] = {}
+    tables = []
     for path in settings.path:
-        files = _files(path, settings)
-        if not files:
+        named = _named(path, settings)
+        if not named.files:
             raise InputRefused(
                 f"input.path: {path!r} has no files in it: name a Parquet file, a folder with some, or a glob."
             )
-        for file in files:
-            found.setdefault(file if is_url(file) else os.path.realpath(file), file)
-    return sorted(found.values())
+        for file, called in named.files.items():
+            found.setdefault(file, called)
+        tables += [named.table] if named.table is not None else []
+    return FileList.of(found.values(), tables)
 
 
-def _files(path: str, settings: InputSettings) -> list[str]:
+def _readable(path: str) -> str:
     try:
-        of_table = table_files(path, settings)
-    except OSError as error:
-        raise InputRefused(f"input.path: {path!r} cannot be looked at: {first_line(error)}.") from None
-    if of_table is not None:
-        return of_table
-    return list(_remote_files(path, settings.storage) if is_url(path) else map(os.path.abspath, _expand(path)))
-
-
-def _expand(path: str) -> Iterator[str]:
-    if os.path.isdir(path):
-        yield from _walk(path, seen=set())
-    elif os.path.exists(path):
-        yield path
-    elif glob.has_magic(path):
-        for match in sorted(glob.glob(path, recursive=True)):
-            if os.path.isdir(match):
-                yield from _walk(match, seen=set())
-            else:
-                yield match
-    else:
-        raise InputRefused(f"input.path: there is no file or folder {path!r}.")
-
-
-def _walk(folder: str, *, seen: set[str]) -> Iterator[str]:
-    """All files below a folder, links followed once: a linked folder that was left out would be missing data."""
-    real = os.path.realpath(folder)
-    if real in seen:
-        return
-    seen.add(real)
-    _refuse_table(folder if os.path.isdir(os.path.join(folder, DELTA_LOG)) else None)
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.name[0] not in "_.")
-    for name in names:
-        path = os.path.join(folder, name)
-        if os.path.isdir(path):
-            yield from _walk(path, seen=seen)
-        else:
-            yield path
-
-
-def _refuse_table(folder: str | None) -> None:
-    if folder is not None:
+        path.encode()
+    except UnicodeEncodeError:
         raise InputRefused(
-            f"input.path: there is a Delta table in {folder}, some of whose files may be no part of it any more: name "
-            "the table itself."
-        )
+            f"input.path: the name of {path!r} is not UTF-8, and could not be written anywhere: rename it."
+        ) from None
+    return path
 
 
-def _remote_files(url: str, options: Options) -> Iterator[str]:
-    place = parse_location(url)
+def _named(path: str, settings: InputSettings) -> _Found:
     try:
-        filesystem = remote(place, options)
-        info = filesystem.get_file_info(place.fs_path)
-        if info.type == pafs.FileType.File:
-            yield url
-            return
-        magic = info.type == pafs.FileType.NotFound and glob.has_magic(place.key)
-        if info.type == pafs.FileType.NotFound and not magic:
-            raise InputRefused(f"input.path: there is no file or folder {url!r}.")
-        base = _before_magic(place.fs_path) if magic else place.fs_path
-        selector = pafs.FileSelector(base, recursive=True, allow_not_found=True)
-        below = [found.path for found in filesystem.get_file_info(selector) if found.type == pafs.FileType.File]
+        named = _table(path, ICEBERG, settings) if is_metadata(path) else None
+        named = named or (_remote(path, settings) if is_url(path) else _local(path, settings))
     except OSError as error:
-        raise InputRefused(f"input.path: {url!r} cannot be listed: {first_line(error)}.") from None
-    matches = re.compile(_pattern(place.fs_path) if magic else re.escape(place.fs_path) + "/")
-    _refuse_table(next((path.partition(f"/{DELTA_LOG}/")[0] for path in below if f"/{DELTA_LOG}/" in path), None))
-    for path in below:
-        match = matches.match(path)
-        # What a pattern names counts whatever its name begins with; of what lies below it, only plain names do.
-        if match and not any(name[0] in "_." for name in path[match.end() :].split("/") if name):
-            yield place.named(path)
+        raise InputRefused(f"input.path: {path!r} cannot be listed: {first_line(error)}.") from None
+    if named.table is None and settings.version is not None:
+        raise InputRefused(
+            f"input.version is {settings.version}, but {path} is neither a Delta nor an Iceberg table: leave it out."
+        )
+    return named
 
 
-def _before_magic(path: str) -> str:
-    """The folder above the first part with a wildcard."""
-    parts = path.split("/")
-    first = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-    return "/".join(parts[:first])
+def _table(path: str, kind: str, settings: InputSettings) -> _Found:
+    found = table_files(path, kind, settings)
+    return _Found({file if is_url(file) else os.path.realpath(file): file for file in found.files}, found.values)
 
 
-def _pattern(path: str) -> str:
-    """A glob as a regular expression for a file that it names, or for the folder above files."""
-    translated = []
-    for part in path.split("/"):
-        if part == "**":
-            translated.append("(?:(?![_.])[^/]+/)*")
+def _refuse_nothing(path: str) -> InputRefused:
+    return InputRefused(f"input.path: there is no file or folder {path!r}.")
+
+
+def _check_outside(path: str, folders: Iterable[str], roots: TableRoots) -> None:
+    """Raises InputRefused where one of the folders lies in a table."""
+    for folder in folders:
+        root = roots.above(folder)
+        if root is not None:
+            raise _inside(path, root)
+
+
+def _inside(path: str, root: TableRoot) -> InputRefused:
+    folder = parse_location(path).named(root.folder) if is_url(path) else root.folder
+    why = f"input.path: {path!r} reads files of the {root.kind} table {folder}, some of which may be no part of it now"
+    if root.kind in (DELTA, ICEBERG):
+        return InputRefused(f"{why}: name the table itself, and choose its rows by input.since and input.until.")
+    return InputRefused(
+        f"{why}, and Slotcar reads no {root.kind} tables: write its rows as they are now to plain Parquet, or to a "
+        "Delta Lake or Iceberg table, and name that."
+    )
+
+
+# ---- on this machine
+
+
+def _local(given: str, settings: InputSettings) -> _Found:
+    path = os.path.abspath(given)
+    filesystem, _ = filesystem_of(path, settings.storage)
+    roots = TableRoots(filesystem)
+    if not os.path.lexists(path) and not glob.has_magic(path):
+        raise _refuse_nothing(path)
+    if os.path.isdir(path):
+        root = roots.above(path)
+        if root is not None and root.folder == path:
+            return _table(path, root.kind, settings)
+    files = {_readable(really): _readable(called) for really, called in _local_files(path, roots)}
+    _check_outside(path, dict.fromkeys(os.path.dirname(name) for file in files.items() for name in file), roots)
+    return _Found(files)
+
+
+def _local_files(path: str, roots: TableRoots) -> Iterator[tuple[str, str]]:
+    """The files that a path names: what each really is called, and its path."""
+    if os.path.lexists(path):
+        named: Iterable[str] = [path]
+    else:
+        base, parts = before_magic(path)
+        named = _matches(base, parts, seen=set())
+    seen: set[str] = set()
+    for match in named:
+        if os.path.isdir(match):
+            yield from _walk(match, roots, seen)
+        else:
+            yield os.path.realpath(_checked(match)), match
+
+
+def _matches(folder: str, parts: list[str], seen: set[tuple[str, int]]) -> Iterator[str]:
+    """What the parts of a pattern name below a folder; `seen` are real folders and parts left: links may go round."""
+    at = (os.path.realpath(folder), len(parts))
+    if at in seen or not os.path.isdir(folder):
+        return
+    seen.add(at)
+    part, *rest = parts
+    if part == ANY_FOLDERS:
+        yield from _matches(folder, rest, seen) if rest else [folder]
+        for name, is_folder in _names(folder):
+            if is_folder and is_plain(name, folder=True):
+                yield from _matches(os.path.join(folder, name), parts, seen)
+        return
+    for name, is_folder in _names(folder) if glob.has_magic(part) else [(part, True)]:
+        path = os.path.join(folder, name)
+        if part_fits(name, part, folder=is_folder) and os.path.lexists(path):
+            yield from _matches(path, rest, seen) if rest else [path]
+
+
+def _names(folder: str) -> list[tuple[str, bool]]:
+    """What lies in a folder, and whether it is one, sorted; nothing where that may not be seen, as `lost+found`."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry.name, _is_folder(entry)) for entry in entries)
+    except PermissionError:
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle
+        return False
+
+
+def _walk(top: str, roots: TableRoots, seen: set[str]) -> Iterator[tuple[str, str]]:
+    """All files below a folder, links followed once: a linked folder that was left out would be missing data."""
+    folders = [(top, os.path.realpath(top))]
+    while folders:
+        folder, real = folders.pop()
+        if real in seen:
             continue
-        translated.append(re.sub(r"\\\*|\\\?|\\\[(.+?)\\\]", _wildcard, re.escape(part)) + "/")
-    return "".join(translated).rstrip("/") + r"(?=/|$)"
+        seen.add(real)
+        with os.scandir(folder) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+        names = [entry.name for entry in entries]
+        roots.saw_names(folder, names)
+        roots.saw_names(real, names)
+        below = []
+        for entry in entries:
+            is_folder = _is_folder(entry)
+            if not is_plain(entry.name, folder=is_folder):
+                continue
+            really = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(real, entry.name)
+            if is_folder:
+                below.append((entry.path, really))
+            else:
+                yield really if _is_file(entry) else _checked(entry.path), entry.path
+        folders += reversed(below)
 
 
-def _wildcard(found: re.Match[str]) -> str:
-    if found[1] is None:
-        return "[^/]*" if found[0] == r"\*" else "[^/]"
-    inside = found[1].replace("\\-", "-")
-    return f"[^{inside[1:]}]" if inside[0] == "!" else f"[{inside}]"
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def _checked(path: str) -> str:
+    """A path that leads to a file. Raises InputRefused with what it is where it does not."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise InputRefused(
+            f"input.path: {path} is a link to {os.readlink(path)}, where nothing is: put the file there, or remove the "
+            "link."
+        ) from None
+    except OSError as error:
+        raise InputRefused(f"input.path: {path} leads to no file ({error.strerror}): remove it.") from None
+    if stat.S_ISREG(mode):
+        return path
+    what = next((name for matches, name in _KINDS if matches(mode)), "no file")
+    raise InputRefused(
+        f"input.path: {path} is {what}, and a run reads files, more than once: write its rows to a Parquet file, or "
+        "take it out of the input."
+    )
+
+
+# ---- in a store
+
+
+def _remote(url: str, settings: InputSettings) -> _Found:
+    place = parse_location(url)
+    filesystem, name = filesystem_of(url, settings.storage)
+    roots = TableRoots(filesystem)
+    kind = filesystem.get_file_info(name).type
+    if kind == pafs.FileType.File:
+        _check_outside(url, [name.rpartition("/")[0]], roots)
+        return _Found({url: url})
+    base, parts = before_magic(name) if kind == pafs.FileType.NotFound and glob.has_magic(place.key) else (name, [])
+    if kind == pafs.FileType.NotFound and not parts:
+        raise _refuse_nothing(url)
+    root = roots.above(base)
+    if root is not None and root.folder == base and not parts:
+        return _table(url, root.kind, settings)
+    selector = pafs.FileSelector(base, recursive=True, allow_not_found=True)
+    below = [found.path for found in filesystem.get_file_info(selector) if found.type == pafs.FileType.File]
+    files = [file for file in below if fits(file[len(base) :].lstrip("/").split("/"), parts)]
+    roots.saw_files(base, below)
+    _check_outside(url, dict.fromkeys([base, *(file.rpartition("/")[0] for file in files)]), roots)
+    return _Found({place.named(file): place.named(file) for file in files})

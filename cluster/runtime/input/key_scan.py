@@ -19,12 +19,14 @@ import pyarrow.parquet as pq
 
 from cluster.core.arrow_types import ArrowArray, ArrowValues
 from cluster.core.entity_keys import describe_entity, number_keys
+from cluster.core.plan.file_list import FileList
 from cluster.core.plan.inventory import FileExtents, Interleaved, SourceFile
+from cluster.core.plan.partitions import Partitions
 from cluster.core.settings import InputSettings
 from cluster.core.times import as_plain, compare, table_ordinals
 from cluster.run_errors import InputDamaged, InputRefused
 from cluster.runtime.input.column_checks import check_columns, needed_columns
-from cluster.runtime.input.hive_partitions import HivePartitions, differing_row
+from cluster.runtime.input.folder_agreement import differing_row, shown
 from cluster.runtime.input.row_checks import RowChecks
 from cluster.runtime.input.source_files import describe_source, input_faults, open_source
 from lstm_core.array_types import Bools, Ints
@@ -39,7 +41,7 @@ def scan_file(
     path: str,
     settings: InputSettings,
     batch_rows: int = BATCH_ROWS,
-    partitions: HivePartitions | None = None,
+    partitions: Partitions | None = None,
     until_interleaved: bool = False,
 ) -> FileExtents:
     """Find the extents of one file; `partitions` are those of the whole input, by default of this file.
@@ -47,7 +49,7 @@ def scan_file(
     With `until_interleaved` an interleaved file is read until that is known: what was found is a part of it then.
     Raises InputBroken where the file cannot be read, InputRefused where its columns do not fit.
     """
-    partitions = partitions or HivePartitions.of([path])
+    partitions = partitions or Partitions.of(FileList((path,)), settings)
     with open_source(path, settings.storage, repeating=settings.entity) as parquet:
         columns = check_columns(partitions.extend(parquet.schema_arrow, path), settings, path)
         _check_agreement(parquet, settings, path, partitions)
@@ -63,7 +65,7 @@ def scan_file(
 
 
 def describe_file(
-    path: str, settings: InputSettings, partitions: HivePartitions
+    path: str, settings: InputSettings, partitions: Partitions
 ) -> tuple[SourceFile, pa.Schema, pa.Schema]:
     """One file's footer, its needed columns in plain types and all its columns, those of its folders' names included.
 
@@ -77,7 +79,7 @@ def describe_file(
 
 
 def key_batches(
-    parquet: pq.ParquetFile, settings: InputSettings, *, path: str, partitions: HivePartitions, batch_rows: int
+    parquet: pq.ParquetFile, settings: InputSettings, *, path: str, partitions: Partitions, batch_rows: int
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Batches of (entity columns, time columns), equally many rows of both, in file order.
 
@@ -102,10 +104,12 @@ def _batches(parquet: pq.ParquetFile, path: str, wanted: Sequence[str], batch_ro
         yield batch
 
 
-def _check_agreement(parquet: pq.ParquetFile, settings: InputSettings, path: str, partitions: HivePartitions) -> None:
+def _check_agreement(parquet: pq.ParquetFile, settings: InputSettings, path: str, partitions: Partitions) -> None:
     """A needed column that stands in the file and in its folder's name must say the same in both."""
-    named = partitions.values(path)
-    twice = [name for name in needed_columns(settings) if name in named and name in parquet.schema_arrow.names]
+    if partitions.of_table(path) is not None:
+        return
+    named, needed = dict(partitions.spelled(path)), needed_columns(settings)
+    twice = [name for name in needed if name in named and name in parquet.schema_arrow.names]
     if not twice:
         return
     start = 0
@@ -114,9 +118,10 @@ def _check_agreement(parquet: pq.ParquetFile, settings: InputSettings, path: str
             column = as_plain(batch.column(name))
             row = differing_row(column, named[name])
             if row is not None:
+                said = "null" if named[name] is None else named[name]
                 raise InputRefused(
-                    f"Column {name!r} is {column[row]} in row {start + row} of {path}, but its folder says "
-                    f"{named[name]}: rename one of them, or move the file to the folder of its rows."
+                    f"Column {name!r} is {shown(column, row)} in row {start + row} of {path}, but its folder says "
+                    f"{said}: rename one of them, or move the file to the folder of its rows."
                 )
         start += batch.num_rows
 

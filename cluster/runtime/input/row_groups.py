@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.core.locations import Options, is_url
+from cluster.core.plan.partitions import Partitions
 from cluster.run_errors import InputBroken, InputDamaged, first_line
-from cluster.runtime.input.hive_partitions import HivePartitions
 from cluster.runtime.input.source_files import is_damage
 from cluster.runtime.storage.filesystems import open_file
 from cluster.runtime.storage.open_parquet import OpenFiles, OpenParquet
@@ -28,11 +28,17 @@ class RowGroups:
     """Reads ranges of rows of the given columns."""
 
     def __init__(
-        self, paths: tuple[str, ...], columns: tuple[str, ...], *, cache_bytes: int, storage: Options | None = None
+        self,
+        paths: tuple[str, ...],
+        columns: tuple[str, ...],
+        partitions: Partitions,
+        *,
+        cache_bytes: int,
+        storage: Options | None = None,
     ) -> None:
         self._paths, self._storage = paths, storage or {}
         self._columns = list(columns)
-        self._partitions = HivePartitions.of(paths)
+        self._partitions = partitions
         self._files = OpenFiles(self._opened)
         self._schema: pa.Schema | None = None  # of every table: the first file's, opened
         self._groups = TableCache(cache_bytes)

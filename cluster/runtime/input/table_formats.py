@@ -1,48 +1,64 @@
 """Delta Lake and Iceberg tables as input: a version of the table -> the Parquet files that it consists of.
 
-What it decides: that a folder with a `_delta_log` is a Delta table, and one with `metadata/*.metadata.json`, or such a
-file itself, an Iceberg table; which version is meant; and what cannot be read as plain files and is refused: rows that
-are deleted by a list beside their file, and columns that are called otherwise in a file than in the table. From here on
-the rest of a run sees files. The tables' own libraries are extras, imported only where there is such a table.
+What it decides: which version is meant; what the table says of each file's partition columns, in the types of its own
+schema, whatever the folders of the file are called; and what cannot be read as plain files and is refused: rows that
+are deleted by a list beside their file, columns that are called otherwise in a file than in the table, and files of a
+Delta table that lie elsewhere. From here on the rest of a run sees files. The tables' own libraries are extras,
+imported only where there is such a table. Which folder is a table is the business of `table_roots`.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from cluster.core.locations import Options, is_url, normalized, parse_location
+from cluster.core.arrow_types import ArrowArray
+from cluster.core.locations import NotALocation, Options, is_inside, is_url, normalized, parse_location
+from cluster.core.plan.file_list import TableValues
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputRefused, first_line
-from cluster.runtime.input.hive_partitions import HivePartitions
+from cluster.runtime.input.table_roots import DELTA, ICEBERG, METADATA
 from cluster.runtime.storage.filesystems import filesystem_of
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
+    from pyiceberg.manifest import DataFile
     from pyiceberg.table import FileScanTask, StaticTable
 
-DELTA_LOG, METADATA = "_delta_log", ".metadata.json"
+_ABSOLUTE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
-def table_files(path: str, settings: InputSettings) -> list[str] | None:
-    """The data files of the table at a path, as paths or URLs; None where it is no table. Raises InputRefused."""
-    filesystem, name = filesystem_of(path, settings.storage)
-    if _is_folder(filesystem, f"{name}/{DELTA_LOG}"):
+@dataclass(frozen=True)
+class TableFiles:
+    """A version of a table."""
+
+    files: list[str]  # paths or URLs
+    values: TableValues
+
+
+def is_metadata(path: str) -> bool:
+    """Whether a path names a file of an Iceberg table's metadata, and so the table."""
+    return METADATA.fullmatch(path.rpartition("/")[2]) is not None
+
+
+def table_files(path: str, kind: str, settings: InputSettings) -> TableFiles:
+    """The data files of the table at a path. Raises InputRefused."""
+    if kind == DELTA:
         return _delta_files(path, settings)
-    metadata = path if path.endswith(METADATA) else _newest_metadata(filesystem, name, path)
-    if metadata is not None:
-        return _iceberg_files(path, metadata, settings)
-    if settings.version is not None:
-        raise InputRefused(
-            f"input.version is {settings.version}, but {path} is neither a Delta nor an Iceberg table: leave it out."
-        )
-    return None
+    if kind == ICEBERG:
+        return _iceberg_files(path, settings)
+    raise InputRefused(
+        f"input.path: {path} is a {kind} table, which Slotcar does not read: write its rows as they are now to plain "
+        "Parquet, or to a Delta Lake or Iceberg table, and name that."
+    )
 
 
 # ---- Delta Lake
@@ -61,20 +77,53 @@ def delta_options(path: str, storage: Options) -> dict[str, str]:
     return {**found, "allow_http": str(scheme == "http").lower()}
 
 
-def _delta_files(path: str, settings: InputSettings) -> list[str]:
+def _delta_files(path: str, settings: InputSettings) -> TableFiles:
     with _refusals(path, "delta", settings.version):
         from deltalake import DeltaTable
 
         table = DeltaTable(path, version=settings.version, storage_options=delta_options(path, settings.storage))
         _check_delta(path, table)
         actions = pa.table(table.get_add_actions())
-        partitions = actions.column("partition").to_pylist() if "partition" in actions.column_names else []
-        names = cast(list[str], actions.column("path").to_pylist())
-        # A name in the log is a URI, encoded once more than the file's own name.
-        files = [f"{path.rstrip('/')}/{unquote(name)}" for name in names]
-    for file, values in zip(files, partitions, strict=False):
-        _check_partition(path, file, values)
-    return files
+        files = [_delta_file(path, name) for name in cast(list[str], actions.column("path").to_pylist())]
+        return TableFiles(files, _needed_values(files, _delta_values(actions), settings))
+
+
+def _delta_values(actions: pa.Table) -> dict[str, ArrowArray]:
+    """The values of each partition column, which the library gives in the types of the table's schema."""
+    if "partition" not in actions.column_names:
+        return {}
+    values = cast("pa.StructArray", actions.column("partition").combine_chunks())
+    return {field.name: column for field, column in zip(values.type, values.flatten(), strict=True)}
+
+
+def _needed_values(files: list[str], columns: dict[str, ArrowArray], settings: InputSettings) -> TableValues:
+    needed = settings.needed_columns
+    return TableValues.of(files, {name: values for name, values in columns.items() if name in needed})
+
+
+def _delta_file(table: str, name: str) -> str:
+    """A file of a table by its name in the log, which is a URI: encoded once more than the file's own name."""
+    root, plain = table.rstrip("/"), unquote(name)
+    try:
+        file = normalized(plain if _ABSOLUTE.match(name) else f"{root}/{plain}", "/")
+    except NotALocation:
+        file = plain
+    if not _is_inside(file, root):
+        raise InputRefused(
+            f"input.path: the Delta table {table} names {plain}, a file outside of its own folder, as a shallow clone "
+            "does: name the table that it was cloned from, or make it a deep clone."
+        )
+    return file
+
+
+def _is_inside(file: str, root: str) -> bool:
+    """Also where the table is reached by a link, or a container is named with its account or without."""
+    if is_url(file) and is_url(root):
+        one, other = parse_location(file), parse_location(root)
+        same = (one.scheme, one.bucket) == (other.scheme, other.bucket)
+        return same and len({one.account, other.account} - {None}) <= 1 and is_inside(one.key, other.key)
+    local = not is_url(file) and not is_url(root)
+    return is_inside(file, root) or (local and is_inside(os.path.realpath(file), os.path.realpath(root)))
 
 
 def _check_delta(path: str, table: DeltaTable) -> None:
@@ -92,24 +141,14 @@ def _check_delta(path: str, table: DeltaTable) -> None:
         )
 
 
-def _check_partition(path: str, file: str, values: dict[str, str | None] | None) -> None:
-    """The table's partition values must be those of the folders' names, from which they are read."""
-    named = {name: value.as_py() for name, value in HivePartitions.of([file]).values(file).items()}
-    for column, value in (values or {}).items():
-        if column not in named or str(named[column]) != str(value):
-            raise InputRefused(
-                f"input.path: the Delta table {path} says {column} = {value} of {file}, but its folders' names do not: "
-                "write the table anew with one folder for each partition."
-            )
-
-
 # ---- Iceberg
 
 
-def _iceberg_files(path: str, metadata: str, settings: InputSettings) -> list[str]:
+def _iceberg_files(path: str, settings: InputSettings) -> TableFiles:
     with _refusals(path, "iceberg", settings.version):
         from pyiceberg.table import StaticTable
 
+        metadata = path if is_metadata(path) else _newest_metadata(path, settings.storage)
         table = StaticTable.from_metadata(metadata, _iceberg_properties(path, settings.storage))
         if settings.version is not None and table.metadata.snapshot_by_id(settings.version) is None:
             known = ", ".join(str(snapshot.snapshot_id) for snapshot in table.metadata.snapshots[-5:])
@@ -117,10 +156,36 @@ def _iceberg_files(path: str, metadata: str, settings: InputSettings) -> list[st
                 f"input.version: the Iceberg table {path} has no snapshot {settings.version}; its newest are {known}."
             )
         _check_names(path, table)
-        return list(plain_files(path, table.scan(snapshot_id=settings.version).plan_files()))
+        found = list(plain_files(path, table.scan(snapshot_id=settings.version).plan_files()))
+        files = [normalized(file.file_path, "/") for file in found]
+        return TableFiles(files, _needed_values(files, _iceberg_values(table, found), settings))
 
 
-def plain_files(path: str, tasks: Iterable[FileScanTask]) -> Iterator[str]:
+def _iceberg_values(table: StaticTable, files: list[DataFile]) -> dict[str, ArrowArray]:
+    """The values of columns by which files are partitioned as they stand; others are in the files alone.
+
+    A file that an earlier partitioning has written may have no value of such a column, and has the column itself.
+    """
+    types = table.schema().as_arrow()
+    names = {field.field_id: field.name for field in table.schema().fields}
+    columns: dict[str, list[object]] = {}
+    for place, file in enumerate(files):
+        for position, field in enumerate(table.specs()[file.spec_id].fields):
+            name = names.get(field.source_id)
+            if name is not None and str(field.transform) == "identity":
+                columns.setdefault(name, [None] * len(files))[place] = file.partition[position]
+    return {name: _iceberg_array(values, types.field(name).type) for name, values in columns.items()}
+
+
+def _iceberg_array(values: list[object], kind: pa.DataType) -> ArrowArray:
+    """Values as manifests hold them: moments and dates are whole numbers, a UUID is one or its bytes."""
+    if not isinstance(kind, pa.BaseExtensionType):
+        return pa.array(values, kind)
+    raw = [getattr(value, "bytes", value) for value in values]
+    return pa.ExtensionArray.from_storage(kind, pa.array(raw, kind.storage_type))
+
+
+def plain_files(path: str, tasks: Iterable[FileScanTask]) -> Iterator[DataFile]:
     """The data files of an Iceberg scan. Raises InputRefused where a file alone does not tell its rows."""
     for task in tasks:
         if task.delete_files:
@@ -130,7 +195,7 @@ def plain_files(path: str, tasks: Iterable[FileScanTask]) -> Iterator[str]:
             )
         if task.file.file_format.value.upper() != "PARQUET":
             raise InputRefused(f"input.path: {task.file.file_path} of the Iceberg table {path} is no Parquet file.")
-        yield normalized(task.file.file_path, "/")
+        yield task.file
 
 
 def _check_names(path: str, table: StaticTable) -> None:
@@ -156,19 +221,21 @@ def _iceberg_properties(path: str, storage: Options) -> dict[str, str]:
     return found
 
 
-def _newest_metadata(filesystem: pafs.FileSystem, name: str, path: str) -> str | None:
+def _newest_metadata(path: str, storage: Options) -> str:
     """The metadata file with the highest number in a table's folder."""
-    selector = pafs.FileSelector(f"{name}/metadata", allow_not_found=True)
-    names = [found.base_name for found in filesystem.get_file_info(selector) if found.base_name.endswith(METADATA)]
-    numbered = [(int(match[1]), found) for found in names if (match := re.match(r"v?(\d+)", found))]
-    return f"{path.rstrip('/')}/metadata/{max(numbered)[1]}" if numbered else None
+    filesystem, name = filesystem_of(path, storage)
+    found = filesystem.get_file_info(pafs.FileSelector(f"{name}/metadata"))
+    names = [file.base_name for file in found if is_metadata(file.base_name)]
+    numbered = [(int(match[1]), name) for name in names if (match := re.match(r"v?(\d+)", name))]
+    if not numbered:
+        raise InputRefused(
+            f"input.path: the Iceberg table {path} has no numbered file of metadata, so nobody could say which is the "
+            "newest: name the one that is meant."
+        )
+    return f"{path.rstrip('/')}/metadata/{max(numbered)[1]}"
 
 
 # ---- both
-
-
-def _is_folder(filesystem: pafs.FileSystem, name: str) -> bool:
-    return bool(filesystem.get_file_info(name).type == pafs.FileType.Directory)
 
 
 @contextmanager

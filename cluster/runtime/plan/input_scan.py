@@ -7,17 +7,18 @@ Decides which files are scanned together. Leaves the question where scans run to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
+from cluster.core.plan.file_list import FileList
 from cluster.core.plan.inventory import Inventory, JoinedExtents, LostFile, inventory_of, join_files
 from cluster.core.plan.lost_files import refuse_lost, with_lost
+from cluster.core.plan.partitions import Partitions
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputBroken, InputRefused
 from cluster.runtime.input.column_checks import needed_columns
 from cluster.runtime.input.file_listing import list_files
-from cluster.runtime.input.hive_partitions import HivePartitions
 from cluster.runtime.input.key_scan import scan_file
 from cluster.runtime.input.unreadable_files import lost_file
 
@@ -58,7 +59,7 @@ class Scanned:
 
 
 def make_inventory(
-    settings: InputSettings, mapper: Mapper, files: Sequence[str] | None = None, *, until_interleaved: bool = False
+    settings: InputSettings, mapper: Mapper, files: FileList | None = None, *, until_interleaved: bool = False
 ) -> Inventory:
     """Scan the input's files (listed here unless given) through `mapper`, which is called like `map`.
 
@@ -66,8 +67,8 @@ def make_inventory(
     Raises InputRefused for an input without rows and for columns that do not fit, InputBroken for a broken file whose
     entity nobody knows, and where no file can be read.
     """
-    files = sorted(list_files(settings) if files is None else files)
-    partitions = HivePartitions.of(files)
+    files = list_files(settings) if files is None else files
+    partitions = Partitions.of(files, settings)
     scan = partial(scan_files, settings=settings, partitions=partitions, until_interleaved=until_interleaved)
     scans: list[JoinedExtents] = []
     lost: list[LostFile] = []
@@ -79,7 +80,7 @@ def make_inventory(
                 return inventory_of(scans)
     if not scans:
         raise InputBroken(lost[0].fault)
-    inventory = with_lost(inventory_of(scans), lost)
+    inventory = replace(with_lost(inventory_of(scans), lost), partitions=partitions)
     _check_partitions(inventory, settings, partitions)
     check_inventory(inventory, settings)
     return inventory
@@ -92,7 +93,7 @@ def file_batches(files: Sequence[str]) -> list[Sequence[str]]:
 
 
 def scan_files(
-    paths: Sequence[str], settings: InputSettings, partitions: HivePartitions, until_interleaved: bool
+    paths: Sequence[str], settings: InputSettings, partitions: Partitions, until_interleaved: bool
 ) -> Scanned:
     """The extents of some files as one; with `until_interleaved` of those up to the first interleaved one."""
     scans, lost = [], []
@@ -110,11 +111,11 @@ def scan_files(
     return Scanned(join_files(scans) if scans else None, tuple(lost))
 
 
-def _check_partitions(inventory: Inventory, settings: InputSettings, partitions: HivePartitions) -> None:
-    """A column of folders' names must not owe its type to a lost file: whoever reads a plan's files sees only these."""
+def _check_partitions(inventory: Inventory, settings: InputSettings, partitions: Partitions) -> None:
+    """A column of folders' names must not owe its type to a lost file, which may be mended or taken out."""
     if inventory.lost is None:
         return
-    readable = HivePartitions.of([file.path for file in inventory.files]).types
+    readable = Partitions.of(FileList(tuple(file.path for file in inventory.files), partitions.tables), settings).types
     if any(
         readable.get(name, kind) != kind for name, kind in partitions.types.items() if name in needed_columns(settings)
     ):

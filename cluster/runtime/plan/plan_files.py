@@ -1,8 +1,9 @@
 """Drives the scans, and writes and reads a run's plan.
 
 Decides how a plan lies in a store: `plan.parquet` has one row group per shard (row group i is shard i), `bad.parquet`
-the rows that have no entity or no time, `lost.parquet`, where there are any, the files that cannot be read, `plan.json`
-all else. `plan.json` is written last, so a store that has it has a whole plan. Leaves the choice of shards to
+the rows that have no entity or no time, `lost.parquet`, where there are any, the files that cannot be read,
+`partitions-0.parquet` and so on what a table says of its files, `plan.json` all else. `plan.json` is written last, so a
+store that has it has a whole plan. Leaves the choice of shards to
 `cluster.core.plan.shard_plan` and the question where scans run to its caller.
 """
 
@@ -13,7 +14,9 @@ import json
 
 import pyarrow as pa
 
+from cluster.core.plan.file_list import TableValues
 from cluster.core.plan.inventory import SourceFile
+from cluster.core.plan.partitions import NO_PARTITIONS, Partitions
 from cluster.core.plan.shard_plan import Plan, PlanHead, Shard, extent_schema
 from cluster.run_errors import RunFailed, StoreFault, first_line
 from cluster.runtime.commit.commit import PLAN
@@ -41,7 +44,9 @@ def write_plan(store: Store, plan: Plan) -> None:
     write_table(store, BAD_FILE, plan.inventory.bad)
     if plan.inventory.lost is not None:
         write_table(store, LOST_FILE, plan.inventory.lost.table)
-    store.write(HEAD_FILE, json.dumps({"format": _FORMAT, **dataclasses.asdict(plan.head)}, indent=1).encode())
+    head = dataclasses.asdict(dataclasses.replace(plan.head, partitions=None))
+    head["partitions"] = _write_partitions(store, plan.head.partitions or NO_PARTITIONS)
+    store.write(HEAD_FILE, json.dumps({"format": _FORMAT, **head}, indent=1).encode())
 
 
 def has_plan(store: Store) -> bool:
@@ -52,7 +57,9 @@ def has_plan(store: Store) -> bool:
 def read_plan(store: Store) -> PlanHead:
     """The plan in the store, without its extents. Raises RunFailed where there is no whole plan."""
     try:
-        return _head(json.loads(store.read(HEAD_FILE)))
+        stored = json.loads(store.read(HEAD_FILE))
+        partitions = _read_partitions(store, stored.pop("partitions", None))
+        return dataclasses.replace(_head(stored), partitions=partitions)
     except (StoreFault, ValueError, KeyError, TypeError) as error:
         raise RunFailed(
             f"{store.path(HEAD_FILE)} is no plan that can be read ({first_line(error)}): remove the folder "
@@ -95,6 +102,24 @@ def _read_beside(store: Store, name: str) -> pa.Table:
         raise RunFailed(
             f"{store.path(name)} cannot be read: remove the folder {store.path(PLAN)} and start again."
         ) from error
+
+
+def _write_partitions(store: Store, partitions: Partitions) -> JsonObject:
+    for index, values in enumerate(partitions.tables):
+        write_table(store, _table_file(index), values.table)
+    folders = {column: str(kind) for column, kind in partitions.types.items()}
+    return {"folders": folders, "tables": len(partitions.tables)}
+
+
+def _read_partitions(store: Store, stored: JsonObject | None) -> Partitions | None:
+    if stored is None:
+        return None
+    types = {column: pa.type_for_alias(name) for column, name in stored["folders"].items()}
+    return Partitions(types, tuple(TableValues(_read_beside(store, _table_file(i))) for i in range(stored["tables"])))
+
+
+def _table_file(index: int) -> str:
+    return f"{PLAN}/partitions-{index}.parquet"
 
 
 def _source_files(stored: list[JsonObject]) -> tuple[SourceFile, ...]:

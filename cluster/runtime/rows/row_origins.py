@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.core.locations import Options
+from cluster.core.plan.partitions import NO_PARTITIONS, Partitions
 from cluster.core.plan.shard_plan import PlanHead
 from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, place_of
 from cluster.runtime.input.row_groups import RowGroups
@@ -40,20 +41,31 @@ class InputFiles:
     files: tuple[str, ...]
     sources: tuple[str, ...] = ()
     storage: Options = field(default_factory=dict)  # how remote ones are reached
+    partitions: Partitions = NO_PARTITIONS  # what stands beside the input's own
 
     @staticmethod
     def of(head: PlanHead, store: Store, storage: Options) -> InputFiles:
         """Of a plan in a store."""
         if not head.sources:
-            return InputFiles(tuple(file.path for file in head.files), storage=storage)
+            return InputFiles(tuple(file.path for file in head.files), (), storage, head.beside)
         buckets = tuple(store.path(file.path) for file in head.files)
-        return InputFiles(buckets, tuple(file.path for file in head.sources), storage)
+        return InputFiles(buckets, tuple(file.path for file in head.sources), storage, head.beside)
 
     def open(self, columns: tuple[str, ...], *, cache_bytes: int) -> RowSource:
         """A reader of some columns."""
         if self.sources and not self._has_all(columns):
             return _ScatteredRows(self, columns, cache_bytes=cache_bytes)
-        return RowGroups(self.files, columns, cache_bytes=cache_bytes, storage=self.storage)
+        return self.planned(columns, cache_bytes=cache_bytes)
+
+    def of_input(self, columns: tuple[str, ...], *, cache_bytes: int) -> RowGroups:
+        """A reader of some columns of the input's own files."""
+        files = self.sources or self.files
+        return RowGroups(files, columns, self.partitions, cache_bytes=cache_bytes, storage=self.storage)
+
+    def planned(self, columns: tuple[str, ...], *, cache_bytes: int) -> RowGroups:
+        """A reader of some columns of the plan's files, which have them."""
+        beside = NO_PARTITIONS if self.sources else self.partitions  # a bucket has all columns itself
+        return RowGroups(self.files, columns, beside, cache_bytes=cache_bytes, storage=self.storage)
 
     def locate(self, file: Ints, row: Ints) -> tuple[list[str], Ints]:
         """The input's file and the row in it, of rows of the plan's files. Raises `InputBroken`."""
@@ -61,7 +73,7 @@ class InputFiles:
             return [self.files[index] for index in file], row
         if not len(file):
             return [], row
-        places = RowGroups(self.files, (ORIGIN_FILE, ORIGIN_ROW), cache_bytes=0, storage=self.storage)
+        places = self.planned((ORIGIN_FILE, ORIGIN_ROW), cache_bytes=0)
         table = _gathered(places, file, row)
         paths = [self.sources[index] for index in cast(list[int], table.column(ORIGIN_FILE).to_pylist())]
         return paths, place_of(table.column(ORIGIN_ROW).to_numpy())
@@ -76,8 +88,8 @@ class _ScatteredRows:
 
     def __init__(self, files: InputFiles, columns: tuple[str, ...], *, cache_bytes: int) -> None:
         own = tuple(name for name in columns if name != ORIGIN_ROW)
-        self._places = RowGroups(files.files, (ORIGIN_FILE, ORIGIN_ROW), cache_bytes=cache_bytes, storage=files.storage)
-        self._input = RowGroups(files.sources, own, cache_bytes=cache_bytes, storage=files.storage)
+        self._places = files.planned((ORIGIN_FILE, ORIGIN_ROW), cache_bytes=cache_bytes)
+        self._input = files.of_input(own, cache_bytes=cache_bytes)
         self._wants_place = ORIGIN_ROW in columns
 
     @property

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from cluster.core.plan.file_list import FileList
 from cluster.core.settings import InputSettings
 from cluster.runtime.fleet.task_map import NeedsCluster, map_here
 from cluster.runtime.input.file_listing import list_files
@@ -25,7 +26,7 @@ class EarlyScan:
 
     def __init__(self, settings: InputSettings, rows_per_file: int) -> None:
         self._settings, self._rows_per_file = settings, rows_per_file
-        self._files: Sequence[str] | None = None
+        self._files: FileList | None = None
         self._values: list[Any] = []  # of the first items of the look's one map, whatever it makes
         self._begun: Future[LayoutScan | None] | None = None
         self._span_s = (0.0, 0.0)  # when it was begun and when that part ended

@@ -22,6 +22,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from cluster.core.plan.file_list import FileList
 from cluster.core.plan.inventory import (
     FileExtents,
     Inventory,
@@ -30,12 +31,12 @@ from cluster.core.plan.inventory import (
     check_same_columns,
     join_bad,
 )
+from cluster.core.plan.partitions import NO_PARTITIONS, Partitions
 from cluster.core.plan.shard_plan import CLUSTERED_REMEDY, choose_shard_rows, refuse_interleaved, why_shuffle
 from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW
 from cluster.core.settings import InputSettings
 from cluster.runtime.commit.commit import SHUFFLE
 from cluster.runtime.input.column_checks import needed_columns
-from cluster.runtime.input.hive_partitions import HivePartitions
 from cluster.runtime.input.key_scan import describe_file, scan_file
 from cluster.runtime.input.row_groups import opened_schema
 from cluster.runtime.plan.input_scan import LightWork, Mapper, check_inventory, file_batches, make_inventory
@@ -63,7 +64,7 @@ Described = tuple[tuple[SourceFile, ...], pa.Schema, pa.Schema]
 class LayoutScan:
     """How an input lies."""
 
-    files: Sequence[str]
+    files: FileList
     inventory: Inventory | None  # what they hold; None where they must be clustered first
     why: str  # it is read as it lies, or is not
 
@@ -91,7 +92,7 @@ def shuffle_where_needed(
     return ShuffledInput(replace(clustered, reason=f"{look.why}; clustered first"), time.perf_counter() - begin)
 
 
-def scan_layout(settings: InputSettings, files: Sequence[str], mapper: Mapper, rows_per_file: int) -> LayoutScan:
+def scan_layout(settings: InputSettings, files: FileList, mapper: Mapper, rows_per_file: int) -> LayoutScan:
     """Reads the files, or as many of them as tell that they must be clustered first.
 
     Raises InputRefused, InputBroken.
@@ -107,17 +108,19 @@ def scan_layout(settings: InputSettings, files: Sequence[str], mapper: Mapper, r
     return LayoutScan(files, inventory, inventory.reason) if why is None else LayoutScan(files, None, why)
 
 
-def open_shuffle(settings: InputSettings, files: Sequence[str], place: StoreSpec, mapper: Mapper) -> Shuffle:
+def open_shuffle(settings: InputSettings, files: FileList, place: StoreSpec, mapper: Mapper) -> Shuffle:
     """Reads the footers of the input's files. Raises InputRefused, InputBroken."""
-    describe = partial(_describe_files, settings=settings, partitions=HivePartitions.of(files))
-    described = list(mapper(LightWork(describe), file_batches(sorted(files))))
+    partitions = Partitions.of(files, settings)
+    describe = partial(_describe_files, settings=settings, partitions=partitions)
+    described = list(mapper(LightWork(describe), file_batches(files)))
     check_same_columns([(sources[0], plain) for sources, plain, _ in described])
     _, _, schema = described[0]
     columns = opened_schema(pa.schema([schema.field(name) for name in needed_columns(settings)]))
-    return Shuffle(place, settings, tuple(source for sources, _, _ in described for source in sources), columns)
+    files_described = tuple(source for sources, _, _ in described for source in sources)
+    return Shuffle(place, settings, files_described, columns, partitions)
 
 
-def _describe_files(paths: Sequence[str], settings: InputSettings, partitions: HivePartitions) -> Described:
+def _describe_files(paths: Sequence[str], settings: InputSettings, partitions: Partitions) -> Described:
     """Neighbouring files, and the columns of the first one; the needed ones are the same in all of them."""
     described = [describe_file(path, settings, partitions) for path in paths]
     check_same_columns([(file, plain) for file, plain, _ in described])
@@ -171,7 +174,7 @@ def strip_buckets(place: StoreSpec, files: Sequence[str], settings: InputSetting
 def _scan_bucket(index: int, shuffle: Shuffle, until: str | None) -> FileExtents:
     """A bucket's runs of keys; its rows are good and asked for, all of them before `until`."""
     settings, name = replace(shuffle.settings, since=None, until=until), shuffle.bucket(index)
-    found = scan_file(shuffle.store().path(name), settings, partitions=HivePartitions({}))
+    found = scan_file(shuffle.store().path(name), settings, partitions=NO_PARTITIONS)
     return replace(found, file=replace(found.file, path=name))
 
 
@@ -183,6 +186,7 @@ def _inventory(shuffle: Shuffle, store: Store, buckets: Inventory) -> Inventory:
     inventory = replace(
         buckets,
         sources=shuffle.sources,
+        partitions=shuffle.partitions,
         layout="interleaved",
         skipped=buckets.skipped + counts.skipped,
         bad=join_bad(buckets.keys.schema, bad),

@@ -27,11 +27,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.core.plan.inventory import SourceFile
+from cluster.core.plan.partitions import Partitions
 from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, Cuts, cut_input, row_bytes
 from cluster.core.settings import InputSettings
 from cluster.run_errors import RunFailed, StoreFault, first_line
 from cluster.runtime.commit.commit import SHUFFLE
-from cluster.runtime.input.hive_partitions import HivePartitions
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.parquet_writer import parquet_writer
 from cluster.runtime.storage.store import Store
@@ -49,6 +49,7 @@ class Shuffle:
     settings: InputSettings
     sources: tuple[SourceFile, ...]  # the input's files, sorted by path
     columns: pa.Schema  # the columns that the run needs, opened
+    partitions: Partitions  # what stands beside the sources
     group_rows: int = GROUP_ROWS  # of a bucket's row groups
 
     @cached_property
@@ -67,11 +68,6 @@ class Shuffle:
         settings = {name: value for name, value in asdict(self.settings).items() if name in _DECIDING}
         told = [_FORMAT, settings, str(self.schema.remove_metadata()), [asdict(file) for file in self.sources]]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
-
-    @cached_property
-    def partitions(self) -> HivePartitions:
-        """The columns that stand in the names of folders."""
-        return HivePartitions.of([file.path for file in self.sources])
 
     def store(self) -> Store:
         """The output's store, opened by whoever asks."""

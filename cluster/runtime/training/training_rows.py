@@ -15,6 +15,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from cluster.core.plan.file_list import FileList
 from cluster.core.plan.inventory import Inventory
 from cluster.core.plan.shard_plan import Plan, Shard, choose_shard_rows, make_plan
 from cluster.core.plan.shuffle_plan import by_keys
@@ -77,7 +78,7 @@ class Workers(Protocol):
 class TrainingRows:
     """The input of one training, and the folder that is its own."""
 
-    def __init__(self, settings: InputSettings, files: Sequence[str], place: StoreSpec, workers: Workers) -> None:
+    def __init__(self, settings: InputSettings, files: FileList, place: StoreSpec, workers: Workers) -> None:
         self._settings, self._files, self._place, self._workers = settings, files, place, workers
 
     def take(self, split: str | None) -> TrainingPlans:

@@ -1,4 +1,4 @@
-"""Listing, shards, and the plan on disk."""
+"""FileList, shards, and the plan on disk."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.core.plan.file_list import FileList
 from cluster.core.plan.inventory import Inventory, build_inventory
 from cluster.core.plan.shard_plan import (
     Plan,
@@ -296,7 +297,7 @@ class TestUnchanged:
 def test_the_plan_does_not_depend_on_the_order_of_paths(tmp_path: Path) -> None:
     paths = write_cut(tmp_path, make_series([5, 3, 9, 1]), [6, 6, 6])
     plans = [
-        make_plan(make_inventory(settings_for(*order), map, [str(path) for path in order]), shard_rows=6)
+        make_plan(make_inventory(settings_for(*order), map, FileList.of(map(str, order))), shard_rows=6)
         for order in (paths, paths[::-1])
     ]
     assert plans[0].head == plans[1].head

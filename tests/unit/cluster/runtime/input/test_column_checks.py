@@ -9,6 +9,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pytest
 
+from cluster.core.plan.file_list import FileList
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputBroken, InputRefused
 from cluster.runtime.input.column_checks import check_columns, check_schema
@@ -121,19 +122,19 @@ def test_text_is_a_feature_only_with_a_vocabulary() -> None:
 
 def test_a_categorical_input_takes_whole_numbers(tmp_path: Path) -> None:
     (path,) = write_cut(tmp_path, make_series([3]))
-    check_schema(settings_for(tmp_path), contract_of("numeric"), [str(path)])
+    check_schema(settings_for(tmp_path), contract_of("numeric"), FileList.of([str(path)]))
     with pytest.raises(InputRefused, match="whole numbers"):
-        check_schema(settings_for(tmp_path), contract_of("categorical"), [str(path)])
+        check_schema(settings_for(tmp_path), contract_of("categorical"), FileList.of([str(path)]))
 
 
 def test_words_become_whole_numbers_by_their_vocabulary(tmp_path: Path) -> None:
     (path,) = write_cut(tmp_path, make_series([3]))
     settings = settings_for(tmp_path, features=(("rows", ("entity",)),), vocabulary={"entity": ("e0000",)})
-    check_schema(settings, contract_of("categorical"), [str(path)])
+    check_schema(settings, contract_of("categorical"), FileList.of([str(path)]))
 
 
 def test_a_first_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("no Parquet")
     with pytest.raises(InputBroken, match=r"notes\.txt"):
-        check_schema(settings_for(tmp_path), contract_of("numeric"), [str(path)])
+        check_schema(settings_for(tmp_path), contract_of("numeric"), FileList.of([str(path)]))

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.core.plan.partitions import NO_PARTITIONS
 from cluster.run_errors import InputBroken, first_line
 from cluster.runtime.input.row_groups import RowGroups
 from cluster.runtime.storage import open_parquet
@@ -20,7 +21,7 @@ def numbered(rows: int) -> Any:
 
 
 def groups_of(paths: list[Path], cache_bytes: int = 1 << 20) -> RowGroups:
-    return RowGroups(tuple(str(path) for path in paths), ("row",), cache_bytes=cache_bytes)
+    return RowGroups(tuple(str(path) for path in paths), ("row",), NO_PARTITIONS, cache_bytes=cache_bytes)
 
 
 @pytest.mark.parametrize("group_rows", [[12], [1], [3, 1, 4], [5, 7]], ids=str)
@@ -54,7 +55,7 @@ def test_only_the_wanted_columns_are_read(tmp_path: Path) -> None:
 def test_views_of_text_and_bytes_become_plain_columns(tmp_path: Path) -> None:
     table = pa.table({"row": pa.array(["a", "b"], pa.string_view()), "more": pa.array([b"c", b"d"], pa.binary_view())})
     (path,) = write_cut(tmp_path, table)
-    found = RowGroups((str(path),), ("row", "more"), cache_bytes=0).rows(0, 0, 2)
+    found = RowGroups((str(path),), ("row", "more"), NO_PARTITIONS, cache_bytes=0).rows(0, 0, 2)
     assert found.schema.types == [pa.string(), pa.binary()]
     assert found.take(pa.array([1, 0])).to_pylist() == [{"row": "b", "more": b"d"}, {"row": "a", "more": b"c"}]
 

@@ -189,7 +189,7 @@ def test_a_bad_row_fails_the_run_where_that_is_asked_for(tmp_path: Path) -> None
 def faulty(laid: Laid, *entities: int) -> Laid:
     """The same, where a file of some entities cannot be read."""
     numbers = np.array(entities, np.int64)
-    files = tuple(LostFile(f"lost-{number}", (f"e{number:04d}",), "") for number in entities)
+    files = tuple(LostFile(f"lost-{number}", (pa.scalar(f"e{number:04d}"),), "") for number in entities)
     lost = LostFiles(files, laid.plan.inventory.keys.take(pa.array(numbers)), numbers)
     return dataclasses.replace(
         laid, plan=dataclasses.replace(laid.plan, inventory=dataclasses.replace(laid.plan.inventory, lost=lost))

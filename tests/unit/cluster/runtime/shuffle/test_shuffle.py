@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.plan import shard_plan, shuffle_plan
+from cluster.core.plan.file_list import FileList
 from cluster.core.plan.inventory import Inventory
 from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, by_keys, row_hashes
 from cluster.core.settings import InputSettings
@@ -87,7 +88,7 @@ def asked(folder: Path, **changes: Any) -> InputSettings:
 
 def take(folder: Path, check: Callable[[], None] = nothing, mapper: Any = map, **changes: Any) -> Inventory:
     settings = asked(folder / "in", **changes)
-    files = sorted(str(path) for path in (folder / "in").glob("*.parquet"))
+    files = FileList.of(map(str, (folder / "in").glob("*.parquet")))
     return shuffle_input(open_shuffle(settings, files, StoreSpec(str(folder / "out")), map), mapper, check)
 
 
@@ -324,10 +325,10 @@ def test_footers_are_read_alike_however_files_are_batched(
     files = sorted(str(path) for path in (tmp_path / "in").iterdir())
     monkeypatch.setattr(input_scan, "BATCHES_MIN", 1)
     monkeypatch.setattr(input_scan, "BATCH_FILES_MAX", size)
-    shuffle = open_shuffle(settings, files[::-1], place, map)
+    shuffle = open_shuffle(settings, FileList.of(files[::-1]), place, map)
     assert [(source.path, source.rows) for source in shuffle.sources] == list(zip(files, [4, 0, 6, 1, 6], strict=True))
     assert shuffle.columns.names == ["entity", "time", "row"]
     other = make_series([3])
     pq.write_table(numbered(other.set_column(0, "entity", pa.array([1, 2, 3]))), files[3])
     with pytest.raises(InputRefused, match=r"'entity' is int64 in .*003\.parquet but (large_)?string in"):
-        open_shuffle(settings, files, place, map)
+        open_shuffle(settings, FileList.of(files), place, map)
