@@ -40,20 +40,28 @@ class InputFiles:
     files: tuple[str, ...]
     sources: tuple[str, ...] = ()
     storage: Options = field(default_factory=dict)  # how remote ones are reached
+    types: pa.Schema | None = None  # in which the input's files are read, where they have not all the first one's
 
     @staticmethod
     def of(head: PlanHead, store: Store, storage: Options) -> InputFiles:
         """Of a plan in a store."""
         if not head.sources:
-            return InputFiles(tuple(file.path for file in head.files), storage=storage)
+            return InputFiles(tuple(file.path for file in head.files), storage=storage, types=head.types)
         buckets = tuple(store.path(file.path) for file in head.files)
-        return InputFiles(buckets, tuple(file.path for file in head.sources), storage)
+        return InputFiles(buckets, tuple(file.path for file in head.sources), storage, head.types)
 
     def open(self, columns: tuple[str, ...], *, cache_bytes: int) -> RowSource:
         """A reader of some columns."""
-        if self.sources and not self._has_all(columns):
+        if not self.sources:
+            return self.open_input(columns, cache_bytes=cache_bytes)
+        if not self._has_all(columns):
             return _ScatteredRows(self, columns, cache_bytes=cache_bytes)
         return RowGroups(self.files, columns, cache_bytes=cache_bytes, storage=self.storage)
+
+    def open_input(self, columns: tuple[str, ...], *, cache_bytes: int) -> RowGroups:
+        """A reader of some columns of the input's own files."""
+        paths = self.sources or self.files
+        return RowGroups(paths, columns, cache_bytes=cache_bytes, storage=self.storage, types=self.types)
 
     def locate(self, file: Ints, row: Ints) -> tuple[list[str], Ints]:
         """The input's file and the row in it, of rows of the plan's files. Raises `InputBroken`."""
@@ -77,7 +85,7 @@ class _ScatteredRows:
     def __init__(self, files: InputFiles, columns: tuple[str, ...], *, cache_bytes: int) -> None:
         own = tuple(name for name in columns if name != ORIGIN_ROW)
         self._places = RowGroups(files.files, (ORIGIN_FILE, ORIGIN_ROW), cache_bytes=cache_bytes, storage=files.storage)
-        self._input = RowGroups(files.sources, own, cache_bytes=cache_bytes, storage=files.storage)
+        self._input = files.open_input(own, cache_bytes=cache_bytes)
         self._wants_place = ORIGIN_ROW in columns
 
     @property

@@ -50,6 +50,7 @@ class Shuffle:
     sources: tuple[SourceFile, ...]  # the input's files, sorted by path
     columns: pa.Schema  # the columns that the run needs, opened
     group_rows: int = GROUP_ROWS  # of a bucket's row groups
+    differ: bool = False  # not all files have these types: each one's columns are brought to them
 
     @cached_property
     def cuts(self) -> Cuts:
