@@ -11,7 +11,7 @@ rows say nothing about a type.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TypeAlias
@@ -23,6 +23,8 @@ from cluster.core.plan.type_families import common_types, holds, same_text
 from cluster.core.settings import InputSettings
 from cluster.core.times import plain_type
 from cluster.run_errors import InputRefused
+
+_OF_FOLDERS: dict[bytes | str, bytes | str] = {b"slotcar.folders": b""}
 
 Kind: TypeAlias = tuple[pa.DataType, bool]  # a plain type, and whether it was made of the names of folders
 
@@ -53,9 +55,15 @@ def like_files(files: Sequence[LikeFiles]) -> LikeFiles:
     return replace(files[0], paths=paths, rows=sum(one.rows for one in files))
 
 
-def plain_schema(types: pa.Schema) -> pa.Schema:
-    """Columns in the types in which they are compared."""
-    return pa.schema([pa.field(field.name, plain_type(field.type)) for field in types])
+def plain_schema(types: pa.Schema, folders: Collection[str] = ()) -> pa.Schema:
+    """Columns in the types in which they are compared; those that only `folders` have say so, see `is_of_folders`."""
+    marks = dict.fromkeys(folders, _OF_FOLDERS)
+    return pa.schema([pa.field(field.name, plain_type(field.type), metadata=marks.get(field.name)) for field in types])
+
+
+def is_of_folders(field: ArrowField) -> bool:
+    """Whether a column of an input stands in the names of its folders alone."""
+    return (field.metadata or {}).keys() >= _OF_FOLDERS.keys()
 
 
 @dataclass(frozen=True)

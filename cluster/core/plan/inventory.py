@@ -268,7 +268,7 @@ def inventory_of(parts: Sequence[JoinedExtents], types: pa.Schema | None = None)
     layout: FoundLayout = "interleaved" if interleaved.any() or joined.interleaved else "clustered"
     return Inventory(
         files=joined.files,
-        columns=joined.types.plain if types is None else plain_schema(types),
+        columns=plain_schema(joined.types.plain if types is None else types, _folders(parts)),
         types=types,
         times=tuple(joined.first.column_names),
         keys=keys,
@@ -299,6 +299,12 @@ def _read_in(part: JoinedExtents, types: pa.Schema) -> JoinedExtents:
         last=converted(part.last, times),
         bad=join_bad(keys, [part.bad]),
     )
+
+
+def _folders(parts: Sequence[JoinedExtents]) -> frozenset[str]:
+    """Columns that in all files with rows only the names of folders have."""
+    telling = [part.types.folders for part in parts if part.types.rows]
+    return frozenset.intersection(*telling) if telling else frozenset()
 
 
 def _numbered(joined: JoinedExtents, encoded: Ints, entities: int) -> _Extents:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from cluster.core.arrow_types import ArrowField
-from cluster.core.plan.column_types import LikeFiles
+from cluster.core.plan.column_types import LikeFiles, plain_schema
 from cluster.core.settings import CONTEXT, InputSettings
 from cluster.core.times import is_key_type, is_time_type, plain_type
 from cluster.run_errors import InputRefused
@@ -123,7 +123,7 @@ def check_schema(settings: InputSettings, contract: ModelContract, files: Sequen
         _check_key(column, settings, path)
         if name in codes:
             _check_codes(column, settings, codes[name], path)
-    return pa.schema([pa.field(name, plain_type(first.found[name][0].type)) for name in needed])
+    return plain_schema(pa.schema([first.found[name][0] for name in needed]), first.folders)
 
 
 def _as_told(path: str, schema: pa.Schema, settings: InputSettings) -> LikeFiles:

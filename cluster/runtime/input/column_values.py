@@ -165,7 +165,7 @@ def _has_gaps(wanted: pa.DataType, kind: pa.DataType) -> bool:
 
 def _check_bounds(files: Sequence[LikeFiles], settings: InputSettings) -> None:
     """Since and until are one moment in all files, or they are refused: each is meant in its column's zone."""
-    name = settings.time[0]
+    name = settings.time[0]  # of all time columns the one that is bounded
     zones = {getattr(one.plain.field(name).type, "tz", None): one.paths[0] for one in reversed(files) if one.rows}
     zones.pop(None, None)
     places = [f"{zone} in {path}" for zone, path in reversed(zones.items())]
@@ -173,6 +173,6 @@ def _check_bounds(files: Sequence[LikeFiles], settings: InputSettings) -> None:
         kinds: list[Any] = [pa.timestamp("us", zone) for zone in zones] if text is not None else []
         if len({parse_bound(str(text), kind, setting=f"input.{setting}") for kind in kinds}) > 1:
             raise InputRefused(
-                f"input.{setting} is {text!r} without a zone, but column {name!r} is in {places[0]} and in {places[1]}: "
-                "give it with an offset, such as 2026-11-20T00:00:00+00:00."
+                f"input.{setting} is {text!r} without a zone, but column {name!r} is in {places[0]} and in "
+                f"{places[1]}: give it with an offset, such as 2026-11-20T00:00:00+00:00."
             )

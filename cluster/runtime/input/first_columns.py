@@ -26,6 +26,7 @@ class FirstColumns:
 
     path: str
     schema: pa.Schema
+    folders: frozenset[str]  # columns that only the names of its folders have
     _others: Iterator[tuple[str, pa.Schema]]
     found: dict[str, tuple[ArrowField, str]] = field(default_factory=dict)  # column -> itself, and whose it is
 
@@ -33,9 +34,11 @@ class FirstColumns:
     def of(settings: InputSettings, files: Sequence[str]) -> FirstColumns:
         """Of files in order of path. Raises InputBroken where none can be read, or one that may not be lost."""
         opened = _Opened(settings, HivePartitions.of(files))
-        path, schema, rest = opened.first(files)
+        path, own, rest = opened.first(files)
+        schema = opened.partitions.extend(own, path)
         found = {column.name: (column, path) for column in schema}
-        return FirstColumns(path, schema, opened.others([*rest[-1:], *rest[:-1]]), found)
+        folders = frozenset(schema.names) - frozenset(own.names)
+        return FirstColumns(path, schema, folders, opened.others([*rest[-1:], *rest[:-1]]), found)
 
     def beside(self) -> tuple[str, pa.Schema] | None:
         """Another file's columns; None where there is none left."""
@@ -87,8 +90,8 @@ class _Opened:
             except InputBroken:
                 continue
             if rows:
-                yield path, schema
+                yield path, self.partitions.extend(schema, path)
 
     def _columns(self, path: str) -> tuple[pa.Schema, int]:
         with open_source(path, self.settings.storage) as parquet:
-            return self.partitions.extend(parquet.schema_arrow, path), parquet.metadata.num_rows
+            return parquet.schema_arrow, parquet.metadata.num_rows
