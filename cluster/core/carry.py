@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 
 import numpy as np
 import pyarrow as pa
 
 from cluster.core.entity_keys import describe_entity
+from cluster.core.plan.column_types import TypeChoice, is_of_folders, is_sure, together
 from cluster.core.row_accounting import number_entities
 from cluster.core.settings import InputSettings
 from cluster.core.times import stored_type
@@ -54,6 +56,7 @@ class CarrySchema:
     previous: tuple[str, ...]  # feature columns that are filled with "previous", or the same in all rows of an entity
     states: tuple[StateColumn, ...]
     arrow: pa.Schema  # with `fingerprint` in its metadata
+    folders: frozenset[str] = frozenset()  # entity columns that are made of the names of tonight's folders
 
     @property
     def last(self) -> tuple[str, ...]:
@@ -64,6 +67,30 @@ class CarrySchema:
     def broken(self) -> tuple[str, ...]:
         """The columns of the first bad row's time."""
         return time_columns(BROKEN, self.time)
+
+    @cached_property
+    def keys(self) -> pa.Schema:
+        """The entity columns."""
+        return pa.schema([self.arrow.field(name) for name in self.entity])
+
+    @cached_property
+    def moments(self) -> pa.Schema:
+        """The columns of one moment, under the input's own names."""
+        fields = zip(self.time, self.last, strict=True)
+        return pa.schema([pa.field(name, self.arrow.field(column).type) for name, column in fields])
+
+    @property
+    def types(self) -> pa.Schema:
+        """Of keys and times, one after the other, under the input's own names."""
+        return types_beside(self, self.arrow)
+
+    def in_types(self, types: pa.Schema) -> CarrySchema:
+        """The same with keys and times in other types, given as by `types`."""
+        kinds = types.types[: len(self.entity)]
+        times = types.types[len(self.entity) :]
+        wanted = dict(zip((*self.entity, *self.last, *self.broken), (*kinds, *times, *times), strict=True))
+        fields = [field.with_type(wanted.get(field.name, field.type)) for field in self.arrow]
+        return replace(self, arrow=pa.schema(fields).with_metadata(self.arrow.metadata or {}))
 
     @property
     def keys_and_times(self) -> list[str]:
@@ -103,7 +130,30 @@ def carry_schema(columns: pa.Schema, settings: InputSettings, contract: ModelCon
     ]
     told = json.dumps({"format": _FORMAT, "model_fingerprint": contract.fingerprint}, sort_keys=True)
     schema = pa.schema(fields, {METADATA: told})
-    return CarrySchema(contract.fingerprint, settings.entity, settings.time, previous, states, schema)
+    folders = frozenset(name for name in settings.entity if is_of_folders(columns.field(name)))
+    return CarrySchema(contract.fingerprint, settings.entity, settings.time, previous, states, schema, folders)
+
+
+def types_beside(wanted: CarrySchema, found: pa.Schema) -> pa.Schema:
+    """The types that a table's keys and times have, of the columns that a run wants, under the input's own names."""
+    names = zip((*wanted.entity, *wanted.time), (*wanted.entity, *wanted.last), strict=True)
+    return pa.schema([pa.field(name, found.field(column).type) for name, column in names])
+
+
+def carried_choices(wanted: CarrySchema, found: pa.Schema) -> list[TypeChoice]:
+    """In which types tonight's keys and times are compared with those of a table that is read, given by their types.
+
+    Both are written in them. Where one has no fields, the two cannot be compared.
+    """
+    choices = []
+    for tonight, carried in zip(wanted.types, found, strict=True):
+        kinds = [(tonight.type, tonight.name in wanted.folders), (carried.type, False)]
+        fits = [stored_type(kind) for kind in together(kinds)]
+        fields = [pa.field(tonight.name, kind) for kind in fits]
+        if tonight.name in wanted.time:
+            fields = [field for field in fields if not pa.types.is_decimal(field.type)]
+        choices.append(TypeChoice(tuple(fields), sure=bool(fields) and is_sure(fields[0].type, kinds)))
+    return choices
 
 
 def _is_previous(settings: InputSettings, column: str) -> bool:
@@ -160,8 +210,15 @@ def difference(wanted: CarrySchema, found: pa.Schema) -> str | None:
     for field in wanted.arrow:
         if field.name not in found.names:
             return f"it has no column {field.name!r}, which tonight's settings ask for"
-        if found.field(field.name).type != field.type:
+    compared = {*wanted.entity, *wanted.last, *wanted.broken}
+    for field in wanted.arrow:
+        if field.name not in compared and found.field(field.name).type != field.type:
             return f"its column {field.name!r} is {found.field(field.name).type}, and tonight's is {field.type}"
+    choices = carried_choices(wanted, types_beside(wanted, found))
+    for name, mine, choice in zip((*wanted.entity, *wanted.last), wanted.types, choices, strict=True):
+        if not choice.fields:
+            kinds = f"is {found.field(name).type}, and tonight's is {mine.type}"
+            return f"its column {name!r} {kinds}, which cannot be compared"
     return None
 
 

@@ -94,6 +94,8 @@ def ordinals(column: ArrowValues, *, first: bool) -> tuple[Ordinals, Bools]:
     """A time column (row,) in its plain type -> its ordinals (row,) and whether each row has one (row,)."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
+    if pa.types.is_null(column.type):  # as a file without a single time may have it
+        column = column.cast(pa.int64())
     if _is_text(column.type):
         column = _parse_iso(column) if first else _rank(column)
     valid = _numpy(column.is_valid())

@@ -28,7 +28,7 @@ from cluster.core.plan.shard_plan import (
 )
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
 from cluster.core.simulate.run_simulation import SimulatedRun
-from cluster.runtime.carry.carry_plan import find_carry, find_known
+from cluster.runtime.carry.carry_plan import find_carry, find_known, settle_types
 from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.input.column_checks import check_schema
 from cluster.runtime.input.file_listing import list_files
@@ -129,7 +129,9 @@ def run(config: Config, simulated: Sequence[str] = ()) -> PlanReport:
         forecasts = simulate(asked, made.shards, step, cluster, contract.flop_per_row)
         found = replace(found, simulated=tuple(forecasts))
     carry = find_carry(state, schema, config.document.storage)
-    return found if carry is None or carry.read is None else _with_carry(found, inventory, carry)
+    if carry is None or carry.read is None:
+        return found
+    return _with_carry(found, inventory, settle_types(carry, inventory, settings))
 
 
 def _refuse_lost(config: Config, inventory: Inventory, *, shuffle: bool) -> None:

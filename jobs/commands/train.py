@@ -111,6 +111,8 @@ def _prepare(config: Config, contract: ModelContract, workers: Workers) -> tuple
     files = list_files(settings)
     held_from = _held_from(config, check_schema(settings, contract, files))
     taken = TrainingRows(settings, files, _place(config), workers).take(config.train.validate_since)
+    if taken.whole.head.types is not None:  # where files differ, the moment counts in the unit in which they are read
+        held_from = _held_from(config, taken.whole.head.types)
     _check_split(config, taken.before or taken.whole, taken.whole)
     step = config.step_settings(contract)
     train, whole = taken.passes

@@ -14,7 +14,7 @@ shards and row values alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypedDict
 
@@ -23,9 +23,10 @@ import pyarrow as pa
 
 from cluster.core.arrow_types import ArrowField, ArrowScalar
 from cluster.core.entity_keys import KEY_PREFIX, describe_entity, number_keys
+from cluster.core.plan.column_conversion import converted
+from cluster.core.plan.column_types import LikeFiles, like_files, plain_schema
 from cluster.core.plan.partitions import NO_PARTITIONS, Partitions
 from cluster.core.times import Ordinals, compare, table_ordinals
-from cluster.run_errors import InputRefused
 from lstm_core.array_types import Bools, Ints
 
 FoundLayout = Literal["clustered", "interleaved"]
@@ -57,7 +58,7 @@ class FileExtents:
     """The extents of one file: stretches of consecutive rows of one entity that are good and asked for."""
 
     file: SourceFile
-    columns: pa.Schema  # the columns that the run needs, in their plain types
+    types: LikeFiles  # of the columns that the run needs
     keys: pa.Table  # (extent, entity columns)
     row_start: Ints  # (extent,) row in the file
     row_count: Ints  # (extent,)
@@ -77,7 +78,7 @@ class JoinedExtents:
     """The extents of many files, as one table: of 100,000 small files a table each would not fit in memory."""
 
     files: tuple[SourceFile, ...]  # sorted by path
-    columns: pa.Schema  # the same in all of them
+    types: LikeFiles  # the same in all of them
     file_extents: Ints  # (file,) how many extents are each file's
     keys: pa.Table  # (extent, entity columns); this and all below in file order
     row_start: Ints  # (extent,)
@@ -166,6 +167,7 @@ class Inventory:
     sources: tuple[SourceFile, ...] = ()  # the input's own files, where `files` are those that a pre-pass made of them
     lost: LostFiles | None = None  # beside `files`: those that cannot be read, where there are any
     partitions: Partitions = NO_PARTITIONS  # what stands beside the input's own files
+    types: pa.Schema | None = None  # in which all files of the input are read, where they have not all the same
 
     @property
     def rows_in(self) -> int:
@@ -188,18 +190,25 @@ class _Extents:
 
 
 def build_inventory(scans: Sequence[FileExtents]) -> Inventory:
-    """All files' extents -> the inventory. Raises InputRefused where files disagree about a column."""
-    return inventory_of([join_files(scans)])
+    """All files' extents -> the inventory; their keys and times are of the same types."""
+    return inventory_of(join_alike(scans))
 
 
-def join_files(scans: Sequence[FileExtents]) -> JoinedExtents:
-    """Single files' extents as one. Raises InputRefused where two disagree about a column."""
-    assert scans, "an input without files is refused before it is scanned"
-    scans = sorted(scans, key=lambda scan: scan.file.path)
-    check_same_columns([(scan.file, scan.columns) for scan in scans])
+def join_alike(scans: Sequence[FileExtents]) -> list[JoinedExtents]:
+    """Single files' extents, in order of path; those of neighbours with the same types as one."""
+    runs: list[list[FileExtents]] = []
+    for scan in sorted(scans, key=lambda scan: scan.file.path):
+        if runs and runs[-1][0].types.is_like(scan.types):
+            runs[-1].append(scan)
+        else:
+            runs.append([scan])
+    return [_join_files(run) for run in runs]
+
+
+def _join_files(scans: Sequence[FileExtents]) -> JoinedExtents:
     return JoinedExtents(
         files=tuple(scan.file for scan in scans),
-        columns=scans[0].columns,
+        types=like_files([scan.types for scan in scans]),
         file_extents=np.array([len(scan.row_start) for scan in scans], np.int64),
         ties=sum(scan.ties for scan in scans),
         skipped=sum(scan.skipped for scan in scans),
@@ -212,10 +221,9 @@ def join_files(scans: Sequence[FileExtents]) -> JoinedExtents:
 def _join_joined(parts: Sequence[JoinedExtents]) -> JoinedExtents:
     """The same of extents that are joined already, each of files of its own between whose paths no other's lie."""
     parts = sorted(parts, key=lambda part: part.files[0].path)
-    check_same_columns([(part.files[0], part.columns) for part in parts])
     return JoinedExtents(
         files=tuple(file for part in parts for file in part.files),
-        columns=parts[0].columns,
+        types=like_files([part.types for part in parts]),
         file_extents=np.concatenate([part.file_extents for part in parts]),
         ties=sum(part.ties for part in parts),
         skipped=sum(part.skipped for part in parts),
@@ -247,8 +255,13 @@ def _concatenated(parts: Sequence[FileExtents] | Sequence[JoinedExtents]) -> _Pe
     }
 
 
-def inventory_of(parts: Sequence[JoinedExtents]) -> Inventory:
-    """All files' extents, joined by neighbours in order of path -> the inventory. Raises InputRefused as above."""
+def inventory_of(parts: Sequence[JoinedExtents], types: pa.Schema | None = None) -> Inventory:
+    """All files' extents, joined by neighbours in order of path -> the inventory.
+
+    `types` are those in which all files are read, where they have not all the same.
+    """
+    assert parts, "an input without files is refused before it is scanned"
+    parts = parts if types is None else [_read_in(part, types) for part in parts]
     joined = parts[0] if len(parts) == 1 else _join_joined(parts)
     encoded, keys = number_keys(joined.keys)
     extents = _numbered(joined, encoded, keys.num_rows)
@@ -257,7 +270,8 @@ def inventory_of(parts: Sequence[JoinedExtents]) -> Inventory:
     layout: FoundLayout = "interleaved" if interleaved.any() or joined.interleaved else "clustered"
     return Inventory(
         files=joined.files,
-        columns=joined.columns,
+        columns=plain_schema(joined.types.plain if types is None else types, _folders(parts)),
+        types=types,
         times=tuple(joined.first.column_names),
         keys=keys,
         entity_rows=_sum_by_entity(extents),
@@ -276,18 +290,23 @@ def inventory_of(parts: Sequence[JoinedExtents]) -> Inventory:
     )
 
 
-def check_same_columns(files: Sequence[tuple[SourceFile, pa.Schema]]) -> None:
-    """Raises InputRefused where two files disagree about a column; each comes with its plain columns."""
-    first, wanted = files[0]
-    for file, columns in files:
-        if columns.equals(wanted):
-            continue
-        for ours, theirs in zip(columns, wanted, strict=True):
-            if ours.type != theirs.type:
-                raise InputRefused(
-                    f"Column {ours.name!r} is {ours.type} in {file.path} but {theirs.type} in {first.path}: "
-                    "write both with one type, or score them in separate runs."
-                )
+def _read_in(part: JoinedExtents, types: pa.Schema) -> JoinedExtents:
+    """Extents with keys and times in the types in which all files are read."""
+    plain = plain_schema(types)
+    keys, times = (pa.schema([plain.field(name) for name in table.column_names]) for table in (part.keys, part.first))
+    return replace(
+        part,
+        keys=converted(part.keys, keys),
+        first=converted(part.first, times),
+        last=converted(part.last, times),
+        bad=join_bad(keys, [part.bad]),
+    )
+
+
+def _folders(parts: Sequence[JoinedExtents]) -> frozenset[str]:
+    """Columns that in all files with rows only the names of folders have."""
+    telling = [part.types.folders for part in parts if part.types.rows]
+    return frozenset.intersection(*telling) if telling else frozenset()
 
 
 def _numbered(joined: JoinedExtents, encoded: Ints, entities: int) -> _Extents:
@@ -420,7 +439,8 @@ def join_bad(keys: pa.Schema, parts: Sequence[pa.Table]) -> pa.Table:
     """Tables of placed bad rows as one; `keys` are the entity columns."""
     fields: list[ArrowField] = [pa.field(KEY_PREFIX + field.name, field.type) for field in keys]
     fields += [pa.field("reason", pa.string()), pa.field("file", pa.string()), pa.field("row", pa.int64())]
-    return pa.concat_tables([pa.schema(fields).empty_table(), *parts])
+    schema = pa.schema(fields)
+    return pa.concat_tables([schema.empty_table(), *(converted(part, schema) for part in parts)])
 
 
 def _place_bad(scan: FileExtents) -> pa.Table:

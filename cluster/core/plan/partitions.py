@@ -73,7 +73,7 @@ class Partitions:
         """A file's rows with those of the columns `names` that only stand beside it."""
         absent = [name for name in names if name not in rows.schema.names]
         values = self.values(path) if absent else {}
-        for name in absent:
+        for name in [name for name in absent if name in values]:
             column: ArrowArray = pa.repeat(values[name], rows.num_rows)  # type: ignore[call-overload]  # the stubs name types one by one
             rows = rows.append_column(name, column)
         return rows

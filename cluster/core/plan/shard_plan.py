@@ -64,6 +64,8 @@ class PlanHead:
     files_lost: int = 0  # beside `files`: those that cannot be read; nobody has counted their rows
     entities_lost: int = 0  # beside `entities`: those of whom only lost files have rows
     partitions: Partitions | None = None  # None in a plan that was made before they were kept
+    types: pa.Schema | None = None  # in which the input's files are read, where they have not all the first one's
+    carry_types: pa.Schema | None = None  # of keys and times in carry-over, where they are not the first file's either
 
     @property
     def input_files(self) -> tuple[SourceFile, ...]:
@@ -172,6 +174,7 @@ def make_plan(inventory: Inventory, *, shard_rows: int, shard_entities: int | No
         files_lost=len(inventory.lost.files) if inventory.lost else 0,
         entities_lost=len(inventory.lost.gone) if inventory.lost else 0,
         partitions=inventory.partitions,
+        types=inventory.types,
     )
     assert head.rows_in == head.rows_planned + head.rows_skipped + head.rows_bad
     return Plan(head, inventory, tuple(groups))

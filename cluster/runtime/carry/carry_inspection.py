@@ -7,7 +7,7 @@ by row group, so memory follows neither of them. It writes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -16,8 +16,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.core.arrow_types import ArrowColumn, ArrowLists, ArrowScalar
-from cluster.core.carry import BROKEN, LAST, SEEN, CarryFile, CarrySchema, match, read_schema
+from cluster.core.carry import (
+    BROKEN,
+    LAST,
+    SEEN,
+    CarryFile,
+    CarrySchema,
+    carried_choices,
+    match,
+    read_schema,
+    types_beside,
+)
 from cluster.core.entity_keys import describe_entity
+from cluster.core.plan.column_conversion import converted, holds_all
+from cluster.core.plan.column_types import TypeChoice
 from cluster.run_errors import InputRefused, first_line
 from cluster.runtime.carry.carry_table import CarryReader, groups_of, open_table, read_columns, read_keys, read_mark
 from cluster.runtime.storage.parquet_tables import UNREADABLE
@@ -140,12 +152,9 @@ def find_entities(table: OpenTable, values: Sequence[str]) -> pa.Table:
 
 def compare_carry(before: OpenTable, after: OpenTable, names_max: int) -> Difference:
     """Which entities differ. Raises InputRefused where the two tables cannot be compared."""
-    ours, theirs = before.keys(), after.keys()
     if not before.schema.arrow.equals(after.schema.arrow):
-        raise InputRefused(
-            f"{before.store.root} and {after.store.root} are of different models or settings: their columns are not "
-            "the same, so their states cannot be compared."
-        )
+        before, after = _in_one_spelling(before, after)
+    ours, theirs = before.keys(), after.keys()
     place = match(ours, theirs)
     tally = _Tally(names_max)
     begin = 0
@@ -167,6 +176,32 @@ def compare_carry(before: OpenTable, after: OpenTable, names_max: int) -> Differ
     return Difference((ours.num_rows, theirs.num_rows), same=same, names=tally.names, **counts)
 
 
+def _in_one_spelling(before: OpenTable, after: OpenTable) -> tuple[OpenTable, OpenTable]:
+    """Two tables with keys and times in types that hold those of both. Raises InputRefused where more differs."""
+    wanted = replace(after.schema, folders=frozenset(after.schema.entity))  # a key that is text now may have been one
+    types = None
+    if before.schema.arrow.names == wanted.arrow.names:
+        types = _types_of_both(carried_choices(wanted, types_beside(wanted, before.schema.arrow)), before, after)
+    if types is not None:
+        tables = [replace(table, schema=table.schema.in_types(types)) for table in (before, after)]
+        if tables[0].schema.arrow.equals(tables[1].schema.arrow):
+            return tables[0], tables[1]
+    raise InputRefused(
+        f"{before.store.root} and {after.store.root} are of different models or settings: their columns are not "
+        "the same, so their states cannot be compared."
+    )
+
+
+def _types_of_both(choices: Sequence[TypeChoice], before: OpenTable, after: OpenTable) -> pa.Schema | None:
+    """The first types that hold the values of both tables; None where a column has none."""
+    schema, fields = after.schema, []
+    columns = [*((name,) for name in schema.entity), *zip(schema.last, schema.broken, strict=True)]
+    for choice, names in zip(choices, columns, strict=True):
+        values = [table.column(name) for table in (before, after) for name in names]
+        fields += [field for field in choice.fields if all(holds_all(column, field.type) for column in values)][:1]
+    return pa.schema(fields) if len(fields) == len(columns) else None
+
+
 def _pairs(before: OpenTable, after: OpenTable, place: Ints) -> Iterator[tuple[pa.Table, pa.Table, Bools]]:
     """For each row group of the first table: its rows that both have, those of the second one, and which these are."""
     file, row = after.places()
@@ -177,7 +212,8 @@ def _pairs(before: OpenTable, after: OpenTable, place: Ints) -> Iterator[tuple[p
             begin += table.num_rows
             known = own >= 0
             right = reader.take(file[own[known]], row[own[known]])
-            yield table.select(right.column_names).filter(pa.array(known)), right, known
+            left = converted(table.select(right.column_names), before.schema.arrow)
+            yield left.filter(pa.array(known)), right, known
 
 
 def _differs(left: pa.Table, right: pa.Table) -> Bools:

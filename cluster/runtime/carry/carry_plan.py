@@ -7,19 +7,27 @@ stretches that are handed on. Both are written before the plan's head, so a plan
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.carry import CarrySchema, absent_rows, match
+from cluster.core.arrow_types import ArrowField
+from cluster.core.carry import CarrySchema, absent_rows, carried_choices, match
 from cluster.core.entity_keys import describe_entity
 from cluster.core.locations import Options
+from cluster.core.plan.column_conversion import converted, holds_all
+from cluster.core.plan.column_types import TypeChoice, is_sure
+from cluster.core.plan.inventory import Inventory
 from cluster.core.plan.shard_plan import Plan, Shard
-from cluster.core.settings import StateSettings
+from cluster.core.settings import InputSettings, StateSettings
+from cluster.core.times import stored_type
 from cluster.run_errors import InputRefused, RunFailed, first_line
-from cluster.runtime.carry.carry_table import CarryReader, open_table, read_keys, read_mark
+from cluster.runtime.carry.carry_table import CarryReader, open_typed, read_columns, read_keys, read_mark
 from cluster.runtime.commit.commit import PLAN
 from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.commit.run_request import CarryRequest
+from cluster.runtime.input.column_values import first_misfit
 from cluster.runtime.rows.carried_state import CarriedState
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.parquet_tables import UNREADABLE, TableGroups, read_table
@@ -44,8 +52,63 @@ def find_carry(settings: StateSettings, schema: CarrySchema, options: Options | 
     if read is None:
         return CarryRequest(schema, settings, write=write)
     store = open_store(read)
-    files, mark = open_table(store, schema), read_mark(store)
-    return CarryRequest(schema, settings, read, write, files, mark["checksum"])
+    (files, types), mark = open_typed(store, schema), read_mark(store)
+    return CarryRequest(schema, settings, read, write, files, mark["checksum"], types)
+
+
+def settle_types(carry: CarryRequest, inventory: Inventory, settings: InputSettings) -> CarryRequest:
+    """The same with keys and times in types that hold those of the input and of the table that is read.
+
+    Tonight's table is written in them. Raises InputRefused where there are none, InputBroken.
+    """
+    tonight = [pa.field(name, stored_type(inventory.columns.field(name).type)) for name in carry.schema.types.names]
+    asked = carry.in_types(pa.schema(tonight))
+    if carry.types is None or carry.types.equals(asked.schema.types):
+        return asked
+    table = _CarriedValues(carry, inventory, settings)
+    choices = zip(carried_choices(asked.schema, carry.types), asked.schema.types, carry.types, strict=True)
+    return asked.in_types(pa.schema([table.settled(*choice) for choice in choices]))
+
+
+@dataclass(frozen=True)
+class _CarriedValues:
+    """Keys and times, of tonight and of the table that is read: looked at where types alone do not tell."""
+
+    carry: CarryRequest
+    inventory: Inventory
+    settings: InputSettings
+
+    def settled(self, choice: TypeChoice, tonight: ArrowField, carried: ArrowField) -> ArrowField:
+        """The first type of a choice that holds all values. Raises InputRefused."""
+        for number, field in enumerate(choice.fields):
+            if (choice.sure and number == 0) or (self._fits_tonight(tonight, field) and self._fits_carried(field)):
+                return field
+        assert self.carry.read is not None, "nothing is read"
+        raise InputRefused(
+            f"state.read {self.carry.read.url}: its {tonight.name!r} is {carried.type}, and tonight's is "
+            f"{tonight.type}, and no type holds the values of both: write tonight's column as {carried.type}, or leave "
+            "the key out to start from zero state."
+        )
+
+    def _fits_tonight(self, tonight: ArrowField, wanted: ArrowField) -> bool:
+        if is_sure(wanted.type, [(tonight.type, tonight.name in self.carry.schema.folders)]):
+            return True
+        if wanted.name in self.inventory.keys.column_names:
+            return holds_all(self.inventory.keys.column(wanted.name), wanted.type)
+        paths = [file.path for file in self.inventory.sources or self.inventory.files]
+        return first_misfit(paths, wanted.name, wanted.type, self.settings) is None
+
+    def _fits_carried(self, wanted: ArrowField) -> bool:
+        schema, read = self.carry.schema, self.carry.read
+        assert read is not None, "nothing is read"
+        if wanted.name in schema.entity:
+            names = [wanted.name]
+        else:
+            place = schema.time.index(wanted.name)
+            names = [schema.last[place], schema.broken[place]]
+        store = open_store(read)
+        parts = (read_columns(store, file, names) for file in self.carry.files)
+        return all(holds_all(column, wanted.type) for part in parts for column in part.columns)
 
 
 def find_known(keys: pa.Table, carry: CarryRequest) -> Ints:
@@ -55,7 +118,7 @@ def find_known(keys: pa.Table, carry: CarryRequest) -> Ints:
     """
     assert carry.read is not None, "nothing is read"
     store = open_store(carry.read)
-    keys = canonical_table(keys, carry.schema.entity)
+    keys = converted(canonical_table(keys, carry.schema.entity), carry.schema.keys)
     rows = match(keys, read_keys(store, carry.schema, carry.files))
     unknown = np.flatnonzero(rows < 0)
     if carry.settings.missing == "fail" and len(unknown):

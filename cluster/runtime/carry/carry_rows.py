@@ -16,11 +16,11 @@ import pyarrow as pa
 from cluster.core.arrow_types import ArrowValues
 from cluster.core.carry import PREVIOUS, SEEN, CarrySchema
 from cluster.core.entity_keys import describe_entity
+from cluster.core.plan.column_conversion import converted
 from cluster.run_errors import InputBroken
-from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.commit.snapshots import Snapshot
 from cluster.runtime.rows.block import Block
-from cluster.runtime.rows.carried_state import CarriedState, as_column, as_lists
+from cluster.runtime.rows.carried_state import CarriedState, as_carried, as_column, as_lists
 from cluster.runtime.rows.null_filling import LastKnown
 from cluster.runtime.rows.placed_blocks import Cut, PlacedBlock
 from lstm_core.array_types import Array, Bools, Ints
@@ -62,7 +62,7 @@ class CarryRows:
         lost, stays = np.flatnonzero(~ended & (block.lengths > done)), np.flatnonzero(~ended & (block.lengths == 0))
         standing = self._lost_standing(block, snapshot, lost, (done, under_way))
         at = block.starts[lost] + done[lost]
-        broken = canonical_table(block.table.select(list(self._schema.time)).take(at), self._schema.time)
+        broken = as_carried(block.table.select(list(self._schema.time)).take(at), self._schema.moments)
         rows = self.table(_keys(block, lost, self._schema), standing, broken)
         if not len(stays):
             return rows
@@ -84,8 +84,8 @@ class CarryRows:
         last = block.time_before
         if last is None:
             rows = np.maximum(block.starts[lost] + done[lost] - 1, 0)
-            last = canonical_table(block.table.select(list(self._schema.time)).take(rows), self._schema.time)
-        both = pa.concat_tables([before.times, last])
+            last = as_carried(block.table.select(list(self._schema.time)).take(rows), self._schema.moments)
+        both = pa.concat_tables([before.times, converted(last, self._schema.moments)])
         times = both.take(np.where(under_way[lost], len(lost), 0) + np.arange(len(lost)))
         seen = before.seen + np.where(under_way[lost], done[lost] + block.rows_before, 0)
         return Standing(times, seen, before.states, before.known)
@@ -94,7 +94,7 @@ class CarryRows:
         placed, block = cut.placed, cut.placed.block
         assert cut.ended is not None, "a cut without what has ended"
         if self._tail is None and block.rows_before:
-            self._tail = _tail_of_resume(placed)
+            self._tail = _tail_of_resume(placed, self._schema)
         if len(cut.ended.series):
             self._tail = self._scored(cut, cut.ended.series)
         if not (cut.last and block.final):
@@ -123,7 +123,7 @@ class CarryRows:
         assert ended is not None
         assert np.array_equal(series, ended.series), "a state for each of them"
         last = block.starts[series] + block.lengths[series] - 1
-        times = canonical_table(block.table.select(list(self._schema.time)).take(last), self._schema.time)
+        times = as_carried(block.table.select(list(self._schema.time)).take(last), self._schema.moments)
         seen = _seen_before(block)[series] + block.rows_before + block.lengths[series]
         return Standing(times, seen, ended.states, ended.known)
 
@@ -200,14 +200,15 @@ def _merged(first: tuple[Ints, pa.Table], second: tuple[Ints, pa.Table]) -> pa.T
     return pa.concat_tables([first[1], second[1]]).take(order)
 
 
-def _tail_of_resume(placed: PlacedBlock) -> Standing:
+def _tail_of_resume(placed: PlacedBlock, schema: CarrySchema) -> Standing:
     """A long entity whose rows before this block were scored by an earlier attempt."""
     assert placed.initial is not None, "rows before the block, and no state of them"
     assert placed.known_before is not None
     block = placed.block
     assert block.time_before is not None, "rows before the block, and no time of the last of them"
     seen = _seen_before(block) + block.rows_before
-    return Standing(block.time_before, seen, placed.initial.states, placed.known_before)
+    times = converted(block.time_before, schema.moments)
+    return Standing(times, seen, placed.initial.states, placed.known_before)
 
 
 def _seen_before(block: Block) -> Ints:
@@ -219,7 +220,7 @@ def _seen_before(block: Block) -> Ints:
 
 
 def _keys(block: Block, series: Ints, schema: CarrySchema) -> pa.Table:
-    return canonical_table(block.table.select(list(schema.entity)).take(block.starts[series]), schema.entity)
+    return as_carried(block.table.select(list(schema.entity)).take(block.starts[series]), schema.keys)
 
 
 def _broken_at(block: Block) -> Ints:
@@ -230,4 +231,4 @@ def _broken(block: Block, series: Ints, schema: CarrySchema) -> pa.Table:
     """The times (series, time columns) of the rows that put them into quarantine; null where none did."""
     at = _broken_at(block)[series]
     rows = pa.array(np.maximum(at, 0), pa.int64(), mask=at < 0)
-    return canonical_table(block.table.select(list(schema.time)).take(rows), schema.time)
+    return as_carried(block.table.select(list(schema.time)).take(rows), schema.moments)

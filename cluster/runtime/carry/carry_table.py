@@ -18,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.core.carry import CarryFile, CarrySchema, difference
+from cluster.core.carry import CarryFile, CarrySchema, difference, types_beside
 from cluster.core.commit import SUCCESS
+from cluster.core.plan.column_conversion import converted
 from cluster.run_errors import InputBroken, InputRefused, StoreFault, first_line
 from cluster.runtime.storage.open_parquet import OpenFiles, open_parquet
 from cluster.runtime.storage.parquet_tables import UNREADABLE
@@ -69,8 +70,16 @@ def make_mark(fingerprint: str, files: Iterable[tuple[str, int, str]]) -> bytes:
 
 def open_table(store: Store, schema: CarrySchema, *, setting: str = "state.read") -> tuple[CarryFile, ...]:
     """The files of a whole table, each of the columns that `schema` asks for. Raises InputRefused."""
+    return open_typed(store, schema, setting=setting)[0]
+
+
+def open_typed(
+    store: Store, schema: CarrySchema, *, setting: str = "state.read"
+) -> tuple[tuple[CarryFile, ...], pa.Schema | None]:
+    """The same, and the types of its keys and times; None where it has no file. Raises InputRefused."""
     mark = read_mark(store, setting=setting)
-    files = []
+    files: list[CarryFile] = []
+    types: pa.Schema | None = None
     for name in (name for name in store.list("") if name.endswith(".parquet")):
         try:
             with store.open_input(name) as file, pq.ParquetFile(file) as parquet:
@@ -85,20 +94,20 @@ def open_table(store: Store, schema: CarrySchema, *, setting: str = "state.read"
                 f"{setting} {store.root} is not the carry-over that this run needs: {differs}; give the carry-over "
                 "that fits, or leave the key out to start from zero state."
             )
+        types = types or types_beside(schema, found)
         files.append(CarryFile(name, tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))))
     if len(files) != mark.get("files") or sum(file.rows for file in files) != mark.get("entities"):
         raise InputRefused(
             f"{setting} {store.root} holds {sum(file.rows for file in files):,} entities in {len(files)} files, but "
             f"its {SUCCESS} says {mark.get('entities'):,} in {mark.get('files')}: put back what is missing."
         )
-    return tuple(files)
+    return tuple(files), types
 
 
 def read_keys(store: Store, schema: CarrySchema, files: Sequence[CarryFile]) -> pa.Table:
     """The keys of all entities, file after file. Raises InputBroken."""
-    keys = pa.schema([schema.arrow.field(name) for name in schema.entity])
-    parts = [read_columns(store, file, list(schema.entity)) for file in files]
-    return pa.concat_tables([keys.empty_table(), *(part.replace_schema_metadata() for part in parts)])
+    parts = [converted(read_columns(store, file, list(schema.entity)), schema.keys) for file in files]
+    return pa.concat_tables([schema.keys.empty_table(), *(part.replace_schema_metadata() for part in parts)])
 
 
 def read_columns(store: Store, file: CarryFile, columns: list[str]) -> pa.Table:
@@ -167,4 +176,4 @@ class CarryReader:
 
 def _as_planned(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The table with the columns of `schema`, in its types; the same columns only get its metadata."""
-    return table.replace_schema_metadata(schema.metadata) if table.schema.equals(schema) else table.cast(schema)
+    return converted(table, schema).replace_schema_metadata(schema.metadata)

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from cluster.core.carry import SEEN, CarrySchema
 from cluster.core.commit import STAGED
+from cluster.core.plan.column_conversion import converted
 from cluster.core.settings import Compression
 from cluster.runtime.carry.carry_plan import ABSENT_FILE
 from cluster.runtime.carry.carry_rows import CarryRows
@@ -136,7 +137,7 @@ class HandOn:
                 kept = _inside(stretches, begin, table.num_rows)
                 begin += table.num_rows
                 if kept.any():
-                    wanted = table.select(schema.names).cast(schema)
+                    wanted = converted(table.select(schema.names), schema)
                     yield wanted if kept.all() else wanted.filter(pa.array(kept))
 
 

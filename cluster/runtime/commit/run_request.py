@@ -7,7 +7,9 @@ its fingerprint. A file of another version reads as far as its keys are known he
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+
+import pyarrow as pa
 
 from cluster.core.carry import CarryFile, CarrySchema
 from cluster.core.settings import ClusterSettings, Fill, InputSettings, OutputSettings, StateSettings, StepSettings
@@ -32,6 +34,11 @@ class CarryRequest:
     write: StoreSpec | None = None
     files: tuple[CarryFile, ...] = ()  # of the table that is read
     read_checksum: str | None = None  # of what it holds
+    types: pa.Schema | None = None  # of its keys and times, under tonight's names; None where it has no file
+
+    def in_types(self, types: pa.Schema | None) -> CarryRequest:
+        """The same with keys and times in the types of a plan, where that names any."""
+        return self if types is None else replace(self, schema=self.schema.in_types(types))
 
 
 @dataclass(frozen=True)

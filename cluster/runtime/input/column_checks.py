@@ -7,19 +7,21 @@ alone: nulls, NaN and unknown words are found when rows are read.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from cluster.core.arrow_types import ArrowField
+from cluster.core.plan.column_types import LikeFiles, plain_schema
 from cluster.core.plan.file_list import FileList
 from cluster.core.plan.partitions import Partitions
 from cluster.core.settings import CONTEXT, InputSettings
 from cluster.core.times import is_key_type, is_time_type, plain_type
-from cluster.run_errors import InputBroken, InputRefused
-from cluster.runtime.input.source_files import open_source
-from cluster.runtime.input.unreadable_files import lost_file
+from cluster.run_errors import InputRefused
+from cluster.runtime.input.first_columns import FirstColumns
+from cluster.runtime.input.row_groups import opened_schema
 
 if TYPE_CHECKING:
     from lstm_core.contract.model_contract import ModelContract
@@ -43,61 +45,153 @@ def needed_columns(settings: InputSettings) -> dict[str, str]:
 
 
 def check_columns(schema: pa.Schema, settings: InputSettings, path: str) -> pa.Schema:
-    """One file's columns -> those that are needed, in plain types, numeric features as double.
+    """One file's columns -> those that are needed, in plain types.
 
     Raises InputRefused for a column that is missing, there twice, or of a type that cannot be used.
     """
-    for column, setting in needed_columns(settings).items():
-        _check_there(schema, column, setting, path)
-    for column in settings.entity:
-        _check_entity(schema.field(column), path)
-    for column in settings.time:
-        _check_time(schema.field(column), path, first=column == settings.time[0])
-    for column in (*settings.feature_columns, *settings.target):
-        _check_feature(schema.field(column), settings, path)
-    return _plain_schema(schema, settings)
-
-
-def check_schema(settings: InputSettings, contract: ModelContract, files: FileList) -> pa.Schema:
-    """Check the first file that can be read, before anything is started; returns its columns.
-
-    They must fit the configuration and the model. That every other file has the same columns is checked where each is
-    opened anyway, by the scan. Raises InputRefused for its columns, InputBroken where no file can be read, or where one
-    cannot whose entity nobody knows.
-    """
-    path, schema = _first_schema(settings, files)
-    columns = check_columns(schema, settings, path)
-    kinds = {wanted.name: wanted.kind for wanted in contract.inputs}
-    for name, wanted_columns in settings.features:
-        if kinds.get(name) == "categorical":
-            for column in set(wanted_columns) - set(CONTEXT):
-                _check_codes(schema.field(column), settings, name, path)
+    columns = _plain_columns(schema, settings, path)
+    for name in (*settings.entity, *settings.time):
+        _check_key(schema.field(name), settings, path)
     return columns
 
 
-def _first_schema(settings: InputSettings, files: FileList) -> tuple[str, pa.Schema]:
-    """The first file that is not lost, and its columns."""
-    partitions, first = Partitions.of(files, settings), None
-    for path in files:
+def file_types(
+    schema: pa.Schema, settings: InputSettings, path: str, *, rows: int, partitions: Partitions
+) -> LikeFiles:
+    """The needed columns of one of several files, whose keys and times are looked at together, by `check_keys`.
+
+    In a file without rows what does not fit is of type null. Raises InputRefused.
+    """
+    folders = frozenset(partitions.values(path).keys() - set(schema.names))
+    whole = partitions.extend(schema, path)
+    plain = _plain_columns(whole, settings, path, empty=not rows)
+    own = opened_schema(pa.schema([whole.field(name) for name in plain.names if whole.names.count(name) == 1]))
+    return LikeFiles((path,), rows, plain, own, folders & set(plain.names))
+
+
+def fits_keys(plain: pa.Schema, settings: InputSettings) -> bool:
+    """Whether entities and times can be read from columns of these plain types; null ones can."""
+    return all(_cannot(field, settings) is None for field in plain)
+
+
+def check_keys(files: Sequence[LikeFiles], settings: InputSettings) -> None:
+    """Raises InputRefused where files have a key or a time of a type that cannot be one; names two, if they differ."""
+    telling = [one for one in files if one.rows]
+    for one in telling:
+        for name, cannot in [(field.name, _cannot(field, settings)) for field in one.plain]:
+            if cannot is None:
+                continue
+            _check_beside(name, cannot, one, telling)
+            _check_key(one.own.field(name), settings, one.paths[0])
+
+
+def _check_beside(name: str, cannot: str, one: LikeFiles, others: Sequence[LikeFiles]) -> None:
+    """Refuses a key or a time of `one` beside another file, where that has it in another type."""
+    kind = one.own.field(name).type
+    for other in others:
+        if other.kind(name) != one.kind(name) and not pa.types.is_null(other.plain.field(name).type):
+            wanted = other.own.field(name).type
+            raise InputRefused(
+                f"Column {name!r} is {kind} in {one.paths[0]} but {wanted} in {other.paths[0]}, and {kind} {cannot}: "
+                f"write it as {wanted} in both."
+            )
+
+
+def _is_mended(name: str, settings: InputSettings) -> bool:
+    """Whether a file may be without a column: a feature that has a fill may have come later."""
+    fed = name in settings.feature_columns and name in settings.fill
+    return fed and name not in (*settings.entity, *settings.time, *settings.target)
+
+
+def check_schema(settings: InputSettings, contract: ModelContract, files: FileList) -> pa.Schema:
+    """Check the first file that can be read, before anything is started; returns the columns in plain types.
+
+    They must fit the configuration and the model. What that file does not tell, other files are asked for. That all
+    files go together is checked where each is opened anyway, by the scan. Raises InputRefused for the columns,
+    InputBroken where no file can be read, or where one cannot whose entity nobody knows.
+    """
+    first, needed = FirstColumns.of(settings, files), needed_columns(settings)
+    plain = _plain_columns(first.schema, settings, first.path)
+    if not fits_keys(plain, settings):
+        places = [(first.path, first.schema), first.beside()]
+        check_keys([_as_told(*place, settings) for place in places if place is not None], settings)
+    codes = _columns_of_codes(settings, contract)
+    first.ask_others(list(needed), partial(_tells, settings=settings, codes=codes))
+    for name, setting in needed.items():
+        if name not in first.found:
+            _check_there(first.schema, name, setting, first.path)
+        column, path = first.found[name]
+        _check_key(column, settings, path)
+        if name in codes:
+            _check_codes(column, settings, codes[name], path)
+    return plain_schema(pa.schema([first.found[name][0] for name in needed]), first.folders)
+
+
+def _as_told(path: str, schema: pa.Schema, settings: InputSettings) -> LikeFiles:
+    """A file's columns, which count whether or not it has rows."""
+    return LikeFiles((path,), 1, _plain_columns(schema, settings, path, empty=True), schema, frozenset())
+
+
+def _columns_of_codes(settings: InputSettings, contract: ModelContract) -> dict[str, str]:
+    """The columns whose values are codes -> the model's input."""
+    kinds = {wanted.name: wanted.kind for wanted in contract.inputs}
+    inputs = [(name, columns) for name, columns in settings.features if kinds.get(name) == "categorical"]
+    return {column: name for name, columns in inputs for column in columns if column not in CONTEXT}
+
+
+def _tells(column: ArrowField, settings: InputSettings, codes: Mapping[str, str]) -> bool:
+    """Whether a file says of a column all that is to be known before the scan."""
+    if pa.types.is_null(column.type):
+        return column.name not in (*settings.entity, *settings.time)
+    return column.name not in codes or _is_code(column, settings)
+
+
+def _plain_columns(schema: pa.Schema, settings: InputSettings, path: str, *, empty: bool = False) -> pa.Schema:
+    """The needed columns in plain types; null stands for one that may be missing, or of an empty file for any."""
+    fed, fields = {*settings.feature_columns, *settings.target}, []
+    for name, setting in needed_columns(settings).items():
         try:
-            with open_source(path, settings.storage) as parquet:
-                return path, partitions.extend(parquet.schema_arrow, path)
-        except InputBroken as broken:
-            if lost_file(path, broken, settings, partitions) is None:
+            kind: pa.DataType = pa.null()
+            if name in schema.names or not _is_mended(name, settings):
+                _check_there(schema, name, setting, path)
+                kind = plain_type(schema.field(name).type)
+            if name in fed and not pa.types.is_null(kind):
+                _check_feature(schema.field(name), settings, path)
+            if empty and _cannot(pa.field(name, kind), settings):
+                kind = pa.null()
+        except InputRefused:
+            if not empty:
                 raise
-            first = first or broken
-    assert first is not None, "an input without files is refused when it is listed"
-    raise first
-
-
-def _plain_schema(schema: pa.Schema, settings: InputSettings) -> pa.Schema:
-    as_they_are = {*settings.entity, *settings.time, *settings.keep}
-    fields = []
-    for column in needed_columns(settings):
-        plain = plain_type(schema.field(column).type)
-        number = column not in as_they_are and _is_number(plain)
-        fields.append(pa.field(column, pa.float64() if number else plain))
+            kind = pa.null()
+        fields.append(pa.field(name, kind))
     return pa.schema(fields)
+
+
+def _check_key(field: ArrowField, settings: InputSettings, path: str) -> None:
+    """Of the only file that tells, or of all: there a null column is no key either."""
+    null, name = pa.types.is_null(field.type), field.name
+    if name in settings.entity and (null or _cannot(field, settings)):
+        raise InputRefused(
+            f"input.entity: column {name!r} of {path} is {field.type}, which cannot name an entity: "
+            "use text, whole numbers, bytes or dates."
+        )
+    if name in settings.time and (null or _cannot(field, settings)):
+        raise InputRefused(
+            f"input.time: column {name!r} of {path} is {field.type}, which cannot order rows in time: "
+            "use a timestamp, a date, whole numbers or ISO 8601 text."
+        )
+
+
+def _cannot(field: ArrowField, settings: InputSettings) -> str | None:
+    """What a column cannot do that it is to do, in words; one that is null can do anything."""
+    if pa.types.is_null(field.type):
+        return None
+    if field.name in settings.entity and not is_key_type(field.type):
+        return "cannot name an entity"
+    of_day = field.name == settings.time[0] and pa.types.is_time(plain_type(field.type))
+    if field.name in settings.time and (of_day or not is_time_type(field.type)):
+        return "cannot order rows in time"
+    return None
 
 
 def _check_there(schema: pa.Schema, column: str, setting: str, path: str) -> None:
@@ -121,23 +215,6 @@ def _list(names: Sequence[str]) -> str:
     return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
 
 
-def _check_entity(field: ArrowField, path: str) -> None:
-    if not is_key_type(field.type):
-        raise InputRefused(
-            f"input.entity: column {field.name!r} of {path} is {field.type}, which cannot name an entity: "
-            "use text, whole numbers, bytes or dates."
-        )
-
-
-def _check_time(field: ArrowField, path: str, *, first: bool) -> None:
-    of_day = pa.types.is_time(plain_type(field.type))
-    if not is_time_type(field.type) or (first and of_day):
-        raise InputRefused(
-            f"input.time: column {field.name!r} of {path} is {field.type}, which cannot order rows in time: "
-            "use a timestamp, a date, whole numbers or ISO 8601 text."
-        )
-
-
 def _check_feature(field: ArrowField, settings: InputSettings, path: str) -> None:
     plain = plain_type(field.type)
     if field.name in settings.vocabulary:
@@ -156,13 +233,17 @@ def _check_feature(field: ArrowField, settings: InputSettings, path: str) -> Non
 
 
 def _check_codes(field: ArrowField, settings: InputSettings, input_name: str, path: str) -> None:
-    plain = plain_type(field.type)
-    if field.name in settings.vocabulary or pa.types.is_integer(plain) or pa.types.is_boolean(plain):
+    if pa.types.is_null(field.type) or _is_code(field, settings):
         return
     raise InputRefused(
         f"input.features: the model's input {input_name!r} takes whole numbers, but column {field.name!r} of {path} "
         f"is {field.type}: write it as an integer, or name its words in [input.vocabulary]."
     )
+
+
+def _is_code(field: ArrowField, settings: InputSettings) -> bool:
+    plain = plain_type(field.type)
+    return field.name in settings.vocabulary or pa.types.is_integer(plain) or pa.types.is_boolean(plain)
 
 
 def _is_number(plain: pa.DataType) -> bool:

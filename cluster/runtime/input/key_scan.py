@@ -19,13 +19,14 @@ import pyarrow.parquet as pq
 
 from cluster.core.arrow_types import ArrowArray, ArrowValues
 from cluster.core.entity_keys import describe_entity, number_keys
+from cluster.core.plan.column_types import LikeFiles
 from cluster.core.plan.file_list import FileList
 from cluster.core.plan.inventory import FileExtents, Interleaved, SourceFile
 from cluster.core.plan.partitions import Partitions
 from cluster.core.settings import InputSettings
 from cluster.core.times import as_plain, compare, table_ordinals
 from cluster.run_errors import InputDamaged, InputRefused
-from cluster.runtime.input.column_checks import check_columns, needed_columns
+from cluster.runtime.input.column_checks import file_types, fits_keys, needed_columns
 from cluster.runtime.input.folder_agreement import differing_row, shown
 from cluster.runtime.input.row_checks import RowChecks
 from cluster.runtime.input.source_files import describe_source, input_faults, open_source
@@ -51,31 +52,46 @@ def scan_file(
     """
     partitions = partitions or Partitions.of(FileList((path,)), settings)
     with open_source(path, settings.storage, repeating=settings.entity) as parquet:
-        columns = check_columns(partitions.extend(parquet.schema_arrow, path), settings, path)
-        _check_agreement(parquet, settings, path, partitions)
-        file = describe_source(path, parquet.metadata, settings.storage)
-        finder = _Finder.start(columns, settings)
+        file, types = _described(parquet, settings, path, partitions)
+        finder = _Finder.start(types.plain, settings)
+        if not file.rows or not fits_keys(
+            types.plain, settings
+        ):  # no keys, or none that could be read: see `check_keys`
+            return finder.finish(file, types)
         for keys, times in key_batches(parquet, settings, path=path, partitions=partitions, batch_rows=batch_rows):
             finder.add(keys, times)
             if until_interleaved and finder.interleaved:
-                return finder.finish(file, columns)
+                return finder.finish(file, types)
     if finder.rows != file.rows:
         raise InputDamaged(f"{path} holds {finder.rows:,} rows, but its footer says {file.rows:,}: write it again.")
-    return finder.finish(file, columns)
+    return finder.finish(file, types)
 
 
-def describe_file(
-    path: str, settings: InputSettings, partitions: Partitions
-) -> tuple[SourceFile, pa.Schema, pa.Schema]:
-    """One file's footer, its needed columns in plain types and all its columns, those of its folders' names included.
+def describe_file(path: str, settings: InputSettings, partitions: Partitions) -> tuple[SourceFile, LikeFiles]:
+    """One file's footer, and its needed columns.
 
     Raises InputBroken where the file cannot be read, InputRefused where its columns do not fit.
     """
     with open_source(path, settings.storage) as parquet:
-        schema = partitions.extend(parquet.schema_arrow, path)
-        columns = check_columns(schema, settings, path)
-        _check_agreement(parquet, settings, path, partitions)
-        return describe_source(path, parquet.metadata, settings.storage), columns, schema
+        return _described(parquet, settings, path, partitions)
+
+
+def _described(
+    parquet: pq.ParquetFile, settings: InputSettings, path: str, partitions: Partitions
+) -> tuple[SourceFile, LikeFiles]:
+    file = describe_source(path, parquet.metadata, settings.storage)
+    types = file_types(_own_schema(parquet), settings, path, rows=file.rows, partitions=partitions)
+    _check_agreement(parquet, settings, path, partitions)
+    return file, types
+
+
+def _own_schema(parquet: pq.ParquetFile) -> pa.Schema:
+    """A file's columns, also where it was opened so that text is read as a dictionary, which may be another text."""
+    as_read = parquet.schema_arrow
+    if not any(pa.types.is_dictionary(field.type) for field in as_read):
+        return as_read
+    stored = parquet.metadata.schema.to_arrow_schema()
+    return pa.schema([stored.field(i) if pa.types.is_dictionary(f.type) else f for i, f in enumerate(as_read)])
 
 
 def key_batches(
@@ -188,12 +204,12 @@ class _Finder:
             self._add_good(keys.filter(mask), times.filter(mask), self.rows + np.flatnonzero(good).astype(np.int64))
         self.rows += len(good)
 
-    def finish(self, file: SourceFile, columns: pa.Schema) -> FileExtents:
+    def finish(self, file: SourceFile, types: LikeFiles) -> FileExtents:
         """All that was found, parts joined to extents."""
         joined = self.parts[0] if len(self.parts) == 1 else _join(self.parts)
         return FileExtents(
             file=file,
-            columns=columns,
+            types=types,
             keys=joined.keys,
             row_start=joined.start,
             row_count=joined.count,

@@ -39,6 +39,8 @@ class RowChecks:
         """A judge for files with these plain columns. Raises InputRefused for a bound that does not fit."""
         time_type = columns.field(settings.time[0]).type
         since, until = settings.since, settings.until
+        if pa.types.is_null(time_type):  # no row has a time that could lie before or behind
+            return RowChecks(None, None)
         return RowChecks(
             since=None if since is None else parse_bound(since, time_type, setting="input.since"),
             until=None if until is None else parse_bound(until, time_type, setting="input.until"),

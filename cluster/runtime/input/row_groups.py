@@ -1,7 +1,8 @@
 """Row groups: rows `start..stop` of a Parquet file as a table, decoded once for neighbours that want the same group.
 
 What it decides: which decoded row groups are kept (those used last whose end was not read yet, up to `cache_bytes`),
-and which files stay open. It leaves alone what the rows mean.
+and which files stay open. Every table has the first file's types, or those of a given schema, where files differ. It
+leaves alone what the rows mean.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.core.locations import Options, is_url
+from cluster.core.plan.column_conversion import converted
 from cluster.core.plan.partitions import Partitions
 from cluster.run_errors import InputBroken, InputDamaged, first_line
 from cluster.runtime.input.source_files import is_damage
@@ -27,7 +29,7 @@ from lstm_core.array_types import Ints
 class RowGroups:
     """Reads ranges of rows of the given columns."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a plan says of its files
         self,
         paths: tuple[str, ...],
         columns: tuple[str, ...],
@@ -35,12 +37,15 @@ class RowGroups:
         *,
         cache_bytes: int,
         storage: Options | None = None,
+        types: pa.Schema | None = None,
     ) -> None:
+        """`types` are those of the columns, among others, where not all files have the first one's."""
         self._paths, self._storage = paths, storage or {}
         self._columns = list(columns)
         self._partitions = partitions
         self._files = OpenFiles(self._opened)
-        self._schema: pa.Schema | None = None  # of every table: the first file's, opened
+        self._differ = types is not None
+        self._schema = None if types is None else pa.schema([types.field(name) for name in columns])
         self._groups = TableCache(cache_bytes)
 
     def rows(self, file: int, start: int, stop: int) -> pa.Table:
@@ -102,10 +107,19 @@ class RowGroups:
             parts.append(table.slice(low - begin, high - low))
         return pa.concat_tables(parts) if len(parts) > 1 else parts[0]
 
-    def _alike(self, table: pa.Table) -> pa.Table:
-        """The table with the types of the first file: a column may be text in one file and large text in another."""
-        table = table.select(self._columns)
-        return table if table.schema.equals(self.schema) else table.cast(self.schema)
+    def _alike(self, table: pa.Table, file: int) -> pa.Table:
+        """A file's table with the types of all: a column may be text in one file and large text in another."""
+        table = table.select([name for name in self._columns if name in table.column_names])
+        try:
+            return converted(table, self.schema)
+        except pa.ArrowException as error:
+            if not self._differ:
+                raise
+            raise InputBroken(
+                f"{self._paths[file]} has a value that was not there when the run was planned, and that does not fit "
+                f"into the type in which all files are read: {first_line(error)}; put the planned file back, or score "
+                "the new input into another output."
+            ) from None
 
     def _opened(self, file: int) -> OpenParquet:
         return OpenParquet(open_file(self._paths[file], self._storage), local=not is_url(self._paths[file]))
@@ -117,7 +131,7 @@ class RowGroups:
         reader = self._files.get(file)
         own = [name for name in self._columns if name in reader.schema.names]
         table = reader.read_row_group(group, own)
-        return self._alike(self._partitions.complete(table, self._paths[file], self._columns))
+        return self._alike(self._partitions.complete(table, self._paths[file], self._columns), file)
 
 
 def opened_schema(schema: pa.Schema) -> pa.Schema:

@@ -12,12 +12,13 @@ from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from cluster.core.plan.file_list import FileList
-from cluster.core.plan.inventory import Inventory, JoinedExtents, LostFile, inventory_of, join_files
+from cluster.core.plan.inventory import Inventory, JoinedExtents, LostFile, inventory_of, join_alike
 from cluster.core.plan.lost_files import refuse_lost, with_lost
 from cluster.core.plan.partitions import Partitions
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputBroken, InputRefused
 from cluster.runtime.input.column_checks import needed_columns
+from cluster.runtime.input.column_values import types_of
 from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.input.key_scan import scan_file
 from cluster.runtime.input.unreadable_files import lost_file
@@ -54,7 +55,7 @@ class LightWork(Generic[ItemTaken, ValueMade]):
 class Scanned:
     """What was found in some neighbouring files."""
 
-    extents: JoinedExtents | None  # of those that can be read; None where none can
+    extents: tuple[JoinedExtents, ...]  # of those that can be read, neighbours with the same types as one
     lost: tuple[LostFile, ...]
 
 
@@ -74,16 +75,21 @@ def make_inventory(
     lost: list[LostFile] = []
     for found in mapper(LightWork(scan), file_batches(files)):
         lost += found.lost
-        if found.extents is not None:
-            scans.append(found.extents)
-            if until_interleaved and found.extents.interleaved:
-                return inventory_of(scans)
+        scans += found.extents
+        if until_interleaved and any(extents.interleaved for extents in found.extents):
+            return _inventory(scans, settings)
     if not scans:
         raise InputBroken(lost[0].fault)
-    inventory = replace(with_lost(inventory_of(scans), lost), partitions=partitions)
+    inventory = replace(with_lost(_inventory(scans, settings), lost), partitions=partitions)
     _check_partitions(inventory, settings, partitions)
     check_inventory(inventory, settings)
     return inventory
+
+
+def _inventory(scans: Sequence[JoinedExtents], settings: InputSettings) -> Inventory:
+    """What files hold, in the types in which they are read."""
+    in_order = sorted(scans, key=lambda extents: extents.files[0].path)
+    return inventory_of(in_order, types_of([extents.types for extents in in_order], settings))
 
 
 def file_batches(files: Sequence[str]) -> list[Sequence[str]]:
@@ -108,7 +114,7 @@ def scan_files(
             continue
         if until_interleaved and scans[-1].interleaved:
             break
-    return Scanned(join_files(scans) if scans else None, tuple(lost))
+    return Scanned(tuple(join_alike(scans)), tuple(lost))
 
 
 def _check_partitions(inventory: Inventory, settings: InputSettings, partitions: Partitions) -> None:

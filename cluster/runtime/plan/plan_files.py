@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from base64 import b64decode, b64encode
 
 import pyarrow as pa
 
@@ -44,9 +45,8 @@ def write_plan(store: Store, plan: Plan) -> None:
     write_table(store, BAD_FILE, plan.inventory.bad)
     if plan.inventory.lost is not None:
         write_table(store, LOST_FILE, plan.inventory.lost.table)
-    head = dataclasses.asdict(dataclasses.replace(plan.head, partitions=None))
-    head["partitions"] = _write_partitions(store, plan.head.partitions or NO_PARTITIONS)
-    store.write(HEAD_FILE, json.dumps({"format": _FORMAT, **head}, indent=1).encode())
+    told = _told(plan.head) | {"partitions": _write_partitions(store, plan.head.partitions or NO_PARTITIONS)}
+    store.write(HEAD_FILE, json.dumps({"format": _FORMAT, **told}, indent=1).encode())
 
 
 def has_plan(store: Store) -> bool:
@@ -122,6 +122,20 @@ def _table_file(index: int) -> str:
     return f"{PLAN}/partitions-{index}.parquet"
 
 
+def _told(head: PlanHead) -> JsonObject:
+    """A head as JSON; its types, where it has any, as Arrow writes a schema."""
+    told = dataclasses.asdict(dataclasses.replace(head, types=None, carry_types=None, partitions=None))
+    return told | {"types": _text(head.types), "carry_types": _text(head.carry_types)}
+
+
+def _text(types: pa.Schema | None) -> str | None:
+    return None if types is None else b64encode(types.serialize()).decode()
+
+
+def _schema(text: str | None) -> pa.Schema | None:
+    return None if text is None else pa.ipc.read_schema(pa.py_buffer(b64decode(text)))
+
+
 def _source_files(stored: list[JsonObject]) -> tuple[SourceFile, ...]:
     return tuple(SourceFile(**{**file, "row_group_rows": tuple(file["row_group_rows"])}) for file in stored)
 
@@ -132,4 +146,6 @@ def _head(stored: JsonObject) -> PlanHead:
     files, sources = _source_files(stored.pop("files")), _source_files(stored.pop("sources"))
     shards = tuple(Shard(**shard) for shard in stored.pop("shards"))
     entity, time = tuple(stored.pop("entity")), tuple(stored.pop("time"))
-    return PlanHead(files=files, sources=sources, shards=shards, entity=entity, time=time, **stored)
+    types, carry = (_schema(stored.pop(name, None)) for name in ("types", "carry_types"))  # older plans have none
+    stored |= {"entity": entity, "time": time, "types": types, "carry_types": carry}
+    return PlanHead(files=files, sources=sources, shards=shards, **stored)

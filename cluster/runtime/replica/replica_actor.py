@@ -79,6 +79,7 @@ class Sources:
 
     files: InputFiles
     expected: ExpectedSteps | None = None  # None: steps need all slots and timesteps
+    carry_types: pa.Schema | None = None  # of keys and times in carry-over; None: as the spec has it
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ class ReplicaActor:
     def begin(self, sources: Sources) -> ReplicaInfo:
         """Starts the pipeline, when the plan is there; answers when the first shard can be stepped."""
         spec, replica = self._spec, self._replica
+        request = spec.carry.in_types(sources.carry_types) if spec.carry is not None else None
         if sources.expected is not None:
             replica.prepare(sources.expected.width, sources.expected.rows, sources.expected.tail)
         arena = Arena(spec.arena_rows, row_layout(spec.contract))
@@ -154,8 +156,8 @@ class ReplicaActor:
         bounds, keys = Bounds(spec.block_rows, spec.cache_bytes), PlannedKeys.of(spec.input, sources.files)
         reader = BlockReader(spec.input, encoder, sources.files, bounds, keys)
         packer = Packer(slots=spec.step.slots, chunk=spec.step.chunk)
-        carry = self._carry_schema()
-        known = ShardCarry(self._store, spec.carry, carry) if carry and spec.carry and spec.carry.read else None
+        carry = self._carry_schema(request)
+        known = ShardCarry(self._store, request, carry) if carry and request and request.read else None
         feed = Feed(reader, partial(_found, Extents(self._store), known), arena, packer)
         feed.fit, feed.reach, feed.group = replica.fit, replica.reach, replica.group
         target = self._target(carry, encoder.words)
@@ -194,12 +196,12 @@ class ReplicaActor:
         assert newest.snapshot is not None, f"fragment {fragments - 1} of shard {shard.index} is final"
         return read_snapshot(self._store, newest.snapshot)
 
-    def _carry_schema(self) -> CarrySchema | None:
+    def _carry_schema(self, request: CarryRequest | None) -> CarrySchema | None:
         """The table of carry-over, its states in the model's order."""
-        if self._spec.carry is None:
+        if request is None:
             return None
         states = self._replica.step_model.states
-        return self._spec.carry.schema.ordered_as([(state.layer, state.index) for state in states])
+        return request.schema.ordered_as([(state.layer, state.index) for state in states])
 
     def _target(self, schema: CarrySchema | None, words: dict[str, pa.StringArray]) -> CarryTarget | None:
         carry = self._spec.carry

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from cluster.core.arrow_types import ArrowArray, ArrowColumn, ArrowLists, ArrowListType, ArrowValues
 from cluster.core.carry import PREVIOUS, SEEN, CarrySchema
+from cluster.core.plan.column_conversion import converted
 from cluster.core.times import compare_tables
 from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.rows.null_filling import LastKnown
@@ -91,6 +92,11 @@ class CarriedState:
         return self.rows.select(list(names)).rename_columns(list(self.schema.time))
 
 
+def as_carried(table: pa.Table, columns: pa.Schema) -> pa.Table:
+    """Keys or times of tonight's rows as a table of carry-over has them."""
+    return converted(canonical_table(table, columns.names), columns)
+
+
 def as_known(column: ArrowColumn, words: pa.StringArray | None) -> Doubles:
     """A column of last known values as the arena holds them: words as their codes, unknown values as NaN."""
     if words is None:
@@ -131,7 +137,7 @@ class UnscoredRows:
 
 def unscored_rows(carried: CarriedState, times: pa.Table, starts: Ints) -> UnscoredRows:
     """What is left out of whole series, in order of time: `times` (row, time columns), `starts` (series,)."""
-    times = canonical_table(times, carried.schema.time)
+    times = as_carried(times, carried.schema.moments)
     sizes = np.diff(np.append(starts, times.num_rows))
     place = carried.place(len(starts))
     late = _late(carried, times, starts, sizes, place)

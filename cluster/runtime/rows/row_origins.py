@@ -42,30 +42,36 @@ class InputFiles:
     sources: tuple[str, ...] = ()
     storage: Options = field(default_factory=dict)  # how remote ones are reached
     partitions: Partitions = NO_PARTITIONS  # what stands beside the input's own
+    types: pa.Schema | None = None  # in which the input's files are read, where they have not all the first one's
 
     @staticmethod
     def of(head: PlanHead, store: Store, storage: Options) -> InputFiles:
         """Of a plan in a store."""
         if not head.sources:
-            return InputFiles(tuple(file.path for file in head.files), (), storage, head.beside)
+            files = tuple(file.path for file in head.files)
+            return InputFiles(files, (), storage, head.beside, head.types)
         buckets = tuple(store.path(file.path) for file in head.files)
-        return InputFiles(buckets, tuple(file.path for file in head.sources), storage, head.beside)
+        return InputFiles(buckets, tuple(file.path for file in head.sources), storage, head.beside, head.types)
 
     def open(self, columns: tuple[str, ...], *, cache_bytes: int) -> RowSource:
         """A reader of some columns."""
-        if self.sources and not self._has_all(columns):
+        if not self.sources:
+            return self.of_input(columns, cache_bytes=cache_bytes)
+        if not self._has_all(columns):
             return _ScatteredRows(self, columns, cache_bytes=cache_bytes)
         return self.planned(columns, cache_bytes=cache_bytes)
 
     def of_input(self, columns: tuple[str, ...], *, cache_bytes: int) -> RowGroups:
         """A reader of some columns of the input's own files."""
-        files = self.sources or self.files
-        return RowGroups(files, columns, self.partitions, cache_bytes=cache_bytes, storage=self.storage)
+        paths, beside = self.sources or self.files, self.partitions
+        return RowGroups(paths, columns, beside, cache_bytes=cache_bytes, storage=self.storage, types=self.types)
 
     def planned(self, columns: tuple[str, ...], *, cache_bytes: int) -> RowGroups:
         """A reader of some columns of the plan's files, which have them."""
-        beside = NO_PARTITIONS if self.sources else self.partitions  # a bucket has all columns itself
-        return RowGroups(self.files, columns, beside, cache_bytes=cache_bytes, storage=self.storage)
+        if not self.sources:
+            return self.of_input(columns, cache_bytes=cache_bytes)
+        # A bucket has all columns itself, in the types of all.
+        return RowGroups(self.files, columns, NO_PARTITIONS, cache_bytes=cache_bytes, storage=self.storage)
 
     def locate(self, file: Ints, row: Ints) -> tuple[list[str], Ints]:
         """The input's file and the row in it, of rows of the plan's files. Raises `InputBroken`."""

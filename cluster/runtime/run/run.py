@@ -11,13 +11,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import replace
 
 from cluster.core.plan.expected_steps import expected_steps
 from cluster.core.plan.lost_files import refuse_gone
 from cluster.core.plan.shard_plan import PlanHead, choose_shard_entities, choose_shard_rows, make_plan
 from cluster.core.settings import ClusterSettings
 from cluster.run_errors import LockLost, NotLanded, OutputRefused, RunFailed, StoreFault, TooManyBadRows
-from cluster.runtime.carry.carry_plan import absent_counts, write_carry_plan
+from cluster.runtime.carry.carry_plan import absent_counts, settle_types, write_carry_plan
 from cluster.runtime.carry.carry_table import make_mark
 from cluster.runtime.carry.carry_writer import HandOn, hand_on_parts
 from cluster.runtime.commit.commit import RUN, Commits
@@ -206,6 +207,8 @@ class _Run:
         # A plan without run.json is left of a session that died before its first record, perhaps with other settings.
         there = self._commits.run_record() is not None and has_plan(store)
         self._head = head = read_plan(store) if there else self._make_plan(cluster)
+        if self._request.carry is not None:
+            self._request = replace(self._request, carry=self._request.carry.in_types(head.carry_types))
         if there:
             check_unchanged(head, self._request.input.storage)
         self._clock.plan_s = self._early_scan.ahead_s + time.perf_counter() - begin - self._clock.shuffle_s
@@ -224,14 +227,17 @@ class _Run:
         carry = self._request.carry
         if carry is not None and carry.write is not None:
             refuse_gone(inventory)
+        settled = settle_types(carry, inventory, settings) if carry is not None else None
         plan = make_plan(
             inventory,
             shard_rows=choose_shard_rows(inventory.rows_in, rows_per_file=output.rows_per_file),
             shard_entities=choose_shard_entities(carry.schema.state_bytes) if carry else None,
         )
+        if carry is not None and settled is not None and not settled.schema.types.equals(carry.schema.types):
+            plan = replace(plan, head=replace(plan.head, carry_types=settled.schema.types))
         self._commits.prepare()
-        if carry is not None and carry.read is not None:
-            write_carry_plan(self._commits.store, plan, carry)
+        if settled is not None and settled.read is not None:
+            write_carry_plan(self._commits.store, plan, settled)
         write_plan(self._commits.store, plan)
         keep_buckets(self._commits.store, inventory)
         return plan.head
@@ -257,7 +263,7 @@ class _Run:
         # Where entities are few or short, each replica's steps will be smaller from the first to the last.
         slots, chunk = request.step.slots, request.step.chunk
         expected = expected_steps(head, replicas=self._replica_count, slots=slots, chunk=chunk)
-        replicas.begin(Sources(files, expected))
+        replicas.begin(Sources(files, expected, head.carry_types))
         shards = {shard.index: shard for shard in head.shards}
         Driver(Work(shards, self._lost_shards(head).stage), scheduler, replicas, self._commits, self._clock).run(
             lambda: self._tick(replicas.counters, line)

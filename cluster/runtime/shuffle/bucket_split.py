@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.core.plan.column_conversion import converted
 from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, Part, row_hashes
 from cluster.core.times import as_plain
 from cluster.run_errors import InputBroken
@@ -135,8 +136,8 @@ def _of_group(
             batch = next(batches, None)
             if batch is None:
                 return
-            table = pa.table(shuffle.partitions.complete(batch, path, schema.names)).select(schema.names)
-            table = table if table.schema.equals(schema) else table.cast(schema)
+            table = pa.table(shuffle.partitions.complete(batch, path, schema.names))
+            table = converted(table.select([name for name in schema.names if name in table.column_names]), schema)
         yield table
 
 

@@ -22,13 +22,13 @@ from functools import partial
 
 import pyarrow as pa
 
+from cluster.core.plan.column_types import LikeFiles, like_files, plain_schema
 from cluster.core.plan.file_list import FileList
 from cluster.core.plan.inventory import (
     FileExtents,
     Inventory,
     SourceFile,
     build_inventory,
-    check_same_columns,
     join_bad,
 )
 from cluster.core.plan.partitions import NO_PARTITIONS, Partitions
@@ -36,9 +36,8 @@ from cluster.core.plan.shard_plan import CLUSTERED_REMEDY, choose_shard_rows, re
 from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW
 from cluster.core.settings import InputSettings
 from cluster.runtime.commit.commit import SHUFFLE
-from cluster.runtime.input.column_checks import needed_columns
+from cluster.runtime.input.column_values import types_of
 from cluster.runtime.input.key_scan import describe_file, scan_file
-from cluster.runtime.input.row_groups import opened_schema
 from cluster.runtime.plan.input_scan import LightWork, Mapper, check_inventory, file_batches, make_inventory
 from cluster.runtime.shuffle.bucket_sort import write_bucket
 from cluster.runtime.shuffle.bucket_split import write_piece
@@ -56,8 +55,7 @@ from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.parquet_tables import read_table
 from cluster.runtime.storage.store import Store
 
-# Files; of the first one its needed columns, plain, and all that it has.
-Described = tuple[tuple[SourceFile, ...], pa.Schema, pa.Schema]
+Described = tuple[tuple[SourceFile, ...], LikeFiles]  # files, and the types of their needed columns
 
 
 @dataclass(frozen=True)
@@ -112,20 +110,24 @@ def open_shuffle(settings: InputSettings, files: FileList, place: StoreSpec, map
     """Reads the footers of the input's files. Raises InputRefused, InputBroken."""
     partitions = Partitions.of(files, settings)
     describe = partial(_describe_files, settings=settings, partitions=partitions)
-    described = list(mapper(LightWork(describe), file_batches(files)))
-    check_same_columns([(sources[0], plain) for sources, plain, _ in described])
-    _, _, schema = described[0]
-    columns = opened_schema(pa.schema([schema.field(name) for name in needed_columns(settings)]))
-    files_described = tuple(source for sources, _, _ in described for source in sources)
-    return Shuffle(place, settings, files_described, columns, partitions)
+    described = [one for batch in mapper(LightWork(describe), file_batches(files)) for one in batch]
+    sources = tuple(source for files_of, _ in described for source in files_of)
+    types = types_of([alike for _, alike in described], settings)
+    if types is None:
+        return Shuffle(place, settings, sources, described[0][1].own, partitions)
+    return Shuffle(place, settings, sources, types, partitions, differ=True)
 
 
-def _describe_files(paths: Sequence[str], settings: InputSettings, partitions: Partitions) -> Described:
-    """Neighbouring files, and the columns of the first one; the needed ones are the same in all of them."""
-    described = [describe_file(path, settings, partitions) for path in paths]
-    check_same_columns([(file, plain) for file, plain, _ in described])
-    _, plain, schema = described[0]
-    return tuple(file for file, _, _ in described), plain, schema
+def _describe_files(paths: Sequence[str], settings: InputSettings, partitions: Partitions) -> list[Described]:
+    """Files in order of path, neighbours whose columns have the same types together."""
+    runs: list[list[tuple[SourceFile, LikeFiles]]] = []
+    for path in paths:
+        found = describe_file(path, settings, partitions)
+        if runs and runs[-1][0][1].is_like(found[1]):
+            runs[-1].append(found)
+        else:
+            runs.append([found])
+    return [(tuple(file for file, _ in run), like_files([types for _, types in run])) for run in runs]
 
 
 def shuffle_input(shuffle: Shuffle, mapper: Mapper, check: Callable[[], None]) -> Inventory:
@@ -187,6 +189,8 @@ def _inventory(shuffle: Shuffle, store: Store, buckets: Inventory) -> Inventory:
         buckets,
         sources=shuffle.sources,
         partitions=shuffle.partitions,
+        columns=plain_schema(shuffle.columns) if shuffle.differ else buckets.columns,
+        types=shuffle.columns if shuffle.differ else None,
         layout="interleaved",
         skipped=buckets.skipped + counts.skipped,
         bad=join_bad(buckets.keys.schema, bad),

@@ -51,6 +51,7 @@ class Shuffle:
     columns: pa.Schema  # the columns that the run needs, opened
     partitions: Partitions  # what stands beside the sources
     group_rows: int = GROUP_ROWS  # of a bucket's row groups
+    differ: bool = False  # not all files have these types: each one's columns are brought to them
 
     @cached_property
     def cuts(self) -> Cuts:

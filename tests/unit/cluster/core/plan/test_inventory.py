@@ -13,6 +13,7 @@ import pytest
 from cluster.core.plan.inventory import Inventory, build_inventory
 from cluster.run_errors import InputRefused
 from cluster.runtime.input.key_scan import scan_file
+from cluster.runtime.plan.input_scan import make_inventory
 from tests.inputs.series import make_series, settings_for, with_nulls, with_ties, with_time_type, write_cut
 
 
@@ -151,12 +152,11 @@ def test_composite_keys_are_told_apart(tmp_path: Path) -> None:
     assert inventory.layout == "clustered"
 
 
-def test_another_type_in_another_file_is_refused(tmp_path: Path) -> None:
-    (first,) = write_cut(tmp_path / "a", make_series([2]))
-    (second,) = write_cut(tmp_path / "b", with_time_type(make_series([2]), pa.timestamp("ms")))
-    scans = [scan_file(str(path), settings_for(tmp_path)) for path in (first, second)]
-    with pytest.raises(InputRefused, match=r"'time' is timestamp\[ms\] in .*b/part-000"):
-        build_inventory(scans)
+def test_times_that_cannot_be_compared_with_those_of_another_file_are_refused(tmp_path: Path) -> None:
+    write_cut(tmp_path / "a", make_series([2]))
+    write_cut(tmp_path / "b", with_time_type(make_series([2]), pa.timestamp("ms", "UTC")))
+    with pytest.raises(InputRefused, match=r"'time' is timestamp\[ms, tz=UTC\] in .*b/part-000.* but timestamp\[us\]"):
+        make_inventory(settings_for(tmp_path), map)
 
 
 def test_text_encodings_and_number_widths_may_differ_between_files(tmp_path: Path) -> None:

@@ -370,10 +370,10 @@ def test_where_no_file_is_lost_nobody_has_a_fault(tmp_path: Path) -> None:
 def test_files_of_one_batch_that_disagree_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(input_scan, "BATCHES_MIN", 1)
     table = make_series([3])
-    for number, kind in enumerate((pa.int32(), pa.int64())):
-        column = pa.array([1, 2, 3], kind)
+    for number, kind in enumerate((pa.int32(), pa.string())):
+        column = pa.array([1, 2, 3]).cast(kind)
         pq.write_table(table.set_column(0, "entity", column), tmp_path / f"{number}.parquet")
-    with pytest.raises(InputRefused, match=r"is int64 in .*1\.parquet but int32 in .*0\.parquet"):
+    with pytest.raises(InputRefused, match=r"is string in .*1\.parquet but int32 in .*0\.parquet"):
         make_inventory(settings_for(tmp_path), map)
 
 

@@ -53,7 +53,7 @@ def test_needed_columns_come_back_in_plain_types() -> None:
     )
     found = check_columns(schema, settings_for("x", keep=("kept",)), "in.parquet")
     assert found.names == ["entity", "time", "f0", "f1", "f2", "kept"]
-    assert found.types[:4] == [pa.large_string(), pa.timestamp("us"), pa.float64(), pa.float64()]
+    assert found.types[:4] == [pa.large_string(), pa.timestamp("us"), pa.int8(), pa.decimal128(9, 2)]
     assert found.field("kept").type == pa.int8()
 
 
