@@ -25,6 +25,7 @@ from cluster.core.times import as_plain, compare, table_ordinals
 from cluster.run_errors import InputDamaged, InputRefused
 from cluster.runtime.input.column_checks import check_columns, needed_columns
 from cluster.runtime.input.hive_partitions import HivePartitions, differing_row
+from cluster.runtime.input.int96_times import check_int96
 from cluster.runtime.input.row_checks import RowChecks
 from cluster.runtime.input.source_files import describe_source, input_faults, open_source
 from lstm_core.array_types import Bools, Ints
@@ -57,6 +58,7 @@ def scan_file(
             finder.add(keys, times)
             if until_interleaved and finder.interleaved:
                 return finder.finish(file, columns)
+        check_int96(path, settings, parquet.schema)
     if finder.rows != file.rows:
         raise InputDamaged(f"{path} holds {finder.rows:,} rows, but its footer says {file.rows:,}: write it again.")
     return finder.finish(file, columns)
@@ -73,6 +75,7 @@ def describe_file(
         schema = partitions.extend(parquet.schema_arrow, path)
         columns = check_columns(schema, settings, path)
         _check_agreement(parquet, settings, path, partitions)
+        check_int96(path, settings, parquet.schema)
         return describe_source(path, parquet.metadata, settings.storage), columns, schema
 
 

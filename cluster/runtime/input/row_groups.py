@@ -17,6 +17,7 @@ import pyarrow as pa
 from cluster.core.locations import Options, is_url
 from cluster.run_errors import InputBroken, InputDamaged, first_line
 from cluster.runtime.input.hive_partitions import HivePartitions
+from cluster.runtime.input.opened_types import opened_schema, opened_table
 from cluster.runtime.input.source_files import is_damage
 from cluster.runtime.storage.filesystems import open_file
 from cluster.runtime.storage.open_parquet import OpenFiles, OpenParquet
@@ -99,7 +100,7 @@ class RowGroups:
     def _alike(self, table: pa.Table) -> pa.Table:
         """The table with the types of the first file: a column may be text in one file and large text in another."""
         table = table.select(self._columns)
-        return table if table.schema.equals(self.schema) else table.cast(self.schema)
+        return opened_table(table, self.schema)
 
     def _opened(self, file: int) -> OpenParquet:
         return OpenParquet(open_file(self._paths[file], self._storage), local=not is_url(self._paths[file]))
@@ -112,16 +113,3 @@ class RowGroups:
         own = [name for name in self._columns if name in reader.schema.names]
         table = reader.read_row_group(group, own)
         return self._alike(self._partitions.complete(table, self._paths[file], self._columns))
-
-
-def opened_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema with views and dictionaries as plain columns: pyarrow can neither pick rows of the one nor join the
-    other across files."""
-    return pa.schema([field.with_type(_opened_type(field.type)) for field in schema])
-
-
-def _opened_type(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(kind):
-        return _opened_type(kind.value_type)
-    of_views: dict[pa.DataType, pa.DataType] = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
-    return of_views.get(kind, kind)

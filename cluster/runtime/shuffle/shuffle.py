@@ -31,13 +31,12 @@ from cluster.core.plan.inventory import (
     join_bad,
 )
 from cluster.core.plan.shard_plan import CLUSTERED_REMEDY, choose_shard_rows, refuse_interleaved, why_shuffle
-from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW
 from cluster.core.settings import InputSettings
 from cluster.runtime.commit.commit import SHUFFLE
 from cluster.runtime.input.column_checks import needed_columns
 from cluster.runtime.input.hive_partitions import HivePartitions
 from cluster.runtime.input.key_scan import describe_file, scan_file
-from cluster.runtime.input.row_groups import opened_schema
+from cluster.runtime.input.opened_types import opened_schema
 from cluster.runtime.plan.input_scan import LightWork, Mapper, check_inventory, file_batches, make_inventory
 from cluster.runtime.shuffle.bucket_sort import write_bucket
 from cluster.runtime.shuffle.bucket_split import write_piece
@@ -194,8 +193,8 @@ def _inventory(shuffle: Shuffle, store: Store, buckets: Inventory) -> Inventory:
 
 def _cut_down(name: str, place: StoreSpec, settings: InputSettings) -> None:
     store = open_store(place)
-    wanted = list(dict.fromkeys((*settings.entity, *settings.time, ORIGIN_FILE, ORIGIN_ROW)))
     with open_shuffle_file(store, name) as parquet:
+        wanted = [*settings.entity, *settings.time, *parquet.schema_arrow.names[-2:]]
         if parquet.schema_arrow.names == wanted:
             return
         schema = pa.schema([parquet.schema_arrow.field(column) for column in wanted])
