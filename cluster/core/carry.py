@@ -3,13 +3,14 @@
 Decides its columns, what makes a table the right one, and which of its rows belong to which entity of tonight. There is
 one row per entity: its keys, the time of its last scored row, how many rows were ever scored, the time of its first bad
 row where it is broken, the last known values of what is filled with "previous", and its state, a fixed-size list per
-tensor. Further time columns, which break ties, have columns of their own. Leaves files and models alone.
+tensor. Further time columns, which break ties, have columns of their own. A column of the entity keeps its name; ours
+stand apart from it (`own_columns`), and only then the metadata name the entity's. Leaves files and models alone.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.core.entity_keys import describe_entity
+from cluster.core.own_columns import apart, own_name
 from cluster.core.plan.column_types import TypeChoice, is_of_folders, is_sure, together
 from cluster.core.row_accounting import number_entities
 from cluster.core.settings import InputSettings
@@ -25,6 +27,7 @@ from cluster.core.times import stored_type
 from cluster.run_errors import InputRefused
 from lstm_core.array_types import Ints
 from lstm_core.contract.model_contract import ModelContract
+from lstm_core.json_types import JsonObject
 
 LAST, BROKEN, SEEN = "last_time", "broken_since", "rows_seen"
 PREVIOUS, STATE = "previous__", "state__"
@@ -42,7 +45,7 @@ class StateColumn:
 
     @property
     def name(self) -> str:
-        """The column that holds it."""
+        """The column that holds it, where no column of the entity is called so."""
         return f"{STATE}{self.layer}__{self.index}"
 
 
@@ -61,12 +64,28 @@ class CarrySchema:
     @property
     def last(self) -> tuple[str, ...]:
         """The columns of the last scored row's time, one per time column."""
-        return time_columns(LAST, self.time)
+        return tuple(self._own(name) for name in time_columns(LAST, self.time))
 
     @property
     def broken(self) -> tuple[str, ...]:
         """The columns of the first bad row's time."""
-        return time_columns(BROKEN, self.time)
+        return tuple(self._own(name) for name in time_columns(BROKEN, self.time))
+
+    @property
+    def seen(self) -> str:
+        """The column of the rows ever scored."""
+        return seen_column(self.entity)
+
+    def previous_column(self, feature: str) -> str:
+        """The column of a feature's last known value."""
+        return self._own(PREVIOUS + feature)
+
+    def state_column(self, state: StateColumn) -> str:
+        """The column of a state tensor."""
+        return self._own(state.name)
+
+    def _own(self, name: str) -> str:
+        return apart(name, self.entity)
 
     @cached_property
     def keys(self) -> pa.Schema:
@@ -95,7 +114,7 @@ class CarrySchema:
     @property
     def keys_and_times(self) -> list[str]:
         """Every column but the states and the last known values."""
-        return [*self.entity, *self.last, SEEN, *self.broken]
+        return [*self.entity, *self.last, self.seen, *self.broken]
 
     @property
     def state_bytes(self) -> int:
@@ -114,22 +133,30 @@ def time_columns(prefix: str, time: Sequence[str]) -> tuple[str, ...]:
     return (prefix, *(f"{prefix}__{name}" for name in time[1:]))
 
 
+def seen_column(entity: Sequence[str]) -> str:
+    """The column of the rows ever scored, beside the columns of an entity."""
+    return apart(SEEN, entity)
+
+
 def carry_schema(columns: pa.Schema, settings: InputSettings, contract: ModelContract) -> CarrySchema:
     """The table that a run writes; `columns` are the input's columns in plain types."""
     static = {name for spec in contract.inputs if spec.static for name in dict(settings.features)[spec.name]}
     previous = tuple(name for name in settings.feature_columns if name in static or _is_previous(settings, name))
     states = tuple(_states(contract))
     moments = [stored_type(columns.field(name).type) for name in settings.time]
-    fields = [
-        *(pa.field(name, stored_type(columns.field(name).type)) for name in settings.entity),
+    own = [
         *map(pa.field, time_columns(LAST, settings.time), moments),
         pa.field(SEEN, pa.int64()),
         *map(pa.field, time_columns(BROKEN, settings.time), moments),
         *(pa.field(PREVIOUS + name, _previous_type(name, settings, contract)) for name in previous),
         *(pa.field(state.name, pa.list_(pa.float32(), prod(state.shape))) for state in states),
     ]
-    told = json.dumps({"format": _FORMAT, "model_fingerprint": contract.fingerprint}, sort_keys=True)
-    schema = pa.schema(fields, {METADATA: told})
+    apart_from = [field.with_name(apart(field.name, settings.entity)) for field in own]
+    told: JsonObject = {"format": _FORMAT, "model_fingerprint": contract.fingerprint}
+    if apart_from != own:
+        told["entity"] = list(settings.entity)
+    keys = [pa.field(name, stored_type(columns.field(name).type)) for name in settings.entity]
+    schema = pa.schema([*keys, *apart_from], {METADATA: json.dumps(told, sort_keys=True)})
     folders = frozenset(name for name in settings.entity if is_of_folders(columns.field(name)))
     return CarrySchema(contract.fingerprint, settings.entity, settings.time, previous, states, schema, folders)
 
@@ -180,21 +207,25 @@ def read_schema(found: pa.Schema) -> CarrySchema | None:
     told = json.loads((found.metadata or {}).get(METADATA, b"{}"))
     if told.get("format") != _FORMAT:
         return None
-    first = found.names.index(LAST)
-    more = tuple(name.removeprefix(f"{LAST}__") for name in found.names if name.startswith(f"{LAST}__"))
+    entity = tuple(told.get("entity") or found.names[: found.names.index(LAST)])
+    own = {own_name(name, entity): found.field(name).type for name in found.names[len(entity) :]}
     states = []
-    for field in found:
-        if field.name.startswith(STATE):
-            layer, _, index = field.name.removeprefix(STATE).rpartition("__")
-            states.append(StateColumn(layer, int(index), (field.type.list_size,)))
+    for name, kind in own.items():
+        if name.startswith(STATE):
+            layer, _, index = name.removeprefix(STATE).rpartition("__")
+            states.append(StateColumn(layer, int(index), (kind.list_size,)))
     return CarrySchema(
         fingerprint=told["model_fingerprint"],
-        entity=tuple(found.names[:first]),
-        time=("time", *more),
-        previous=tuple(name.removeprefix(PREVIOUS) for name in found.names if name.startswith(PREVIOUS)),
+        entity=entity,
+        time=("time", *_behind(f"{LAST}__", own)),
+        previous=_behind(PREVIOUS, own),
         states=tuple(states),
         arrow=found,
     )
+
+
+def _behind(prefix: str, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name.removeprefix(prefix) for name in names if name.startswith(prefix))
 
 
 def difference(wanted: CarrySchema, found: pa.Schema) -> str | None:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.core.arrow_types import ArrowArray, ArrowColumn, ArrowDictionary, ArrowScalar
+from cluster.core.value_texts import spelling, text_of
 from lstm_core.array_types import Ints
 
 KEY_PREFIX = "key__"  # before an entity column's name wherever columns of our own stand beside it
@@ -23,7 +24,7 @@ def describe_entity(keys: pa.Table, entity: int) -> str:
 
 
 def _describe_value(value: ArrowScalar) -> str:
-    return repr(value.as_py()) if pa.types.is_large_string(value.type) else str(value)
+    return spelling(value) if pa.types.is_large_string(value.type) else text_of(value)
 
 
 def number_keys(keys: pa.Table) -> tuple[Ints, pa.Table]:

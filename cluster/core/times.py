@@ -1,42 +1,51 @@
 """Time columns as whole numbers that can be compared, and the columns' types that can be keys or times.
 
 Decides which Arrow types may be an entity or a time, and how a moment becomes an int64 *ordinal*: a number that orders
-as the moments do. Ordinals of the first time column are absolute, in the column's own unit (ISO strings: nanoseconds,
-strings without a zone counted as UTC), so `since` and `until` are ordinals too. Strings in further time columns only
-break ties: they are ordered by their bytes, and their ordinals hold within one call only. Leaves files alone.
+as the moments do. Ordinals of the first time column are absolute, in the column's own unit (ISO strings: as
+`spelt_times` has them, those without a zone counted as UTC), so `since` and `until` are ordinals too. Strings in
+further time columns only break ties: they are ordered by their bytes, and their ordinals hold within one call only.
+Leaves files alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from typing import TypeAlias, overload
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.core.arrow_types import ArrowArray, ArrowColumn, ArrowValues
+from cluster.core.arrow_types import ArrowArray, ArrowColumn, ArrowScalar, ArrowValues
+from cluster.core.spelt_times import iso_ordinals, nanosecond_ordinal, read_time, zone_named
 from cluster.run_errors import InputRefused
 from lstm_core.array_types import Array, Bools, Ints
 
 Ordinals: TypeAlias = Ints  # moments
 Flags: TypeAlias = Bools
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-_ISO = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}(:\d{2}(:\d{2}(\.\d{1,9})?)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?$"
-_ISO_WITH_ZONE = r"[T ]\d{2}.*(Z|[+-]\d{2}(:?\d{2})?)$"
+_DAY_NS = 86_400 * 10**9
 _INT64 = np.iinfo(np.int64)
 
 
 def plain_type(column_type: pa.DataType) -> pa.DataType:
-    """The type that a column is compared in: dictionaries and extensions opened, text and bytes with 64-bit offsets."""
+    """The type that a column is compared in: dictionaries and extensions opened, text and bytes with 64-bit offsets,
+    decimals of 128 bits at least: Arrow can neither sort nor number shorter ones."""
+    opened = opened_type(column_type)
+    if pa.types.is_decimal(opened) and opened.bit_width < 128:
+        return pa.decimal128(opened.precision, opened.scale)
+    return opened
+
+
+def opened_type(column_type: pa.DataType) -> pa.DataType:
+    """The same, with decimals as they are."""
     if isinstance(column_type, pa.BaseExtensionType):
-        return plain_type(column_type.storage_type)
+        return opened_type(column_type.storage_type)
     if pa.types.is_dictionary(column_type):
-        return plain_type(column_type.value_type)
+        return opened_type(column_type.value_type)
     if _is_text(column_type):
         return pa.large_string()
     if any(check(column_type) for check in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)):
@@ -54,11 +63,18 @@ def as_plain(column: ArrowValues) -> ArrowValues: ...
 
 def as_plain(column: ArrowValues) -> ArrowValues:
     """A column in its `plain_type`; nulls stay nulls, also those that hide in a dictionary's values."""
+    column = as_opened(column)
+    wanted = plain_type(column.type)
+    return column if column.type == wanted else column.cast(wanted)
+
+
+def as_opened(column: ArrowValues) -> ArrowValues:
+    """A column in its `opened_type`."""
     if isinstance(column.type, pa.BaseExtensionType):
         chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
         storages = [chunk.storage for chunk in chunks]  # type: ignore[attr-defined]  # each is an extension's array
         column = pa.chunked_array(storages, type=column.type.storage_type)  # type: ignore[call-overload]  # the stubs name types one by one
-    wanted = plain_type(column.type)
+    wanted = opened_type(column.type)
     return column if column.type == wanted else column.cast(wanted)
 
 
@@ -92,30 +108,62 @@ def is_time_type(column_type: pa.DataType) -> bool:
 
 def ordinals(column: ArrowValues, *, first: bool) -> tuple[Ordinals, Bools]:
     """A time column (row,) in its plain type -> its ordinals (row,) and whether each row has one (row,)."""
+    found, valid, _ = _numbers(column, first=first)
+    return found, valid
+
+
+def table_ordinals(times: pa.Table) -> list[Ordinals]:
+    """A table of time columns without nulls -> what its rows are ordered by, (row,) each, the first one deciding first.
+
+    That is the ordinals of each column, and behind those of texts that one number does not tell apart a second one.
+    """
+    moments: list[Ordinals] = []
+    for place in range(times.num_columns):
+        found, _, rest = _numbers(as_plain(times.column(place)), first=place == 0)
+        moments += [found] if rest is None else [found, rest]
+    return moments
+
+
+def _numbers(column: ArrowValues, *, first: bool) -> tuple[Ordinals, Bools, Ints | None]:
+    """As `ordinals`, and what tells moments apart that have one ordinal, where there are such."""
+    rest = None
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if pa.types.is_null(column.type):  # as a file without a single time may have it
         column = column.cast(pa.int64())
     if _is_text(column.type):
-        column = _parse_iso(column) if first else _rank(column)
+        column, rest = iso_ordinals(column) if first else (_rank(column), None)
     valid = _numpy(column.is_valid())
     if pa.types.is_unsigned_integer(column.type) and column.type.bit_width == 64:
         unsigned = _numpy(column.fill_null(0))
-        return (unsigned ^ np.uint64(1 << 63)).view(np.int64), valid
+        return (unsigned ^ np.uint64(1 << 63)).view(np.int64), valid, rest
     if column.type.bit_width < 64:
         column = column.cast(pa.int32()) if not pa.types.is_integer(column.type) else column
-    return _numpy(column.cast(pa.int64()).fill_null(0)), valid
-
-
-def table_ordinals(times: pa.Table) -> list[Ordinals]:
-    """A table of time columns without nulls -> the ordinals of each column, (row,) each."""
-    return [ordinals(as_plain(times.column(i)), first=i == 0)[0] for i in range(times.num_columns)]
+    return _numpy(column.cast(pa.int64()).fill_null(0)), valid, rest
 
 
 def time_order(times: pa.Table) -> Ints:
     """The stable order (row,) of a table of time columns (row, time columns): equal times keep their place."""
     order: Ints = np.lexsort(tuple(reversed(table_ordinals(times)))).astype(np.int64, copy=False)
     return order
+
+
+@dataclass
+class TimeBounds:
+    """The earliest and the latest time of columns of one type; text by its bytes."""
+
+    earliest: ArrowScalar | None = None
+    latest: ArrowScalar | None = None
+
+    def add(self, column: ArrowValues) -> None:
+        """Takes a column, in any form."""
+        column = as_plain(column)
+        chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        for bound in (self.earliest, self.latest):
+            chunks += [] if bound is None else [pa.repeat(bound, 1)]  # type: ignore[call-overload]  # the stubs name types one by one
+        found = pc.min_max(pa.chunked_array(chunks, column.type))
+        if found["min"].is_valid:
+            self.earliest, self.latest = found["min"], found["max"]
 
 
 def compare(left: Sequence[Ordinals], right: Sequence[Ordinals]) -> tuple[Bools, Bools]:
@@ -143,16 +191,11 @@ def parse_bound(text: str, column_type: pa.DataType, *, setting: str) -> int:
     plain = plain_type(column_type)
     if pa.types.is_integer(plain):
         return _parse_whole(text, plain, setting=setting)
-    moment = _parse_moment(text, plain, setting=setting)
-    microseconds = (moment - _EPOCH) // timedelta(microseconds=1)
-    units = 1 if pa.types.is_date32(plain) else _UNITS_PER_SECOND[getattr(plain, "unit", _default_unit(plain))]
-    seconds = 86_400 if pa.types.is_date32(plain) else 1
-    ordinal = -((-microseconds * units) // (seconds * 10**6))
-    return max(int(_INT64.min), min(int(_INT64.max), ordinal))
-
-
-def _default_unit(plain: pa.DataType) -> str:
-    return "ms" if pa.types.is_date64(plain) else "ns"
+    nanoseconds = _parse_moment(text, plain, setting=setting)
+    if _is_text(plain):
+        return nanosecond_ordinal(nanoseconds)
+    step_ns = _DAY_NS if pa.types.is_date32(plain) else 10**9 // _UNITS_PER_SECOND[getattr(plain, "unit", "ms")]
+    return max(int(_INT64.min), min(int(_INT64.max), -(-nanoseconds // step_ns)))
 
 
 def _parse_whole(text: str, plain: pa.DataType, *, setting: str) -> int:
@@ -166,39 +209,33 @@ def _parse_whole(text: str, plain: pa.DataType, *, setting: str) -> int:
     return max(int(_INT64.min), min(int(_INT64.max), ordinal))
 
 
-def _parse_moment(text: str, plain: pa.DataType, *, setting: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
+def _parse_moment(text: str, plain: pa.DataType, *, setting: str) -> int:
+    """Nanoseconds since 1970."""
+    moment = read_time(text)
+    if moment is None:
         raise InputRefused(
             f"{setting} is {text!r}, but the time column is {_describe(plain)}: "
             "give an ISO 8601 date or time such as 2026-11-20 or 2026-11-20T06:00:00."
-        ) from error
-    zone_name = getattr(plain, "tz", None)
-    if moment.tzinfo is None:
-        return moment.replace(tzinfo=_zone(zone_name))
-    if zone_name is None and not _is_text(plain):
-        raise InputRefused(
-            f"{setting} is {text!r} with a zone, but the time column is {_describe(plain)} without one: "
-            "give the time as it stands in the column."
         )
-    return moment
+    zone_name = getattr(plain, "tz", None)
+    if zone_name is None:
+        if moment.zoned and not _is_text(plain):
+            raise InputRefused(
+                f"{setting} is {text!r} with a zone, but the time column is {_describe(plain)} without one: "
+                "give the time as it stands in the column."
+            )
+        return moment.within(UTC)
+    return moment.within(UTC if moment.zoned else _zone(zone_name))
 
 
-def _zone(name: str | None) -> tzinfo:
-    if name is None:
-        return UTC
-    if name[:1] in "+-":
-        hours, _, minutes = name[1:].partition(":")
-        offset = timedelta(hours=int(hours), minutes=int(minutes or 0))
-        return timezone(-offset if name[0] == "-" else offset)
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
+def _zone(name: str) -> tzinfo:
+    zone = zone_named(name)
+    if zone is None:
         raise InputRefused(
             f"The time column's zone {name!r} is not known on this machine: install the Python package tzdata, "
             "or give since and until with an offset such as 2026-11-20T00:00:00+00:00."
-        ) from error
+        )
+    return zone
 
 
 def _describe(plain: pa.DataType) -> str:
@@ -228,38 +265,3 @@ def _rank(texts: ArrowArray) -> ArrowArray:
     ranks = pc.rank(texts, sort_keys="ascending", tiebreaker="dense").cast(pa.int64())
     known: ArrowArray = pc.if_else(texts.is_valid(), ranks, pa.scalar(None, pa.int64()))
     return known
-
-
-def _parse_iso(texts: ArrowArray) -> ArrowArray:
-    """ISO 8601 texts as nanoseconds since 1970; what is none, or lies outside 1678 to 2262, becomes null."""
-    try:
-        return _cast_iso(texts)
-    except pa.ArrowInvalid:
-        texts = pc.if_else(pc.match_substring_regex(texts, _ISO), texts, pa.scalar(None, texts.type))
-    try:
-        return _cast_iso(texts)
-    except pa.ArrowInvalid:
-        return _cast_iso_one_by_one(texts)
-
-
-def _cast_iso(texts: ArrowArray) -> ArrowArray:
-    nothing = pa.scalar(None, texts.type)
-    zoned = pc.match_substring_regex(texts, _ISO_WITH_ZONE)
-    local = pc.if_else(zoned, nothing, texts).cast(pa.timestamp("ns")).cast(pa.int64())
-    universal = pc.if_else(zoned, texts, nothing).cast(pa.timestamp("ns", "UTC")).cast(pa.int64())
-    return pc.coalesce(local, universal)
-
-
-def _cast_iso_one_by_one(texts: ArrowArray) -> ArrowArray:
-    """The slow road, for batches with a text such as 2026-02-30 that looks like a time and is none."""
-    encoded = texts.dictionary_encode()
-    values = [_cast_iso_or_null(encoded.dictionary[i : i + 1]) for i in range(len(encoded.dictionary))]
-    return pa.array(values, type=pa.int64()).take(encoded.indices)
-
-
-def _cast_iso_or_null(text: ArrowArray) -> int | None:
-    try:
-        nanoseconds: int | None = _cast_iso(text)[0].as_py()
-    except pa.ArrowInvalid:
-        return None
-    return nanoseconds

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from cluster.core.carry import PREVIOUS
+from cluster.core.value_texts import json_values, text_of
 from cluster.runtime.carry.carry_inspection import (
     Difference,
     OpenTable,
@@ -46,7 +47,10 @@ class ShownState:
         """The summary, and the entities with all their values, for JSON."""
         found = {"state": self.path, **asdict(self.summary)}
         if self.entities is not None:
-            found["entity"] = self.entities.to_pylist()
+            columns = [json_values(column) for column in self.entities.columns]
+            found["entity"] = [
+                dict(zip(self.entities.column_names, row, strict=True)) for row in zip(*columns, strict=True)
+            ]
         return found
 
     def render(self) -> RenderableType:
@@ -94,7 +98,7 @@ def _entity(entities: pa.Table, row: int) -> Table:
     table = Table(show_header=False)
     for name in entities.column_names:
         value = entities.column(name)[row]
-        shown = _state(value) if pa.types.is_fixed_size_list(value.type) else str(value.as_py())
+        shown = _state(value) if pa.types.is_fixed_size_list(value.type) else text_of(value)
         table.add_row(name.replace(PREVIOUS, "previous ") if name.startswith(PREVIOUS) else name, shown)
     return table
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Literal
 
 from cluster.core.locations import OPTIONS, SECRETS, is_inside, is_url
@@ -188,15 +188,12 @@ def _before(first: str, second: str) -> bool:
         return int(first) < int(second)
     except ValueError:
         pass
-    try:
-        return _time(first) < _time(second)
-    except ValueError:
+    from cluster.core.spelt_times import read_time  # it imports Arrow, for which most commands would wait for nothing
+
+    moments = [read_time(text) for text in (first, second)]
+    if moments[0] is None or moments[1] is None:
         return True
-
-
-def _time(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moments[0].within(UTC) < moments[1].within(UTC)
 
 
 _ALWAYS: tuple[Rule, ...] = (

@@ -30,7 +30,7 @@ PIECE_BYTES = 128 << 20
 BUCKET_BYTES = 64 << 20
 BUCKETS_MAX = 512
 TEXT_BYTES = 24  # what a value of no fixed width is taken for
-ORIGIN_FILE, ORIGIN_ROW = "slotcar__file", "slotcar__row"  # where a row stood, beside its columns
+ORIGIN_FILE, ORIGIN_ROW = "slotcar__file", "slotcar__row"  # where a row stood: the last two columns, behind its own
 
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

@@ -14,9 +14,10 @@ import numpy as np
 from cluster.core.audit import Tally
 from cluster.core.locations import Options
 from cluster.core.plan.shard_plan import PlanHead
-from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, Hashes, place_of, row_hashes
+from cluster.core.plan.shuffle_plan import Hashes, place_of, row_hashes
 from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.input.row_groups import RowGroups
+from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.parquet_tables import BATCH_ROWS, read_batches
 from cluster.runtime.storage.store import Store
 from lstm_core.array_types import Bools, Ints
@@ -27,7 +28,7 @@ CACHE_BYTES = 64 << 20
 def audit_origins(tally: Tally, head: PlanHead, store: Store, storage: Options) -> Ints:
     """The stretches (file, first row, row behind) of the input that no bucket has. Raises InputBroken, OSError."""
     seen = [np.zeros(file.rows, np.bool_) for file in head.sources]
-    clustered = _sums_of_buckets(tally, head, store, seen)
+    clustered = _sums_of_buckets(tally, head, store, seen, storage)
     for index, found in enumerate(_sums_of_input(head, seen, storage)):
         tally.count(int(seen[index].sum()))
         if found != clustered[index]:
@@ -38,12 +39,13 @@ def audit_origins(tally: Tally, head: PlanHead, store: Store, storage: Options) 
     return np.concatenate([_gaps(index, flags) for index, flags in enumerate(seen)])
 
 
-def _sums_of_buckets(tally: Tally, head: PlanHead, store: Store, seen: list[Bools]) -> Hashes:
+def _sums_of_buckets(tally: Tally, head: PlanHead, store: Store, seen: list[Bools], storage: Options) -> Hashes:
     sums = np.zeros(len(seen), np.uint64)
-    columns = (*head.entity, *head.time)
+    columns, origin = (*head.entity, *head.time), InputFiles.of(head, store, storage).origin
     for bucket in head.files:
-        for batch in read_batches(store, bucket.path, (*columns, ORIGIN_FILE, ORIGIN_ROW)):
-            source, row = batch.column(ORIGIN_FILE).to_numpy(), place_of(batch.column(ORIGIN_ROW).to_numpy())
+        for batch in read_batches(store, bucket.path, (*columns, *origin)):
+            source, row = (batch.column(name).to_numpy() for name in origin)
+            row = place_of(row)
             np.add.at(
                 sums, source, row_hashes(canonical_table(batch, columns)) * (row.astype(np.uint64) + np.uint64(1))
             )

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.core.audit import Tally
-from cluster.core.carry import SEEN
+from cluster.core.carry import seen_column
 from cluster.core.commit import STAGED, SUCCESS, Fragment
 from cluster.core.row_accounting import Ledger, number_entities
 from cluster.core.times import compare_tables
@@ -49,7 +49,7 @@ class CarryAudit:
     def _read(self, spec: StoreSpec) -> None:
         try:
             table = OpenTable.of(open_store(spec))
-            carried, self._seen = table.keys(), table.column(SEEN).to_numpy()
+            carried, self._seen = table.keys(), table.column(table.schema.seen).to_numpy()
             self._last = pa.table(
                 [table.column(name) for name in table.schema.last], names=list(table.schema.last)
             ).combine_chunks()
@@ -119,7 +119,8 @@ class CarryAudit:
             self._tally.fail(f"{name} of the carry-over does not hold the rows that {record.record_name} names")
         entity = number_entities(keys, canonical_table(table, keys.column_names))
         np.add.at(found, entity[entity >= 0], 1)
-        wrong = np.flatnonzero((entity < 0) | (table.column(SEEN).to_numpy() != seen[entity]))
+        told = table.column(seen_column(keys.column_names)).to_numpy()
+        wrong = np.flatnonzero((entity < 0) | (told != seen[entity]))
         if len(wrong):
             self._tally.fail(
                 f"{name} of the carry-over, row {int(wrong[0])}: its entity is of another shard, or rows_seen is not "

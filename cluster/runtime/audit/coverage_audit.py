@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from cluster.core.arrow_types import ArrowValues
 from cluster.core.audit import Tally
-from cluster.core.entity_keys import describe_entity
+from cluster.core.entity_keys import describe_entity, number_keys
 from cluster.core.plan.shard_plan import PlanHead
 from cluster.core.row_accounting import Coverage, inside
 from cluster.core.settings import InputSettings
@@ -62,11 +62,10 @@ def audit_entities(tally: Tally, keys: Sequence[pa.Table]) -> None:
     if table.num_rows == 0:
         return
     tally.count(table.num_rows)
-    counted = table.group_by(table.column_names).aggregate([([], "count_all")])
-    again = np.flatnonzero(counted.column("count_all").to_numpy() > 1)
+    numbers, distinct = number_keys(table)
+    again = np.flatnonzero(np.bincount(numbers) > 1)
     if len(again):
-        name = describe_entity(counted.select(table.column_names), int(again[0]))
-        tally.fail(f"entity {name} is in more than one shard", len(again))
+        tally.fail(f"entity {describe_entity(distinct, int(again[0]))} is in more than one shard", len(again))
 
 
 def _bad_places(head: PlanHead, bad: pa.Table) -> tuple[Ints, Ints]:

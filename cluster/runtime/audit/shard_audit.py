@@ -8,19 +8,19 @@ belong to the shard.
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cluster.core.audit import Tallies
 from cluster.core.commit import Fragment
 from cluster.core.entity_keys import describe_entity
+from cluster.core.own_columns import line_column
 from cluster.core.row_accounting import Ledger, TimeOrder, number_entities
 from cluster.core.settings import WINDOW_ROWS, WINDOW_START, InputSettings, Tail
-from cluster.core.times import as_plain
+from cluster.core.times import TimeBounds
+from cluster.core.value_texts import text_of
 from cluster.run_errors import InputBroken, first_line
 from cluster.runtime.audit.audit_rows import ShardRows, differing
 from cluster.runtime.audit.carry_audit import CarryAudit
@@ -31,7 +31,6 @@ from cluster.runtime.storage.store import Store
 from lstm_core.array_types import Ints
 
 UNREADABLE = (*parquet_tables.UNREADABLE, KeyError)
-_Moment = dt.date | dt.time | int | str  # what a time column holds, as Python has it; a dt.datetime is a dt.date
 
 
 @dataclass(frozen=True)
@@ -53,25 +52,23 @@ class _Found:
 
     checksum: RowChecksum = field(default_factory=RowChecksum)
     rows: int = 0
-    time_min: _Moment | None = None
-    time_max: _Moment | None = None
+    times: TimeBounds = field(default_factory=TimeBounds)
 
     def add(self, batch: pa.RecordBatch, time: str) -> None:
         self.checksum.add(batch)
         self.rows += batch.num_rows
-        bounds = pc.min_max(as_plain(batch.column(time)))
-        low, high = bounds["min"].as_py(), bounds["max"].as_py()
-        if low is not None:
-            self.time_min = low if self.time_min is None else min(low, self.time_min)
-            self.time_max = high if self.time_max is None else max(high, self.time_max)
+        self.times.add(batch.column(time))
 
     def differences(self, record: Fragment) -> str:
         """How the record tells it otherwise; empty where it does not."""
+        earliest, latest = (
+            None if time is None else text_of(time) for time in (self.times.earliest, self.times.latest)
+        )
         told = {
             "rows": (self.rows, record.file_rows),
             "checksum": (self.checksum.hexdigest(), record.checksum),
-            "earliest time": (str(self.time_min), record.time_min),
-            "latest time": (str(self.time_max), record.time_max),
+            "earliest time": (earliest, record.time_min),
+            "latest time": (latest, record.time_max),
         }
         return "; ".join(f"{name} {here}, recorded {there}" for name, (here, there) in told.items() if here != there)
 
@@ -125,7 +122,7 @@ class ShardAudit:
         try:
             table = parquet_tables.read_table(self._store, place)
             entity = self._number(table)
-            rows = table.column("rows").to_numpy().astype(np.int64)
+            rows = line_column(table, "rows").to_numpy().astype(np.int64)
         except UNREADABLE as error:
             return tally.fail(f"_quarantine/{name} cannot be read: {first_line(error)}")
         # An entity may have two lines: late rows, and a bad one.

@@ -6,7 +6,9 @@ by row group, so memory follows neither of them. It writes nothing.
 
 from __future__ import annotations
 
+from ast import literal_eval
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -17,9 +19,6 @@ import pyarrow.parquet as pq
 
 from cluster.core.arrow_types import ArrowColumn, ArrowLists, ArrowScalar
 from cluster.core.carry import (
-    BROKEN,
-    LAST,
-    SEEN,
     CarryFile,
     CarrySchema,
     carried_choices,
@@ -30,6 +29,7 @@ from cluster.core.carry import (
 from cluster.core.entity_keys import describe_entity
 from cluster.core.plan.column_conversion import converted, holds_all
 from cluster.core.plan.column_types import TypeChoice
+from cluster.core.value_texts import text_of, texts_of
 from cluster.run_errors import InputRefused, first_line
 from cluster.runtime.carry.carry_table import CarryReader, groups_of, open_table, read_columns, read_keys, read_mark
 from cluster.runtime.storage.parquet_tables import UNREADABLE
@@ -113,26 +113,26 @@ def _schema(store: Store, name: str) -> CarrySchema | None:
 
 def summarize(table: OpenTable) -> Summary:
     """What a table holds."""
-    last, broken = table.column(LAST), table.column(BROKEN)
+    last, broken = table.column(table.schema.last[0]), table.column(table.schema.broken[0])
     bounds = pc.min_max(last)
     return Summary(
         model_fingerprint=table.schema.fingerprint,
         entities=len(last),
         files=len(table.files),
-        rows_seen=int(pc.sum(table.column(SEEN)).as_py() or 0),
+        rows_seen=int(pc.sum(table.column(table.schema.seen)).as_py() or 0),
         broken=len(broken) - broken.null_count,
         earliest=_text(bounds["min"]),
         latest=_text(bounds["max"]),
-        states={state.name: state.shape[0] for state in table.schema.states},
+        states={table.schema.state_column(state): state.shape[0] for state in table.schema.states},
     )
 
 
 def _text(value: ArrowScalar) -> str | None:
-    return None if value.as_py() is None else str(value.as_py())
+    return text_of(value) if value.is_valid else None
 
 
 def find_entities(table: OpenTable, values: Sequence[str]) -> pa.Table:
-    """The rows of the entity whose columns have these values, as text. Raises InputRefused."""
+    """The rows of the entity whose columns have these values, as any text that says them. Raises InputRefused."""
     entity = table.schema.entity
     if len(values) != len(entity):
         raise InputRefused(
@@ -142,12 +142,33 @@ def find_entities(table: OpenTable, values: Sequence[str]) -> pa.Table:
     keys = table.keys()
     wanted = np.ones(keys.num_rows, np.bool_)
     for column, value in zip(keys.columns, values, strict=True):
-        wanted &= pc.equal(pc.cast(column, pa.string()), pa.scalar(value)).fill_null(False).to_numpy()
+        wanted &= _is_called(column, value)
     found = np.flatnonzero(wanted)
     if not len(found):
         raise InputRefused(f"{table.store.root} has no entity {', '.join(values)} among {keys.num_rows:,}.")
     file, row = table.places()
     return table.reader().take(file[found], row[found])
+
+
+def _is_called(column: ArrowColumn, value: str) -> Bools:
+    """Which keys (entity,) a text means: as columns show it, as sentences do, or bytes as hex or as a UUID."""
+    found = np.zeros(len(column), np.bool_)
+    for key in _keys_called(value, column.type):
+        found |= pc.equal(column, key).fill_null(False).to_numpy()
+    return found if found.any() else pc.equal(texts_of(column), pa.scalar(value)).fill_null(False).to_numpy()
+
+
+def _keys_called(value: str, kind: pa.DataType) -> Iterator[ArrowScalar]:
+    spelt: list[str | bytes] = [value]
+    if pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        with suppress(ValueError):
+            spelt.append(bytes.fromhex(value.replace("-", "")))
+        with suppress(ValueError, SyntaxError):
+            told = literal_eval(value)
+            spelt += [told] if isinstance(told, bytes) else []
+    for one in spelt:
+        with suppress(pa.ArrowException, OverflowError):
+            yield pa.scalar(one).cast(kind)
 
 
 def compare_carry(before: OpenTable, after: OpenTable, names_max: int) -> Difference:
@@ -165,7 +186,7 @@ def compare_carry(before: OpenTable, after: OpenTable, names_max: int) -> Differ
         mine = rows.filter(pa.array(known))
         moved = _differs(left, right)
         tally.note("moved", mine.filter(pa.array(moved)))
-        was, is_now = (table.column(BROKEN).is_valid().to_numpy() for table in (left, right))
+        was, is_now = (table.column(after.schema.broken[0]).is_valid().to_numpy() for table in (left, right))
         tally.note("broke", mine.filter(pa.array(~was & is_now)))
         tally.note("mended", mine.filter(pa.array(was & ~is_now)))
     new = np.ones(theirs.num_rows, np.bool_)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.core.arrow_types import ArrowValues
-from cluster.core.carry import PREVIOUS, SEEN, CarrySchema
+from cluster.core.carry import CarrySchema
 from cluster.core.entity_keys import describe_entity
 from cluster.core.plan.column_conversion import converted
 from cluster.run_errors import InputBroken
@@ -184,13 +184,15 @@ class CarryRows:
         """Rows of carry-over from their parts, all (entity, ...); `broken` are times, null where all is well."""
         schema = self._schema
         columns: dict[str, ArrowValues] = dict(zip(schema.entity, keys.columns, strict=True))
-        columns |= dict(zip(schema.last, standing.times.columns, strict=True)) | {SEEN: pa.array(standing.seen)}
+        columns |= dict(zip(schema.last, standing.times.columns, strict=True)) | {schema.seen: pa.array(standing.seen)}
         columns |= dict(zip(schema.broken, broken.columns, strict=True))
         for name in schema.previous:
-            kind = schema.arrow.field(PREVIOUS + name).type
-            columns[PREVIOUS + name] = as_column(standing.known.values[name], self._words.get(name), kind)
+            column = schema.previous_column(name)
+            kind = schema.arrow.field(column).type
+            columns[column] = as_column(standing.known.values[name], self._words.get(name), kind)
         for state, values in zip(schema.states, standing.states, strict=True):
-            columns[state.name] = as_lists(values, schema.arrow.field(state.name).type)
+            column = schema.state_column(state)
+            columns[column] = as_lists(values, schema.arrow.field(column).type)
         return pa.table([columns[name] for name in schema.arrow.names], schema=schema.arrow)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.carry import SEEN, CarrySchema
+from cluster.core.carry import CarrySchema
 from cluster.core.commit import STAGED
 from cluster.core.plan.column_conversion import converted
 from cluster.core.settings import Compression
@@ -86,7 +86,7 @@ def _write(
 ) -> tuple[int, str]:
     """Writes tables one after the other; returns their rows and the checksum over them."""
     checksum, rows = RowChecksum(), 0
-    times = [*schema.last, SEEN, *schema.broken]  # many entities share them; no two share a key or a state
+    times = [*schema.last, schema.seen, *schema.broken]  # many entities share them; no two share a key or a state
     options: ParquetOptions = {
         "compression": _compressions(schema, compression),
         "use_dictionary": times,
@@ -104,7 +104,7 @@ def _compressions(schema: CarrySchema, wanted: Compression) -> Compression | dic
     """By column, as Parquet knows it."""
     if wanted == "none":
         return wanted
-    states = {f"{state.name}.list.element": STATES_COMPRESSION for state in schema.states}
+    states = {f"{schema.state_column(state)}.list.element": STATES_COMPRESSION for state in schema.states}
     return {**dict.fromkeys(schema.arrow.names, wanted), **states}
 
 

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.core.arrow_types import ArrowArray, ArrowDictionary, ArrowValues, over_buffer
-from cluster.core.times import as_plain, plain_type, stored_type
+from cluster.core.times import as_opened, as_plain, opened_type, stored_type
+from cluster.core.value_texts import spellings
 from lstm_core.array_types import Ints
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class RowChecksum:
         """Adds the rows of a table."""
         columns: Sequence[ArrowValues] = table.columns
         for name, values in zip(table.schema.names, columns, strict=True):
-            kind = _kind(stored_type(plain_type(values.type)))
+            kind = _kind(stored_type(opened_type(values.type)))
             column = self._columns.setdefault(name, _Column(kind))
             assert kind == column.kind, f"{name} was {column.kind} and is {kind}"
             column.add(values, self._rows)
@@ -70,7 +71,7 @@ class _Column:
         if runs is not None:
             self._add_runs(*runs)
             return
-        array = canonical(values)
+        array = _stored(as_opened(values))
         if array.null_count:
             self._update(_null_rows(array, rows_before))
             array = array.drop_null()
@@ -110,9 +111,12 @@ def _update(streams: Sequence[_Hash], parts: Parts) -> None:
 
 
 def canonical(column: ArrowValues) -> ArrowArray:
-    """A column as one array in the form that survives Parquet; raises nothing, loses nothing."""
-    plain = as_plain(column)
-    array = plain.combine_chunks() if isinstance(plain, pa.ChunkedArray) else plain
+    """A column as one array in the form that survives Parquet and can be compared; raises nothing, loses nothing."""
+    return _stored(as_plain(column))
+
+
+def _stored(column: ArrowValues) -> ArrowArray:
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     wanted = stored_type(array.type)
     return array if array.type == wanted else array.cast(wanted)
 
@@ -133,7 +137,7 @@ def _is_text(stored: pa.DataType) -> bool:
 
 def _dictionary_runs(column: ArrowValues) -> tuple[ArrowArray, Ints] | None:
     """The runs of a text column that is one dictionary without a null; None for any other."""
-    if not pa.types.is_dictionary(column.type) or not _is_text(plain_type(column.type)):
+    if not pa.types.is_dictionary(column.type) or not _is_text(opened_type(column.type)):
         return None
     chunks = cast(list[ArrowDictionary], column.chunks if isinstance(column, pa.ChunkedArray) else [column])
     if len(chunks) != 1 or not len(chunks[0]) or chunks[0].null_count or chunks[0].dictionary.null_count:
@@ -178,7 +182,7 @@ def _parts(array: ArrowArray) -> Parts:
     ):
         yield from _parts(array.flatten())  # all of one length: their values say everything
     elif pa.types.is_nested(kind):
-        spelt = [repr(value).encode() for value in array.to_pylist()]
+        spelt = [value.encode() for value in spellings(array)]
         yield _LENGTHS, np.array([len(value) for value in spelt], np.int64).tobytes()
         yield _VALUES, b"".join(spelt)
     else:

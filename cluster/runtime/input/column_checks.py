@@ -21,7 +21,7 @@ from cluster.core.settings import CONTEXT, InputSettings
 from cluster.core.times import is_key_type, is_time_type, plain_type
 from cluster.run_errors import InputRefused
 from cluster.runtime.input.first_columns import FirstColumns
-from cluster.runtime.input.row_groups import opened_schema
+from cluster.runtime.input.opened_types import opened_schema
 
 if TYPE_CHECKING:
     from lstm_core.contract.model_contract import ModelContract

@@ -28,6 +28,7 @@ from cluster.core.times import as_plain, compare, table_ordinals
 from cluster.run_errors import InputDamaged, InputRefused
 from cluster.runtime.input.column_checks import file_types, fits_keys, needed_columns
 from cluster.runtime.input.folder_agreement import differing_row, shown
+from cluster.runtime.input.int96_times import check_int96
 from cluster.runtime.input.row_checks import RowChecks
 from cluster.runtime.input.source_files import describe_source, input_faults, open_source
 from lstm_core.array_types import Bools, Ints
@@ -62,6 +63,7 @@ def scan_file(
             finder.add(keys, times)
             if until_interleaved and finder.interleaved:
                 return finder.finish(file, types)
+        check_int96(path, settings, parquet.schema)
     if finder.rows != file.rows:
         raise InputDamaged(f"{path} holds {finder.rows:,} rows, but its footer says {file.rows:,}: write it again.")
     return finder.finish(file, types)
@@ -73,7 +75,9 @@ def describe_file(path: str, settings: InputSettings, partitions: Partitions) ->
     Raises InputBroken where the file cannot be read, InputRefused where its columns do not fit.
     """
     with open_source(path, settings.storage) as parquet:
-        return _described(parquet, settings, path, partitions)
+        found = _described(parquet, settings, path, partitions)
+        check_int96(path, settings, parquet.schema)
+        return found
 
 
 def _described(

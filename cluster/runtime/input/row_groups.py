@@ -19,6 +19,7 @@ from cluster.core.locations import Options, is_url
 from cluster.core.plan.column_conversion import converted
 from cluster.core.plan.partitions import Partitions
 from cluster.run_errors import InputBroken, InputDamaged, first_line
+from cluster.runtime.input.opened_types import opened, opened_schema
 from cluster.runtime.input.source_files import is_damage
 from cluster.runtime.storage.filesystems import open_file
 from cluster.runtime.storage.open_parquet import OpenFiles, OpenParquet
@@ -111,7 +112,7 @@ class RowGroups:
         """A file's table with the types of all: a column may be text in one file and large text in another."""
         table = table.select([name for name in self._columns if name in table.column_names])
         try:
-            return converted(table, self.schema)
+            return converted(opened(table), self.schema)
         except pa.ArrowException as error:
             if not self._differ:
                 raise
@@ -132,16 +133,3 @@ class RowGroups:
         own = [name for name in self._columns if name in reader.schema.names]
         table = reader.read_row_group(group, own)
         return self._alike(self._partitions.complete(table, self._paths[file], self._columns), file)
-
-
-def opened_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema with views and dictionaries as plain columns: pyarrow can neither pick rows of the one nor join the
-    other across files."""
-    return pa.schema([field.with_type(_opened_type(field.type)) for field in schema])
-
-
-def _opened_type(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(kind):
-        return _opened_type(kind.value_type)
-    of_views: dict[pa.DataType, pa.DataType] = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
-    return of_views.get(kind, kind)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ from cluster.core.plan.inventory import SourceFile
 from cluster.core.plan.shard_plan import PlanHead
 from cluster.run_errors import InputBroken, InputDamaged, first_line
 from cluster.runtime.storage.filesystems import filesystem_of, stat_file
+from cluster.runtime.storage.open_parquet import INT96_UNIT
 
 LOOKS_AT_ONCE = 16
 _REPEATING_BYTES = 4  # a value, below which a column holds little but the places of its texts in a dictionary
@@ -66,14 +68,23 @@ def is_damage(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno is None and not service
 
 
-def open_source(path: str, storage: Options, repeating: Sequence[str] = ()) -> pq.ParquetFile:
+def open_source(
+    path: str, storage: Options, repeating: Sequence[str] = (), *, int96_unit: Literal["s", "us", "ns"] = INT96_UNIT
+) -> pq.ParquetFile:
     """The file, read in bounded memory; close it. Raises InputBroken.
 
     Of the columns `repeating` those whose text is the same in many rows are read as dictionaries.
     """
     with input_faults(path):
         filesystem, name = filesystem_of(path, storage)
-        opened = partial(pq.ParquetFile, name, filesystem=filesystem, buffer_size=_STREAM_BYTES, pre_buffer=False)
+        opened = partial(
+            pq.ParquetFile,
+            name,
+            filesystem=filesystem,
+            buffer_size=_STREAM_BYTES,
+            pre_buffer=False,
+            coerce_int96_timestamp_unit=int96_unit,
+        )
         parquet = opened()
         columns = _repeating(parquet.metadata, repeating)
         if not columns:

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.core.arrow_types import ArrowScalar
 from cluster.core.commit import QUARANTINE, STAGED, Fragment, carry_name, fragment_name, staged_name
 from cluster.core.settings import WINDOW_ROWS, WINDOW_START, OutputSettings
-from cluster.core.times import as_plain
+from cluster.core.times import TimeBounds
+from cluster.core.value_texts import text_of
 from cluster.runtime.carry.carry_writer import CarryTarget, CarryWriter, Staged
 from cluster.runtime.commit.row_checksum import RowChecksum
 from cluster.runtime.commit.snapshots import Snapshot, write_snapshot
@@ -45,8 +45,7 @@ class _Open:
     file_rows: int = 0
     entities: int = 0
     checksum: RowChecksum = field(default_factory=RowChecksum)
-    time_min: ArrowScalar | None = None
-    time_max: ArrowScalar | None = None
+    times: TimeBounds = field(default_factory=TimeBounds)
 
 
 @dataclass(frozen=True)
@@ -120,9 +119,7 @@ class FragmentWriter:
         part.writer.write_table(table)
         part.file_rows += table.num_rows
         part.checksum.add(table)
-        bounds = pc.min_max(as_plain(table.column(self._time)))
-        part.time_min = _least(part.time_min, bounds["min"])
-        part.time_max = _most(part.time_max, bounds["max"])
+        part.times.add(table.column(self._time))
 
     def _close(self, cut: Cut) -> Fragment:
         part, block, final = self._open, cut.placed.block, cut.snapshot is None
@@ -149,8 +146,8 @@ class FragmentWriter:
             rows=part.rows,
             entities=part.entities,
             checksum=part.checksum.hexdigest(),
-            time_min=_text(part.time_min),
-            time_max=_text(part.time_max),
+            time_min=_text(part.times.earliest),
+            time_max=_text(part.times.latest),
             quarantine_file=name if quarantine else None,
             quarantine_staged=quarantine,
             rows_quarantined=block.quarantined_rows if final else 0,
@@ -203,13 +200,5 @@ def _first_rows(cut: Cut) -> int:
     return int(np.count_nonzero(cut.rows[block.starts[block.lengths > 0]]))
 
 
-def _least(known: ArrowScalar | None, found: ArrowScalar) -> ArrowScalar:
-    return found if known is None or found.as_py() < known.as_py() else known
-
-
-def _most(known: ArrowScalar | None, found: ArrowScalar) -> ArrowScalar:
-    return found if known is None or found.as_py() > known.as_py() else known
-
-
 def _text(value: ArrowScalar | None) -> str | None:
-    return None if value is None else str(value.as_py())
+    return None if value is None else text_of(value)

@@ -11,7 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.core.entity_keys import number_keys
+from cluster.core.own_columns import line_column, line_keys
 from cluster.core.plan.shard_plan import Shard
+from cluster.core.times import as_plain
 from cluster.runtime.rows.carried_state import CarriedState
 from lstm_core.array_types import Bools, Ints
 
@@ -55,15 +58,16 @@ class Block:
     @property
     def quarantined_rows(self) -> int:
         """Rows that go into quarantine with this block."""
-        return 0 if self.quarantine is None else int(pc.sum(self.quarantine.column("rows")).as_py() or 0)
+        return 0 if self.quarantine is None else int(pc.sum(line_column(self.quarantine, "rows")).as_py() or 0)
 
     @property
     def quarantined_entities(self) -> int:
         """Entities with a row in quarantine; one may have two lines, late rows and a bad one."""
         if self.quarantine is None:
             return 0
-        names = self.quarantine.column_names[: self.quarantine.schema.get_field_index("reason")]
-        return int(self.quarantine.group_by(names).aggregate([]).num_rows)
+        keys = line_keys(self.quarantine)
+        plain = pa.table([as_plain(column) for column in keys.columns], names=keys.column_names)
+        return int(number_keys(plain)[1].num_rows)
 
     @property
     def positions(self) -> Ints:

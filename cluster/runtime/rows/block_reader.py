@@ -17,9 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.core.own_columns import line_column, quarantine_lines, with_rows
 from cluster.core.plan.shard_plan import Shard, entity_keys
 from cluster.core.settings import InputSettings
-from cluster.core.times import time_order
+from cluster.core.times import as_plain, time_order
+from cluster.core.value_texts import texts_of
 from cluster.run_errors import InputBroken
 from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.rows.block import Block
@@ -156,12 +158,12 @@ class BlockReader:
             if found.late[0] < block.rows and not stays:
                 break
         if lines is not None:
-            lines = lines.set_column(lines.schema.get_field_index("rows"), "rows", pa.array([late], pa.int64()))
+            lines = with_rows(lines, [late])
         return late, lines, stays
 
     def _unscored(self, shard: Shard, parts: _Extents, lines: pa.Table | None, carried: CarriedState | None) -> Block:
         """The only block of a long entity of which no row is scored: one row that stands for them."""
-        late = int(lines.column("rows")[0].as_py()) if lines is not None else 0
+        late = int(line_column(lines, "rows")[0].as_py()) if lines is not None else 0
         block = self._block(shard, next(parts.cut(1, min(late, shard.rows - 1))))
         block.late, block.carried = lines, carried
         block.lengths[:] = 0
@@ -188,7 +190,7 @@ class BlockReader:
         assert block.carried is not None, "nobody else knows that an entity is broken"
         place = block.carried.place(len(block.starts))[series]
         since = block.carried.times(block.carried.schema.broken).column(0).take(place)
-        reasons = [broken_reason(text) for text in cast(list[str], pc.cast(since, pa.string()).to_pylist())]
+        reasons = [broken_reason(text) for text in cast(list[str], texts_of(since).to_pylist())]
         _add(block, self._lines(block, block.starts[series], rows, reasons))
 
     def _late_lines(self, block: Block, late: Ints) -> pa.Table:
@@ -201,7 +203,7 @@ class BlockReader:
 
     def _settle_late(self, block: Block, late: pa.Table) -> None:
         if self._settings.late == "drop":
-            block.skipped_rows += int(pc.sum(late.column("rows")).as_py())
+            block.skipped_rows += int(pc.sum(line_column(late, "rows")).as_py())
         else:
             _add(block, late)
 
@@ -232,13 +234,9 @@ class BlockReader:
     def _lines(self, block: Block, at: Ints, rows: Ints, reasons: Sequence[str]) -> pa.Table:
         """Lines for the quarantine: the entities of the rows `at`, each with so many rows from there on."""
         paths, row = self._files.locate(*block.locate(at))
-        table = without_dictionaries(block.table.select(list(self._settings.entity)).take(at))
-        table = table.append_column("reason", pa.array(reasons, pa.string()))
-        table = table.append_column("rows", pa.array(rows, pa.int64()))
-        table = table.append_column("file", pa.array(paths, pa.string()))
-        table = table.append_column("row", pa.array(row, pa.int64()))
-        time = block.table.column(self._settings.time[0]).take(at)
-        return table.append_column("time", pc.cast(time, pa.string()))
+        keys = without_dictionaries(block.table.select(list(self._settings.entity)).take(at))
+        time = texts_of(as_plain(block.table.column(self._settings.time[0]).take(at)))
+        return quarantine_lines(keys, reasons, rows, (paths, row), time)
 
 
 def _drop_tails(block: Block, window: int) -> None:

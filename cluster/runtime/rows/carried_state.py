@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.core.arrow_types import ArrowArray, ArrowColumn, ArrowLists, ArrowListType, ArrowValues
-from cluster.core.carry import PREVIOUS, SEEN, CarrySchema
+from cluster.core.carry import CarrySchema
 from cluster.core.plan.column_conversion import converted
 from cluster.core.times import compare_tables
 from cluster.runtime.commit.row_checksum import canonical_table
@@ -38,8 +38,9 @@ class CarriedState:
     @staticmethod
     def of(schema: CarrySchema, entity: Ints, table: pa.Table) -> CarriedState:
         """Of rows of a table; states are copied, since slices of them would keep whole row groups."""
-        tensors = [_copied(table.column(state.name), state.shape) for state in schema.states]
-        return CarriedState(schema, entity, table.drop_columns([state.name for state in schema.states]), tensors)
+        names = [schema.state_column(state) for state in schema.states]
+        tensors = [_copied(table.column(name), state.shape) for name, state in zip(names, schema.states, strict=True)]
+        return CarriedState(schema, entity, table.drop_columns(names), tensors)
 
     def alone(self, entity: int) -> CarriedState:
         """What is known of one entity, as of the only one of its shard."""
@@ -51,7 +52,8 @@ class CarriedState:
         """Some of the rows as they stood in the table."""
         columns: dict[str, ArrowValues] = {name: self.rows.column(name).take(place) for name in self.rows.column_names}
         for state, values in zip(self.schema.states, self.tensors, strict=True):
-            columns[state.name] = as_lists(values[place], self.schema.arrow.field(state.name).type)
+            name = self.schema.state_column(state)
+            columns[name] = as_lists(values[place], self.schema.arrow.field(name).type)
         return pa.table([columns[name] for name in self.schema.arrow.names], schema=self.schema.arrow)
 
     def place(self, entities: int) -> Ints:
@@ -76,14 +78,14 @@ class CarriedState:
     @property
     def seen(self) -> Ints:
         """Rows ever scored (known,)."""
-        return np.asarray(self.rows.column(SEEN).to_numpy(), np.int64)
+        return np.asarray(self.rows.column(self.schema.seen).to_numpy(), np.int64)
 
     def last_known(self, entities: int, words: dict[str, pa.StringArray]) -> LastKnown:
         """The last known values as the arena holds them; `words` are the vocabularies by column."""
         values = {}
         for name in self.schema.previous:
             spread = np.full(entities, np.nan)
-            spread[self.entity] = as_known(self.rows.column(PREVIOUS + name), words.get(name))
+            spread[self.entity] = as_known(self.rows.column(self.schema.previous_column(name)), words.get(name))
             values[name] = spread
         return LastKnown(values)
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from cluster.core.plan.shuffle_plan import ORIGIN_ROW
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputDamaged
 from cluster.runtime.input.row_groups import RowGroups
@@ -39,7 +38,7 @@ class TolerantReader:
         self._marked = bool(files.sources)
         self._files, self._settings = files, settings
         self._columns = columns
-        self._rows = files.open((*columns, ORIGIN_ROW) if self._marked else columns, cache_bytes=cache_bytes)
+        self._rows = files.open((*columns, files.origin[1]) if self._marked else columns, cache_bytes=cache_bytes)
 
     def rows(self, file: int, start: int, stop: int) -> ReadRows:
         """The rows start..stop of a file. Raises `InputBroken`, `InputDamaged` where damage is to end the run."""
@@ -51,7 +50,7 @@ class TolerantReader:
             return self._by_groups(self._rows, file, start, stop)
         if not self._marked:
             return ReadRows(table, None)
-        lost = table.column(ORIGIN_ROW).to_numpy() < 0
+        lost = table.column(self._files.origin[1]).to_numpy() < 0
         return ReadRows(table.select(list(self._columns)), lost if lost.any() else None)
 
     def _by_groups(self, groups: RowGroups, file: int, start: int, stop: int) -> ReadRows:

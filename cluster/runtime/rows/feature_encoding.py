@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from cluster.core.arrow_types import ArrowArray, ArrowColumn
 from cluster.core.settings import InputSettings
 from cluster.core.times import as_plain
+from cluster.core.value_texts import texts_of
 from cluster.runtime.rows.null_filling import (
     Column,
     Faults,
@@ -87,8 +88,8 @@ class Encoder:
         words, out = column.words, column.out
         for rows, chunk in _chunks(column.values):
             if words is not None:
-                found = pc.index_in(chunk.cast(pa.string()), value_set=words)
-                out[rows] = pc.add(found.fill_null(-1), 1).to_numpy(zero_copy_only=False)
+                found = pc.index_in(texts_of(chunk), value_set=words)
+                out[rows] = pc.add(found.fill_null(-1), 1).to_numpy()
             else:
                 _write_whole(column, rows, _as_float(chunk))
         if column.contract.vocabulary is not None:
@@ -127,7 +128,8 @@ def _write_floats(columns: Sequence[ArrowColumn], into: Array) -> bool:
 
 def _opened(values: ArrowColumn) -> ArrowColumn:
     # Also a null that hides in a dictionary's values is a null then.
-    return as_plain(values) if pa.types.is_dictionary(values.type) else values
+    opens = pa.types.is_dictionary(values.type) or isinstance(values.type, pa.BaseExtensionType)
+    return as_plain(values) if opens else values
 
 
 def _chunks(values: ArrowColumn) -> Iterator[tuple[slice, ArrowArray]]:

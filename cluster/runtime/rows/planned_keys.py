@@ -18,7 +18,7 @@ from cluster.core.arrow_types import ArrowField
 from cluster.core.settings import InputSettings
 from cluster.core.times import plain_type
 from cluster.run_errors import InputBroken
-from cluster.runtime.input.row_groups import opened_schema
+from cluster.runtime.input.opened_types import opened_schema
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.parquet_writer import ParquetOptions
 from lstm_core.array_types import Ints
@@ -39,8 +39,7 @@ class PlannedKeys:
             fields = tuple(files.open(alone, cache_bytes=0).schema)
         except InputBroken:
             return PlannedKeys()
-        text = (pa.large_string(), pa.large_binary())
-        return PlannedKeys(tuple(field for field in fields if plain_type(field.type) in text))
+        return PlannedKeys(tuple(field for field in fields if _is_text(field.type)))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -58,6 +57,28 @@ class PlannedKeys:
             column = pa.DictionaryArray.from_arrays(index, key)
             table = table.append_column(field.with_type(column.type), column)
         return table
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Whether a column is text or bytes that a dictionary can hold, as it cannot what has a meaning of its own."""
+    text = (pa.large_string(), pa.large_binary())
+    return not isinstance(kind, pa.BaseExtensionType) and plain_type(kind) in text
+
+
+def keys_as_read(keys: pa.Table, files: InputFiles) -> pa.Table:
+    """Keys of a plan in the types that rows have, where these are more than the plain ones: UUIDs, short decimals.
+
+    Where the first file cannot be read they stay as they are.
+    """
+    names = tuple(keys.column_names)
+    try:
+        found = files.open(names, cache_bytes=0).schema
+    except InputBroken:
+        return keys
+    for place, field in enumerate(found):
+        if isinstance(field.type, pa.BaseExtensionType) or pa.types.is_decimal(field.type):
+            keys = keys.set_column(place, field, keys.column(place).cast(field.type))
+    return keys
 
 
 def without_dictionaries(table: pa.Table) -> pa.Table:

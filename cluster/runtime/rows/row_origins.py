@@ -8,7 +8,8 @@ from the input, row group by row group, which is slow and right.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,8 @@ import pyarrow as pa
 from cluster.core.locations import Options
 from cluster.core.plan.partitions import NO_PARTITIONS, Partitions
 from cluster.core.plan.shard_plan import PlanHead
-from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, place_of
+from cluster.core.plan.shuffle_plan import place_of
+from cluster.runtime.input.opened_types import empty_table
 from cluster.runtime.input.row_groups import RowGroups
 from cluster.runtime.input.source_files import open_source
 from cluster.runtime.storage.store import Store
@@ -73,16 +75,22 @@ class InputFiles:
         # A bucket has all columns itself, in the types of all.
         return RowGroups(self.files, columns, NO_PARTITIONS, cache_bytes=cache_bytes, storage=self.storage)
 
+    @cached_property
+    def origin(self) -> tuple[str, str]:
+        """The columns of the buckets that say where a row stood: the input's file, and the row in it."""
+        with open_source(self.files[0], self.storage) as parquet:
+            *_, file, row = parquet.schema_arrow.names
+        return file, row
+
     def locate(self, file: Ints, row: Ints) -> tuple[list[str], Ints]:
         """The input's file and the row in it, of rows of the plan's files. Raises `InputBroken`."""
         if not self.sources:
             return [self.files[index] for index in file], row
         if not len(file):
             return [], row
-        places = self.planned((ORIGIN_FILE, ORIGIN_ROW), cache_bytes=0)
-        table = _gathered(places, file, row)
-        paths = [self.sources[index] for index in cast(list[int], table.column(ORIGIN_FILE).to_pylist())]
-        return paths, place_of(table.column(ORIGIN_ROW).to_numpy())
+        places = self.planned(self.origin, cache_bytes=0)
+        source, place = (column.to_numpy() for column in _gathered(places, file, row).columns)
+        return [self.sources[index] for index in source.tolist()], place_of(place)
 
     def _has_all(self, columns: tuple[str, ...]) -> bool:
         with open_source(self.files[0], self.storage) as parquet:
@@ -93,10 +101,11 @@ class _ScatteredRows:
     """Implements `RowSource` for buckets whose features are gone; rows that could not be read are null."""
 
     def __init__(self, files: InputFiles, columns: tuple[str, ...], *, cache_bytes: int) -> None:
-        own = tuple(name for name in columns if name != ORIGIN_ROW)
-        self._places = files.planned((ORIGIN_FILE, ORIGIN_ROW), cache_bytes=cache_bytes)
+        self._place = files.origin[1]
+        own = tuple(name for name in columns if name != self._place)
+        self._places = files.planned(files.origin, cache_bytes=cache_bytes)
         self._input = files.of_input(own, cache_bytes=cache_bytes)
-        self._wants_place = ORIGIN_ROW in columns
+        self._wants_place = self._place in columns
 
     @property
     def schema(self) -> pa.Schema:
@@ -104,12 +113,12 @@ class _ScatteredRows:
 
     def rows(self, file: int, start: int, stop: int) -> pa.Table:
         places = self._places.rows(file, start, stop)
-        source, row = (places.column(name).to_numpy().astype(np.int64) for name in (ORIGIN_FILE, ORIGIN_ROW))
+        source, row = (column.to_numpy().astype(np.int64) for column in places.columns)
         whole = row >= 0
-        nothing = self._input.schema.empty_table()
+        nothing = empty_table(self._input.schema)
         table = _gathered(self._input, source[whole], row[whole]) if whole.any() else nothing
         table = table.take(pa.array(np.cumsum(whole) - 1, pa.int64(), mask=~whole))
-        return table.append_column(ORIGIN_ROW, places.column(ORIGIN_ROW)) if self._wants_place else table
+        return table.append_column(self._place, places.column(self._place)) if self._wants_place else table
 
 
 def _gathered(groups: RowGroups, file: Ints, row: Ints) -> pa.Table:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.core.commit import QUARANTINE, STAGED, Fragment, carry_name, fragment_name, staged_name
+from cluster.core.own_columns import line_column, quarantine_lines
 from cluster.core.plan.shard_plan import PlanHead, entity_keys
 from cluster.core.schedule.actions import Quarantine
 from cluster.core.settings import Compression, InputSettings, OutputSettings
@@ -26,6 +27,7 @@ from cluster.runtime.commit.snapshots import Snapshot, read_snapshot
 from cluster.runtime.plan.plan_files import Extents
 from cluster.runtime.rows.block_reader import BlockReader, Bounds
 from cluster.runtime.rows.feature_encoding import Encoder
+from cluster.runtime.rows.planned_keys import keys_as_read
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.parquet_tables import write_table
 from lstm_core.array_types import Ints
@@ -67,7 +69,7 @@ class LostShards:
             time_max=None,
             quarantine_file=name,
             quarantine_staged=staged,
-            rows_quarantined=int(lost.column("rows").to_numpy().sum()),
+            rows_quarantined=int(line_column(lost, "rows").to_numpy().sum()),
             entities_quarantined=lost.num_rows,
             carry_file=carry.file if carry else None,
             carry_staged=carry.staged if carry else None,
@@ -85,14 +87,10 @@ class LostShards:
         left = np.add.reduceat(count, begin) - _rows_done(snapshot, len(begin))
         rest = np.flatnonzero(left)
         first = extents.take(begin[rest])
-        table = entity_keys(first)
-        table = table.append_column("reason", first.column("fault").fill_null(pa.scalar(action.cause, pa.string())))
-        table = table.append_column("rows", pa.array(left[rest], pa.int64()))
+        reasons = first.column("fault").fill_null(pa.scalar(action.cause, pa.string()))
         file, row = (first.column(name).to_numpy().astype(np.int64) for name in ("file", "row_start"))
-        paths, row = InputFiles.of(self.head, self.commits.store, self.output.storage).locate(file, row)
-        table = table.append_column("file", pa.array(paths, pa.string()))
-        table = table.append_column("row", pa.array(row, pa.int64()))
-        return table.append_column("time", pa.nulls(len(rest), pa.string()))
+        files = InputFiles.of(self.head, self.commits.store, self.output.storage)
+        return quarantine_lines(keys_as_read(entity_keys(first), files), reasons, left[rest], files.locate(file, row))
 
     def _snapshot(self, action: Quarantine) -> Snapshot | None:
         if not action.fragments:

@@ -10,13 +10,15 @@ from typing import cast
 
 import pyarrow as pa
 
-from cluster.core.arrow_types import ArrowValues
 from cluster.core.commit import QUARANTINE, STAGED
+from cluster.core.own_columns import quarantine_lines
 from cluster.core.plan.inventory import why_lost
 from cluster.core.plan.shard_plan import PlanHead, entity_keys
 from cluster.core.settings import OutputSettings
 from cluster.runtime.commit.commit import Commits
 from cluster.runtime.plan.plan_files import read_bad, read_lost
+from cluster.runtime.rows.planned_keys import keys_as_read
+from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.parquet_tables import write_table
 
 BAD_ROWS, LOST_FILES = "rows-without-key-", "lost-files-"  # how quarantine's own files begin
@@ -32,10 +34,11 @@ def publish_unowned(commits: Commits, head: PlanHead, run: str, output: OutputSe
 
     Again and again with the same outcome.
     """
+    files = InputFiles.of(head, commits.store, output.storage)
     if head.rows_bad:
-        _publish(commits, f"{BAD_ROWS}{run}.parquet", _of_rows(read_bad(commits.store)), output)
+        _publish(commits, f"{BAD_ROWS}{run}.parquet", _of_rows(read_bad(commits.store), files), output)
     if head.files_lost:
-        _publish(commits, f"{LOST_FILES}{run}.parquet", _of_files(read_lost(commits.store)), output)
+        _publish(commits, f"{LOST_FILES}{run}.parquet", _of_files(read_lost(commits.store), files), output)
 
 
 def _publish(commits: Commits, name: str, lines: pa.Table, output: OutputSettings) -> None:
@@ -44,25 +47,17 @@ def _publish(commits: Commits, name: str, lines: pa.Table, output: OutputSetting
     commits.store.publish(staged, f"{QUARANTINE}/{name}")
 
 
-def _of_rows(bad: pa.Table) -> pa.Table:
+def _of_rows(bad: pa.Table, files: InputFiles) -> pa.Table:
     reasons = [SENTENCES[reason] for reason in _texts(bad, "reason")]
-    return _lines(bad, reasons, rows=1, row=bad.column("row").cast(pa.int64()))
+    keys = keys_as_read(entity_keys(bad), files)
+    return quarantine_lines(keys, reasons, [1] * len(reasons), (bad.column("file"), bad.column("row")))
 
 
-def _of_files(lost: pa.Table) -> pa.Table:
+def _of_files(lost: pa.Table, files: InputFiles) -> pa.Table:
     reasons = [why_lost(path) for path in _texts(lost, "file")]
-    return _lines(lost, reasons, rows=0, row=pa.nulls(len(reasons), pa.int64()))
+    place = (lost.column("file"), pa.nulls(len(reasons), pa.int64()))
+    return quarantine_lines(keys_as_read(entity_keys(lost), files), reasons, [0] * len(reasons), place)
 
 
 def _texts(found: pa.Table, name: str) -> list[str]:
     return cast("list[str]", found.column(name).to_pylist())
-
-
-def _lines(found: pa.Table, reasons: list[str], *, rows: int, row: ArrowValues) -> pa.Table:
-    """Lines of quarantine for what was found (key__ columns + file), each with so many rows."""
-    table = entity_keys(found)
-    table = table.append_column("reason", pa.array(reasons, pa.string()))
-    table = table.append_column("rows", pa.array([rows] * len(reasons), pa.int64()))
-    table = table.append_column("file", found.column("file"))
-    table = table.append_column("row", row)
-    return table.append_column("time", pa.nulls(len(reasons), pa.string()))

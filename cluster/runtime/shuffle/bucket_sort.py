@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from cluster.core.plan.shuffle_plan import next_in_merge, ready_in_merge, row_bytes, sort_columns, sorted_order
 from cluster.core.settings import InputSettings
 from cluster.core.times import Ordinals
+from cluster.runtime.input.opened_types import empty_table
 from cluster.runtime.shuffle.shuffle_files import Shuffle, open_shuffle_file, read_meta, writing
 from cluster.runtime.storage.store import Store
 from lstm_core.array_types import Bools
@@ -49,7 +50,7 @@ def write_bucket(index: int, shuffle: Shuffle) -> None:
 
 def _whole(bucket: int, shuffle: Shuffle, store: Store) -> pa.Table | None:
     """The bucket's rows, sorted, in one table; None where they are more than `SORT_BYTES`."""
-    waiting, waiting_bytes = [shuffle.schema.empty_table()], 0
+    waiting, waiting_bytes = [empty_table(shuffle.schema)], 0
     for table in _groups(bucket, shuffle, store):
         waiting_bytes += table.nbytes
         if waiting_bytes > SORT_BYTES:
@@ -119,7 +120,7 @@ class _Head:
 
     def __post_init__(self) -> None:
         self._batches = self.parquet.iter_batches(batch_size=self.batch_rows, use_threads=False)
-        self.table = self.parquet.schema_arrow.empty_table()
+        self.table = empty_table(self.parquet.schema_arrow)
         self.has_more = True
         self.fill()
 
@@ -128,7 +129,7 @@ class _Head:
         if self.has_more and self.table.num_rows == 0:
             batch = next(self._batches, None)
             self.has_more = batch is not None
-            self.table = pa.table(batch) if batch is not None else self.table.schema.empty_table()
+            self.table = pa.table(batch) if batch is not None else empty_table(self.table.schema)
 
     @property
     def over(self) -> bool:

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.core.plan.column_conversion import converted
-from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, Part, row_hashes
+from cluster.core.plan.shuffle_plan import Part, row_hashes
 from cluster.core.times import as_plain
 from cluster.run_errors import InputBroken
+from cluster.runtime.input.opened_types import empty_table, opened
 from cluster.runtime.input.row_checks import RowChecks
 from cluster.runtime.input.source_files import input_faults, is_damage, open_source
 from cluster.runtime.rows.damaged_rows import with_nulls
@@ -65,14 +66,14 @@ class _Piece:
     def read(self, part: Part) -> None:
         """Takes consecutive row groups of a file."""
         settings, row = self.shuffle.settings, part.first_row
-        judge = RowChecks.of(_plain(self.shuffle.columns.empty_table()).schema, settings)
+        judge = RowChecks.of(_plain(empty_table(self.shuffle.columns)).schema, settings)
         for table, lost in _batches(self.shuffle, part):
             keys, times = _plain(table.select(list(settings.entity))), _plain(table.select(list(settings.time)))
             verdict = judge.judge(keys, times, row)
             self.skipped += verdict.skipped
             if verdict.bad is not None:
                 self.bad.append(self._placed(verdict.bad, part.file))
-            self._add(_with_origin(table, part.file, row, lost=lost), verdict.good)
+            self._add(self._with_origin(table, part.file, row, lost=lost), verdict.good)
             row += table.num_rows
 
     def flush(self) -> None:
@@ -97,6 +98,12 @@ class _Piece:
         self.waiting_bytes += self.waiting[-1].nbytes
         if self.waiting_bytes >= ROUND_BYTES:
             self.flush()
+
+    def _with_origin(self, table: pa.Table, file: int, row: int, *, lost: bool) -> pa.Table:
+        rows = np.arange(row, row + table.num_rows)
+        files = pa.repeat(pa.scalar(file, pa.int32()), table.num_rows)
+        columns = [*table.columns, files, pa.array(~rows if lost else rows, pa.int64())]
+        return pa.table(columns, schema=self.shuffle.schema)
 
     def _placed(self, bad: pa.Table, file: int) -> pa.Table:
         path = pa.repeat(pa.scalar(self.shuffle.sources[file].path, pa.string()), bad.num_rows)
@@ -137,14 +144,9 @@ def _of_group(
             if batch is None:
                 return
             table = pa.table(shuffle.partitions.complete(batch, path, schema.names))
-            table = converted(table.select([name for name in schema.names if name in table.column_names]), schema)
+            table = table.select([name for name in schema.names if name in table.column_names])
+            table = converted(opened(table), schema)
         yield table
-
-
-def _with_origin(table: pa.Table, file: int, row: int, *, lost: bool) -> pa.Table:
-    table = table.append_column(ORIGIN_FILE, pa.repeat(pa.scalar(file, pa.int32()), table.num_rows))
-    rows = np.arange(row, row + table.num_rows)
-    return table.append_column(ORIGIN_ROW, pa.array(~rows if lost else rows, pa.int64()))
 
 
 def _plain(table: pa.Table) -> pa.Table:

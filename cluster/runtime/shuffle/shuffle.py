@@ -33,7 +33,6 @@ from cluster.core.plan.inventory import (
 )
 from cluster.core.plan.partitions import NO_PARTITIONS, Partitions
 from cluster.core.plan.shard_plan import CLUSTERED_REMEDY, choose_shard_rows, refuse_interleaved, why_shuffle
-from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW
 from cluster.core.settings import InputSettings
 from cluster.runtime.commit.commit import SHUFFLE
 from cluster.runtime.input.column_values import types_of
@@ -202,8 +201,8 @@ def _inventory(shuffle: Shuffle, store: Store, buckets: Inventory) -> Inventory:
 
 def _cut_down(name: str, place: StoreSpec, settings: InputSettings) -> None:
     store = open_store(place)
-    wanted = list(dict.fromkeys((*settings.entity, *settings.time, ORIGIN_FILE, ORIGIN_ROW)))
     with open_shuffle_file(store, name) as parquet:
+        wanted = [*settings.entity, *settings.time, *parquet.schema_arrow.names[-2:]]
         if parquet.schema_arrow.names == wanted:
             return
         schema = pa.schema([parquet.schema_arrow.field(column) for column in wanted])

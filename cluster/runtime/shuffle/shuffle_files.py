@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.core.own_columns import apart
 from cluster.core.plan.inventory import SourceFile
 from cluster.core.plan.partitions import Partitions
 from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, Cuts, cut_input, row_bytes
@@ -61,7 +62,8 @@ class Shuffle:
     @cached_property
     def schema(self) -> pa.Schema:
         """Of pieces and buckets: the needed columns, then the row's place."""
-        return self.columns.append(pa.field(ORIGIN_FILE, pa.int32())).append(pa.field(ORIGIN_ROW, pa.int64()))
+        file, row = (apart(name, self.columns.names) for name in (ORIGIN_FILE, ORIGIN_ROW))
+        return self.columns.append(pa.field(file, pa.int32())).append(pa.field(row, pa.int64()))
 
     @cached_property
     def digest(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,8 @@ from cluster.runtime.storage.store import Store
 from lstm_core.array_types import Ints
 
 OPEN_FILES_MAX = 64
+# Of the old 96-bit times, which have nanoseconds and all of history: what lies behind 2262 would be another time.
+INT96_UNIT: Literal["us"] = "us"
 
 
 class OpenParquet:
@@ -47,7 +50,9 @@ class OpenParquet:
         self._source.close()
 
     def _reader(self, metadata: pq.FileMetaData | None) -> pq.ParquetFile:
-        return pq.ParquetFile(self._source, metadata=metadata, pre_buffer=not self._local)
+        return pq.ParquetFile(
+            self._source, metadata=metadata, pre_buffer=not self._local, coerce_int96_timestamp_unit=INT96_UNIT
+        )
 
 
 class OpenFiles:

@@ -9,7 +9,7 @@ earlier one is the folder beside it that was finished last before it and has the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
@@ -20,7 +20,9 @@ import pyarrow.parquet as pq
 
 from cluster.core.commit import QUARANTINE, Fragment
 from cluster.core.histogram import Histogram, distance, length_bins
+from cluster.core.own_columns import line_column, line_keys
 from cluster.core.plan.shard_plan import PlanHead, entity_keys
+from cluster.core.value_texts import text_of
 from cluster.runtime.commit.commit import RUN, Commits
 from cluster.runtime.commit.run_request import RequestFile, read_request
 from cluster.runtime.plan.plan_files import Extents, has_plan, read_plan
@@ -149,11 +151,11 @@ def _lengths(store: Store, head: PlanHead, rows_max: int | None) -> Lengths:
 def _longest(extents: pa.Table, begin: Ints, rows: Ints, shard: int) -> list[Entity]:
     first = np.argsort(-rows, kind="stable")[:LONGEST_COUNT]
     keys = entity_keys(extents.take(begin[first]))
-    return [Entity(_key(key), int(count), shard) for key, count in zip(keys.to_pylist(), rows[first], strict=True)]
+    return [Entity(_key(keys, place), int(count), shard) for place, count in enumerate(rows[first])]
 
 
-def _key(values: Mapping[str, object]) -> str:
-    return ", ".join(str(value) for value in values.values())
+def _key(keys: pa.Table, row: int) -> str:
+    return ", ".join(text_of(column[row]) for column in keys.columns)
 
 
 def _sum(first: Ints, second: Ints) -> Ints:
@@ -278,11 +280,8 @@ def _quarantine(store: Store) -> tuple[Reason, ...]:
 
 
 def _reasons(table: pa.Table) -> Iterable[Reason]:
-    own = ("reason", "rows", "file", "row", "time")
-    keys = [name for name in table.column_names if name not in own]
-    grouped = table.group_by("reason", use_threads=False).aggregate(
-        [("rows", "sum"), ("rows", "count"), *((key, "first") for key in keys)]
-    )
-    for line in grouped.to_pylist():
-        example = ", ".join(str(line[f"{key}_first"]) for key in keys)
-        yield Reason(str(line["reason"]), int(line["rows_sum"]), int(line["rows_count"]), example)
+    keys, reasons = line_keys(table), line_column(table, "reason").combine_chunks().dictionary_encode()
+    numbers, first, entries = np.unique(reasons.indices.to_numpy(), return_index=True, return_counts=True)
+    rows = np.bincount(reasons.indices.to_numpy(), line_column(table, "rows").to_numpy())
+    for number, place, count in zip(numbers.tolist(), first.tolist(), entries.tolist(), strict=True):
+        yield Reason(str(reasons.dictionary[number]), int(rows[number]), count, _key(keys, place))
