@@ -164,7 +164,10 @@ class _Audit:
         except InputBroken as error:
             tally.fail(str(error).rstrip("."))
         files = InputFiles.of(head, store, storage).files
-        groups = RowGroups(files, (*head.entity, *head.time), cache_bytes=CACHE_BYTES, storage=storage)
+        checksums = settings is None or settings.page_checksums
+        groups = RowGroups(
+            files, (*head.entity, *head.time), cache_bytes=CACHE_BYTES, storage=storage, checksums=checksums
+        )
         coverage = Coverage()
         extents = Extents(store)
         keys = [shard_keys(extents.of(shard.index)) for shard in head.shards]
@@ -181,7 +184,7 @@ class _Audit:
         try:
             once = self._tallies["exactly once"]
             left = rows_left(once, head, coverage)
-            left = audit_origins(tally, head, store, storage) if head.sources else left
+            left = audit_origins(tally, head, store, (storage, checksums)) if head.sources else left
             audit_coverage(once, head, left, read_bad(store), settings)
         except (InputBroken, *UNREADABLE) as error:
             tally.fail(str(error).rstrip("."))

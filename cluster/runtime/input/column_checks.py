@@ -17,7 +17,7 @@ from cluster.core.settings import CONTEXT, InputSettings
 from cluster.core.times import is_key_type, is_time_type, plain_type
 from cluster.run_errors import InputBroken, InputRefused
 from cluster.runtime.input.hive_partitions import HivePartitions
-from cluster.runtime.input.source_files import open_source
+from cluster.runtime.input.source_files import InputParquet, is_hidden, open_source
 from cluster.runtime.input.unreadable_files import lost_file
 
 if TYPE_CHECKING:
@@ -57,6 +57,18 @@ def check_columns(schema: pa.Schema, settings: InputSettings, path: str) -> pa.S
     return _plain_schema(schema, settings)
 
 
+def refuse_encrypted(parquet: InputParquet, settings: InputSettings, path: str) -> None:
+    """Raises InputRefused where a column that is needed is encrypted."""
+    if not parquet.encrypted or not parquet.num_row_groups:
+        return
+    for column, setting in needed_columns(settings).items():
+        if column in parquet.schema_arrow.names and is_hidden(parquet, column):
+            raise InputRefused(
+                f"{setting}: column {column!r} of {path} is encrypted, and there is no key for it: write a copy of the "
+                "file in which it is not, or leave the column out."
+            )
+
+
 def check_schema(settings: InputSettings, contract: ModelContract, files: Sequence[str]) -> pa.Schema:
     """Check the first file that can be read, before anything is started; returns its columns.
 
@@ -80,6 +92,7 @@ def _first_schema(settings: InputSettings, files: Sequence[str]) -> tuple[str, p
     for path in files:
         try:
             with open_source(path, settings.storage) as parquet:
+                refuse_encrypted(parquet, settings, path)
                 return path, partitions.extend(parquet.schema_arrow, path)
         except InputBroken as broken:
             if lost_file(path, broken, settings, partitions) is None:

@@ -15,18 +15,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cluster.core.arrow_types import ArrowArray, ArrowValues
 from cluster.core.entity_keys import describe_entity, number_keys
 from cluster.core.plan.inventory import FileExtents, Interleaved, SourceFile
 from cluster.core.settings import InputSettings
 from cluster.core.times import as_plain, compare, table_ordinals
-from cluster.run_errors import InputDamaged, InputRefused
-from cluster.runtime.input.column_checks import check_columns, needed_columns
+from cluster.run_errors import InputDamaged, InputRefused, InputUnsupported
+from cluster.runtime.input.column_checks import check_columns, needed_columns, refuse_encrypted
 from cluster.runtime.input.hive_partitions import HivePartitions, differing_row
 from cluster.runtime.input.row_checks import RowChecks
-from cluster.runtime.input.source_files import describe_source, input_faults, open_source
+from cluster.runtime.input.source_files import InputParquet, describe_source, group_batches, open_source
 from lstm_core.array_types import Bools, Ints
 
 BATCH_ROWS = 131_072
@@ -48,17 +47,32 @@ def scan_file(
     Raises InputBroken where the file cannot be read, InputRefused where its columns do not fit.
     """
     partitions = partitions or HivePartitions.of([path])
-    with open_source(path, settings.storage, repeating=settings.entity) as parquet:
-        columns = check_columns(partitions.extend(parquet.schema_arrow, path), settings, path)
-        _check_agreement(parquet, settings, path, partitions)
-        file = describe_source(path, parquet.metadata, settings.storage)
-        finder = _Finder.start(columns, settings)
-        for keys, times in key_batches(parquet, settings, path=path, partitions=partitions, batch_rows=batch_rows):
-            finder.add(keys, times)
-            if until_interleaved and finder.interleaved:
-                return finder.finish(file, columns)
-    if finder.rows != file.rows:
-        raise InputDamaged(f"{path} holds {finder.rows:,} rows, but its footer says {file.rows:,}: write it again.")
+    with open_source(path, settings.storage, settings.entity, checksums=settings.page_checksums) as parquet:
+        try:
+            return _scan(parquet, path, settings, partitions, (batch_rows, until_interleaved))
+        except (InputDamaged, InputUnsupported):
+            if not parquet.dictionaries:
+                raise
+    # Some pages of text can be read, only not as a dictionary.
+    with open_source(path, settings.storage, checksums=settings.page_checksums) as parquet:
+        return _scan(parquet, path, settings, partitions, (batch_rows, until_interleaved))
+
+
+def _scan(
+    parquet: InputParquet, path: str, settings: InputSettings, partitions: HivePartitions, how: tuple[int, bool]
+) -> FileExtents:
+    """As `scan_file`, of an open file; `how` is how many rows a batch has, and whether to stop early."""
+    batch_rows, until_interleaved = how
+    columns = check_columns(partitions.extend(parquet.schema_arrow, path), settings, path)
+    refuse_encrypted(parquet, settings, path)
+    _check_agreement(parquet, settings, path, partitions)
+    file = describe_source(path, parquet.metadata, settings.storage)
+    finder = _Finder.start(columns, settings)
+    for keys, times in key_batches(parquet, settings, path=path, partitions=partitions, batch_rows=batch_rows):
+        finder.add(keys, times)
+        if until_interleaved and finder.interleaved:
+            return finder.finish(file, columns)
+    assert finder.rows == file.rows, f"{finder.rows} rows of {path}, whose row groups have {file.rows}"
     return finder.finish(file, columns)
 
 
@@ -69,15 +83,16 @@ def describe_file(
 
     Raises InputBroken where the file cannot be read, InputRefused where its columns do not fit.
     """
-    with open_source(path, settings.storage) as parquet:
+    with open_source(path, settings.storage, checksums=settings.page_checksums) as parquet:
         schema = partitions.extend(parquet.schema_arrow, path)
         columns = check_columns(schema, settings, path)
+        refuse_encrypted(parquet, settings, path)
         _check_agreement(parquet, settings, path, partitions)
         return describe_source(path, parquet.metadata, settings.storage), columns, schema
 
 
 def key_batches(
-    parquet: pq.ParquetFile, settings: InputSettings, *, path: str, partitions: HivePartitions, batch_rows: int
+    parquet: InputParquet, settings: InputSettings, *, path: str, partitions: HivePartitions, batch_rows: int
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Batches of (entity columns, time columns), equally many rows of both, in file order.
 
@@ -90,19 +105,29 @@ def key_batches(
         yield pa.table(keys, names=list(settings.entity)), _columns(whole, settings.time)
 
 
-def _batches(parquet: pq.ParquetFile, path: str, wanted: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """A file's rows, with those of the wanted columns that it has itself."""
+def _batches(parquet: InputParquet, path: str, wanted: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """A file's rows, with those of the wanted columns that it has itself; small row groups come together."""
     own = [name for name in wanted if name in parquet.schema_arrow.names]
-    batches = parquet.iter_batches(batch_size=batch_rows, columns=own, use_threads=False)
-    while True:
-        with input_faults(path):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch
+    waiting: list[pa.RecordBatch] = []
+    rows = 0
+    for group in range(parquet.num_row_groups):
+        for batch in group_batches(parquet, path, group, own, batch_rows=batch_rows):
+            if waiting and (rows + batch.num_rows > batch_rows or not own):
+                yield _together(waiting)
+                waiting, rows = [], 0
+            waiting.append(batch)
+            rows += batch.num_rows
+    if waiting:
+        yield _together(waiting)
 
 
-def _check_agreement(parquet: pq.ParquetFile, settings: InputSettings, path: str, partitions: HivePartitions) -> None:
+def _together(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+
+
+def _check_agreement(parquet: InputParquet, settings: InputSettings, path: str, partitions: HivePartitions) -> None:
     """A needed column that stands in the file and in its folder's name must say the same in both."""
     named = partitions.values(path)
     twice = [name for name in needed_columns(settings) if name in named and name in parquet.schema_arrow.names]

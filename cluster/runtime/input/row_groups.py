@@ -17,7 +17,7 @@ import pyarrow as pa
 from cluster.core.locations import Options, is_url
 from cluster.run_errors import InputBroken, InputDamaged, first_line
 from cluster.runtime.input.hive_partitions import HivePartitions
-from cluster.runtime.input.source_files import is_damage
+from cluster.runtime.input.source_faults import is_damage
 from cluster.runtime.storage.filesystems import open_file
 from cluster.runtime.storage.open_parquet import OpenFiles, OpenParquet
 from cluster.runtime.storage.table_cache import TableCache
@@ -28,9 +28,16 @@ class RowGroups:
     """Reads ranges of rows of the given columns."""
 
     def __init__(
-        self, paths: tuple[str, ...], columns: tuple[str, ...], *, cache_bytes: int, storage: Options | None = None
+        self,
+        paths: tuple[str, ...],
+        columns: tuple[str, ...],
+        *,
+        cache_bytes: int,
+        storage: Options | None = None,
+        checksums: bool = True,
     ) -> None:
-        self._paths, self._storage = paths, storage or {}
+        """With `checksums` those that pages carry are looked at."""
+        self._paths, self._storage, self._checksums = paths, storage or {}, checksums
         self._columns = list(columns)
         self._partitions = HivePartitions.of(paths)
         self._files = OpenFiles(self._opened)
@@ -102,7 +109,8 @@ class RowGroups:
         return table if table.schema.equals(self.schema) else table.cast(self.schema)
 
     def _opened(self, file: int) -> OpenParquet:
-        return OpenParquet(open_file(self._paths[file], self._storage), local=not is_url(self._paths[file]))
+        path = self._paths[file]
+        return OpenParquet(open_file(path, self._storage), local=not is_url(path), checksums=self._checksums)
 
     def _group(self, file: int, group: int, *, keep: bool = True) -> pa.Table:
         return self._groups.get((file, group), partial(self._decoded, file, group), keep=keep)

@@ -31,6 +31,7 @@ from cluster.runtime.rows.null_filling import Faults, LastKnown
 from cluster.runtime.rows.planned_keys import PlannedKeys, without_dictionaries
 from cluster.runtime.rows.row_origins import InputFiles
 from lstm_core.array_types import Array, Bools, Ints
+from lstm_core.shown_text import utf8
 
 
 @dataclass(frozen=True)
@@ -233,9 +234,9 @@ class BlockReader:
         """Lines for the quarantine: the entities of the rows `at`, each with so many rows from there on."""
         paths, row = self._files.locate(*block.locate(at))
         table = without_dictionaries(block.table.select(list(self._settings.entity)).take(at))
-        table = table.append_column("reason", pa.array(reasons, pa.string()))
+        table = table.append_column("reason", pa.array(map(utf8, reasons), pa.string()))
         table = table.append_column("rows", pa.array(rows, pa.int64()))
-        table = table.append_column("file", pa.array(paths, pa.string()))
+        table = table.append_column("file", pa.array(map(utf8, paths), pa.string()))
         table = table.append_column("row", pa.array(row, pa.int64()))
         time = block.table.column(self._settings.time[0]).take(at)
         return table.append_column("time", pc.cast(time, pa.string()))

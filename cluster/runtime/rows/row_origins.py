@@ -40,20 +40,25 @@ class InputFiles:
     files: tuple[str, ...]
     sources: tuple[str, ...] = ()
     storage: Options = field(default_factory=dict)  # how remote ones are reached
+    checksums: bool = True  # look at those that pages carry
 
     @staticmethod
-    def of(head: PlanHead, store: Store, storage: Options) -> InputFiles:
+    def of(head: PlanHead, store: Store, storage: Options, *, checksums: bool = True) -> InputFiles:
         """Of a plan in a store."""
         if not head.sources:
-            return InputFiles(tuple(file.path for file in head.files), storage=storage)
+            return InputFiles(tuple(file.path for file in head.files), storage=storage, checksums=checksums)
         buckets = tuple(store.path(file.path) for file in head.files)
-        return InputFiles(buckets, tuple(file.path for file in head.sources), storage)
+        return InputFiles(buckets, tuple(file.path for file in head.sources), storage, checksums)
 
     def open(self, columns: tuple[str, ...], *, cache_bytes: int) -> RowSource:
         """A reader of some columns."""
         if self.sources and not self._has_all(columns):
             return _ScatteredRows(self, columns, cache_bytes=cache_bytes)
-        return RowGroups(self.files, columns, cache_bytes=cache_bytes, storage=self.storage)
+        return self.groups(self.files, columns, cache_bytes=cache_bytes)
+
+    def groups(self, files: tuple[str, ...], columns: tuple[str, ...], *, cache_bytes: int) -> RowGroups:
+        """A reader of some columns of files that lie where these do."""
+        return RowGroups(files, columns, cache_bytes=cache_bytes, storage=self.storage, checksums=self.checksums)
 
     def locate(self, file: Ints, row: Ints) -> tuple[list[str], Ints]:
         """The input's file and the row in it, of rows of the plan's files. Raises `InputBroken`."""
@@ -61,7 +66,7 @@ class InputFiles:
             return [self.files[index] for index in file], row
         if not len(file):
             return [], row
-        places = RowGroups(self.files, (ORIGIN_FILE, ORIGIN_ROW), cache_bytes=0, storage=self.storage)
+        places = self.groups(self.files, (ORIGIN_FILE, ORIGIN_ROW), cache_bytes=0)
         table = _gathered(places, file, row)
         paths = [self.sources[index] for index in cast(list[int], table.column(ORIGIN_FILE).to_pylist())]
         return paths, place_of(table.column(ORIGIN_ROW).to_numpy())
@@ -76,8 +81,8 @@ class _ScatteredRows:
 
     def __init__(self, files: InputFiles, columns: tuple[str, ...], *, cache_bytes: int) -> None:
         own = tuple(name for name in columns if name != ORIGIN_ROW)
-        self._places = RowGroups(files.files, (ORIGIN_FILE, ORIGIN_ROW), cache_bytes=cache_bytes, storage=files.storage)
-        self._input = RowGroups(files.sources, own, cache_bytes=cache_bytes, storage=files.storage)
+        self._places = files.groups(files.files, (ORIGIN_FILE, ORIGIN_ROW), cache_bytes=cache_bytes)
+        self._input = files.groups(files.sources, own, cache_bytes=cache_bytes)
         self._wants_place = ORIGIN_ROW in columns
 
     @property

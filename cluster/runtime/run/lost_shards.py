@@ -29,6 +29,7 @@ from cluster.runtime.rows.feature_encoding import Encoder
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.parquet_tables import write_table
 from lstm_core.array_types import Ints
+from lstm_core.shown_text import utf8
 
 EMPTY_CHECKSUM = hashlib.sha256().hexdigest()
 BLOCK_ROWS = 1024  # of a long entity: only the row that comes next is looked at
@@ -86,11 +87,12 @@ class LostShards:
         rest = np.flatnonzero(left)
         first = extents.take(begin[rest])
         table = entity_keys(first)
-        table = table.append_column("reason", first.column("fault").fill_null(pa.scalar(action.cause, pa.string())))
+        cause = pa.scalar(utf8(action.cause), pa.string())
+        table = table.append_column("reason", first.column("fault").fill_null(cause))
         table = table.append_column("rows", pa.array(left[rest], pa.int64()))
         file, row = (first.column(name).to_numpy().astype(np.int64) for name in ("file", "row_start"))
         paths, row = InputFiles.of(self.head, self.commits.store, self.output.storage).locate(file, row)
-        table = table.append_column("file", pa.array(paths, pa.string()))
+        table = table.append_column("file", pa.array(map(utf8, paths), pa.string()))
         table = table.append_column("row", pa.array(row, pa.int64()))
         return table.append_column("time", pa.nulls(len(rest), pa.string()))
 
@@ -128,7 +130,7 @@ class LostCarry:
     ) -> pa.Table:
         """The rows of carry-over of all entities that have not ended in an earlier fragment."""
         keys_only = replace(self.input, features=(), fill={}, keep=(), target=(), late="quarantine")
-        files = InputFiles.of(head, commits.store, self.input.storage)
+        files = InputFiles.of(head, commits.store, self.input.storage, checksums=self.input.page_checksums)
         reader = BlockReader(keys_only, Encoder(keys_only, ()), files, Bounds(BLOCK_ROWS, CACHE_BYTES))
         known, schema = None, self.request.schema
         if snapshot is not None:

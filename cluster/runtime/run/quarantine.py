@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from cluster.core.arrow_types import ArrowValues
 from cluster.core.commit import QUARANTINE, STAGED
-from cluster.core.plan.inventory import why_lost
+from cluster.core.plan.inventory import LostFile, why_lost
 from cluster.core.plan.shard_plan import PlanHead, entity_keys
 from cluster.core.settings import OutputSettings
 from cluster.runtime.commit.commit import Commits
@@ -50,7 +50,10 @@ def _of_rows(bad: pa.Table) -> pa.Table:
 
 
 def _of_files(lost: pa.Table) -> pa.Table:
-    reasons = [why_lost(path) for path in _texts(lost, "file")]
+    if "reason" in lost.column_names:
+        reasons = _texts(lost, "reason")
+    else:  # of a plan that an earlier version has made
+        reasons = [why_lost(LostFile(path, (), "")) for path in _texts(lost, "file")]
     return _lines(lost, reasons, rows=0, row=pa.nulls(len(reasons), pa.int64()))
 
 
