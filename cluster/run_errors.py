@@ -18,8 +18,14 @@ class ClusterRefused(UsageError):
     """The cluster cannot place what the configuration asks for."""
 
 
+class InputUnsupported(InputRefused):
+    """A file of the input has something that cannot be read: it is encrypted, or of an unknown type or codec."""
+
+
 class RunFailed(SlotcarError):
-    """The run stopped before its end; the same command resumes it."""
+    """The run stopped before its end; the same command resumes it, unless it would meet the same `again`."""
+
+    again = False
 
 
 class StoreFault(RunFailed):
@@ -54,6 +60,20 @@ class InputBroken(RunFailed):
 
 class InputDamaged(InputBroken):
     """A file of the input is there, but not what Parquet says: some of its bytes are wrong."""
+
+    def __init__(self, sentence: str, what: str = "is damaged") -> None:
+        """`what` goes on from the file's name: what is known of it in a few words."""
+        super().__init__(sentence, what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class InputUnfit(InputBroken):
+    """The input has what this run, as it was asked for, must not or cannot score: it would meet that again."""
+
+    again = True
 
 
 class TooManyBadRows(SlotcarError):

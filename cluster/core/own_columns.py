@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from cluster.core.arrow_types import ArrowColumn, ArrowValues
 from lstm_core.array_types import Ints
+from lstm_core.shown_text import utf8
 
 _APART = "slotcar_"
 LINE = ("reason", "rows", "file", "row", "time")  # of a line of quarantine, behind the entity columns
@@ -44,9 +45,15 @@ def quarantine_lines(
     values = (reasons, rows, file, row, pa.nulls(keys.num_rows, pa.string()) if time is None else time)
     for name, column in zip(LINE, values, strict=True):
         kind = pa.int64() if name in ("rows", "row") else pa.string()
-        whole = column.cast(kind) if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column, kind)
+        whole = column.cast(kind) if isinstance(column, pa.Array | pa.ChunkedArray) else _made(column, kind)
         keys = keys.append_column(pa.field(apart(name, keys.column_names), kind), whole)
     return keys
+
+
+def _made(values: Sequence[str] | Sequence[int] | Ints, kind: pa.DataType) -> ArrowValues:
+    if not pa.types.is_string(kind):
+        return pa.array(values, kind)
+    return pa.array([utf8(str(value)) for value in values], kind)  # a file's name need not be UTF-8
 
 
 def with_rows(lines: pa.Table, rows: Sequence[int]) -> pa.Table:

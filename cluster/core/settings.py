@@ -54,6 +54,7 @@ class InputSettings:
     window: int | None = None  # rows of a window, for a model with one score per window
     tail: Tail = "mask"  # what becomes of an entity's rows that do not fill one
     chunk: int | None = None  # timesteps of a step, for features of context
+    page_checksums: bool = True  # look at those that the input's pages carry
 
     @property
     def feature_columns(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from cluster.runtime.carry.carry_plan import find_carry
 from cluster.runtime.commit.run_request import ScoreRequest
 from cluster.runtime.input.column_checks import check_schema
 from cluster.runtime.input.file_listing import list_files
-from cluster.runtime.input.source_files import input_faults
+from cluster.runtime.input.source_faults import input_faults
 from cluster.runtime.replica.node_check import sample_files
 from cluster.runtime.run.delta_output import check_delta
 from cluster.runtime.run.run import score

@@ -116,6 +116,11 @@ class InputSection(Section):
         description="Of a Delta Lake table its version, of an Iceberg table the id of a snapshot.",
         json_schema_extra=_when_unset("the newest"),
     )
+    page_checksums: bool = Field(
+        default=True,
+        description="Check the pages of files that carry checksums for them. Rows of a page that does not match its "
+        "own are in quarantine.",
+    )
     fill: Fills = Field(
         default_factory=dict,
         description='What a null or NaN becomes, per feature column: a value, or "previous", the entity\'s last known '

@@ -136,6 +136,7 @@ class Config:
             window=contract.window,
             tail=self.model.tail,
             chunk=self.step_settings(contract).chunk,
+            page_checksums=self.input.page_checksums,
         )
 
     def state_settings(self) -> StateSettings:
@@ -171,6 +172,7 @@ class Config:
         chosen["output"].pop("overwrite")
         chosen["faults"] = self.faults.model_dump(include={"bad_entity", "ties"})
         chosen["input"]["vocabulary"] = read_vocabularies(self.input.vocabulary)
+        _leave_out_defaults(chosen["input"])
         return chosen
 
     def _check_windows(self, contract: ModelContract, taken: Collection[str]) -> None:
@@ -221,7 +223,14 @@ class Config:
             chosen["train"].pop(key)
         chosen["model"] = self.model.model_dump(include={"slots", "chunk", "tail", "modules"})
         chosen["input"]["vocabulary"] = read_vocabularies(self.input.vocabulary)
+        _leave_out_defaults(chosen["input"])
         return chosen
+
+
+def _leave_out_defaults(chosen: JsonObject) -> None:
+    """Keys that came later change nothing of an earlier run's name where they are left out."""
+    if chosen["page_checksums"]:
+        del chosen["page_checksums"]
 
 
 def load_config(

@@ -28,3 +28,9 @@ def torn_pages(path: Path) -> None:
 
 
 DAMAGES = (cut_off, no_parquet, empty, torn_pages)
+WHAT = {  # a sentence says of each
+    "cut_off": "begins as a Parquet file and is cut off",
+    "no_parquet": "is a CSV text, no Parquet file",
+    "empty": "is empty",
+    "torn_pages": "is damaged",
+}

@@ -29,7 +29,7 @@ from cluster.runtime.run import run as run_module
 from cluster.runtime.storage.local_store import LocalStore
 from lstm_core.errors import SlotcarError
 from tests.harness.inprocess import Job, run
-from tests.inputs.damage import DAMAGES
+from tests.inputs.damage import DAMAGES, WHAT
 from tests.inputs.series import make_series, replace, with_nulls, with_ties, with_time_type, write_cut
 from tests.models.keras_models import FIT, save
 
@@ -255,7 +255,7 @@ def test_a_file_whose_keys_cannot_be_read_ends_the_run_and_mended_it_is_scored(
     _, path = write_cut(tmp_path / "in", make_series(LENGTHS), [FIRST_FILE, ROWS - FIRST_FILE])
     whole = path.read_bytes()
     damage(path)
-    with pytest.raises(InputBroken, match=r"part-001\.parquet is truncated or no Parquet file") as found:
+    with pytest.raises(InputBroken, match=rf"part-001\.parquet {WHAT[damage.__name__]}") as found:
         run(job(tmp_path, layout=layout))
     assert found.value.exit_code == 1
     path.write_bytes(whole)
@@ -310,7 +310,7 @@ def test_entities_of_damaged_pages_are_scored_up_to_there(tmp_path: Path, layout
 @pytest.mark.parametrize("layout", ["auto", "shuffle"])
 def test_damaged_pages_end_the_run_where_no_entity_may_be_bad(tmp_path: Path, layout: str) -> None:
     damaged_features(tmp_path / "in", [8, 12], [8, 6])
-    with pytest.raises(RunFailed, match=r"part-001\.parquet (cannot be read|is truncated)"):
+    with pytest.raises(RunFailed, match=r"part-001\.parquet (cannot be read|is damaged)"):
         run(job(tmp_path, layout=layout, bad_entity="fail"))
 
 

@@ -32,7 +32,7 @@ from jobs.commands import plan as plan_job
 from jobs.commands import status as status_job
 from jobs.config.configuration import load_config
 from tests.harness.inprocess import Job, in_process, run, tidy
-from tests.inputs.damage import DAMAGES, cut_off, empty
+from tests.inputs.damage import DAMAGES, WHAT, cut_off, empty
 from tests.inputs.series import make_series, replace
 from tests.integration.test_carry_kills import poisoned
 from tests.integration.test_train import lay_out, table_with_targets, trained
@@ -42,7 +42,7 @@ LENGTHS = (6, 5, 4, 3, 2)
 ROWS = 20
 MODEL = save(FIT["lstm"]())
 FEATURES = (("rows", ("f0", "f1", "f2")),)
-BROKEN = "is truncated or no Parquet file"
+BROKEN = WHAT["cut_off"]
 
 Damage = Callable[[Path], None]
 
@@ -111,7 +111,8 @@ def test_an_entity_with_a_lost_file_is_in_quarantine_with_all_its_rows(
     assert counts(record) == [ROWS - 5 + first.num_rows, ROWS - 5, first.num_rows, 0]
     assert [record[f"entities_{name}"] for name in ("in", "scored", "quarantined")] == [5, 4, 1]
     assert record["files_lost"] == 1
-    reason, time = f"{lost}, which holds rows of the entity, {BROKEN}", str(first.column("time").cast(pa.string())[0])
+    reason = f"{lost}, which holds rows of the entity, {WHAT[damage.__name__]}"
+    time = str(first.column("time").cast(pa.string())[0])
     expected = [("e0001", left.name, 0, first.num_rows, time, reason), ("e0001", lost.name, None, 0, None, reason)]
     assert lines(asked.output) == sorted(expected)
     assert tidy(asked.output).equals(without(whole, 1))
@@ -144,7 +145,8 @@ def test_several_lost_files_of_one_entity_are_counted_and_each_is_named(tmp_path
     found = lines(asked.output)
     assert [name for _, name, _, rows, *_ in found if not rows] == ["part-1.parquet", "part-3.parquet"]
     (reason,) = (reason for *_, rows, _, reason in found if rows)
-    assert reason.endswith(f"/part-1.parquet, which holds rows of the entity, {BROKEN}, and so is 1 more of its files")
+    told = "is empty; 1 more of its files cannot be read"
+    assert reason.endswith(f"/part-1.parquet, which holds rows of the entity, {told}")
 
 
 def test_the_audit_misses_the_names_of_lost_files(tmp_path: Path, whole: Any) -> None:
@@ -214,7 +216,7 @@ def test_a_training_leaves_the_entity_out(tmp_path: Path) -> None:
 
 def test_bad_entity_fail_ends_the_run(tmp_path: Path, whole: Any) -> None:
     cut_off(part(tmp_path, 1, 0))
-    with pytest.raises(InputBroken, match=r"e0001/part-0\.parquet is truncated or no Parquet file"):
+    with pytest.raises(InputBroken, match=rf"e0001/part-0\.parquet {BROKEN}"):
         run(job(tmp_path, bad_entity="fail"))
 
 

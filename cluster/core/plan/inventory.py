@@ -28,9 +28,11 @@ from cluster.core.plan.column_types import LikeFiles, like_files, plain_schema
 from cluster.core.plan.partitions import NO_PARTITIONS, Partitions
 from cluster.core.times import Ordinals, compare, table_ordinals
 from lstm_core.array_types import Bools, Ints
+from lstm_core.shown_text import utf8
 
 FoundLayout = Literal["clustered", "interleaved"]
 NULL_ENTITY, NULL_TIME, BAD_TIME = "null_entity", "null_time", "bad_time"
+UNREAD = "is truncated or no Parquet file"
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class LostFile:
     path: str
     entity: tuple[ArrowScalar, ...]  # what stands beside it of the entity's columns
     fault: str  # the sentence that ends the run where it must end
+    what: str = UNREAD  # in a few words, to go on from its name
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class LostFiles:
         known = np.flatnonzero(self.entity >= 0)
         entities, first, count = np.unique(self.entity[known], return_index=True, return_counts=True)
         places = zip(known[first].tolist(), count.tolist(), strict=True)
-        return entities, pa.array([why_lost(self.files[file].path, more - 1) for file, more in places], pa.string())
+        return entities, pa.array([why_lost(self.files[file], more - 1) for file, more in places], pa.string())
 
     def reasons(self, entities: Ints) -> pa.StringArray:
         """Why entities (entity,) are in quarantine from their first row on (entity,); null for all others."""
@@ -134,15 +137,16 @@ class LostFiles:
 
     @property
     def table(self) -> pa.Table:
-        """The files by entity (lost file, key__ columns + file)."""
+        """The files by entity (lost file, key__ columns + file + reason)."""
         keys = self.keys.rename_columns([KEY_PREFIX + name for name in self.keys.column_names])
-        return keys.append_column("file", pa.array([file.path for file in self.files], pa.string()))
+        keys = keys.append_column("file", pa.array([utf8(file.path) for file in self.files], pa.string()))
+        return keys.append_column("reason", pa.array([why_lost(file) for file in self.files], pa.string()))
 
 
-def why_lost(path: str, more: int = 0) -> str:
+def why_lost(file: LostFile, more: int = 0) -> str:
     """Why an entity is in quarantine: a file of it, and how many more of them, cannot be read."""
-    others = f", and so {'is' if more == 1 else 'are'} {more:,} more of its files" if more else ""
-    return f"{path}, which holds rows of the entity, is truncated or no Parquet file{others}"
+    others = f"; {more:,} more of its files cannot be read" if more else ""
+    return utf8(f"{file.path}, which holds rows of the entity, {file.what}{others}")
 
 
 @dataclass(frozen=True)
@@ -445,5 +449,5 @@ def join_bad(keys: pa.Schema, parts: Sequence[pa.Table]) -> pa.Table:
 
 def _place_bad(scan: FileExtents) -> pa.Table:
     assert scan.bad is not None
-    path = pa.repeat(pa.scalar(scan.file.path, pa.string()), scan.bad.num_rows)
+    path = pa.repeat(pa.scalar(utf8(scan.file.path), pa.string()), scan.bad.num_rows)
     return scan.bad.add_column(scan.bad.num_columns - 1, "file", path)

@@ -65,7 +65,7 @@ def refuse_gone(inventory: Inventory) -> None:
     file, others = int(lost.gone[0]), len(lost.gone) - 1
     also = f", nor of {others:,} others whose files cannot be read" if others else ""
     raise InputBroken(
-        f"{lost.files[file].path} is truncated or no Parquet file, and no other file has rows of entity "
+        f"{lost.files[file].path} {lost.files[file].what}, and no other file has rows of entity "
         f"{describe_entity(lost.keys, file)}{also}: its carry-over could not say since when it is broken; write "
         "the file again or take it out of the input, then start the run again."
     )

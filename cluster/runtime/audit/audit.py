@@ -162,7 +162,9 @@ class _Audit:
             check_unchanged(head, storage)
         except InputBroken as error:
             tally.fail(str(error).rstrip("."))
-        groups = InputFiles.of(head, store, storage).planned((*head.entity, *head.time), cache_bytes=CACHE_BYTES)
+        checksums = settings is None or settings.page_checksums
+        files = InputFiles.of(head, store, storage, checksums=checksums)
+        groups = files.planned((*head.entity, *head.time), cache_bytes=CACHE_BYTES)
         coverage = Coverage()
         extents = Extents(store)
         keys = [shard_keys(extents.of(shard.index)) for shard in head.shards]
@@ -179,7 +181,7 @@ class _Audit:
         try:
             once = self._tallies["exactly once"]
             left = rows_left(once, head, coverage)
-            left = audit_origins(tally, head, store, storage) if head.sources else left
+            left = audit_origins(tally, head, store, (storage, checksums)) if head.sources else left
             audit_coverage(once, head, left, read_bad(store), settings)
         except (InputBroken, *UNREADABLE) as error:
             tally.fail(str(error).rstrip("."))

@@ -25,11 +25,14 @@ from lstm_core.array_types import Bools, Ints
 CACHE_BYTES = 64 << 20
 
 
-def audit_origins(tally: Tally, head: PlanHead, store: Store, storage: Options) -> Ints:
-    """The stretches (file, first row, row behind) of the input that no bucket has. Raises InputBroken, OSError."""
+def audit_origins(tally: Tally, head: PlanHead, store: Store, reading: tuple[Options, bool]) -> Ints:
+    """The stretches (file, first row, row behind) of the input that no bucket has. Raises InputBroken, OSError.
+
+    `reading` is how the input is reached, and whether its pages' checksums are looked at.
+    """
     seen = [np.zeros(file.rows, np.bool_) for file in head.sources]
-    clustered = _sums_of_buckets(tally, head, store, seen, storage)
-    for index, found in enumerate(_sums_of_input(head, seen, storage)):
+    clustered = _sums_of_buckets(tally, head, store, seen, reading[0])
+    for index, found in enumerate(_sums_of_input(head, seen, reading)):
         tally.count(int(seen[index].sum()))
         if found != clustered[index]:
             tally.fail(
@@ -61,10 +64,11 @@ def _mark(tally: Tally, path: str, seen: Bools, rows: Ints) -> None:
     seen[rows] = True
 
 
-def _sums_of_input(head: PlanHead, seen: list[Bools], storage: Options) -> Iterator[np.uint64]:
+def _sums_of_input(head: PlanHead, seen: list[Bools], reading: tuple[Options, bool]) -> Iterator[np.uint64]:
     columns = (*head.entity, *head.time)
     files = tuple(file.path for file in head.sources)
-    groups = RowGroups(files, columns, head.beside, cache_bytes=CACHE_BYTES, storage=storage)
+    storage, checksums = reading
+    groups = RowGroups(files, columns, head.beside, cache_bytes=CACHE_BYTES, storage=storage, checksums=checksums)
     for index, flags in enumerate(seen):
         total = np.zeros(1, np.uint64)
         for low in range(0, len(flags), BATCH_ROWS):

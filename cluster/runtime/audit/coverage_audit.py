@@ -22,6 +22,7 @@ from cluster.core.times import as_plain, ordinals, parse_bound
 from cluster.runtime.input.row_groups import RowGroups
 from cluster.runtime.storage.parquet_tables import BATCH_ROWS
 from lstm_core.array_types import Bools, Ints
+from lstm_core.shown_text import utf8
 
 
 def rows_left(tally: Tally, head: PlanHead, coverage: Coverage) -> Ints:
@@ -69,7 +70,7 @@ def audit_entities(tally: Tally, keys: Sequence[pa.Table]) -> None:
 
 
 def _bad_places(head: PlanHead, bad: pa.Table) -> tuple[Ints, Ints]:
-    number = {file.path: index for index, file in enumerate(head.input_files)}
+    number = {utf8(file.path): index for index, file in enumerate(head.input_files)}
     names = bad.column("file").combine_chunks().dictionary_encode()
     paths = cast("list[str]", names.dictionary.to_pylist())
     files = np.array([number.get(path, -1) for path in paths], np.int64)
@@ -79,7 +80,8 @@ def _bad_places(head: PlanHead, bad: pa.Table) -> tuple[Ints, Ints]:
 def _audit_skipped(tally: Tally, head: PlanHead, left: Ints, bad: tuple[Ints, Ints], settings: InputSettings) -> None:
     """Every row that is in no shard and not bad lies outside since and until. Reads whole files: gaps may be many."""
     files = tuple(file.path for file in head.input_files)
-    groups = RowGroups(files, (head.time[0],), head.beside, cache_bytes=0, storage=settings.storage)
+    storage, checksums = settings.storage, settings.page_checksums
+    groups = RowGroups(files, (head.time[0],), head.beside, cache_bytes=0, storage=storage, checksums=checksums)
     for file in np.unique(left[:, 0]).tolist():
         gaps = left[slice(*np.searchsorted(left[:, 0], [file, file + 1]))]
         bad_rows = bad[1][bad[0] == file]

@@ -104,7 +104,8 @@ def rescore(audit: Audit, store: Store, truth: Truth, count: int, open_rescore: 
     sizes = [(shard.index, shard.entities) for shard in audit.done]
     drawn = draw_entities(sizes, extremes, count, np.random.default_rng(SEED))
     shards = {shard.index: shard for shard in audit.done}
-    files = InputFiles.of(head, store, truth.request.input.storage)
+    settings = truth.request.input
+    files = InputFiles.of(head, store, settings.storage, checksums=settings.page_checksums)
     found: list[Rescored] = []
     try:
         rows_max = ROWS_MAX - ROWS_MAX % (truth.contract.window or 1)

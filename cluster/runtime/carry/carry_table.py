@@ -22,7 +22,7 @@ from cluster.core.carry import CarryFile, CarrySchema, difference, types_beside
 from cluster.core.commit import SUCCESS
 from cluster.core.plan.column_conversion import converted
 from cluster.run_errors import InputBroken, InputRefused, StoreFault, first_line
-from cluster.runtime.storage.open_parquet import OpenFiles, open_parquet
+from cluster.runtime.storage.open_parquet import OpenFiles, expect_rows, open_parquet
 from cluster.runtime.storage.parquet_tables import UNREADABLE
 from cluster.runtime.storage.store import Store
 from cluster.runtime.storage.table_cache import TableCache
@@ -113,14 +113,18 @@ def read_keys(store: Store, schema: CarrySchema, files: Sequence[CarryFile]) -> 
 def read_columns(store: Store, file: CarryFile, columns: list[str]) -> pa.Table:
     """Some columns of a file. Raises InputBroken."""
     with carry_faults(store, file.name), store.open_input(file.name) as source, pq.ParquetFile(source) as parquet:
-        return parquet.read(columns=columns, use_threads=False).select(columns)
+        table = parquet.read(columns=columns, use_threads=False).select(columns)
+        expect_rows(table.num_rows, file.rows)
+        return table
 
 
 def groups_of(store: Store, file: CarryFile) -> Iterator[pa.Table]:
     """A file's row groups, one after the other. Raises InputBroken."""
     with carry_faults(store, file.name), store.open_input(file.name) as source, pq.ParquetFile(source) as parquet:
-        for index in range(parquet.num_row_groups):
-            yield parquet.read_row_group(index, use_threads=False)
+        for index, rows in enumerate(file.group_rows):
+            table = parquet.read_row_group(index, use_threads=False)
+            expect_rows(table.num_rows, rows, f"row group {index}")
+            yield table
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from cluster.core.times import is_key_type, is_time_type, plain_type
 from cluster.run_errors import InputRefused
 from cluster.runtime.input.first_columns import FirstColumns
 from cluster.runtime.input.opened_types import opened_schema
+from cluster.runtime.input.source_files import InputParquet, is_hidden
 
 if TYPE_CHECKING:
     from lstm_core.contract.model_contract import ModelContract
@@ -53,6 +54,18 @@ def check_columns(schema: pa.Schema, settings: InputSettings, path: str) -> pa.S
     for name in (*settings.entity, *settings.time):
         _check_key(schema.field(name), settings, path)
     return columns
+
+
+def refuse_encrypted(parquet: InputParquet, settings: InputSettings, path: str) -> None:
+    """Raises InputRefused where a column that is needed is encrypted."""
+    if not parquet.encrypted or not parquet.num_row_groups:
+        return
+    for column, setting in needed_columns(settings).items():
+        if column in parquet.schema_arrow.names and is_hidden(parquet, column):
+            raise InputRefused(
+                f"{setting}: column {column!r} of {path} is encrypted, and there is no key for it: write a copy of the "
+                "file in which it is not, or leave the column out."
+            )
 
 
 def file_types(

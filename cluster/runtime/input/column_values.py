@@ -27,7 +27,8 @@ from cluster.core.settings import InputSettings
 from cluster.core.times import parse_bound
 from cluster.run_errors import InputRefused
 from cluster.runtime.input.column_checks import check_keys
-from cluster.runtime.input.source_files import LOOKS_AT_ONCE, input_faults, open_source
+from cluster.runtime.input.source_faults import input_faults
+from cluster.runtime.input.source_files import LOOKS_AT_ONCE, open_source
 from lstm_core.json_types import JsonObject
 
 _BATCH_ROWS = 131_072

@@ -21,7 +21,8 @@ from cluster.core.settings import InputSettings
 from cluster.core.value_texts import text_of
 from cluster.run_errors import InputBroken, InputRefused
 from cluster.runtime.input.column_checks import needed_columns
-from cluster.runtime.input.source_files import input_faults, open_source
+from cluster.runtime.input.source_faults import input_faults
+from cluster.runtime.input.source_files import open_source
 
 _BATCH_ROWS = 131_072
 _SECONDS_MAX = 2**63 // 10**6 - 1  # whose microseconds are a number of 64 bits

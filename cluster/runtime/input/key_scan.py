@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cluster.core.arrow_types import ArrowArray, ArrowValues
 from cluster.core.entity_keys import describe_entity, number_keys
@@ -25,12 +24,12 @@ from cluster.core.plan.inventory import FileExtents, Interleaved, SourceFile
 from cluster.core.plan.partitions import Partitions
 from cluster.core.settings import InputSettings
 from cluster.core.times import as_plain, compare, table_ordinals
-from cluster.run_errors import InputDamaged, InputRefused
-from cluster.runtime.input.column_checks import file_types, fits_keys, needed_columns
+from cluster.run_errors import InputDamaged, InputRefused, InputUnsupported
+from cluster.runtime.input.column_checks import file_types, fits_keys, needed_columns, refuse_encrypted
 from cluster.runtime.input.folder_agreement import differing_row, shown
 from cluster.runtime.input.int96_times import check_int96
 from cluster.runtime.input.row_checks import RowChecks
-from cluster.runtime.input.source_files import describe_source, input_faults, open_source
+from cluster.runtime.input.source_files import InputParquet, describe_source, group_batches, open_source
 from lstm_core.array_types import Bools, Ints
 
 BATCH_ROWS = 131_072
@@ -52,20 +51,32 @@ def scan_file(
     Raises InputBroken where the file cannot be read, InputRefused where its columns do not fit.
     """
     partitions = partitions or Partitions.of(FileList((path,)), settings)
-    with open_source(path, settings.storage, repeating=settings.entity) as parquet:
-        file, types = _described(parquet, settings, path, partitions)
-        finder = _Finder.start(types.plain, settings)
-        if not file.rows or not fits_keys(
-            types.plain, settings
-        ):  # no keys, or none that could be read: see `check_keys`
+    with open_source(path, settings.storage, settings.entity, checksums=settings.page_checksums) as parquet:
+        try:
+            return _scan(parquet, path, settings, partitions, (batch_rows, until_interleaved))
+        except (InputDamaged, InputUnsupported):
+            if not parquet.dictionaries:
+                raise
+    # Some pages of text can be read, only not as a dictionary.
+    with open_source(path, settings.storage, checksums=settings.page_checksums) as parquet:
+        return _scan(parquet, path, settings, partitions, (batch_rows, until_interleaved))
+
+
+def _scan(
+    parquet: InputParquet, path: str, settings: InputSettings, partitions: Partitions, how: tuple[int, bool]
+) -> FileExtents:
+    """As `scan_file`, of an open file; `how` is how many rows a batch has, and whether to stop early."""
+    batch_rows, until_interleaved = how
+    file, types = _described(parquet, settings, path, partitions)
+    finder = _Finder.start(types.plain, settings)
+    if not file.rows or not fits_keys(types.plain, settings):  # no keys, or none that can be read: see `check_keys`
+        return finder.finish(file, types)
+    for keys, times in key_batches(parquet, settings, path=path, partitions=partitions, batch_rows=batch_rows):
+        finder.add(keys, times)
+        if until_interleaved and finder.interleaved:
             return finder.finish(file, types)
-        for keys, times in key_batches(parquet, settings, path=path, partitions=partitions, batch_rows=batch_rows):
-            finder.add(keys, times)
-            if until_interleaved and finder.interleaved:
-                return finder.finish(file, types)
-        check_int96(path, settings, parquet.schema)
-    if finder.rows != file.rows:
-        raise InputDamaged(f"{path} holds {finder.rows:,} rows, but its footer says {file.rows:,}: write it again.")
+    check_int96(path, settings, parquet.schema)
+    assert finder.rows == file.rows, f"{finder.rows} rows of {path}, whose row groups have {file.rows}"
     return finder.finish(file, types)
 
 
@@ -74,22 +85,23 @@ def describe_file(path: str, settings: InputSettings, partitions: Partitions) ->
 
     Raises InputBroken where the file cannot be read, InputRefused where its columns do not fit.
     """
-    with open_source(path, settings.storage) as parquet:
+    with open_source(path, settings.storage, checksums=settings.page_checksums) as parquet:
         found = _described(parquet, settings, path, partitions)
         check_int96(path, settings, parquet.schema)
         return found
 
 
 def _described(
-    parquet: pq.ParquetFile, settings: InputSettings, path: str, partitions: Partitions
+    parquet: InputParquet, settings: InputSettings, path: str, partitions: Partitions
 ) -> tuple[SourceFile, LikeFiles]:
     file = describe_source(path, parquet.metadata, settings.storage)
     types = file_types(_own_schema(parquet), settings, path, rows=file.rows, partitions=partitions)
+    refuse_encrypted(parquet, settings, path)
     _check_agreement(parquet, settings, path, partitions)
     return file, types
 
 
-def _own_schema(parquet: pq.ParquetFile) -> pa.Schema:
+def _own_schema(parquet: InputParquet) -> pa.Schema:
     """A file's columns, also where it was opened so that text is read as a dictionary, which may be another text."""
     as_read = parquet.schema_arrow
     if not any(pa.types.is_dictionary(field.type) for field in as_read):
@@ -99,7 +111,7 @@ def _own_schema(parquet: pq.ParquetFile) -> pa.Schema:
 
 
 def key_batches(
-    parquet: pq.ParquetFile, settings: InputSettings, *, path: str, partitions: Partitions, batch_rows: int
+    parquet: InputParquet, settings: InputSettings, *, path: str, partitions: Partitions, batch_rows: int
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Batches of (entity columns, time columns), equally many rows of both, in file order.
 
@@ -112,19 +124,29 @@ def key_batches(
         yield pa.table(keys, names=list(settings.entity)), _columns(whole, settings.time)
 
 
-def _batches(parquet: pq.ParquetFile, path: str, wanted: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """A file's rows, with those of the wanted columns that it has itself."""
+def _batches(parquet: InputParquet, path: str, wanted: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """A file's rows, with those of the wanted columns that it has itself; small row groups come together."""
     own = [name for name in wanted if name in parquet.schema_arrow.names]
-    batches = parquet.iter_batches(batch_size=batch_rows, columns=own, use_threads=False)
-    while True:
-        with input_faults(path):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch
+    waiting: list[pa.RecordBatch] = []
+    rows = 0
+    for group in range(parquet.num_row_groups):
+        for batch in group_batches(parquet, path, group, own, batch_rows=batch_rows):
+            if waiting and (rows + batch.num_rows > batch_rows or not own):
+                yield _together(waiting)
+                waiting, rows = [], 0
+            waiting.append(batch)
+            rows += batch.num_rows
+    if waiting:
+        yield _together(waiting)
 
 
-def _check_agreement(parquet: pq.ParquetFile, settings: InputSettings, path: str, partitions: Partitions) -> None:
+def _together(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+
+
+def _check_agreement(parquet: InputParquet, settings: InputSettings, path: str, partitions: Partitions) -> None:
     """A needed column that stands in the file and in its folder's name must say the same in both."""
     if partitions.of_table(path) is not None:
         return

@@ -20,7 +20,7 @@ from cluster.core.plan.column_conversion import converted
 from cluster.core.plan.partitions import Partitions
 from cluster.run_errors import InputBroken, InputDamaged, first_line
 from cluster.runtime.input.opened_types import opened, opened_schema
-from cluster.runtime.input.source_files import is_damage
+from cluster.runtime.input.source_faults import is_damage
 from cluster.runtime.storage.filesystems import open_file
 from cluster.runtime.storage.open_parquet import OpenFiles, OpenParquet
 from cluster.runtime.storage.table_cache import TableCache
@@ -39,9 +39,13 @@ class RowGroups:
         cache_bytes: int,
         storage: Options | None = None,
         types: pa.Schema | None = None,
+        checksums: bool = True,
     ) -> None:
-        """`types` are those of the columns, among others, where not all files have the first one's."""
-        self._paths, self._storage = paths, storage or {}
+        """`types` are those of the columns, among others, where not all files have the first one's.
+
+        With `checksums` those that pages carry are looked at.
+        """
+        self._paths, self._storage, self._checksums = paths, storage or {}, checksums
         self._columns = list(columns)
         self._partitions = partitions
         self._files = OpenFiles(self._opened)
@@ -123,7 +127,8 @@ class RowGroups:
             ) from None
 
     def _opened(self, file: int) -> OpenParquet:
-        return OpenParquet(open_file(self._paths[file], self._storage), local=not is_url(self._paths[file]))
+        path = self._paths[file]
+        return OpenParquet(open_file(path, self._storage), local=not is_url(path), checksums=self._checksums)
 
     def _group(self, file: int, group: int, *, keep: bool = True) -> pa.Table:
         return self._groups.get((file, group), partial(self._decoded, file, group), keep=keep)

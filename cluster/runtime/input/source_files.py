@@ -1,16 +1,16 @@
-"""Opens the input's Parquet files and says what is broken about them.
+"""Opens the input's Parquet files, and reads their row groups in batches.
 
-The one place that turns pyarrow's errors about an input file into a sentence. Where a file lies is the business of
-`filesystems`. Leaves meaning to its callers.
+Decides what is looked at when a file is opened: that its footer agrees with itself, and which columns are read as
+dictionaries. What is broken about a file is said by `source_faults`; where it lies is the business of `filesystems`.
+Leaves meaning to its callers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,82 +18,110 @@ import pyarrow.parquet as pq
 from cluster.core.locations import Options
 from cluster.core.plan.inventory import SourceFile
 from cluster.core.plan.shard_plan import PlanHead
-from cluster.run_errors import InputBroken, InputDamaged, first_line
-from cluster.runtime.storage.filesystems import filesystem_of, stat_file
-from cluster.runtime.storage.open_parquet import INT96_UNIT
+from cluster.run_errors import InputBroken
+from cluster.runtime.input.source_faults import damaged, input_faults, why_unsupported
+from cluster.runtime.storage.filesystems import open_file, stat_file
+from cluster.runtime.storage.open_parquet import INT96_UNIT, Int96Unit, read_footer
 
 LOOKS_AT_ONCE = 16
 _REPEATING_BYTES = 4  # a value, below which a column holds little but the places of its texts in a dictionary
-_SERVICES = (
-    "AWS Error",
-    "HTTP",
-    "curl",
-    "CURL",
-    "Azure",
-    "GCS",
-    "google::cloud",
-    "HDFS",
-    "libhdfs",
-    "libjvm",
-    "timed out",
-)
+_DICTIONARIES = {"PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "RLE", "BIT_PACKED"}  # read as such by pyarrow
 _STREAM_BYTES = 1 << 20  # read a column chunk through a window of this size: row groups may be larger than memory
 
 
+class InputParquet(pq.ParquetFile):
+    """An open file of the input."""
+
+    encrypted = False  # some of its columns may be: whoever asks pyarrow what is known of one ends the process
+    dictionaries: tuple[str, ...] = ()  # columns that are read as such
+    storage: Options  # how it is reached
+
+
 @contextmanager
-def input_faults(path: str) -> Iterator[None]:
-    """Whatever goes wrong while reading `path` is raised as InputBroken with its name: damage as InputDamaged."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise InputBroken(f"{path} is gone: it was there when the input was listed; start the run again.") from error
-    except PermissionError as error:
-        raise InputBroken(f"{path} may not be read by this user: allow it, then start the run again.") from error
-    except (pa.ArrowException, OSError) as error:
-        kind = InputDamaged if is_damage(error) else InputBroken
-        raise kind(
-            f"{path} is truncated or no Parquet file ({first_line(error)}): "
-            "write it again or take it out of the input, then start the run again."
-        ) from error
-
-
-def is_damage(error: BaseException | None) -> bool:
-    """Whether a fault of reading lies in the file's bytes, and not in the way to them.
-
-    pyarrow raises OSError for both: without a number of the system, and naming no service, it is about the bytes.
-    """
-    if isinstance(error, pa.ArrowInvalid):
-        return True
-    service = any(word in str(error) for word in _SERVICES)
-    return isinstance(error, OSError) and error.errno is None and not service
-
-
 def open_source(
-    path: str, storage: Options, repeating: Sequence[str] = (), *, int96_unit: Literal["s", "us", "ns"] = INT96_UNIT
-) -> pq.ParquetFile:
-    """The file, read in bounded memory; close it. Raises InputBroken.
+    path: str,
+    storage: Options,
+    repeating: Sequence[str] = (),
+    *,
+    checksums: bool = True,
+    int96_unit: Int96Unit = INT96_UNIT,
+) -> Iterator[InputParquet]:
+    """The file, read in bounded memory. Raises InputBroken, and InputUnsupported.
 
-    Of the columns `repeating` those whose text is the same in many rows are read as dictionaries.
+    Of the columns `repeating` those whose text is the same in many rows are read as dictionaries. With `checksums` the
+    pages' own are looked at.
     """
-    with input_faults(path):
-        filesystem, name = filesystem_of(path, storage)
-        opened = partial(
-            pq.ParquetFile,
-            name,
-            filesystem=filesystem,
-            buffer_size=_STREAM_BYTES,
-            pre_buffer=False,
-            coerce_int96_timestamp_unit=int96_unit,
-        )
-        parquet = opened()
-        columns = _repeating(parquet.metadata, repeating)
-        if not columns:
-            return parquet
-        with parquet:
-            return opened(metadata=parquet.metadata, read_dictionary=columns)
+    with ExitStack() as stack:
+        with input_faults(path, storage):
+            source = stack.enter_context(open_file(path, storage))
+            footer, encrypted = read_footer(source)
+            columns = () if encrypted else _repeating(footer, repeating)
+            parquet = InputParquet(
+                source,
+                metadata=footer,
+                read_dictionary=list(columns),
+                buffer_size=_STREAM_BYTES,
+                pre_buffer=False,
+                page_checksum_verification=checksums,
+                coerce_int96_timestamp_unit=int96_unit,
+            )
+        parquet.encrypted, parquet.dictionaries, parquet.storage = encrypted, columns, storage
+        _check_counts(path, parquet)
+        yield stack.enter_context(parquet)
 
 
-def _repeating(footer: pq.FileMetaData, names: Sequence[str]) -> list[str]:
+def group_batches(
+    parquet: InputParquet, path: str, group: int, columns: Sequence[str], *, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Some columns of a row group, a batch at a time, and as many rows as the footer says.
+
+    One row group after the other: where a column has fewer values than the others, pyarrow would go on in the next one.
+    Raises InputDamaged when all that can be read is out, and as `input_faults` does.
+    """
+    batches = parquet.iter_batches(batch_rows, row_groups=[group], columns=list(columns), use_threads=False)
+    rows, promised = 0, parquet.metadata.row_group(group).num_rows
+    while True:
+        with input_faults(path, parquet.storage):
+            batch = next(batches, None)
+            if batch is None:
+                break
+        rows += batch.num_rows
+        yield batch
+    if rows != promised:
+        raise damaged(path, f"holds {rows:,} rows in row group {group}, but its footer says {promised:,}")
+
+
+def is_hidden(parquet: InputParquet, column: str) -> bool:
+    """Whether a column of an encrypted file is one of those for which there is no key."""
+    try:
+        next(parquet.iter_batches(1, row_groups=[0], columns=[column], use_threads=False), None)
+    except OSError as error:
+        return why_unsupported(error) is not None
+    return False
+
+
+def _check_counts(path: str, parquet: InputParquet) -> None:
+    """Raises InputDamaged where the footer's own figures differ: of rows, and of a column with one value in each."""
+    footer = parquet.metadata
+    groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
+    rows = sum(group.num_rows for group in groups)
+    if rows != footer.num_rows or any(group.num_rows < 0 for group in groups):
+        raise damaged(path, f"says that it holds {footer.num_rows:,} rows, but its row groups are {rows:,}")
+    column = None if parquet.encrypted else _flat_column(footer)
+    for number, group in enumerate(groups if column is not None else ()):
+        values = group.column(column or 0).num_values
+        if values != group.num_rows:
+            told = f"{group.num_rows:,} rows, but {values:,} values of a column"
+            raise damaged(path, f"says that its row group {number} holds {told}")
+
+
+def _flat_column(footer: pq.FileMetaData) -> int | None:
+    """The first column that has one value in each row."""
+    columns = range(footer.num_columns)
+    return next((index for index in columns if not footer.schema.column(index).max_repetition_level), None)
+
+
+def _repeating(footer: pq.FileMetaData, names: Sequence[str]) -> tuple[str, ...]:
     """The text columns that are stored as a dictionary and little else."""
     found = []
     for index in range(footer.num_columns if names and footer.num_row_groups else 0):
@@ -101,15 +129,16 @@ def _repeating(footer: pq.FileMetaData, names: Sequence[str]) -> list[str]:
         if column.path in names and column.physical_type == "BYTE_ARRAY":
             chunks = [footer.row_group(group).column(index) for group in range(footer.num_row_groups)]
             small = sum(chunk.total_uncompressed_size for chunk in chunks)
-            # Where texts do not repeat, a reader would have to make the dictionary itself.
-            if small < _REPEATING_BYTES * sum(chunk.num_values for chunk in chunks):
+            # Where texts do not repeat, a reader would have to make the dictionary itself; of some encodings none can.
+            encoded = all(_DICTIONARIES.issuperset(chunk.encodings) for chunk in chunks)
+            if encoded and small < _REPEATING_BYTES * sum(chunk.num_values for chunk in chunks):
                 found.append(column.path)
-    return found
+    return tuple(found)
 
 
 def describe_source(path: str, footer: pq.FileMetaData, storage: Options) -> SourceFile:
     """What a footer and the file system tell of a file. Raises InputBroken."""
-    with input_faults(path):
+    with input_faults(path, storage):
         found = stat_file(path, storage)
     groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
     return SourceFile(path, footer.num_rows, found.size_bytes, found.modified_ns, groups)

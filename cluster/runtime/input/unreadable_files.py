@@ -20,4 +20,4 @@ def lost_file(path: str, broken: InputBroken, settings: InputSettings, partition
     values = [named[name] for name in settings.entity if name in named and named[name].is_valid]
     if len(values) < len(settings.entity):
         return None
-    return LostFile(path, tuple(values), str(broken))
+    return LostFile(path, tuple(values), str(broken), broken.what)

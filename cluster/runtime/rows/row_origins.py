@@ -45,15 +45,17 @@ class InputFiles:
     storage: Options = field(default_factory=dict)  # how remote ones are reached
     partitions: Partitions = NO_PARTITIONS  # what stands beside the input's own
     types: pa.Schema | None = None  # in which the input's files are read, where they have not all the first one's
+    checksums: bool = True  # look at those that pages carry
 
     @staticmethod
-    def of(head: PlanHead, store: Store, storage: Options) -> InputFiles:
+    def of(head: PlanHead, store: Store, storage: Options, *, checksums: bool = True) -> InputFiles:
         """Of a plan in a store."""
         if not head.sources:
             files = tuple(file.path for file in head.files)
-            return InputFiles(files, (), storage, head.beside, head.types)
+            return InputFiles(files, (), storage, head.beside, head.types, checksums)
         buckets = tuple(store.path(file.path) for file in head.files)
-        return InputFiles(buckets, tuple(file.path for file in head.sources), storage, head.beside, head.types)
+        sources = tuple(file.path for file in head.sources)
+        return InputFiles(buckets, sources, storage, head.beside, head.types, checksums)
 
     def open(self, columns: tuple[str, ...], *, cache_bytes: int) -> RowSource:
         """A reader of some columns."""
@@ -65,15 +67,32 @@ class InputFiles:
 
     def of_input(self, columns: tuple[str, ...], *, cache_bytes: int) -> RowGroups:
         """A reader of some columns of the input's own files."""
-        paths, beside = self.sources or self.files, self.partitions
-        return RowGroups(paths, columns, beside, cache_bytes=cache_bytes, storage=self.storage, types=self.types)
+        return self._groups(self.sources or self.files, columns, self.partitions, cache_bytes, self.types)
 
     def planned(self, columns: tuple[str, ...], *, cache_bytes: int) -> RowGroups:
         """A reader of some columns of the plan's files, which have them."""
         if not self.sources:
             return self.of_input(columns, cache_bytes=cache_bytes)
         # A bucket has all columns itself, in the types of all.
-        return RowGroups(self.files, columns, NO_PARTITIONS, cache_bytes=cache_bytes, storage=self.storage)
+        return self._groups(self.files, columns, NO_PARTITIONS, cache_bytes, None)
+
+    def _groups(
+        self,
+        files: tuple[str, ...],
+        columns: tuple[str, ...],
+        beside: Partitions,
+        cache_bytes: int,
+        types: pa.Schema | None,
+    ) -> RowGroups:
+        return RowGroups(
+            files,
+            columns,
+            beside,
+            cache_bytes=cache_bytes,
+            storage=self.storage,
+            types=types,
+            checksums=self.checksums,
+        )
 
     @cached_property
     def origin(self) -> tuple[str, str]:

@@ -31,6 +31,7 @@ from cluster.runtime.rows.planned_keys import keys_as_read
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.parquet_tables import write_table
 from lstm_core.array_types import Ints
+from lstm_core.shown_text import utf8
 
 EMPTY_CHECKSUM = hashlib.sha256().hexdigest()
 BLOCK_ROWS = 1024  # of a long entity: only the row that comes next is looked at
@@ -87,7 +88,7 @@ class LostShards:
         left = np.add.reduceat(count, begin) - _rows_done(snapshot, len(begin))
         rest = np.flatnonzero(left)
         first = extents.take(begin[rest])
-        reasons = first.column("fault").fill_null(pa.scalar(action.cause, pa.string()))
+        reasons = first.column("fault").fill_null(pa.scalar(utf8(action.cause), pa.string()))
         file, row = (first.column(name).to_numpy().astype(np.int64) for name in ("file", "row_start"))
         files = InputFiles.of(self.head, self.commits.store, self.output.storage)
         return quarantine_lines(keys_as_read(entity_keys(first), files), reasons, left[rest], files.locate(file, row))
@@ -126,7 +127,7 @@ class LostCarry:
     ) -> pa.Table:
         """The rows of carry-over of all entities that have not ended in an earlier fragment."""
         keys_only = replace(self.input, features=(), fill={}, keep=(), target=(), late="quarantine")
-        files = InputFiles.of(head, commits.store, self.input.storage)
+        files = InputFiles.of(head, commits.store, self.input.storage, checksums=self.input.page_checksums)
         reader = BlockReader(keys_only, Encoder(keys_only, ()), files, Bounds(BLOCK_ROWS, CACHE_BYTES))
         known, schema = None, self.request.schema
         if snapshot is not None:

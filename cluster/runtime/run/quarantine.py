@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from cluster.core.commit import QUARANTINE, STAGED
 from cluster.core.own_columns import quarantine_lines
-from cluster.core.plan.inventory import why_lost
+from cluster.core.plan.inventory import LostFile, why_lost
 from cluster.core.plan.shard_plan import PlanHead, entity_keys
 from cluster.core.settings import OutputSettings
 from cluster.runtime.commit.commit import Commits
@@ -54,7 +54,10 @@ def _of_rows(bad: pa.Table, files: InputFiles) -> pa.Table:
 
 
 def _of_files(lost: pa.Table, files: InputFiles) -> pa.Table:
-    reasons = [why_lost(path) for path in _texts(lost, "file")]
+    if "reason" in lost.column_names:
+        reasons = _texts(lost, "reason")
+    else:  # of a plan that an earlier version has made
+        reasons = [why_lost(LostFile(path, (), "")) for path in _texts(lost, "file")]
     place = (lost.column("file"), pa.nulls(len(reasons), pa.int64()))
     return quarantine_lines(keys_as_read(entity_keys(lost), files), reasons, [0] * len(reasons), place)
 

@@ -259,7 +259,8 @@ class _Run:
         )
         self._scheduler = scheduler
         scheduler.timeline = self._timeline
-        files = InputFiles.of(head, self._commits.store, self._request.input.storage)
+        settings = request.input
+        files = InputFiles.of(head, self._commits.store, settings.storage, checksums=settings.page_checksums)
         # Where entities are few or short, each replica's steps will be smaller from the first to the last.
         slots, chunk = request.step.slots, request.step.chunk
         expected = expected_steps(head, replicas=self._replica_count, slots=slots, chunk=chunk)

@@ -20,6 +20,7 @@ from cluster.core.settings import InputSettings
 from cluster.core.times import Ordinals
 from cluster.runtime.input.opened_types import empty_table
 from cluster.runtime.shuffle.shuffle_files import Shuffle, open_shuffle_file, read_meta, writing
+from cluster.runtime.storage.open_parquet import counted_batches, expect_rows
 from cluster.runtime.storage.store import Store
 from lstm_core.array_types import Bools
 
@@ -76,8 +77,11 @@ def _runs(bucket: int, shuffle: Shuffle, store: Store) -> Iterator[pa.Table]:
 def _groups(bucket: int, shuffle: Shuffle, store: Store) -> Iterator[pa.Table]:
     for index in range(len(shuffle.cuts.pieces)):
         with open_shuffle_file(store, shuffle.piece(index)) as parquet:
-            for group in read_meta(parquet).of_bucket(bucket):
-                yield parquet.read_row_group(group, use_threads=False)
+            meta = read_meta(parquet)
+            for group in meta.of_bucket(bucket):
+                table = parquet.read_row_group(group, use_threads=False)
+                expect_rows(table.num_rows, meta.rows[group], f"row group {group}")
+                yield table
 
 
 def _sorted(tables: list[pa.Table], settings: InputSettings) -> pa.Table:
@@ -119,7 +123,7 @@ class _Head:
     batch_rows: int
 
     def __post_init__(self) -> None:
-        self._batches = self.parquet.iter_batches(batch_size=self.batch_rows, use_threads=False)
+        self._batches = counted_batches(self.parquet, self.batch_rows)
         self.table = empty_table(self.parquet.schema_arrow)
         self.has_more = True
         self.fill()

@@ -34,6 +34,7 @@ from cluster.core.plan.inventory import (
 from cluster.core.plan.partitions import NO_PARTITIONS, Partitions
 from cluster.core.plan.shard_plan import CLUSTERED_REMEDY, choose_shard_rows, refuse_interleaved, why_shuffle
 from cluster.core.settings import InputSettings
+from cluster.run_errors import InputDamaged
 from cluster.runtime.commit.commit import SHUFFLE
 from cluster.runtime.input.column_values import types_of
 from cluster.runtime.input.key_scan import describe_file, scan_file
@@ -47,9 +48,11 @@ from cluster.runtime.shuffle.shuffle_files import (
     open_shuffle_file,
     read_counts,
     remove_files,
+    unreadable,
     write_counts,
     writing,
 )
+from cluster.runtime.storage.open_parquet import counted_batches
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.parquet_tables import read_table
 from cluster.runtime.storage.store import Store
@@ -175,7 +178,10 @@ def strip_buckets(place: StoreSpec, files: Sequence[str], settings: InputSetting
 def _scan_bucket(index: int, shuffle: Shuffle, until: str | None) -> FileExtents:
     """A bucket's runs of keys; its rows are good and asked for, all of them before `until`."""
     settings, name = replace(shuffle.settings, since=None, until=until), shuffle.bucket(index)
-    found = scan_file(shuffle.store().path(name), settings, partitions=NO_PARTITIONS)
+    try:
+        found = scan_file(shuffle.store().path(name), settings, partitions=NO_PARTITIONS)
+    except InputDamaged as damage:
+        raise unreadable(shuffle.store(), name, damage.__cause__ or damage) from damage
     return replace(found, file=replace(found.file, path=name))
 
 
@@ -207,5 +213,5 @@ def _cut_down(name: str, place: StoreSpec, settings: InputSettings) -> None:
             return
         schema = pa.schema([parquet.schema_arrow.field(column) for column in wanted])
         with writing(store, name, schema) as writer:
-            for batch in parquet.iter_batches(batch_size=GROUP_ROWS, columns=wanted, use_threads=False):
+            for batch in counted_batches(parquet, GROUP_ROWS, wanted):
                 writer.write_table(pa.table(batch).select(wanted), row_group_size=GROUP_ROWS)

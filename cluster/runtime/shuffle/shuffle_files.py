@@ -145,10 +145,15 @@ def open_shuffle_file(store: Store, name: str) -> Iterator[pq.ParquetFile]:
         with store.open_input(name) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
             yield parquet
     except (OSError, pa.ArrowException) as error:
-        raise RunFailed(
-            f"{store.path(name)}, a temporary file of this run, cannot be read ({first_line(error)}): remove the "
-            f"folder {store.path(SHUFFLE)} and run the same command again."
-        ) from error
+        raise unreadable(store, name, error) from error
+
+
+def unreadable(store: Store, name: str, error: BaseException) -> RunFailed:
+    """What is said of a temporary file that cannot be read."""
+    return RunFailed(
+        f"{store.path(name)}, a temporary file of this run, cannot be read ({first_line(error)}): remove the "
+        f"folder {store.path(SHUFFLE)} and run the same command again."
+    )
 
 
 def read_meta(parquet: pq.ParquetFile) -> PieceMeta:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -30,11 +31,14 @@ class FileStat:
 def open_file(path: str, options: Options) -> pa.NativeFile:
     """A file that seeks. Raises OSError."""
     filesystem, name = filesystem_of(path, options)
-    return filesystem.open_input_file(name)
+    return filesystem.open_input_file(as_bytes(name))
 
 
 def stat_file(path: str, options: Options) -> FileStat:
     """Size and age of a file. Raises OSError."""
+    if not is_url(path):
+        local = os.stat(path)
+        return FileStat(path, local.st_size, local.st_mtime_ns)
     filesystem, name = filesystem_of(path, options)
     found = filesystem.get_file_info(name)
     if found.type == pafs.FileType.NotFound:
@@ -48,6 +52,11 @@ def filesystem_of(path: str, options: Options) -> tuple[pafs.FileSystem, str]:
         return _local(), path
     place = parse_location(path)
     return remote(place, options), place.fs_path
+
+
+def as_bytes(path: str) -> str:
+    """A path as pyarrow takes it, also one whose name is not UTF-8: in Python such a byte is half a character."""
+    return path if path.isascii() else cast(str, os.fsencode(path))  # bytes are taken as they are
 
 
 def remote(place: Location, options: Options) -> pafs.FileSystem:

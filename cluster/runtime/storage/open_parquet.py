@@ -1,16 +1,17 @@
 """A Parquet file that stays open for one row group after the other, and keeps none of them.
 
 What it decides: that only the file's handle and its footer are kept. pyarrow's own reader holds on to the bytes that it
-has last fetched until it goes, which with dozens of files open is more than everything else that a replica has. And
-that a file on this machine is read where its columns lie, since to fetch them together first only copies them.
+has last fetched until it goes, which with dozens of files open is more than everything else that a replica has. That
+a file on this machine is read where its columns lie, since to fetch them together first only copies them. And that
+rows are counted: pyarrow hands out what the pages hold, however many rows the footer promises.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -21,16 +22,22 @@ from cluster.runtime.storage.store import Store
 from lstm_core.array_types import Ints
 
 OPEN_FILES_MAX = 64
+Int96Unit: TypeAlias = Literal["s", "us", "ns"]
 # Of the old 96-bit times, which have nanoseconds and all of history: what lies behind 2262 would be another time.
-INT96_UNIT: Literal["us"] = "us"
+INT96_UNIT: Int96Unit = "us"
+FOOTER_BYTES = 1 << 16  # read at once from a file's end, where as a rule the footer is
+SIGNATURE_BYTES = 28  # behind a footer that can be read of a file whose columns may be encrypted
 
 
 class OpenParquet:
     """Reads row groups; not for several threads at once."""
 
-    def __init__(self, source: pa.NativeFile, *, local: bool) -> None:
-        """`source` seeks; it is closed with this. Raises what pyarrow raises."""
-        self._source, self._local = source, local
+    def __init__(self, source: pa.NativeFile, *, local: bool, checksums: bool = True) -> None:
+        """`source` seeks; it is closed with this. With `checksums` those that pages carry are looked at.
+
+        Raises what pyarrow raises.
+        """
+        self._source, self._local, self._checksums = source, local, checksums
         with self._reader(None) as reader:
             self.metadata, self.schema = reader.metadata, reader.schema_arrow
 
@@ -41,9 +48,11 @@ class OpenParquet:
         return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
 
     def read_row_group(self, group: int, columns: list[str] | None = None) -> pa.Table:
-        """A row group with some columns, or all. Raises what pyarrow raises."""
+        """A row group with some columns, or all, and as many rows as the footer says. Raises what pyarrow raises."""
         with self._reader(self.metadata) as reader:
-            return reader.read_row_group(group, columns=columns, use_threads=False)
+            table = reader.read_row_group(group, columns=columns, use_threads=False)
+        expect_rows(table.num_rows, self.metadata.row_group(group).num_rows, f"row group {group}")
+        return table
 
     def close(self) -> None:
         """Closes the file."""
@@ -51,7 +60,11 @@ class OpenParquet:
 
     def _reader(self, metadata: pq.FileMetaData | None) -> pq.ParquetFile:
         return pq.ParquetFile(
-            self._source, metadata=metadata, pre_buffer=not self._local, coerce_int96_timestamp_unit=INT96_UNIT
+            self._source,
+            metadata=metadata,
+            pre_buffer=not self._local,
+            page_checksum_verification=self._checksums,
+            coerce_int96_timestamp_unit=INT96_UNIT,
         )
 
 
@@ -72,6 +85,42 @@ class OpenFiles:
         return self._files[number]
 
 
+def read_footer(source: pa.NativeFile) -> tuple[pq.FileMetaData, bool]:
+    """A file's footer, and whether columns of it may be encrypted. Raises what pyarrow raises.
+
+    Of an encrypted column nothing may be asked, not even its size: pyarrow would end the process.
+    """
+    size = source.size()
+    tail = _tail(source, size, FOOTER_BYTES)
+    footer_bytes = int.from_bytes(tail[-8:-4], "little")
+    if FOOTER_BYTES < footer_bytes + 8 <= size:
+        tail = _tail(source, size, footer_bytes + 8)
+    footer = pq.read_metadata(pa.BufferReader(tail))
+    return footer, footer_bytes == footer.serialized_size + SIGNATURE_BYTES
+
+
+def _tail(source: pa.NativeFile, size: int, wanted: int) -> bytes:
+    source.seek(max(size - wanted, 0))
+    return source.read(min(size, wanted))
+
+
 def open_parquet(store: Store, name: str) -> OpenParquet:
     """A file of a store. Raises `StoreFault` and what pyarrow raises."""
     return OpenParquet(store.open_input(name), local=not is_url(store.root))
+
+
+def expect_rows(found: int, promised: int, what: str = "it") -> None:
+    """Raises ArrowInvalid, as pyarrow would for other damage, where so many rows were not found."""
+    if found != promised:
+        raise pa.ArrowInvalid(f"{what} holds {found:,} rows, but the footer says {promised:,}")
+
+
+def counted_batches(
+    parquet: pq.ParquetFile, batch_rows: int, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """All rows of a file, a batch at a time. Raises what pyarrow raises, and ArrowInvalid behind too few rows."""
+    rows, names = 0, None if columns is None else list(columns)
+    for batch in parquet.iter_batches(batch_rows, columns=names, use_threads=False):
+        rows += batch.num_rows
+        yield batch
+    expect_rows(rows, parquet.metadata.num_rows)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from cluster.core.settings import Compression
 from cluster.run_errors import StoreFault
-from cluster.runtime.storage.open_parquet import OpenParquet, open_parquet
+from cluster.runtime.storage.open_parquet import OpenParquet, counted_batches, expect_rows, open_parquet
 from cluster.runtime.storage.store import Store, as_file
 
 BATCH_ROWS = 131_072
@@ -31,7 +31,9 @@ def write_table(store: Store, name: str, table: pa.Table, compression: Compressi
 def read_table(store: Store, name: str) -> pa.Table:
     """Reads a table. Raises one of `UNREADABLE`."""
     with store.open_input(name) as file, pq.ParquetFile(file) as parquet:
-        return parquet.read(use_threads=False)
+        table = parquet.read(use_threads=False)
+        expect_rows(table.num_rows, parquet.metadata.num_rows)
+        return table
 
 
 class TableGroups:
@@ -64,7 +66,6 @@ def rows_in_file(store: Store, name: str) -> int:
 
 
 def read_batches(store: Store, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """A Parquet file's rows. Raises one of `UNREADABLE`."""
+    """A Parquet file's rows, as many as its footer says. Raises one of `UNREADABLE`."""
     with store.open_input(name) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
-        names = None if columns is None else list(columns)
-        yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=names, use_threads=False)
+        yield from counted_batches(parquet, BATCH_ROWS, columns)

@@ -110,7 +110,8 @@ class TrainingRows:
 
     def _taken(self, whole: Inventory, before: Inventory | None) -> TrainingPlans:
         plan = _plan(whole)
-        files = InputFiles.of(plan.head, open_store(self._place), self._settings.storage)
+        store, settings = open_store(self._place), self._settings
+        files = InputFiles.of(plan.head, store, settings.storage, checksums=settings.page_checksums)
         return TrainingPlans(plan, None if before is None else _plan(before), files)
 
 

@@ -273,7 +273,7 @@ def test_a_file_that_cannot_be_read_is_named_and_leaves_no_piece(tmp_path: Path)
     content = bytearray(path.read_bytes())
     content[4:900] = bytes(896)
     path.write_bytes(content)
-    with pytest.raises(InputBroken, match=r"part-001\.parquet is truncated or no Parquet"):
+    with pytest.raises(InputBroken, match=r"part-001\.parquet is damaged"):
         take(tmp_path)
     assert LocalStore(str(tmp_path / "out")).list(SHUFFLE) == []
 
