@@ -32,9 +32,9 @@ from cluster.runtime.audit.bucket_audit import audit_origins
 from cluster.runtime.audit.carry_audit import CarryAudit
 from cluster.runtime.audit.coverage_audit import audit_coverage, audit_entities, rows_left
 from cluster.runtime.audit.shard_audit import UNREADABLE, ShardAudit, Windows
+from cluster.runtime.audit.single_files import SingleFiles
 from cluster.runtime.commit.commit import RUN
 from cluster.runtime.commit.run_request import RequestFile, read_request
-from cluster.runtime.input.row_groups import RowGroups
 from cluster.runtime.input.source_files import check_unchanged
 from cluster.runtime.plan.plan_files import Extents, has_plan, read_bad, read_plan
 from cluster.runtime.rows.row_origins import InputFiles
@@ -164,7 +164,8 @@ class _Audit:
         except InputBroken as error:
             tally.fail(str(error).rstrip("."))
         files = InputFiles.of(head, store, storage).files
-        groups = RowGroups(files, (*head.entity, *head.time), cache_bytes=CACHE_BYTES, storage=storage)
+        columns = tuple(dict.fromkeys((*head.entity, *head.time)))
+        groups = SingleFiles(files, columns, cache_bytes=CACHE_BYTES, storage=storage)
         coverage = Coverage()
         extents = Extents(store)
         keys = [shard_keys(extents.of(shard.index)) for shard in head.shards]

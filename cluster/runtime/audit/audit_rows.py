@@ -1,8 +1,8 @@
 """Rows for an audit: the input's keys and times again, and the output's rows batch by batch.
 
 What it decides: that both come in one form, so that they can be compared, and that memory follows a shard, or a batch
-where one entity is the shard. Its way to the input's rows is not the run's: it knows the plan's extents, and sorts
-for itself what the plan says is out of order.
+where one entity is the shard. Its way to the input's rows is not the run's: it knows the plan's extents, reads each
+file alone, and sorts for itself what the plan says is out of order.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from cluster.core.plan.shard_plan import PlanHead, Shard, entity_keys
 from cluster.core.row_accounting import number_entities
 from cluster.core.times import table_ordinals
 from cluster.run_errors import InputBroken
+from cluster.runtime.audit.exact_values import in_types, planned_types
+from cluster.runtime.audit.single_files import SingleFiles
 from cluster.runtime.commit.row_checksum import canonical_table
-from cluster.runtime.input.row_groups import RowGroups
 from lstm_core.array_types import Bools, Ints
 
 
 class ShardRows:
     """The rows of one shard as the input holds them, numbered in the order in which the output should have them."""
 
-    def __init__(self, groups: RowGroups, head: PlanHead, shard: Shard, extents: pa.Table) -> None:
+    def __init__(self, groups: SingleFiles, head: PlanHead, shard: Shard, extents: pa.Table) -> None:
         self._groups, self._head, self._shard = groups, head, shard
         self.time = head.time
         names = ("entity", "file", "row_start", "row_count")
@@ -58,11 +59,16 @@ class ShardRows:
         start = self.start[part] + skipped
         stop = self.start[part] + np.minimum(high - begin, self.count[part])
         wanted = (*self._head.entity, *self._head.time)
-        parts = [canonical_table(self._groups.rows(*place), wanted) for place in _joined(self.file[part], start, stop)]
+        parts = [self._part(place, wanted) for place in _joined(self.file[part], start, stop)]
         _check_alike(parts)
         table = pa.concat_tables(parts)
         self._check_keys(table.select(list(self._head.entity)), np.repeat(self.entity[part], stop - start), low)
         return table.select(list(self._head.time)).combine_chunks()
+
+    def _part(self, place: tuple[int, int, int], wanted: Sequence[str]) -> pa.Table:
+        """Rows of one file, as the plan has them where files differ."""
+        rows = canonical_table(self._groups.rows(*place), list(dict.fromkeys(wanted)))
+        return in_types(rows, planned_types(self._head), self._head.files[place[0]].path).select(list(wanted))
 
     def _check_keys(self, keys: pa.Table, entity: Ints, low: int) -> None:
         if not keys.schema.equals(self.keys.schema):

@@ -15,8 +15,9 @@ from cluster.core.audit import Tally
 from cluster.core.locations import Options
 from cluster.core.plan.shard_plan import PlanHead
 from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, Hashes, place_of, row_hashes
+from cluster.runtime.audit.exact_values import in_types, planned_types
+from cluster.runtime.audit.single_files import SingleFiles
 from cluster.runtime.commit.row_checksum import canonical_table
-from cluster.runtime.input.row_groups import RowGroups
 from cluster.runtime.storage.parquet_tables import BATCH_ROWS, read_batches
 from cluster.runtime.storage.store import Store
 from lstm_core.array_types import Bools, Ints
@@ -40,7 +41,7 @@ def audit_origins(tally: Tally, head: PlanHead, store: Store, storage: Options) 
 
 def _sums_of_buckets(tally: Tally, head: PlanHead, store: Store, seen: list[Bools]) -> Hashes:
     sums = np.zeros(len(seen), np.uint64)
-    columns = (*head.entity, *head.time)
+    columns = tuple(dict.fromkeys((*head.entity, *head.time)))
     for bucket in head.files:
         for batch in read_batches(store, bucket.path, (*columns, ORIGIN_FILE, ORIGIN_ROW)):
             source, row = batch.column(ORIGIN_FILE).to_numpy(), place_of(batch.column(ORIGIN_ROW).to_numpy())
@@ -60,9 +61,9 @@ def _mark(tally: Tally, path: str, seen: Bools, rows: Ints) -> None:
 
 
 def _sums_of_input(head: PlanHead, seen: list[Bools], storage: Options) -> Iterator[np.uint64]:
-    columns = (*head.entity, *head.time)
+    columns, types = tuple(dict.fromkeys((*head.entity, *head.time))), planned_types(head)
     files = tuple(file.path for file in head.sources)
-    groups = RowGroups(files, columns, cache_bytes=CACHE_BYTES, storage=storage)
+    groups = SingleFiles(files, columns, cache_bytes=CACHE_BYTES, storage=storage)
     for index, flags in enumerate(seen):
         total = np.zeros(1, np.uint64)
         for low in range(0, len(flags), BATCH_ROWS):
@@ -70,7 +71,8 @@ def _sums_of_input(head: PlanHead, seen: list[Bools], storage: Options) -> Itera
             if len(rows):
                 table = groups.rows(index, low, min(low + BATCH_ROWS, len(flags))).take(rows - low)
                 weight = rows.astype(np.uint64) + np.uint64(1)
-                total += np.sum(row_hashes(canonical_table(table, columns)) * weight, dtype=np.uint64)
+                told = in_types(canonical_table(table, columns), types, files[index])
+                total += np.sum(row_hashes(told) * weight, dtype=np.uint64)
         yield total[0]
 
 

@@ -16,13 +16,13 @@ from cluster.core.audit import Tally
 from cluster.core.carry import SEEN
 from cluster.core.commit import STAGED, SUCCESS, Fragment
 from cluster.core.row_accounting import Ledger, number_entities
-from cluster.core.times import compare_tables
 from cluster.run_errors import first_line
 from cluster.runtime.audit.audit_rows import ShardRows
+from cluster.runtime.audit.exact_values import alike, compare_moments
 from cluster.runtime.carry.carry_inspection import OpenTable
 from cluster.runtime.carry.carry_table import make_mark
 from cluster.runtime.carry.carry_writer import HANDED_ON
-from cluster.runtime.commit.row_checksum import RowChecksum, canonical_table
+from cluster.runtime.commit.row_checksum import RowChecksum
 from cluster.runtime.commit.run_request import RequestFile
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.parquet_tables import UNREADABLE, read_table
@@ -57,8 +57,7 @@ class CarryAudit:
             return self._tally.fail(f"the carry-over that was read cannot be read again: {str(error).rstrip('.')}")
         self._carried = carried.num_rows
         if self._keys:
-            names = self._keys[0].column_names
-            known = number_entities(canonical_table(carried, names), pa.concat_tables(self._keys))
+            known = number_entities(*alike(carried, pa.concat_tables(self._keys)))
             self._known = np.split(known, np.cumsum([part.num_rows for part in self._keys])[:-1])
         return None
 
@@ -82,7 +81,7 @@ class CarryAudit:
         if not len(number):
             return np.zeros(0, np.int64)
         last = self._last.rename_columns(list(rows.time)).take(place[entity[number]])
-        less, equal = compare_tables(rows.times(entity[number], inside), last)
+        less, equal = compare_moments(rows.times(entity[number], inside), last)
         return np.bincount(number[less | equal], minlength=len(entity))
 
     def skipped(self, late: Ints) -> Ints:
@@ -117,7 +116,7 @@ class CarryAudit:
             return
         if self._files[-1][1:] != (record.carry_rows, record.carry_checksum):
             self._tally.fail(f"{name} of the carry-over does not hold the rows that {record.record_name} names")
-        entity = number_entities(keys, canonical_table(table, keys.column_names))
+        entity = number_entities(*alike(keys, table.select(keys.column_names)))
         np.add.at(found, entity[entity >= 0], 1)
         wrong = np.flatnonzero((entity < 0) | (table.column(SEEN).to_numpy() != seen[entity]))
         if len(wrong):
@@ -149,7 +148,7 @@ class CarryAudit:
         for name in [name for name in self._write.list("") if name.startswith(HANDED_ON)]:
             table = self._table(name, None)
             if table is not None:
-                twice = number_entities(tonight, canonical_table(table, tonight.column_names)) >= 0
+                twice = number_entities(*alike(tonight, table.select(tonight.column_names))) >= 0
                 self._tally.expect(not twice.any(), f"{name} hands on entities that tonight's input names")
         known = sum(int((place >= 0).sum()) for place in self._known)
         held, expected = sum(rows for _, rows, _ in self._files), tonight.num_rows + self._carried - known

@@ -19,7 +19,7 @@ from cluster.core.plan.shard_plan import PlanHead
 from cluster.core.row_accounting import Coverage, inside
 from cluster.core.settings import InputSettings
 from cluster.core.times import as_plain, ordinals, parse_bound
-from cluster.runtime.input.row_groups import RowGroups
+from cluster.runtime.audit.single_files import SingleFiles
 from cluster.runtime.storage.parquet_tables import BATCH_ROWS
 from lstm_core.array_types import Bools, Ints
 
@@ -80,7 +80,7 @@ def _bad_places(head: PlanHead, bad: pa.Table) -> tuple[Ints, Ints]:
 def _audit_skipped(tally: Tally, head: PlanHead, left: Ints, bad: tuple[Ints, Ints], settings: InputSettings) -> None:
     """Every row that is in no shard and not bad lies outside since and until. Reads whole files: gaps may be many."""
     files = tuple(file.path for file in head.input_files)
-    groups = RowGroups(files, (head.time[0],), cache_bytes=0, storage=settings.storage)
+    groups = SingleFiles(files, (head.time[0],), cache_bytes=0, storage=settings.storage)
     for file in np.unique(left[:, 0]).tolist():
         gaps = left[slice(*np.searchsorted(left[:, 0], [file, file + 1]))]
         bad_rows = bad[1][bad[0] == file]
@@ -99,6 +99,8 @@ def _audit_skipped(tally: Tally, head: PlanHead, left: Ints, bad: tuple[Ints, In
 def _outside(times: ArrowValues, settings: InputSettings) -> Bools:
     moment, valid = ordinals(times, first=True)
     outside = np.zeros(len(moment), np.bool_)
+    if not valid.any():
+        return outside
     if settings.since is not None:
         outside |= moment < parse_bound(settings.since, times.type, setting="input.since")
     if settings.until is not None:

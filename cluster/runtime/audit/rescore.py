@@ -16,7 +16,7 @@ import pyarrow as pa
 from cluster.core.audit import Check, Tally
 from cluster.core.carry import carry_schema
 from cluster.core.entity_keys import describe_entity
-from cluster.core.plan.shard_plan import Shard
+from cluster.core.plan.shard_plan import PlanHead, Shard
 from cluster.core.row_accounting import draw_entities, number_entities
 from cluster.run_errors import OutputRefused
 from cluster.runtime.audit.audit import Audit, locate, read_run
@@ -108,7 +108,7 @@ def rescore(audit: Audit, store: Store, truth: Truth, count: int, open_rescore: 
     found: list[Rescored] = []
     try:
         rows_max = ROWS_MAX - ROWS_MAX % (truth.contract.window or 1)
-        spec = AuditSpec(truth.contract, truth.request.input, truth.store, files, _carried(truth), rows_max)
+        spec = AuditSpec(truth.contract, truth.request.input, truth.store, files, _carried(truth, head), rows_max)
         with open_rescore(spec, truth.model) as again:
             comparison = _Comparison(tally, audit, store, truth, spec.rows_max // (truth.contract.window or 1))
             for index, entities in drawn.items():
@@ -118,14 +118,15 @@ def rescore(audit: Audit, store: Store, truth: Truth, count: int, open_rescore: 
     return Rescoring(tuple(found), tally.close())
 
 
-def _carried(truth: Truth) -> CarryRequest | None:
+def _carried(truth: Truth, head: PlanHead) -> CarryRequest | None:
     """What the run has read of carry-over; entities begin there. Raises `UsageError`."""
     request = truth.request
     if request.state.read is None:
         return None
     columns = check_schema(request.input, truth.contract, list_files(request.input))
     schema = carry_schema(columns, request.input, truth.contract)
-    return find_carry(replace(request.state, write=None), schema, request.output.storage)
+    found = find_carry(replace(request.state, write=None), schema, request.output.storage)
+    return found.in_types(head.carry_types) if found is not None else None
 
 
 class _Comparison:

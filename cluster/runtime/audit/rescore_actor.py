@@ -1,8 +1,9 @@
 """The audit's actor: scores single entities again, alone and unchunked, from zero state or the one carried over.
 
 What it decides: that TensorFlow is imported here and not in the process that audits, and that of an entity with more
-than `ROWS_MAX` rows only the first are scored: no score looks ahead, so they are the same. It reads and encodes rows as
-a run does; the scores come from `lstm_core.proof.reference`, which shares nothing with the step.
+than `ROWS_MAX` rows only the first are scored: no score looks ahead, so they are the same. Each file is read alone, see
+`single_files`, and rows are ordered, filled and judged as a run does it; the scores come from
+`lstm_core.proof.reference`, which shares nothing with the step.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import ray
 
 from cluster.core.plan.shard_plan import Shard
 from cluster.core.settings import ClusterSettings, InputSettings
+from cluster.runtime.audit.single_files import FilesAlone
 from cluster.runtime.carry.carry_plan import ShardCarry
 from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.fleet.ray_errors import task_value
@@ -67,8 +69,9 @@ class AuditActor:
         self._model = model
         self._reference: Reference | None = None
         settings = replace(spec.input, keep=(), target=())
-        encoder = Encoder(settings, spec.contract.inputs)
-        self._reader = BlockReader(settings, encoder, spec.files, Bounds(spec.rows_max, CACHE_BYTES))
+        encoder, inputs, files = Encoder(settings, spec.contract.inputs), spec.contract.inputs, spec.files
+        alone = FilesAlone(files.files, files.sources, files.storage, files.types, settings=settings, inputs=inputs)
+        self._reader = BlockReader(settings, encoder, alone, Bounds(spec.rows_max, CACHE_BYTES))
 
     def rescore(self, shard: Shard, entities: Sequence[int]) -> list[Scores]:
         """Scores of entities of a shard, given by their ordinals; raises ModelRefused, InputBroken or RunFailed."""
