@@ -144,7 +144,7 @@ def _bounds(parquet: pq.ParquetFile, column: str, wanted: pa.DataType) -> ArrowA
         if group.num_rows and (told is None or not told.has_min_max):
             return None
         raw += [told.min_raw, told.max_raw] if told is not None and told.has_min_max else []
-    return pa.array(raw, pa.int64()).cast(kind)
+    return pa.array(raw, pa.int32() if pa.types.is_date32(kind) else pa.int64()).cast(kind)
 
 
 def _kind_of_statistics(column: pq.ColumnSchema) -> pa.DataType | None:
