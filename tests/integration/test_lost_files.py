@@ -20,7 +20,7 @@ import pytest
 
 from cluster.core.plan import shard_plan
 from cluster.core.settings import StepSettings
-from cluster.run_errors import InputBroken, RunFailed, TooManyBadRows
+from cluster.run_errors import InputBroken, InputRefused, RunFailed, TooManyBadRows
 from cluster.runtime.audit.audit import audit
 from cluster.runtime.audit.rescore import find_truth, rescore
 from cluster.runtime.audit.rescore_actor import AuditActor, AuditSpec, Rescore
@@ -220,10 +220,10 @@ def test_bad_entity_fail_ends_the_run(tmp_path: Path, whole: Any) -> None:
         run(job(tmp_path, bad_entity="fail"))
 
 
-def test_a_file_that_is_gone_ends_the_run(tmp_path: Path, whole: Any) -> None:
+def test_a_link_to_nowhere_is_no_lost_file(tmp_path: Path, whole: Any) -> None:
     part(tmp_path, 1, 0).unlink()
     part(tmp_path, 1, 0).symlink_to(tmp_path / "nowhere")
-    with pytest.raises(InputBroken, match=r"e0001/part-0\.parquet is gone"):
+    with pytest.raises(InputRefused, match=r"e0001/part-0\.parquet is a link to .*/nowhere, where nothing is"):
         run(job(tmp_path))
 
 

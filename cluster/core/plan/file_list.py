@@ -28,7 +28,7 @@ class TableValues:
     def of(files: Sequence[str], columns: Mapping[str, ArrowArray]) -> TableValues:
         """Of files (file,) in any order, and the values (file,) of each partition column."""
         table = pa.table([pa.array(files, pa.large_string()), *columns.values()], names=[FILE, *columns])
-        return TableValues(table.take(sorted(range(len(files)), key=files.__getitem__)))
+        return TableValues(table.take(pa.array(sorted(range(len(files)), key=files.__getitem__), pa.int64())))
 
     @property
     def columns(self) -> list[str]:

@@ -23,7 +23,7 @@ from cluster.core.plan.file_list import FileList, TableValues
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputRefused, first_line
 from cluster.runtime.input.input_names import ANY_FOLDERS, before_magic, fits, is_plain, part_fits
-from cluster.runtime.input.table_formats import is_metadata, table_files
+from cluster.runtime.input.table_formats import AS_PLAIN, is_metadata, table_files
 from cluster.runtime.input.table_roots import DELTA, ICEBERG, TableRoot, TableRoots
 from cluster.runtime.storage.filesystems import filesystem_of
 
@@ -101,12 +101,13 @@ def _check_outside(path: str, folders: Iterable[str], roots: TableRoots) -> None
 
 def _inside(path: str, root: TableRoot) -> InputRefused:
     folder = parse_location(path).named(root.folder) if is_url(path) else root.folder
-    why = f"input.path: {path!r} reads files of the {root.kind} table {folder}, some of which may be no part of it now"
     if root.kind in (DELTA, ICEBERG):
-        return InputRefused(f"{why}: name the table itself, and choose its rows by input.since and input.until.")
+        remedy = "name the table itself, and choose its rows by input.since and input.until"
+    else:
+        remedy = f"Slotcar reads no {root.kind} tables, so {AS_PLAIN}"
     return InputRefused(
-        f"{why}, and Slotcar reads no {root.kind} tables: write its rows as they are now to plain Parquet, or to a "
-        "Delta Lake or Iceberg table, and name that."
+        f"input.path: {path!r} reads files of the {root.kind} table {folder}, some of which may be no part of it any "
+        f"more: {remedy}."
     )
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import FileScanTask, StaticTable
 
+AS_PLAIN = "write its rows as they are now to plain Parquet, or to a Delta Lake or Iceberg table, and name that"
 _ABSOLUTE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
@@ -51,14 +52,21 @@ def is_metadata(path: str) -> bool:
 
 def table_files(path: str, kind: str, settings: InputSettings) -> TableFiles:
     """The data files of the table at a path. Raises InputRefused."""
-    if kind == DELTA:
-        return _delta_files(path, settings)
-    if kind == ICEBERG:
-        return _iceberg_files(path, settings)
-    raise InputRefused(
-        f"input.path: {path} is a {kind} table, which Slotcar does not read: write its rows as they are now to plain "
-        "Parquet, or to a Delta Lake or Iceberg table, and name that."
-    )
+    if kind in (DELTA, ICEBERG):
+        found = _delta_files(path, settings) if kind == DELTA else _iceberg_files(path, settings)
+        _check_there(path, kind, found.files)
+        return found
+    raise InputRefused(f"input.path: {path} is a {kind} table, which Slotcar does not read: {AS_PLAIN}.")
+
+
+def _check_there(path: str, kind: str, files: list[str]) -> None:
+    """Of files on this machine, which are quickly looked at; a remote one is missed by who opens it."""
+    gone = next((file for file in files if not is_url(file) and not os.path.lexists(file)), None)
+    if gone is not None:
+        raise InputRefused(
+            f"input.path: the {kind} table {path} names {gone}, which is not there: VACUUM or another clean-up has "
+            "removed it; read a newer input.version, or put the file back."
+        )
 
 
 # ---- Delta Lake
@@ -156,9 +164,19 @@ def _iceberg_files(path: str, settings: InputSettings) -> TableFiles:
                 f"input.version: the Iceberg table {path} has no snapshot {settings.version}; its newest are {known}."
             )
         _check_names(path, table)
-        found = list(plain_files(path, table.scan(snapshot_id=settings.version).plan_files()))
+        found = list(plain_files(path, _planned(path, table, settings.version)))
         files = [normalized(file.file_path, "/") for file in found]
         return TableFiles(files, _needed_values(files, _iceberg_values(table, found), settings))
+
+
+def _planned(path: str, table: StaticTable, version: int | None) -> list[FileScanTask]:
+    try:
+        return list(table.scan(snapshot_id=version).plan_files())
+    except FileNotFoundError as error:
+        raise InputRefused(
+            f"input.path: the Iceberg table {path} names a file that is not there ({first_line(error)}): it says that "
+            f"it lies in {table.location()}; if it was moved, read it there, or have its paths rewritten."
+        ) from None
 
 
 def _iceberg_values(table: StaticTable, files: list[DataFile]) -> dict[str, ArrowArray]:
