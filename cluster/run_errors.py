@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from lstm_core.errors import SlotcarError, UsageError
 from lstm_core.exit_codes import EXIT_QUARANTINE, EXIT_STOPPED
 
@@ -61,6 +63,8 @@ class InputBroken(RunFailed):
 class InputDamaged(InputBroken):
     """A file of the input is there, but not what Parquet says: some of its bytes are wrong."""
 
+    again = True
+
     def __init__(self, sentence: str, what: str = "is damaged") -> None:
         """`what` goes on from the file's name: what is known of it in a few words."""
         super().__init__(sentence, what)
@@ -84,6 +88,15 @@ class TooManyBadRows(SlotcarError):
 
 class AuditFailed(SlotcarError):
     """A run's output is not what its records and its input say, or the run is not done."""
+
+
+# What a library raises over a value that it cannot work with; a bug of ours is an AssertionError, and is none of them.
+OVER_VALUES = (pa.ArrowException, ArithmeticError, LookupError, TypeError, ValueError)
+
+
+def told(error: BaseException) -> str:
+    """A foreign error in a few words, for use in a sentence of ours: its kind and its first line."""
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def first_line(error: BaseException) -> str:

@@ -20,7 +20,8 @@ FOLLOW_S = 2.0  # between two looks; the driver itself speaks every 5 seconds
 NEXT = {
     "running": "wait: a driver is at work",
     "broken": "the driver is gone: give the same command again, it goes on from what is committed",
-    "failed": "mend the cause of the failure, then give the same command again, it goes on from what is committed",
+    "failed": "do as the failure says; where it does not ask for another output, the same command goes on from what is "
+    "committed",
     "stopped": "give the same command again, it goes on from what is committed",
     "done": "nothing: all rows are scored or in quarantine",
     "quarantine": "look into _quarantine: mend the rows, or give the same command a higher faults.quarantine_limit",

@@ -18,14 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.plan import shard_plan
 from cluster.core.settings import Fill, StepSettings
 from cluster.run_errors import InputBroken, InputRefused, RunFailed
 from cluster.runtime.audit.audit import audit
-from cluster.runtime.plan.plan_files import read_plan
-from cluster.runtime.rows.damaged_rows import TolerantReader
-from cluster.runtime.rows.row_origins import InputFiles
-from cluster.runtime.run import run as run_module
 from cluster.runtime.storage.local_store import LocalStore
 from lstm_core.errors import SlotcarError
 from tests.harness.inprocess import Job, run
@@ -268,55 +263,3 @@ def test_other_types_in_another_file_refuse_the_input(tmp_path: Path) -> None:
     for layout in ("auto", "shuffle"):
         with pytest.raises(SlotcarError, match=r"Column 'time' is int64 in .* but timestamp"):
             run(job(tmp_path, layout=layout))
-
-
-def damaged_features(folder: Path, files: list[int], groups: list[int]) -> None:
-    """Files whose keys and first row groups are whole, and whose feature pages of row group 1 in file 1 are not."""
-    table = make_series(LENGTHS)
-    start = 0
-    folder.mkdir()
-    for index, rows in enumerate(files):
-        path = folder / f"part-{index:03d}.parquet"
-        pq.write_table(table.slice(start, rows), path, row_group_size=groups[index], compression="snappy")
-        start += rows
-    chunk = pq.read_metadata(path).row_group(1).column(2)
-    content = bytearray(path.read_bytes())
-    begin = chunk.dictionary_page_offset or chunk.data_page_offset
-    content[begin : begin + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize("layout", ["auto", "shuffle"])
-def test_entities_of_damaged_pages_are_scored_up_to_there(tmp_path: Path, layout: str) -> None:
-    damaged_features(tmp_path / "in", [8, 12], [8, 6])  # rows 14 to 19 are lost: the last of e0002, all of two others
-    asked = job(tmp_path, layout=layout)
-    record = run(asked)
-    assert [record[f"rows_{name}"] for name in ("in", "scored", "quarantined")] == [ROWS, 14, 6]
-    found = [(Path(file).name, row, *rest) for file, row, *rest in quarantined(asked.output)]
-    reason = "the row cannot be read: its file is damaged there"
-    assert [(name, row, entity, why, rows) for name, row, entity, why, rows, _ in found] == [
-        ("part-001.parquet", 6, "e0002", reason, 1),
-        ("part-001.parquet", 7, "e0003", reason, 3),
-        ("part-001.parquet", 10, "e0004", reason, 2),
-    ]
-    store = LocalStore(str(asked.output))
-    assert [check for check in audit(store).checks if check.failures] == []
-    head = read_plan(store)
-    again = TolerantReader(InputFiles.of(head, store, {}), ("entity", "f0"), asked.request().input, 0)
-    rows = [again.rows(file, 0, head.files[file].rows) for file in range(len(head.files))]
-    assert sum(0 if part.lost is None else int(part.lost.sum()) for part in rows) == 6
-
-
-@pytest.mark.parametrize("layout", ["auto", "shuffle"])
-def test_damaged_pages_end_the_run_where_no_entity_may_be_bad(tmp_path: Path, layout: str) -> None:
-    damaged_features(tmp_path / "in", [8, 12], [8, 6])
-    with pytest.raises(RunFailed, match=r"part-001\.parquet (cannot be read|is damaged)"):
-        run(job(tmp_path, layout=layout, bad_entity="fail"))
-
-
-def test_a_long_entity_is_scored_up_to_its_damaged_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_plan, "SHARD_ROWS_MIN", 4)
-    monkeypatch.setattr(run_module, "BLOCK_CHUNKS", 1)
-    damaged_features(tmp_path / "in", [20], [3])  # rows 3 to 5 of the first entity are lost
-    record = run(job(tmp_path))
-    assert [record[f"rows_{name}"] for name in ("in", "scored", "quarantined")] == [ROWS, 17, 3]

@@ -59,6 +59,7 @@ class Fail:
     """Stop: the run cannot be finished now."""
 
     cause: str
+    again: bool | None = False  # the same run would meet it once more; None where nobody knows
 
 
 Action = StartReplica | Assign | Commit | Discard | Quarantine | Finish | Fail

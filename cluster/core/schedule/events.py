@@ -73,6 +73,7 @@ class ShardBroken:
 
     replica: int
     cause: str
+    again: bool | None = False  # so would the same run, once more; None where nobody knows
 
 
 Event = ReplicaReady | ReplicaReported | FragmentStaged | ReplicaLost | ReplicaLeaving | ClusterChanged | ShardBroken

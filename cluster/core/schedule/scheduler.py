@@ -125,8 +125,8 @@ class Scheduler:
             case ClusterChanged(room, wanted):
                 self._room, self._target = room, max(wanted, 1)
                 return self._fill_up()
-            case ShardBroken(_, cause):
-                return self._fail(cause)
+            case ShardBroken(_, cause, again):
+                return self._fail(cause, again=again)
 
     @property
     def shards_done(self) -> int:
@@ -313,9 +313,9 @@ class Scheduler:
         why = f"the shard lost {self.attempts[index]} replicas, the last one to: {cause}"
         return [Quarantine(index, self.attempts[index], self._fragments[index], why), *self._settle(index)]
 
-    def _fail(self, cause: str) -> list[Action]:
+    def _fail(self, cause: str, *, again: bool | None = False) -> list[Action]:
         self.finished = True
-        return [Fail(cause)]
+        return [Fail(cause, again)]
 
 
 def _bands(shards: Sequence[Shard]) -> dict[int, tuple[int, int]]:

@@ -109,7 +109,7 @@ class _Play:
                     kept = self._kept[shard]
                     held = Held(self._shards[shard], attempt, kept, kept, self._now_s, rows=kept)
                     self._replicas[replica].held.append(held)
-                case Fail(cause):
+                case Fail(cause, _):
                     raise AssertionError(f"a simulated run failed: {cause}")
 
     def _start(self, number: int) -> None:

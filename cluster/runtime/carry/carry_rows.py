@@ -17,7 +17,7 @@ from cluster.core.arrow_types import ArrowValues
 from cluster.core.carry import CarrySchema
 from cluster.core.entity_keys import describe_entity
 from cluster.core.plan.column_conversion import converted
-from cluster.run_errors import InputBroken
+from cluster.run_errors import InputUnfit
 from cluster.runtime.commit.snapshots import Snapshot
 from cluster.runtime.rows.block import Block
 from cluster.runtime.rows.carried_state import CarriedState, as_carried, as_column, as_lists
@@ -151,7 +151,7 @@ class CarryRows:
     def _refuse_lost(self, block: Block, series: Ints, place: Ints) -> None:
         """An entity with a file that cannot be read, and none but late rows beside it, would go on as if all were well.
 
-        Raises InputBroken: there is no row from which on it could be broken.
+        Raises InputUnfit: there is no row from which on it could be broken.
         """
         lost = [index for index, one in enumerate(series.tolist()) if one in block.faults] if block.faults else []
         if not lost:
@@ -161,7 +161,7 @@ class CarryRows:
         for index in lost:
             if not broken[place[index]]:
                 name = describe_entity(block.carried.rows.select(list(self._schema.entity)), int(place[index]))
-                raise InputBroken(
+                raise InputUnfit(
                     f"{block.faults[int(series[index])]}; all other rows of entity {name} are late, so its carry-over "
                     "cannot say since when it is broken: write the file again or take it out of the input, and run this"
                     " again into new folders."

@@ -13,12 +13,15 @@ import ray
 from ray import exceptions as rex
 
 from cluster.core.schedule.events import Event, ReplicaLost, ShardBroken
-from cluster.run_errors import RunFailed, WorkerLost, first_line
+from cluster.run_errors import RunFailed, WorkerLost, first_line, told
 from cluster.runtime.fleet.ray_private import was_preempted
 from lstm_core.errors import SlotcarError, UsageError
 
 if TYPE_CHECKING:
     from ray import ObjectRef
+
+RESUMES = "the same command resumes the run"
+MAY_MEET_IT_AGAIN = "the same command goes on from there, and ends here if it meets this again"
 
 Value = TypeVar("Value")
 
@@ -34,7 +37,7 @@ def event_of(ref: ObjectRef[Value], replica: int) -> tuple[Value, None] | tuple[
         cause = error.cause if isinstance(error.cause, BaseException) else error
         if isinstance(cause, UsageError):
             raise cause from None
-        return None, ShardBroken(replica, describe_event(cause))
+        return None, broken_shard(replica, cause)
     except (
         rex.RayActorError,
         rex.WorkerCrashedError,
@@ -52,16 +55,20 @@ def _left(error: BaseException) -> bool:
     return isinstance(error, rex.NodeDiedError)
 
 
-def task_value(ref: ObjectRef[Value], remedy: str = "the same command resumes the run") -> Value:
-    """The value of a task; a fault of ours is raised as it is, and anything else as the run's failure."""
+def task_value(ref: ObjectRef[Value], remedy: str | None = None) -> Value:
+    """The value of a task; a fault of ours is raised as it is, and anything else as the run's failure.
+
+    `remedy` is said in place of what holds for a run.
+    """
     try:
         return ray.get(ref)
     except rex.RayTaskError as error:
-        if isinstance(error.cause, SlotcarError):
-            raise error.cause from None
-        raise RunFailed(f"A task of the run failed: {first_line(error)}; {remedy}.") from error
+        cause = error.cause if isinstance(error.cause, BaseException) else error
+        if isinstance(cause, SlotcarError):
+            raise cause from None
+        raise RunFailed(f"A task of the run failed: {told(cause)}; {remedy or MAY_MEET_IT_AGAIN}.") from error
     except rex.RayError as error:
-        raise WorkerLost(f"A worker of the run was lost: {cause_of(error)}; {remedy}.") from error
+        raise WorkerLost(f"A worker of the run was lost: {cause_of(error)}; {remedy or RESUMES}.") from error
 
 
 def cause_of(error: BaseException) -> str:
@@ -78,8 +85,15 @@ def cause_of(error: BaseException) -> str:
     return (told or lines)[0].partition(" There are some potential root causes")[0].strip().rstrip(".")
 
 
+def broken_shard(replica: int, error: BaseException) -> ShardBroken:
+    """A fault that a replica tells: one sentence, and whether the same run would meet it again."""
+    known = isinstance(error, SlotcarError)
+    again = isinstance(error, UsageError) or bool(getattr(error, "again", False)) if known else None
+    return ShardBroken(replica, describe_event(error), again)
+
+
 def describe_event(error: BaseException) -> str:
     """One sentence for a fault in a replica."""
     if isinstance(error, SlotcarError):
         return str(error)
-    return f"A replica met {type(error).__name__}: {first_line(error)}."
+    return f"A replica met {told(error)}."

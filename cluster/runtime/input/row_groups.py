@@ -18,9 +18,9 @@ import pyarrow as pa
 from cluster.core.locations import Options, is_url
 from cluster.core.plan.column_conversion import converted
 from cluster.core.plan.partitions import Partitions
-from cluster.run_errors import InputBroken, InputDamaged, first_line
+from cluster.run_errors import InputBroken, InputDamaged, InputUnfit, first_line
 from cluster.runtime.input.opened_types import opened, opened_schema
-from cluster.runtime.input.source_faults import is_damage
+from cluster.runtime.input.source_faults import is_damage, why_unsupported
 from cluster.runtime.storage.filesystems import open_file
 from cluster.runtime.storage.open_parquet import OpenFiles, OpenParquet
 from cluster.runtime.storage.table_cache import TableCache
@@ -63,14 +63,8 @@ class RowGroups:
         try:
             yield
         except (OSError, pa.ArrowException) as error:
-            kind = InputDamaged if is_damage(error) else InputBroken
-            raise kind(self._sentence(file, start, stop, first_line(error))) from None
-
-    def _sentence(self, file: int, start: int, stop: int, why: str) -> str:
-        return (
-            f"{self._paths[file]} cannot be read at rows {start} to {stop}: {why}; "
-            "mend or remove the file and run the same command again."
-        )
+            place = f" at rows {start} to {stop - 1}" if stop else ""
+            raise _fault(error, self._paths[file], place) from None
 
     def borders(self, file: int) -> Ints:
         """The first row of each row group of a file, and behind them its rows. Raises `InputBroken`."""
@@ -101,8 +95,10 @@ class RowGroups:
     def _rows(self, file: int, start: int, stop: int) -> pa.Table:
         borders = self._files.get(file).borders
         if stop > borders[-1]:
-            why = f"expected at least {stop} rows, found {borders[-1]}: the file has changed since it was planned"
-            raise InputBroken(self._sentence(file, start, stop, why))
+            raise InputUnfit(
+                f"{self._paths[file]} has {borders[-1]:,} rows, but the run was planned with {stop:,} or more: put the "
+                "planned file back, or score the new input into another output."
+            )
         first, last = np.searchsorted(borders, [start, stop - 1], side="right") - 1
         parts = []
         for group in range(first, last + 1):
@@ -138,3 +134,14 @@ class RowGroups:
         own = [name for name in self._columns if name in reader.schema.names]
         table = reader.read_row_group(group, own)
         return self._alike(self._partitions.complete(table, self._paths[file], self._columns), file)
+
+
+def _fault(error: OSError | pa.ArrowException, path: str, place: str) -> InputBroken:
+    """What is said of a file of a plan; `place` goes on from "is damaged"."""
+    unsupported, why = why_unsupported(error), first_line(error)
+    if unsupported is not None:
+        return InputUnfit(f"{path} {unsupported}; that wants another output.path.")
+    if is_damage(error):
+        remedy = "write the file again or take it out of the input, which wants another output.path"
+        return InputDamaged(f"{path} is damaged{place} ({why}): {remedy}.")
+    return InputBroken(f"{path} cannot be read{place} ({why}): mend that, and the same command goes on.")

@@ -14,7 +14,15 @@ import pyarrow as pa
 
 from cluster.core.locations import Options
 from cluster.core.plan.inventory import UNREAD
-from cluster.run_errors import InputBroken, InputDamaged, InputUnsupported, first_line
+from cluster.run_errors import (
+    OVER_VALUES,
+    InputBroken,
+    InputDamaged,
+    InputRefused,
+    InputUnsupported,
+    first_line,
+    told,
+)
 from cluster.runtime.input.file_kinds import HEAD_BYTES, TAIL_BYTES, FileKind, kind_of
 from cluster.runtime.storage.filesystems import open_file
 
@@ -67,6 +75,18 @@ def input_faults(path: str, storage: Options | None = None) -> Iterator[None]:
         raise _damaged(path, error, storage or {}) from error
 
 
+@contextmanager
+def value_faults(path: str) -> Iterator[None]:
+    """What no check has foreseen of a file's values is raised as InputRefused with its name."""
+    try:
+        yield
+    except OVER_VALUES as error:
+        raise InputRefused(
+            f"{path} holds a value that this run cannot work with ({told(error)}): write the columns that it reads "
+            "with other types, or take the file out of the input."
+        ) from error
+
+
 def why_unsupported(error: BaseException) -> str | None:
     """What a file has that pyarrow cannot read, and what to do, to go on from its name; None for other faults."""
     text, service = str(error), is_of_service(error)
@@ -104,10 +124,10 @@ def damaged(path: str, why: str) -> InputDamaged:
 
 def _damaged(path: str, error: BaseException, storage: Options) -> InputDamaged:
     kind = _look(path, storage)
-    told = "" if kind.certain else f" ({first_line(error)})"
+    why = "" if kind.certain else f" ({first_line(error)})"
     stray = kind.certain and not path.endswith(".parquet")
     hint = " (an input.path that ends in **/*.parquet means only files of such a name)" if stray else ""
-    return InputDamaged(f"{path} {kind.what}{told}: {kind.remedy}{hint}, then start the run again.", what=kind.what)
+    return InputDamaged(f"{path} {kind.what}{why}: {kind.remedy}{hint}, then start the run again.", what=kind.what)
 
 
 def _look(path: str, storage: Options) -> FileKind:

@@ -105,7 +105,7 @@ def _check_counts(path: str, parquet: InputParquet) -> None:
     footer = parquet.metadata
     groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
     rows = sum(group.num_rows for group in groups)
-    if rows != footer.num_rows or any(group.num_rows < 0 for group in groups):
+    if footer.num_rows not in (0, rows) or any(group.num_rows < 0 for group in groups):  # some writers leave it at 0
         raise damaged(path, f"says that it holds {footer.num_rows:,} rows, but its row groups are {rows:,}")
     column = None if parquet.encrypted else _flat_column(footer)
     for number, group in enumerate(groups if column is not None else ()):
@@ -141,7 +141,7 @@ def describe_source(path: str, footer: pq.FileMetaData, storage: Options) -> Sou
     with input_faults(path, storage):
         found = stat_file(path, storage)
     groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
-    return SourceFile(path, footer.num_rows, found.size_bytes, found.modified_ns, groups)
+    return SourceFile(path, sum(groups), found.size_bytes, found.modified_ns, groups)
 
 
 def check_unchanged(head: PlanHead, storage: Options) -> None:

@@ -21,6 +21,7 @@ from cluster.runtime.input.column_checks import needed_columns
 from cluster.runtime.input.column_values import types_of
 from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.input.key_scan import scan_file
+from cluster.runtime.input.source_faults import value_faults
 from cluster.runtime.input.unreadable_files import lost_file
 
 # A task answers with one table for its files: so many lists of files at least, as long as that is possible, and so many
@@ -105,7 +106,8 @@ def scan_files(
     scans, lost = [], []
     for path in paths:
         try:
-            scans.append(scan_file(path, settings, partitions=partitions, until_interleaved=until_interleaved))
+            with value_faults(path):
+                scans.append(scan_file(path, settings, partitions=partitions, until_interleaved=until_interleaved))
         except InputBroken as broken:
             found = lost_file(path, broken, settings, partitions)
             if found is None:

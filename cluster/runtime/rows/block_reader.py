@@ -10,6 +10,7 @@ one score per window, and `tail` "drop", an entity ends with its last whole wind
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -22,7 +23,7 @@ from cluster.core.plan.shard_plan import Shard, entity_keys
 from cluster.core.settings import InputSettings
 from cluster.core.times import as_plain, time_order
 from cluster.core.value_texts import texts_of
-from cluster.run_errors import InputBroken
+from cluster.run_errors import OVER_VALUES, InputUnfit, told
 from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.rows.block import Block
 from cluster.runtime.rows.carried_state import LATE, CarriedState, UnscoredRows, broken_reason, unscored_rows
@@ -73,7 +74,7 @@ class BlockReader:
         """
         parts = _Extents.of(extents)
         if shard.streamed and not parts.sorted.all():
-            raise InputBroken(
+            raise InputUnfit(
                 f"The entity of shard {shard.index} has {shard.rows} rows that are not in time order, too many to "
                 'sort in memory: set input.layout = "auto", and a new run clusters them first.'
             )
@@ -83,9 +84,10 @@ class BlockReader:
 
     def encode(self, block: Block, into: list[Array], targets: Array | None, last_known: LastKnown | None) -> None:
         """Writes the block's features into the arena's rows, and cuts each series before its first bad row."""
-        faults = self._encoder.encode(add_context(block, self._settings), block.starts, into, last_known)
-        if targets is not None and targets.shape[1]:
-            self._encoder.encode_targets(block.table, targets)
+        with self._values_of(block.ranges):
+            faults = self._encoder.encode(add_context(block, self._settings), block.starts, into, last_known)
+            if targets is not None and targets.shape[1]:
+                self._encoder.encode_targets(block.table, targets)
         faults.reasons.update(dict.fromkeys(block.lost_now().tolist(), DAMAGED))
         faults.reasons.update(block.first_rows())
         if faults.reasons:
@@ -105,8 +107,27 @@ class BlockReader:
         """What the carry-over knows of them, of each of the shard's entities."""
         return carried.last_known(entities, self._encoder.words)
 
+    @contextmanager
+    def _values_of(self, ranges: Sequence[tuple[int, int, int]]) -> Iterator[None]:
+        """What no check has foreseen of the values in these rows is told with their place: InputUnfit."""
+        try:
+            yield
+        except OVER_VALUES as error:
+            file, start, _ = ranges[0]
+            (path,), (row,) = self._files.locate(np.array([file]), np.array([start]))
+            rows = sum(high - low for _, low, high in ranges)
+            raise InputUnfit(
+                f"Among the {rows:,} rows from row {row} of {path} on is a value that this run cannot work with "
+                f"({told(error)}): write the columns that it reads with other types, and score into another "
+                "output.path."
+            ) from error
+
     def _block(self, shard: Shard, parts: _Extents) -> Block:
         ranges = parts.ranges()
+        with self._values_of(ranges):
+            return self._block_of(shard, parts, ranges)
+
+    def _block_of(self, shard: Shard, parts: _Extents, ranges: list[tuple[int, int, int]]) -> Block:
         found = [self._groups.rows(*part) for part in ranges]
         first, lengths = parts.series()
         starts = np.cumsum(lengths) - lengths
@@ -229,7 +250,9 @@ class BlockReader:
     def _refuse(self, block: Block, at: Ints, reason: str, remedy: str | None) -> None:
         if remedy is not None:
             paths, row = self._files.locate(*block.locate(at[:1]))
-            raise InputBroken(f"{paths[0]}, row {row[0]}: {reason}; mend the row, or {remedy}.")
+            raise InputUnfit(
+                f"{paths[0]}, row {row[0]}: {reason}; mend the row or {remedy}, and score into another output.path."
+            )
 
     def _lines(self, block: Block, at: Ints, rows: Ints, reasons: Sequence[str]) -> pa.Table:
         """Lines for the quarantine: the entities of the rows `at`, each with so many rows from there on."""

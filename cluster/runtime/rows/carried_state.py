@@ -13,7 +13,6 @@ from typing import cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cluster.core.arrow_types import ArrowArray, ArrowColumn, ArrowLists, ArrowListType, ArrowValues
 from cluster.core.carry import CarrySchema
@@ -21,6 +20,7 @@ from cluster.core.plan.column_conversion import converted
 from cluster.core.times import compare_tables
 from cluster.runtime.commit.row_checksum import canonical_table
 from cluster.runtime.rows.null_filling import LastKnown
+from cluster.runtime.rows.word_codes import codes_of
 from lstm_core.array_types import Array, Bools, Doubles, Ints
 
 LATE = "the row is not after the last one that an earlier run has scored"
@@ -103,8 +103,7 @@ def as_known(column: ArrowColumn, words: pa.StringArray | None) -> Doubles:
     """A column of last known values as the arena holds them: words as their codes, unknown values as NaN."""
     if words is None:
         return np.asarray(column.cast(pa.float64()).to_numpy())
-    codes = pc.add(pc.index_in(column.cast(pa.string()), value_set=words).fill_null(-1), 1)
-    return np.where(column.is_valid().to_numpy(), codes.to_numpy(), np.nan)
+    return np.asarray(codes_of(column, words).cast(pa.float64()).to_numpy())
 
 
 def as_column(values: Doubles, words: pa.StringArray | None, kind: pa.DataType) -> ArrowArray:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.core.settings import InputSettings
-from cluster.run_errors import InputDamaged
+from cluster.run_errors import InputDamaged, RunFailed
 from cluster.runtime.input.row_groups import RowGroups
 from cluster.runtime.rows.row_origins import InputFiles
 from lstm_core.array_types import Bools, Ints
@@ -44,8 +44,12 @@ class TolerantReader:
         """The rows start..stop of a file. Raises `InputBroken`, `InputDamaged` where damage is to end the run."""
         try:
             table = self._rows.rows(file, start, stop)
-        except InputDamaged:
-            if self._settings.bad_entity == "fail" or not isinstance(self._rows, RowGroups):
+        except InputDamaged as damage:
+            if not isinstance(self._rows, RowGroups):
+                raise
+            if self._marked:
+                raise RunFailed(_of_bucket(self._files.files[file])) from damage
+            if self._settings.bad_entity == "fail":
                 raise
             return self._by_groups(self._rows, file, start, stop)
         if not self._marked:
@@ -70,6 +74,15 @@ class TolerantReader:
         """Entities and times, which the plan was made from; where these are damaged now, that ends the run."""
         names = tuple(dict.fromkeys((*self._settings.entity, *self._settings.time)))
         return self._files.open(names, cache_bytes=0).rows(file, start, stop)
+
+
+def _of_bucket(path: str) -> str:
+    """What is said of a bucket that is damaged: the input is not to blame."""
+    folder = path.rpartition("/")[0]
+    return (
+        f"{path}, a temporary file of this run, is damaged: remove the folders {folder} and "
+        f"{folder.rpartition('/')[0]}/plan, and the same command clusters the input again."
+    )
 
 
 def with_nulls(keys: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -8,15 +8,14 @@ the column and the reason; what follows from that (the entity is scored up to th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cluster.core.arrow_types import ArrowArray, ArrowColumn
 from cluster.core.settings import InputSettings
 from cluster.core.times import as_plain
-from cluster.core.value_texts import texts_of
 from cluster.runtime.rows.null_filling import (
     Column,
     Faults,
@@ -26,6 +25,7 @@ from cluster.runtime.rows.null_filling import (
     gaps,
     null_mask,
 )
+from cluster.runtime.rows.word_codes import codes_of
 from lstm_core.array_types import Array, Bools, Ints
 from lstm_core.contract.model_contract import InputContract
 
@@ -50,7 +50,7 @@ class Encoder:
         faults = Faults()
         series = Series(starts, table.num_rows, last_known.values if last_known else {})
         for (contract, names), out in zip(self._inputs, into, strict=True):
-            values = [_opened(table.column(name)) for name in names]
+            values = [self._opened(name, table.column(name), contract) for name in names]
             side_by_side = out[:, None] if out.ndim == 1 else out
             numeric = contract.kind == "numeric"
             finite = numeric and _write_floats(values, side_by_side)
@@ -74,6 +74,13 @@ class Encoder:
         """Writes the target columns into `into` (row, target); a null is NaN."""
         _write_floats([_opened(table.column(name)) for name in self._target], into)
 
+    def _opened(self, name: str, values: ArrowColumn, contract: InputContract) -> ArrowColumn:
+        """A column without dictionaries; of words for an input of numbers their codes, which are numbers then."""
+        words = self.words.get(name)
+        if words is None or contract.kind != "numeric":
+            return _opened(values)
+        return cast(ArrowColumn, codes_of(values, words))
+
     def _settle(self, column: Column, missing: Bools | None, series: Series) -> None:
         """Fills gaps of a column that is written, and refuses the rows that do not fit."""
         if missing is not None:
@@ -88,8 +95,7 @@ class Encoder:
         words, out = column.words, column.out
         for rows, chunk in _chunks(column.values):
             if words is not None:
-                found = pc.index_in(texts_of(chunk), value_set=words)
-                out[rows] = pc.add(found.fill_null(-1), 1).to_numpy()
+                out[rows] = codes_of(chunk, words).fill_null(0).to_numpy()
             else:
                 _write_whole(column, rows, _as_float(chunk))
         if column.contract.vocabulary is not None:

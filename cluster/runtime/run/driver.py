@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from cluster.core.commit import Fragment
 from cluster.core.plan.shard_plan import Shard
 from cluster.core.schedule.actions import Action, Assign, Commit, Discard, Fail, Finish, Quarantine, StartReplica
-from cluster.core.schedule.events import Event, FragmentStaged, ReplicaReady, ReplicaReported, ShardBroken
+from cluster.core.schedule.events import Event, FragmentStaged, ReplicaReady, ReplicaReported
 from cluster.core.schedule.scheduler import Scheduler
-from cluster.run_errors import RunFailed
+from cluster.run_errors import InputUnfit, RunFailed
 from cluster.runtime.commit.commit import Commits
 from cluster.runtime.fleet.fleet import Answer
 from cluster.runtime.fleet.ray_cluster import Replicas
-from cluster.runtime.fleet.ray_errors import describe_event
+from cluster.runtime.fleet.ray_errors import MAY_MEET_IT_AGAIN, RESUMES, broken_shard
 
 TICK_S = 0.5  # how often the progress line moves when nothing else happens
 
@@ -44,7 +44,9 @@ class Work:
     give_up: Callable[[Quarantine], Fragment]  # stages the quarantine of all its rows that are not committed
 
 
-RESUMES = "; what is committed stays, and the same command resumes the run"  # once, whoever has said so before
+# What follows on a failure; said once, whoever has said so before.
+STAYS = "; what is committed stays, and "
+MEETS_IT_AGAIN = "the same command would meet this again"
 
 
 class Driver:
@@ -83,10 +85,17 @@ class Driver:
                 self._commits.discard(fragment)
             case Quarantine():
                 self._commits.commit(self._work.give_up(action))
-            case Fail(cause):
-                raise RunFailed(f"{cause.rstrip('.').removesuffix(RESUMES)}{RESUMES}.")
+            case Fail(cause, again):
+                raise _failure(cause.rstrip("."), again)
             case Finish():
                 pass
+
+
+def _failure(cause: str, again: bool | None) -> RunFailed:
+    """The end of a run, with what its user may do."""
+    if again:
+        return InputUnfit(f"{cause}{STAYS}{MEETS_IT_AGAIN}.")
+    return RunFailed(f"{cause.removesuffix(STAYS + RESUMES)}{STAYS}{MAY_MEET_IT_AGAIN if again is None else RESUMES}.")
 
 
 def translate(answer: Answer) -> list[Event]:
@@ -99,5 +108,5 @@ def translate(answer: Answer) -> list[Event]:
     assert report is not None, "an answer says something"
     events: list[Event] = [FragmentStaged(answer.replica, fragment) for fragment in report.fragments]
     if report.error is not None:
-        return [*events, ShardBroken(answer.replica, describe_event(report.error))]
+        return [*events, broken_shard(answer.replica, report.error)]
     return [*events, ReplicaReported(answer.replica, report.demand)]

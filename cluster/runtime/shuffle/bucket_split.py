@@ -21,7 +21,7 @@ from cluster.core.times import as_plain
 from cluster.run_errors import InputDamaged
 from cluster.runtime.input.opened_types import empty_table, opened
 from cluster.runtime.input.row_checks import RowChecks
-from cluster.runtime.input.source_faults import input_faults
+from cluster.runtime.input.source_faults import input_faults, value_faults
 from cluster.runtime.input.source_files import InputParquet, group_batches, open_source
 from cluster.runtime.rows.damaged_rows import with_nulls
 from cluster.runtime.shuffle.shuffle_files import PieceMeta, Shuffle, write_meta, writing
@@ -61,7 +61,8 @@ def _write(index: int, shuffle: Shuffle, store: Store, lost: Set[tuple[int, int]
     with writing(store, shuffle.piece(index), shuffle.schema) as writer:
         piece = _Piece(shuffle, writer, lost)
         for part in shuffle.cuts.pieces[index]:
-            piece.read(part)
+            with value_faults(shuffle.sources[part.file].path):
+                piece.read(part)
         piece.flush()
         write_meta(writer, PieceMeta(tuple(piece.buckets), tuple(piece.rows), piece.skipped, piece.bad_rows))
         if piece.bad:  # before the piece gets its name

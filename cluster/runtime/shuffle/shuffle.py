@@ -54,7 +54,7 @@ from cluster.runtime.shuffle.shuffle_files import (
 )
 from cluster.runtime.storage.open_parquet import counted_batches
 from cluster.runtime.storage.open_store import StoreSpec, open_store
-from cluster.runtime.storage.parquet_tables import read_table
+from cluster.runtime.storage.parquet_tables import UNREADABLE, read_table
 from cluster.runtime.storage.store import Store
 
 Described = tuple[tuple[SourceFile, ...], LikeFiles]  # files, and the types of their needed columns
@@ -189,7 +189,7 @@ def _inventory(shuffle: Shuffle, store: Store, buckets: Inventory) -> Inventory:
     assert buckets.layout == "clustered", f"buckets are not clustered: {buckets.reason}"
     assert buckets.sorted.all(), "a bucket is not in order of time"
     counts = read_counts(shuffle, store)
-    bad = [read_table(store, shuffle.bad(index)) for index in counts.bad]
+    bad = [_read_bad(store, shuffle.bad(index)) for index in counts.bad]
     inventory = replace(
         buckets,
         sources=shuffle.sources,
@@ -203,6 +203,13 @@ def _inventory(shuffle: Shuffle, store: Store, buckets: Inventory) -> Inventory:
     counted = int(inventory.entity_rows.sum()) + inventory.skipped + inventory.bad.num_rows
     assert counted == inventory.rows_in, f"{inventory.rows_in} rows in, {counted} accounted for"
     return inventory
+
+
+def _read_bad(store: Store, name: str) -> pa.Table:
+    try:
+        return read_table(store, name)
+    except UNREADABLE as error:
+        raise unreadable(store, name, error) from error
 
 
 def _cut_down(name: str, place: StoreSpec, settings: InputSettings) -> None:

@@ -37,7 +37,10 @@ def open_file(path: str, options: Options) -> pa.NativeFile:
 def stat_file(path: str, options: Options) -> FileStat:
     """Size and age of a file. Raises OSError."""
     if not is_url(path):
-        local = os.stat(path)
+        try:
+            local = os.stat(path)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"there is no file {path}") from None
         return FileStat(path, local.st_size, local.st_mtime_ns)
     filesystem, name = filesystem_of(path, options)
     found = filesystem.get_file_info(name)

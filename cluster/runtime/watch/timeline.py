@@ -127,7 +127,7 @@ class Timeline:
             case Quarantine(shard, attempt, _, cause):
                 text = "shard {shard}, attempt {attempt}, is given up: {cause}"
                 self._tell(logging.WARNING, "give_up", text, shard=shard, attempt=attempt, cause=cause)
-            case Fail(cause):
+            case Fail(cause, _):
                 self._tell(logging.ERROR, "fail", "the run cannot go on: {cause}", cause=cause)
             case Finish():
                 self._tell(logging.INFO, "finish", "every shard is committed")

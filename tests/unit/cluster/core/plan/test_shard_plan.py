@@ -237,7 +237,7 @@ class TestStorage:
         assert read_plan(store) == plan.head
         assert (plan.head.files_lost, plan.head.entities_lost) == (3, 1)
         lost = read_lost(store)
-        assert (lost.column_names, lost.column("key__k").to_pylist()) == (["key__k", "file"], [0, 1, 2])
+        assert (lost.column_names, lost.column("key__k").to_pylist()) == (["key__k", "file", "reason"], [0, 1, 2])
         found = pa.concat_tables([Extents(store).of(shard.index) for shard in plan.shards])
         faults = dict(zip(found.column("key__k").to_pylist(), found.column("fault").to_pylist(), strict=True))
         assert {key: fault is None for key, fault in faults.items()} == {0: False, 2: False, 3: True}

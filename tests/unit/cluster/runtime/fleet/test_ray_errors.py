@@ -10,7 +10,7 @@ import ray
 from ray import exceptions as rex
 
 from cluster.core.schedule.events import ReplicaLost, ShardBroken
-from cluster.run_errors import InputBroken, RunFailed, first_line
+from cluster.run_errors import InputBroken, InputDamaged, InputUnfit, RunFailed, first_line
 from cluster.runtime.fleet.ray_errors import describe_event, event_of, task_value
 from lstm_core.errors import ModelRefused
 
@@ -72,7 +72,13 @@ def test_a_fault_that_a_replica_tells_would_meet_any_other(raises: Raise) -> Non
 def test_a_bug_in_a_replica_is_told_in_one_line(raises: Raise) -> None:
     raises(in_task(ValueError("shapes differ\nand so on")))
     _, event = event_of("ref", 3)
-    assert event == ShardBroken(3, "A replica met ValueError: shapes differ.")
+    assert event == ShardBroken(3, "A replica met ValueError: shapes differ.", None)
+
+
+@pytest.mark.parametrize(("fault", "again"), [(InputUnfit("row 3"), True), (InputDamaged("a"), True)])
+def test_a_fault_of_the_input_is_told_as_one_that_comes_again(raises: Raise, fault: Exception, again: bool) -> None:
+    raises(in_task(fault))
+    assert event_of("ref", 3) == (None, ShardBroken(3, str(fault), again))
 
 
 def test_a_refused_model_is_refused_and_not_tried_again(raises: Raise) -> None:
@@ -95,7 +101,9 @@ def test_a_tasks_own_fault_is_raised_as_it_is(raises: Raise) -> None:
 
 def test_a_tasks_foreign_fault_fails_the_run_with_what_to_do_next(raises: Raise) -> None:
     raises(in_task(ValueError("shapes differ")))
-    with pytest.raises(RunFailed, match=r"^A task of the run failed: .*; the same command resumes the run\.$"):
+    with pytest.raises(
+        RunFailed, match=r"^A task of the run failed: ValueError: .*, and ends here if it meets this again\.$"
+    ):
         task_value("ref")
 
 

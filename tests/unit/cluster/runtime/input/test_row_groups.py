@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.plan.partitions import NO_PARTITIONS
-from cluster.run_errors import InputBroken, first_line
+from cluster.run_errors import InputBroken, InputDamaged, InputUnfit, first_line
 from cluster.runtime.input.row_groups import RowGroups
 from cluster.runtime.storage import open_parquet
 from tests.inputs.series import write_cut, write_groups
@@ -111,19 +111,21 @@ def test_a_group_that_is_read_to_its_end_is_not_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"PAR1 and no more"], ids=["empty", "truncated"])
 def test_a_file_that_is_no_parquet_is_named_in_one_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.parquet").write_bytes(content)
-    with pytest.raises(InputBroken, match=r"a\.parquet cannot be read at rows 0 to 3: .*; mend or remove") as caught:
+    with pytest.raises(
+        InputDamaged, match=r"a\.parquet is damaged at rows 0 to 2 \(.*\): write the file again"
+    ) as caught:
         groups_of([tmp_path / "a.parquet"]).rows(0, 0, 3)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputBroken, match=r"a\.parquet cannot be read"):
+    with pytest.raises(InputBroken, match=r"a\.parquet cannot be read at rows .*, and the same command goes on"):
         groups_of([tmp_path / "a.parquet"]).rows(0, 0, 3)
 
 
 def test_a_file_that_has_become_shorter_is_refused(tmp_path: Path) -> None:
     write_groups(tmp_path / "a.parquet", numbered(2))
-    with pytest.raises(InputBroken, match="expected at least 3 rows, found 2"):
+    with pytest.raises(InputUnfit, match=r"a\.parquet has 2 rows, but the run was planned with 3 or more: put"):
         groups_of([tmp_path / "a.parquet"]).rows(0, 1, 3)
 
 

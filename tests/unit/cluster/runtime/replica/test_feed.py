@@ -227,7 +227,7 @@ def test_an_error_of_the_reader_reaches_whoever_wants_rows(tmp_path: Path, threa
     laid = laid_out(tmp_path)
     Path(laid.files[1]).write_bytes(b"no more")
     feed, _ = feed_of(laid, threaded=threaded)
-    with pytest.raises(InputBroken, match=r"part-001\.parquet cannot be read"):
+    with pytest.raises(InputBroken, match=r"part-001\.parquet is damaged"):
         list(batches(feed, laid.plan.shards))
 
 

@@ -375,7 +375,7 @@ def test_the_step_has_a_thread_of_its_own_where_it_overlaps(tmp_path: Path, over
 def test_an_error_in_reading_is_told(tmp_path: Path) -> None:
     work = job(tmp_path)
     Path(work.laid.files[0]).write_bytes(b"no more")
-    with pytest.raises(InputBroken, match=r"part-000\.parquet cannot be read"):
+    with pytest.raises(InputBroken, match=r"part-000\.parquet is damaged"):
         work.run()
 
 

@@ -1,0 +1,52 @@
+"""Words of a vocabulary -> their codes: 1 and the place in the vocabulary, 0 for a word that is not in it.
+
+Decides what the word of a value is: text and bytes as they are, compared byte by byte, so that what is no UTF-8 is a
+word that no vocabulary has; a UUID in its usual spelling; numbers, dates and all else as Arrow writes them as text.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+from uuid import UUID
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.core.arrow_types import ArrowArray, ArrowColumn, ArrowDictionary, ArrowValues
+from cluster.core.times import as_plain
+from cluster.core.value_texts import texts_of
+
+
+def codes_of(values: ArrowValues, words: pa.StringArray) -> ArrowValues:
+    """The codes (row,) of values (row,); null where a value is."""
+    texts = _as_bytes(values)
+    found = pc.index_in(texts, value_set=words.cast(pa.large_binary()))
+    codes = pc.add(found.fill_null(-1), 1)
+    return codes if not texts.null_count else pc.if_else(texts.is_valid(), codes, pa.scalar(None, codes.type))
+
+
+def _as_bytes(values: ArrowValues) -> ArrowValues:
+    if isinstance(values.type, pa.UuidType):
+        return _spelt(values)
+    plain, kind = as_plain(values), pa.types
+    if kind.is_large_string(plain.type) or kind.is_large_binary(plain.type) or kind.is_fixed_size_binary(plain.type):
+        return plain.cast(pa.large_binary())
+    return _as_text(plain).cast(pa.large_binary())
+
+
+def _as_text(plain: ArrowValues) -> ArrowValues:
+    if pa.types.is_decimal32(plain.type) or pa.types.is_decimal64(plain.type):
+        plain = plain.cast(pa.decimal128(38, plain.type.scale))  # Arrow has no texts of the small ones
+    return texts_of(plain)
+
+
+def _spelt(values: ArrowValues) -> ArrowColumn:
+    """UUIDs, each different one spelt once."""
+    encoded = as_plain(values).dictionary_encode()
+    chunks = cast("list[ArrowDictionary]", encoded.chunks if isinstance(encoded, pa.ChunkedArray) else [encoded])
+    return pa.chunked_array([_of_dictionary(chunk) for chunk in chunks], pa.large_binary())
+
+
+def _of_dictionary(chunk: ArrowDictionary) -> ArrowArray:
+    raw = cast("list[bytes]", chunk.dictionary.to_pylist())
+    return pa.array([str(UUID(bytes=value)).encode() for value in raw], pa.large_binary()).take(chunk.indices)
