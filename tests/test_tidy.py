@@ -91,6 +91,13 @@ FLOORS = {
         "examples": ("api.py",),
     },
 }
+# What an audit takes from the folders whose work it audits: where files lie, never what they hold.
+AUDITED = ("cluster.core.times", "cluster.runtime.input", "cluster.runtime.rows", "cluster.runtime.shuffle")
+NOT_AUDITED = {
+    "cluster.core.times.as_plain",  # of the output: a record's first and last time
+    "cluster.runtime.input.source_files.check_unchanged",
+    "cluster.runtime.rows.row_origins.InputFiles",
+}
 # Two files of one name, each time for the same reason: `cluster/core` decides what `cluster/runtime` carries out.
 CORE_DECIDES_RUNTIME_ACTS = {"audit", "commit", "lock"}
 
@@ -222,6 +229,12 @@ def test_only_the_replica_side_names_types_of_tensorflow(path: Path) -> None:
 @every_module
 def test_a_file_imports_from_its_own_floor_or_from_below(path: Path) -> None:
     assert _floors_broken(path) == []
+
+
+def test_an_audit_reads_by_code_of_its_own() -> None:
+    audits = [path for path in MODULES if _name(path).startswith("cluster/runtime/audit/")]
+    taken = {module for path in audits for module in _imports(path) if _within(module, AUDITED)}
+    assert taken <= NOT_AUDITED
 
 
 def test_no_two_files_import_each_other() -> None:

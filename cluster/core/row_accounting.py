@@ -1,6 +1,6 @@
 """Rows counted again: which entity a row belongs to, which of the entity's rows it is, and what no shard has taken.
 
-The arithmetic of an audit, over arrays; it shares nothing with the code that put the rows there but the order of times.
+The arithmetic of an audit, over arrays; it shares nothing with the code that put the rows there.
 Entities are numbered within their shard, as the plan has them. Leaves files alone, and what is said about a find.
 """
 
@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.core.arrow_types import ArrowDictionary
-from cluster.core.times import compare, table_ordinals
 from lstm_core.array_types import Bools, Ints
 
 
@@ -77,27 +76,6 @@ class Ledger:
     def left(self) -> Ints:
         """Rows (entity,) that are neither scored nor in quarantine; negative where there are too many."""
         return self.entity_rows - self.scored - self.quarantined - self.skipped
-
-
-class TimeOrder:
-    """Whether an entity's rows stand in order of time, over any number of batches."""
-
-    def __init__(self) -> None:
-        self._entity = np.zeros(0, np.int64)
-        self._times: pa.Table | None = None  # the last row of each entity so far
-
-    def falls(self, entity: Ints, times: pa.Table) -> Ints:
-        """The rows of the next batch that are earlier than the row of their entity before."""
-        carried = len(self._entity)
-        if self._times is not None:
-            entity, times = np.append(self._entity, entity), pa.concat_tables([self._times, times])
-        order = np.argsort(entity, kind="stable")
-        same = entity[order[1:]] == entity[order[:-1]]
-        moments = table_ordinals(times)
-        earlier, _ = compare([column[order[1:]] for column in moments], [column[order[:-1]] for column in moments])
-        last = order[np.append(~same, True)] if len(order) else order
-        self._entity, self._times = entity[last], times.take(last)
-        return np.sort(order[1:][same & earlier]) - carried
 
 
 class Coverage:

@@ -30,8 +30,9 @@ from cluster.run_errors import InputBroken, OutputRefused, RunFailed, StoreFault
 from cluster.runtime.audit.audit_rows import ShardRows, shard_keys
 from cluster.runtime.audit.bucket_audit import audit_origins
 from cluster.runtime.audit.carry_audit import CarryAudit
-from cluster.runtime.audit.coverage_audit import audit_coverage, audit_entities, rows_left
-from cluster.runtime.audit.shard_audit import UNREADABLE, ShardAudit, Windows
+from cluster.runtime.audit.coverage_audit import audit_coverage, audit_entities, count_rows, rows_left
+from cluster.runtime.audit.own_rows import OwnRows, access_of
+from cluster.runtime.audit.shard_audit import UNREADABLE, ShardAudit
 from cluster.runtime.commit.commit import RUN
 from cluster.runtime.commit.run_request import RequestFile, read_request
 from cluster.runtime.input.source_files import check_unchanged
@@ -42,8 +43,6 @@ from cluster.runtime.storage.parquet_tables import rows_in_file
 from cluster.runtime.storage.store import Store
 from lstm_core.array_types import Ints
 from lstm_core.json_types import JsonObject
-
-CACHE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -160,20 +159,21 @@ class _Audit:
         tally.count(len(head.input_files))
         try:
             check_unchanged(head, storage)
+            count_rows(tally, head, storage)
         except InputBroken as error:
             tally.fail(str(error).rstrip("."))
         checksums = settings is None or settings.page_checksums
-        files = InputFiles.of(head, store, storage, checksums=checksums)
-        groups = files.planned((*head.entity, *head.time), cache_bytes=CACHE_BYTES)
+        access = access_of(head, storage, checksums=checksums)
+        reader = OwnRows(InputFiles.of(head, store, storage).files, (*head.entity, *head.time), access)
         coverage = Coverage()
         extents = Extents(store)
         keys = [shard_keys(extents.of(shard.index)) for shard in head.shards]
         carry = CarryAudit(self._tallies["carry-over"], request, keys) if request and request.state.used else None
         for shard in head.shards:
-            rows = ShardRows(groups, head, shard, extents.of(shard.index))
+            rows = ShardRows(reader, head, shard, extents.of(shard.index))
             coverage.add(rows.file, rows.start, rows.count)
             if shard.index in of_shard:
-                audit = ShardAudit(self._tallies, rows, shard.index, store, Windows.of(settings))
+                audit = ShardAudit(self._tallies, rows, shard.index, store, settings)
                 self._audit_shard(shard, audit, of_shard[shard.index], carry)
         audit_entities(self._tallies["order"], keys)
         if carry is not None and self._run.get("status") == "done":

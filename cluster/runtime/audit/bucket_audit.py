@@ -10,19 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
 
 from cluster.core.audit import Tally
 from cluster.core.locations import Options
 from cluster.core.plan.shard_plan import PlanHead
-from cluster.core.plan.shuffle_plan import Hashes, place_of, row_hashes
-from cluster.runtime.commit.row_checksum import canonical_table
-from cluster.runtime.input.row_groups import RowGroups
+from cluster.core.plan.shuffle_plan import Hashes
+from cluster.runtime.audit.own_rows import OwnRows, access_of
+from cluster.runtime.audit.own_values import hashes, moments_of, spelt_keys
 from cluster.runtime.rows.row_origins import InputFiles
-from cluster.runtime.storage.parquet_tables import BATCH_ROWS, read_batches
+from cluster.runtime.storage.parquet_tables import read_batches
 from cluster.runtime.storage.store import Store
 from lstm_core.array_types import Bools, Ints
-
-CACHE_BYTES = 64 << 20
 
 
 def audit_origins(tally: Tally, head: PlanHead, store: Store, reading: tuple[Options, bool]) -> Ints:
@@ -47,11 +46,8 @@ def _sums_of_buckets(tally: Tally, head: PlanHead, store: Store, seen: list[Bool
     columns, origin = (*head.entity, *head.time), InputFiles.of(head, store, storage).origin
     for bucket in head.files:
         for batch in read_batches(store, bucket.path, (*columns, *origin)):
-            source, row = (batch.column(name).to_numpy() for name in origin)
-            row = place_of(row)
-            np.add.at(
-                sums, source, row_hashes(canonical_table(batch, columns)) * (row.astype(np.uint64) + np.uint64(1))
-            )
+            source, row = origins(batch, origin)
+            np.add.at(sums, source, _hashes(batch, head) * (row.astype(np.uint64) + np.uint64(1)))
             for index in np.unique(source).tolist():
                 _mark(tally, head.sources[index].path, seen[index], row[source == index])
     return sums
@@ -67,17 +63,28 @@ def _mark(tally: Tally, path: str, seen: Bools, rows: Ints) -> None:
 def _sums_of_input(head: PlanHead, seen: list[Bools], reading: tuple[Options, bool]) -> Iterator[np.uint64]:
     columns = (*head.entity, *head.time)
     files = tuple(file.path for file in head.sources)
-    storage, checksums = reading
-    groups = RowGroups(files, columns, head.beside, cache_bytes=CACHE_BYTES, storage=storage, checksums=checksums)
+    reader = OwnRows(files, columns, access_of(head, reading[0], checksums=reading[1]))
     for index, flags in enumerate(seen):
-        total = np.zeros(1, np.uint64)
-        for low in range(0, len(flags), BATCH_ROWS):
-            rows = low + np.flatnonzero(flags[low : low + BATCH_ROWS])
-            if len(rows):
-                table = groups.rows(index, low, min(low + BATCH_ROWS, len(flags))).take(rows - low)
-                weight = rows.astype(np.uint64) + np.uint64(1)
-                total += np.sum(row_hashes(canonical_table(table, columns)) * weight, dtype=np.uint64)
+        total, row = np.zeros(1, np.uint64), 0
+        for found in reader.rows(index, 0, len(flags)):
+            taken = flags[row : row + found.table.num_rows]
+            weight = row + np.flatnonzero(taken).astype(np.uint64) + np.uint64(1)
+            total += np.sum(_hashes(found.table.filter(pa.array(taken)), head) * weight, dtype=np.uint64)
+            row += found.table.num_rows
         yield total[0]
+
+
+def _hashes(table: pa.Table | pa.RecordBatch, head: PlanHead) -> Hashes:
+    return hashes(spelt_keys(table, head.entity), moments_of(table, head.time))
+
+
+def origins(batch: pa.RecordBatch | pa.Table, names: tuple[str, str]) -> tuple[Ints, Ints]:
+    """Where the rows of a bucket stood in the input: files and rows (row,); one that was damaged has its complement.
+
+    `names` are the columns that say so.
+    """
+    source, row = (batch.column(name).to_numpy().astype(np.int64) for name in names)
+    return source, np.where(row < 0, -1 - row, row)
 
 
 def _gaps(file: int, seen: Bools) -> Ints:

@@ -15,14 +15,14 @@ import pyarrow as pa
 from cluster.core.audit import Tally
 from cluster.core.carry import seen_column
 from cluster.core.commit import STAGED, SUCCESS, Fragment
-from cluster.core.row_accounting import Ledger, number_entities
-from cluster.core.times import compare_tables
+from cluster.core.row_accounting import Ledger
 from cluster.run_errors import first_line
 from cluster.runtime.audit.audit_rows import ShardRows
+from cluster.runtime.audit.own_values import Moments, compared, moments_of, numbers_of, spelt_keys
 from cluster.runtime.carry.carry_inspection import OpenTable
 from cluster.runtime.carry.carry_table import make_mark
 from cluster.runtime.carry.carry_writer import HANDED_ON
-from cluster.runtime.commit.row_checksum import RowChecksum, canonical_table
+from cluster.runtime.commit.row_checksum import RowChecksum
 from cluster.runtime.commit.run_request import RequestFile
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.parquet_tables import UNREADABLE, read_table
@@ -41,7 +41,7 @@ class CarryAudit:
         self._write = open_store(StoreSpec(write, options)) if write else None
         self._files: list[tuple[str, int, str]] = []  # of what was written: name, rows, checksum
         self._carried, self._seen = 0, np.zeros(0, np.int64)
-        self._last: pa.Table | None = None  # the last times (entity, time columns) of what was read
+        self._last: Moments | None = None  # the last times (entity,) of what was read
         self._known = [np.full(part.num_rows, -1, np.int64) for part in keys]  # row in what was read, of each entity
         if request.state.read:
             self._read(StoreSpec(request.state.read, options))
@@ -50,16 +50,15 @@ class CarryAudit:
         try:
             table = OpenTable.of(open_store(spec))
             carried, self._seen = table.keys(), table.column(table.schema.seen).to_numpy()
-            self._last = pa.table(
-                [table.column(name) for name in table.schema.last], names=list(table.schema.last)
-            ).combine_chunks()
+            last = table.schema.last
+            self._last = moments_of(pa.table([table.column(name) for name in last], names=list(last)), last)
         except SlotcarError as error:
             return self._tally.fail(f"the carry-over that was read cannot be read again: {str(error).rstrip('.')}")
         self._carried = carried.num_rows
         if self._keys:
             names = self._keys[0].column_names
-            known = number_entities(canonical_table(carried, names), pa.concat_tables(self._keys))
-            self._known = np.split(known, np.cumsum([part.num_rows for part in self._keys])[:-1])
+            known = spelt_keys(carried, names)
+            self._known = [numbers_of(known, spelt_keys(part, names)) for part in self._keys]
         return None
 
     def late(self, shard: int, rows: ShardRows) -> Ints:
@@ -68,7 +67,7 @@ class CarryAudit:
         if self._last is None:
             return late
         place = self._known[shard]
-        entity = np.flatnonzero((place >= 0) & self._last.column(0).is_valid().to_numpy()[np.maximum(place, 0)])
+        entity = np.flatnonzero((place >= 0) & self._last.valid[np.maximum(place, 0)])
         first = self._behind(rows, entity, np.ones_like(entity), place)
         behind = entity[first > 0]  # as a rule nobody's first row is
         late[behind] = self._behind(rows, behind, rows.entity_rows[behind], place)
@@ -81,8 +80,7 @@ class CarryAudit:
         inside = np.arange(len(number)) - np.repeat(np.cumsum(count) - count, count)
         if not len(number):
             return np.zeros(0, np.int64)
-        last = self._last.rename_columns(list(rows.time)).take(place[entity[number]])
-        less, equal = compare_tables(rows.times(entity[number], inside), last)
+        less, equal = compared(rows.times(entity[number], inside), self._last.take(place[entity[number]]))
         return np.bincount(number[less | equal], minlength=len(entity))
 
     def skipped(self, late: Ints) -> Ints:
@@ -117,7 +115,7 @@ class CarryAudit:
             return
         if self._files[-1][1:] != (record.carry_rows, record.carry_checksum):
             self._tally.fail(f"{name} of the carry-over does not hold the rows that {record.record_name} names")
-        entity = number_entities(keys, canonical_table(table, keys.column_names))
+        entity = numbers_of(spelt_keys(keys, keys.column_names), spelt_keys(table, keys.column_names))
         np.add.at(found, entity[entity >= 0], 1)
         told = table.column(seen_column(keys.column_names)).to_numpy()
         wrong = np.flatnonzero((entity < 0) | (told != seen[entity]))
@@ -147,10 +145,11 @@ class CarryAudit:
         if self._write is None:
             return
         tonight = pa.concat_tables(self._keys)
+        names = tonight.column_names
         for name in [name for name in self._write.list("") if name.startswith(HANDED_ON)]:
             table = self._table(name, None)
             if table is not None:
-                twice = number_entities(tonight, canonical_table(table, tonight.column_names)) >= 0
+                twice = numbers_of(spelt_keys(tonight, names), spelt_keys(table, names)) >= 0
                 self._tally.expect(not twice.any(), f"{name} hands on entities that tonight's input names")
         known = sum(int((place >= 0).sum()) for place in self._known)
         held, expected = sum(rows for _, rows, _ in self._files), tonight.num_rows + self._carried - known

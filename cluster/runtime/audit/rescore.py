@@ -7,27 +7,23 @@ may be off. Where the model is, and what it was, comes from the run's own reques
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from cluster.core.audit import Check, Tally
-from cluster.core.carry import carry_schema
 from cluster.core.entity_keys import describe_entity
 from cluster.core.plan.shard_plan import Shard
-from cluster.core.row_accounting import draw_entities, number_entities
+from cluster.core.row_accounting import draw_entities
 from cluster.run_errors import OutputRefused
 from cluster.runtime.audit.audit import Audit, locate, read_run
 from cluster.runtime.audit.audit_rows import shard_keys
+from cluster.runtime.audit.own_values import numbers_of, spelt_keys
 from cluster.runtime.audit.rescore_actor import ROWS_MAX, AuditSpec, OpenRescore, Scores
 from cluster.runtime.audit.shard_audit import UNREADABLE
-from cluster.runtime.carry.carry_plan import find_carry
-from cluster.runtime.commit.row_checksum import canonical_table
-from cluster.runtime.commit.run_request import CarryRequest, RequestFile, read_request
-from cluster.runtime.input.column_checks import check_schema
-from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.commit.run_request import RequestFile, read_request
 from cluster.runtime.plan.plan_files import Extents
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.open_store import StoreSpec
@@ -119,14 +115,10 @@ def rescore(audit: Audit, store: Store, truth: Truth, count: int, open_rescore: 
     return Rescoring(tuple(found), tally.close())
 
 
-def _carried(truth: Truth) -> CarryRequest | None:
-    """What the run has read of carry-over; entities begin there. Raises `UsageError`."""
-    request = truth.request
-    if request.state.read is None:
-        return None
-    columns = check_schema(request.input, truth.contract, list_files(request.input))
-    schema = carry_schema(columns, request.input, truth.contract)
-    return find_carry(replace(request.state, write=None), schema, request.output.storage)
+def _carried(truth: Truth) -> StoreSpec | None:
+    """The carry-over that the run has read; entities begin there."""
+    read = truth.request.state.read
+    return None if read is None else StoreSpec(read, truth.request.output.storage)
 
 
 class _Comparison:
@@ -172,7 +164,8 @@ class _Comparison:
         return {entity: np.concatenate(found)[: self._rows_max] for entity, found in parts.items()}
 
     def _collect(self, batch: pa.RecordBatch, keys: pa.Table, parts: dict[int, list[Scores]]) -> None:
-        number = number_entities(keys, canonical_table(batch, keys.column_names))
+        names = keys.column_names
+        number = numbers_of(spelt_keys(keys, names), spelt_keys(batch, names))
         scores = np.stack([batch.column(name).to_numpy(zero_copy_only=False) for name in self._names], axis=1)
         for entity in set(np.unique(number).tolist()) & set(parts):
             if sum(map(len, parts[entity])) < self._rows_max:

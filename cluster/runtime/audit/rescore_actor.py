@@ -1,8 +1,8 @@
 """The audit's actor: scores single entities again, alone and unchunked, from zero state or the one carried over.
 
 What it decides: that TensorFlow is imported here and not in the process that audits, and that of an entity with more
-than `ROWS_MAX` rows only the first are scored: no score looks ahead, so they are the same. It reads and encodes rows as
-a run does; the scores come from `lstm_core.proof.reference`, which shares nothing with the step.
+than `ROWS_MAX` rows only the first are scored: no score looks ahead, so they are the same. Neither side is the run's:
+rows are read and encoded by `own_entities`, scores come from `lstm_core.proof.reference`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,15 +20,13 @@ import ray
 
 from cluster.core.plan.shard_plan import Shard
 from cluster.core.settings import ClusterSettings, InputSettings
-from cluster.runtime.carry.carry_plan import ShardCarry
-from cluster.runtime.commit.run_request import CarryRequest
+from cluster.runtime.audit.audit_rows import shard_keys
+from cluster.runtime.audit.own_carry import carried_of
+from cluster.runtime.audit.own_entities import NOTHING, Carried, EntityReader
+from cluster.runtime.audit.own_values import spelt_keys
 from cluster.runtime.fleet.ray_errors import task_value
 from cluster.runtime.fleet.ray_session import connected
 from cluster.runtime.plan.plan_files import Extents
-from cluster.runtime.replica.replica_actor import row_layout
-from cluster.runtime.rows.block_reader import BlockReader, Bounds
-from cluster.runtime.rows.carried_state import CarriedState
-from cluster.runtime.rows.feature_encoding import Encoder
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from lstm_core.array_types import Floats
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
 Scores = Floats  # (row, score), or (window, score)
 
 ROWS_MAX = 1_000_000  # of one entity: the reference holds them all at once
-CACHE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class AuditSpec:
     input: InputSettings
     store: StoreSpec  # of the output
     files: InputFiles
-    carry: CarryRequest | None = None
+    carry: StoreSpec | None = None  # the table that the run has read
     rows_max: int = ROWS_MAX
 
 
@@ -66,21 +63,23 @@ class AuditActor:
         self._spec = spec
         self._model = model
         self._reference: Reference | None = None
-        settings = replace(spec.input, keep=(), target=())
-        encoder = Encoder(settings, spec.contract.inputs)
-        self._reader = BlockReader(settings, encoder, spec.files, Bounds(spec.rows_max, CACHE_BYTES))
+        self._reader = EntityReader(spec.files, spec.input, spec.contract.inputs)
 
     def rescore(self, shard: Shard, entities: Sequence[int]) -> list[Scores]:
         """Scores of entities of a shard, given by their ordinals; raises ModelRefused, InputBroken or RunFailed."""
         store = open_store(self._spec.store)
         reference, extents = self._load(), Extents(store).of(shard.index)
-        carry = self._spec.carry
-        known = ShardCarry(store, carry, carry.schema).of(shard) if carry is not None else None
-        found = []
-        for entity in entities:
-            alone = known.alone(entity) if known is not None else None
-            found.append(self._score(reference, shard, _of_entity(extents, entity), alone))
-        return found
+        carried = self._carried(extents, entities)
+        return [
+            self._score(reference, _of_entity(extents, entity), carried.get(number, NOTHING))
+            for number, entity in enumerate(entities)
+        ]
+
+    def _carried(self, extents: pa.Table, entities: Sequence[int]) -> dict[int, Carried]:
+        if self._spec.carry is None:
+            return {}
+        keys = spelt_keys(shard_keys(extents).take(list(entities)), self._spec.input.entity)
+        return carried_of(keys, open_store(self._spec.carry), self._spec.input, self._spec.contract)
 
     def _load(self) -> Reference:
         if self._reference is None:  # not in the constructor, where a refusal would look like the actor's death
@@ -91,25 +90,14 @@ class AuditActor:
             self._reference = Reference(load_model(self._model, name="the run's model", code=self._spec.contract.code))
         return self._reference
 
-    def _score(self, reference: Reference, shard: Shard, extents: pa.Table, known: CarriedState | None) -> Scores:
-        rows = int(pc.sum(extents.column("row_count")).as_py())
-        # As a streamed shard it is read up to `rows_max`; one that must be sorted is small and read whole.
-        streamed = rows > self._spec.rows_max and bool(pc.all(extents.column("sorted")).as_py())
-        alone = Shard(shard.index, 1, rows, rows, streamed)
-        block = next(iter(self._reader.blocks(alone, extents, 0, known)))
-        arrays = [np.empty((block.rows, *shape), dtype) for shape, dtype in row_layout(self._spec.contract).inputs]
-        self._reader.encode(block, arrays, None, self._reader.carried_known(known, 1) if known is not None else None)
-        scored = min(int(block.lengths[0]), self._spec.rows_max)
-        if scored == 0:
+    def _score(self, reference: Reference, extents: pa.Table, carried: Carried) -> Scores:
+        arrays, good = self._reader.arrays(extents, carried, self._spec.rows_max)
+        if self._spec.input.window is not None and self._spec.input.tail == "drop":
+            good -= good % self._spec.input.window
+        if good == 0:
             return np.zeros((0, self._spec.contract.score_values), np.float32)
-        outputs = reference.score([array[:scored] for array in arrays], _states(known) if known is not None else None)
+        outputs = reference.score([array[:good] for array in arrays], carried.states or None)
         return np.concatenate(outputs, axis=-1).astype(np.float32)
-
-
-def _states(known: CarriedState) -> dict[tuple[str, int], Floats]:
-    """The state that the only entity goes on from, zero where it has none."""
-    _, states = known.states(1)
-    return {(column.layer, column.index): values[0] for column, values in zip(known.schema.states, states, strict=True)}
 
 
 def _of_entity(extents: pa.Table, entity: int) -> pa.Table:

@@ -17,13 +17,15 @@ from cluster.core.audit import Tallies
 from cluster.core.commit import Fragment
 from cluster.core.entity_keys import describe_entity
 from cluster.core.own_columns import line_column
-from cluster.core.row_accounting import Ledger, TimeOrder, number_entities
+from cluster.core.row_accounting import Ledger
 from cluster.core.settings import WINDOW_ROWS, WINDOW_START, InputSettings, Tail
 from cluster.core.times import TimeBounds
 from cluster.core.value_texts import text_of
 from cluster.run_errors import InputBroken, first_line
-from cluster.runtime.audit.audit_rows import ShardRows, differing
+from cluster.runtime.audit.audit_rows import ShardRows, TimeOrder
 from cluster.runtime.audit.carry_audit import CarryAudit
+from cluster.runtime.audit.own_times import asked_for
+from cluster.runtime.audit.own_values import Moments, differing, moments_of
 from cluster.runtime.commit.row_checksum import RowChecksum, canonical_table
 from cluster.runtime.storage import parquet_tables
 from cluster.runtime.storage.parquet_tables import read_batches
@@ -77,10 +79,11 @@ class ShardAudit:
     """Takes a shard's records in order."""
 
     def __init__(
-        self, tallies: Tallies, rows: ShardRows, shard: int, store: Store, windows: Windows | None = None
+        self, tallies: Tallies, rows: ShardRows, shard: int, store: Store, settings: InputSettings | None = None
     ) -> None:
+        """`settings` are those that the run was asked for, where they are kept."""
         self._tallies, self._rows, self._shard, self._store = tallies, rows, shard, store
-        self._windows = windows
+        self._settings, self._windows = settings, Windows.of(settings)
         self._order = TimeOrder()
         self._fragments = 0  # those that have rows
         self._input_is_broken = False
@@ -121,7 +124,7 @@ class ShardAudit:
         assert place is not None
         try:
             table = parquet_tables.read_table(self._store, place)
-            entity = self._number(table)
+            entity = self._rows.numbers(table)
             rows = line_column(table, "rows").to_numpy().astype(np.int64)
         except UNREADABLE as error:
             return tally.fail(f"_quarantine/{name} cannot be read: {first_line(error)}")
@@ -162,10 +165,10 @@ class ShardAudit:
 
     def _place(self, batch: pa.RecordBatch, record: Fragment, before: int) -> None:
         """Finds each row's place in the input; `before` are the file's rows before the batch."""
-        entity, name = self._number(batch), str(record.file)
+        entity, name = self._rows.numbers(batch), str(record.file)
         self._expect_known(entity, batch, name, before)
         rows = np.flatnonzero(entity >= 0)
-        entity, times = entity[rows], canonical_table(batch, self._rows.time).take(rows)
+        entity, times = entity[rows], moments_of(batch, self._rows.time).take(rows)
         covers = batch.column(WINDOW_ROWS).to_numpy().astype(np.int64)[rows] if self._windows else None
         position, apart = self.ledger.take(entity, self._fragments, covers)
         order = self._tallies["order"]
@@ -177,17 +180,43 @@ class ShardAudit:
             row = int(falls[0])
             order.fail(
                 f"{name}, row {before + rows[row]}: entity {self._name(int(entity[row]))} has "
-                f"{_show(times, row)} after a later time",
+                f"{times.show(row)} after a later time",
                 len(falls),
             )
         planned = np.flatnonzero(position < self._rows.entity_rows[entity])
+        self._expect_planned(entity, position, times, (name, before + rows))
         found = (entity[planned], position[planned], (name, before + rows[planned]))
         self._compare(*found[:2], times.take(planned), found[2])
+        self._audit_bounds(batch.schema.field(self._rows.time[0]).type, entity, times, (name, before + rows))
         if covers is not None:
-            starts = canonical_table(batch, [WINDOW_START]).rename_columns([self._rows.time[0]]).take(rows[planned])
+            starts = moments_of(batch, [WINDOW_START]).take(rows[planned])
             self._audit_windows(found, covers[planned], starts)
 
-    def _audit_windows(self, found: tuple[Ints, Ints, tuple[str, Ints]], covers: Ints, starts: pa.Table) -> None:
+    def _expect_planned(self, entity: Ints, position: Ints, times: Moments, place: tuple[str, Ints]) -> None:
+        beyond = np.flatnonzero(position >= self._rows.entity_rows[entity])
+        if len(beyond):
+            row = int(beyond[0])
+            rows = self._rows.entity_rows[entity[row]]
+            self._tallies["times"].fail(
+                f"{place[0]}, row {place[1][row]}: entity {self._name(int(entity[row]))} has {times.show(row)}, which "
+                f"is one row more than the {rows:,} that it has in the input, late ones included",
+                len(beyond),
+            )
+
+    def _audit_bounds(self, kind: pa.DataType, entity: Ints, times: Moments, place: tuple[str, Ints]) -> None:
+        """Scored rows must have been asked for; `kind` is the type of the first time column."""
+        if self._settings is None:
+            return
+        wrong = np.flatnonzero(~asked_for(times, kind, self._settings))
+        if len(wrong):
+            row = int(wrong[0])
+            self._tallies["times"].fail(
+                f"{place[0]}, row {place[1][row]}: entity {self._name(int(entity[row]))} has {times.show(row)}, which "
+                "is not between since and until",
+                len(wrong),
+            )
+
+    def _audit_windows(self, found: tuple[Ints, Ints, tuple[str, Ints]], covers: Ints, starts: Moments) -> None:
         """Windows, as entity, last row and place: each whole, or its entity's last, and with its first row's time."""
         assert self._windows is not None
         (entity, position, place), whole = found, self._windows.rows
@@ -206,12 +235,13 @@ class ShardAudit:
         else:
             self._compare(entity, first, starts, place)
 
-    def _compare(self, entity: Ints, position: Ints, times: pa.Table, place: tuple[str, Ints]) -> None:
-        """Scored rows against the input's, by entity and position."""
+    def _compare(self, entity: Ints, position: Ints, times: Moments, place: tuple[str, Ints]) -> None:
+        """Scored rows against the input's, by entity and position; `times` may have the first column only."""
         if self._input_is_broken:
             return
         try:
-            wanted = self._rows.times(entity, position).select(times.column_names)
+            wanted = self._rows.times(entity, position)
+            wanted = wanted if len(times.styles) == len(wanted.styles) else wanted.first
         except InputBroken as error:
             self._input_is_broken = True  # said once: its other rows would only say it again
             return self._tallies["input"].fail(str(error).rstrip("."))
@@ -221,16 +251,10 @@ class ShardAudit:
         if len(wrong):
             row = int(wrong[0])
             tally.fail(
-                f"{place[0]}, row {place[1][row]}: entity {self._name(int(entity[row]))} has {_show(times, row)}, but "
-                f"row {position[row]} of it in the input has {_show(wanted, row)}",
+                f"{place[0]}, row {place[1][row]}: entity {self._name(int(entity[row]))} has {times.show(row)}, but "
+                f"row {position[row]} of it in the input has {wanted.show(row)}",
                 len(wrong),
             )
-
-    def _number(self, table: pa.Table | pa.RecordBatch) -> Ints:
-        keys = canonical_table(table, self._rows.keys.column_names)
-        if not keys.schema.equals(self._rows.keys.schema):
-            raise KeyError(f"its entity columns are {keys.schema.types}, expected {self._rows.keys.schema.types}")
-        return number_entities(self._rows.keys, keys)
 
     def _expect_known(self, entity: Ints, table: pa.Table | pa.RecordBatch, name: str, before: int) -> None:
         unknown = np.flatnonzero(entity < 0)
@@ -244,7 +268,3 @@ class ShardAudit:
 
     def _name(self, entity: int) -> str:
         return describe_entity(self._rows.keys, entity)
-
-
-def _show(times: pa.Table, row: int) -> str:
-    return describe_entity(times, row)

@@ -95,7 +95,7 @@ class Encoder:
         words, out = column.words, column.out
         for rows, chunk in _chunks(column.values):
             if words is not None:
-                out[rows] = codes_of(chunk, words).fill_null(0).to_numpy()
+                out[rows] = codes_of(chunk, words).fill_null(pa.scalar(0, pa.int32())).to_numpy()
             else:
                 _write_whole(column, rows, _as_float(chunk))
         if column.contract.vocabulary is not None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cluster.core.audit import End, Tallies, Tally, audit_end, audit_files, audit_records
 from cluster.core.commit import Fragment
-from cluster.core.row_accounting import Coverage, Ledger, TimeOrder, draw_entities, inside, number_entities
+from cluster.core.row_accounting import Coverage, Ledger, draw_entities, inside, number_entities
 from cluster.core.settings import Fill, InputSettings, OutputSettings, StepSettings
 from cluster.run_errors import RunFailed
 from cluster.runtime.commit.run_request import REQUEST, RequestFile, read_request, write_request
@@ -122,22 +122,6 @@ def test_a_ledger_gives_each_row_its_place(fragments: list[list[int]]) -> None:
         assert apart.tolist() == sorted(away)
     assert ledger.scored.tolist() == seen
     assert ledger.left.tolist() == [9 - rows for rows in seen]
-
-
-@given(st.lists(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.integers(0, 1)), max_size=9), max_size=4))
-def test_rows_out_of_order_are_found_over_batches(batches: list[list[tuple[int, int, int]]]) -> None:
-    order, last = TimeOrder(), dict[int, tuple[int, int]]()
-    for batch in batches:
-        wanted = []
-        for row, (entity, *time) in enumerate(batch):
-            moment = (time[0], time[1])
-            if entity in last and moment < last[entity]:
-                wanted.append(row)
-            last[entity] = moment
-        times = pa.table(
-            {"t": pa.array([b[1] for b in batch], pa.int64()), "u": pa.array([b[2] for b in batch], pa.int64())}
-        )
-        assert order.falls(np.array([b[0] for b in batch], np.int64), times).tolist() == wanted
 
 
 def test_rows_in_no_shard_and_in_two_are_found() -> None:

@@ -1,0 +1,264 @@
+"""The road of every entry: plan, score, quarantine, report, verify, and the same on the next night.
+
+Commands are the program's own, in this process, with replicas and audits in this process too. What they leave is read
+by DuckDB and by pyarrow, and compared with the truth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from typer.main import get_command
+
+from cluster.runtime.audit.rescore_actor import AuditActor, AuditSpec, Rescore
+from jobs import cli
+from jobs.commands import verify as verify_job
+from lstm_core.exit_codes import EXIT_DONE, EXIT_FAILED
+from tests.corpus.entry import Entry, Night, Refusal, connection, parquet_files, texts_of, values_by_row
+from tests.corpus.truth import Expected, expected, model
+from tests.guides.guide_reader import jobs_in_this_process
+from tests.harness.commands import command
+
+TOLERANCE = 1e-5
+RESUMES = "same command resumes"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command has answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self) -> str:
+        """Its last line on stderr, where it ended badly."""
+        return next((line for line in reversed(self.err.splitlines()) if line.startswith("slotcar: ")), "")
+
+
+def say(*arguments: str | Path) -> Said:
+    """One command; a traceback is raised here."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = command(*map(str, arguments))
+    return Said(code, out.getvalue(), err.getvalue())
+
+
+_REFERENCES: dict[bytes, Any] = {}
+
+
+class RememberingActor(AuditActor):
+    """The real actor; the model is loaded once for all entries."""
+
+    def _load(self) -> Any:
+        if self._model not in _REFERENCES:
+            _REFERENCES[self._model] = super()._load()
+        return _REFERENCES[self._model]
+
+
+@contextlib.contextmanager
+def _rescore_here(spec: AuditSpec, archive: bytes) -> Iterator[Rescore]:
+    yield RememberingActor(spec, archive).rescore
+
+
+@contextlib.contextmanager
+def here() -> Iterator[None]:
+    """All commands in this process."""
+    whole = verify_job.run
+    with jobs_in_this_process(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "app", get_command(cli.app))  # made once, not at every command
+        patch.setattr(verify_job, "run", partial(whole, open_rescore=_rescore_here))
+        yield
+
+
+class Road:
+    """An entry on its way, in a folder of its own."""
+
+    def __init__(self, entry: Entry, folder: Path, order: str) -> None:
+        self.entry, self.folder, self._mixed = entry, folder, order == "mixed"
+        self._before: Expected | None = None
+        self._words = "input.vocabulary" in entry.config
+        (folder / "m.keras").write_bytes(model(self._words).saved)
+
+    def go(self) -> None:
+        """Every night of it; each assertion names what does not hold."""
+        for number in range(1, self.entry.nights + 1):
+            self._write(number)
+            said = say("plan", self._config(number), "--json")
+            if self._is_refused(said):
+                return
+            plan = json.loads(said.out)
+            facts = self.entry.read(self.folder / f"in{number}")
+            wanted = expected(facts, self.entry.config, self._before)
+            rows = len(facts) + (self.entry.lost or 0)
+            assert plan["rows_in"] == rows, f"plan counts {plan['rows_in']} rows, another reader {rows}"
+            said = self._score(number)
+            if self._is_refused(said):
+                return
+            self._check_run(number, rows, wanted)
+            self._check_scores(number, wanted)
+            self._check_kept(number)
+            self._check_quarantine(number)
+            self._check_reports(number)
+            self._before = wanted
+        assert self.entry.refused is None, "it was scored, but it must be refused"
+
+    def _write(self, number: int) -> None:
+        place = self.folder / f"in{number}"
+        place.mkdir()
+        self.entry.write(place, Night(number, self._mixed))
+
+    def _score(self, number: int) -> Said:
+        said = say("score", self._config(number))
+        if said.code == EXIT_FAILED and RESUMES in said.sentence:
+            again = say("score", self._config(number))
+            assert again.code == EXIT_DONE, f"it says that the same command resumes it, and does not: {said.sentence}"
+            return again
+        return said
+
+    def _is_refused(self, said: Said) -> bool:
+        """Whether an entry that may be is refused, as it should be: in one sentence that says what it must."""
+        refusal: Refusal | None = self.entry.refused or self.entry.or_refused
+        if said.code == EXIT_DONE:
+            return False
+        assert refusal is not None, f"code {said.code}: {said.sentence or said.err[-500:]}"
+        assert said.code == refusal.code, f"code {said.code}, expected {refusal.code}: {said.sentence}"
+        assert re.search(refusal.says, said.sentence), f"{said.sentence!r} does not say {refusal.says!r}"
+        assert said.sentence.endswith("."), said.sentence
+        return True
+
+    # ---- what a run has left
+
+    def _check_run(self, number: int, rows: int, wanted: Expected) -> None:
+        run = json.loads((self.folder / f"out{number}" / "_slotcar/run.json").read_text(encoding="utf-8"))
+        counted = {name: run[f"rows_{name}"] for name in ("in", "scored", "quarantined", "skipped")}
+        quarantined = wanted.quarantined + (self.entry.lost or 0)
+        assert counted == {"in": rows, "scored": len(wanted.scores), "quarantined": quarantined, "skipped": 0}
+
+    def _check_scores(self, number: int, wanted: Expected) -> None:
+        found: dict[int, float] = {}
+        entity: dict[int, str] = {}
+        for path in sorted((self.folder / f"out{number}").glob("*.parquet")):
+            rows = connection().execute(f"SELECT n, score FROM read_parquet('{path}')").fetchall()
+            assert not {n for n, _ in rows} & found.keys(), "a row has two scores"
+            found |= dict(rows)
+            keys = pq.ParquetFile(path).read(self._key())
+            names = zip(*(texts_of(column) for column in keys.columns), strict=True)
+            entity |= dict(zip((n for n, _ in rows), map(str, names), strict=True))
+        assert found.keys() == wanted.scores.keys()
+        worst = max((abs(found[n] - wanted.scores[n]) for n in found), default=0.0)
+        assert worst <= TOLERANCE, f"scores are off by {worst}"
+        in_order = list(found)  # of one entity, in consecutive fragments
+        for rows in wanted.order:
+            assert sorted(rows, key=in_order.index) == rows, f"rows {rows} stand in another order"
+        named = [{entity[n] for n in rows} for rows in wanted.order]
+        assert all(len(name) == 1 for name in named), f"one entity has several names: {named}"
+        assert len(set.union(set(), *named)) == len(named), f"several entities have one name: {named}"
+
+    def _key(self) -> list[str]:
+        return list(self.entry.config.get("input.entity", ["sensor"]))
+
+    def _check_kept(self, number: int) -> None:
+        """Kept columns are the input's, row by row."""
+        names = self.entry.config.get("output.keep", ())
+        if not names:
+            return
+        found, wanted = (
+            values_by_row(sorted(place), names)
+            for place in (
+                (self.folder / f"out{number}").glob("*.parquet"),
+                parquet_files(self.folder / f"in{number}"),
+            )
+        )
+        assert {n: wanted[n] for n in found} == found
+
+    def _check_quarantine(self, number: int) -> None:
+        place = self.folder / f"out{number}"
+        run = json.loads((place / "_slotcar/run.json").read_text(encoding="utf-8"))
+        rows = 0
+        for path in sorted((place / "_quarantine").glob("*.parquet")):
+            table = pq.ParquetFile(path).read()
+            assert {"reason", "rows"} <= set(table.column_names)
+            assert None not in table.column("reason").to_pylist()
+            told = connection().execute(f"SELECT sum(rows) FROM read_parquet('{path}')").fetchone()
+            rows += int(np.sum(table.column("rows").to_numpy()))
+            assert int(told[0]) == int(np.sum(table.column("rows").to_numpy()))
+        assert rows == run["rows_quarantined"]
+
+    def _check_reports(self, number: int) -> None:
+        output, state = self.folder / f"out{number}", self.folder / f"state{number}"
+        shown = ""
+        for arguments in (
+            ("plan", self._config(number)),
+            ("status", output),
+            ("report", output),
+            ("verify", output, "--rescore", "9"),
+            ("state", "show", state),
+            *(("state", "show", state, "--entity", name) for name in self.entry.shown),
+        ):
+            said = say(*arguments)
+            assert said.code == EXIT_DONE, f"{arguments[0]} ends with {said.code}: {said.sentence}"
+            shown += said.out
+        assert (output / "_slotcar/report.html").stat().st_size > 1000
+        control = [letter for letter in shown if ord(letter) < 32 and letter not in "\n\t"]
+        assert not control, f"control characters are sent to the terminal: {control[:5]}"
+        flat = re.sub(r"[\s│┃]+", "", shown)
+        assert [text for text in self.entry.shown if re.sub(r"\s+", "", text) not in flat] == []
+
+    # ---- what is asked for
+
+    def _config(self, number: int) -> Path:
+        keys: dict[str, Any] = {
+            "model.path": "m.keras",
+            "model.slots": 8,
+            "model.chunk": 4,
+            "input.path": f"in{number}/{self.entry.path}".rstrip("/"),
+            "input.entity": ["sensor"],
+            "input.time": ["t"],
+            "input.features": {"a": ["a"], "b": ["b"]},
+            "output.path": f"out{number}",
+            "output.keep": ["n"],
+            "state.write": f"state{number}",
+            "cluster.replicas": 1,
+            "faults.quarantine_limit": 1.0,
+        }
+        keys |= {"state.read": f"state{number - 1}"} if number > 1 else {}
+        keys |= {name: value for name, value in self.entry.config.items() if name != "output.keep"}
+        keys["output.keep"] = ["n", *self.entry.config.get("output.keep", ())]
+        path = self.folder / f"night{number}.toml"
+        path.write_text(toml(keys), encoding="utf-8")
+        return path
+
+
+def toml(keys: dict[str, Any]) -> str:
+    """Keys as `section.key`, as a document."""
+    sections: dict[str, list[str]] = {}
+    for name, value in keys.items():
+        section, _, key = name.partition(".")
+        sections.setdefault(section, []).append(f"{key} = {_value(value)}")
+    return "\n".join(f"[{section}]\n" + "\n".join(lines) + "\n" for section, lines in sections.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_value(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def roads(entries: Sequence[Entry]) -> list[tuple[Entry, str]]:
+    """Each entry in each of its orders."""
+    return [(entry, order) for entry in entries for order in entry.orders]

@@ -1,0 +1,32 @@
+"""The corpus: inputs of every kind, from plan to the second night, against a truth and an accounting from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.corpus.entries import ENTRIES
+from tests.corpus.entry import Entry
+from tests.corpus.road import Road, here, roads
+
+
+@pytest.fixture(autouse=True, scope="module")
+def in_this_process() -> Iterator[None]:
+    with here():
+        yield
+
+
+@pytest.mark.parametrize(
+    ("entry", "order"), [pytest.param(*road, id=f"{road[0].name}, {road[1]}") for road in roads(ENTRIES)]
+)
+def test_every_kind_is_scored_as_it_must_be_or_refused_in_one_sentence(
+    tmp_path: Path, entry: Entry, order: str
+) -> None:
+    Road(entry, tmp_path, order).go()
+
+
+def test_no_two_entries_have_one_name() -> None:
+    names = [entry.name for entry in ENTRIES]
+    assert sorted(set(names)) == sorted(names)
