@@ -72,7 +72,7 @@ def _stacked(*places: str) -> dict[str, tuple[str, ...]]:
 
 # The places of a package are its folders and the files at its top; "" stands for those files together. Each place may
 # import from itself and from the places that are listed for it.
-READING = ("storage", "input", "commit", "rows", "carry", "plan", "shuffle")
+READING = ("storage", "listing", "input", "commit", "rows", "carry", "plan", "shuffle")
 SCORING = ("replica", "watch", "fleet", "run", "audit", "training")
 LEAVES = ("config", "report", "training", "demo", "terminal", "plan_simulation.py")
 BELOW_COMMANDS = (*LEAVES, "job_package.py")
@@ -94,7 +94,7 @@ FLOORS = {
 # What an audit takes from the folders whose work it audits: where files lie, never what they hold.
 AUDITED = ("cluster.core.times", "cluster.runtime.input", "cluster.runtime.rows", "cluster.runtime.shuffle")
 NOT_AUDITED = {
-    "cluster.core.times.as_plain",  # of the output: a record's first and last time
+    "cluster.core.times.TimeBounds",  # of the output: a record's first and last time
     "cluster.runtime.input.source_files.check_unchanged",
     "cluster.runtime.rows.row_origins.InputFiles",
 }

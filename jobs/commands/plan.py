@@ -31,7 +31,7 @@ from cluster.core.simulate.run_simulation import SimulatedRun
 from cluster.runtime.carry.carry_plan import find_carry, find_known, settle_types
 from cluster.runtime.commit.run_request import CarryRequest
 from cluster.runtime.input.column_checks import check_schema
-from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.listing.file_listing import list_files
 from cluster.runtime.plan.input_scan import Item, Value, make_inventory
 from jobs import plan_simulation
 from jobs.config.configuration import Config

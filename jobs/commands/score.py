@@ -12,8 +12,8 @@ from cluster.core.settings import InputSettings
 from cluster.runtime.carry.carry_plan import find_carry
 from cluster.runtime.commit.run_request import ScoreRequest
 from cluster.runtime.input.column_checks import check_schema
-from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.input.source_faults import input_faults
+from cluster.runtime.listing.file_listing import list_files
 from cluster.runtime.replica.node_check import sample_files
 from cluster.runtime.run.delta_output import check_delta
 from cluster.runtime.run.run import score

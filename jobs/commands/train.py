@@ -24,7 +24,7 @@ from cluster.core.settings import ClusterSettings
 from cluster.core.times import parse_bound
 from cluster.run_errors import InputRefused, RunFailed, StoreFault
 from cluster.runtime.input.column_checks import check_schema
-from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.listing.file_listing import list_files
 from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.open_store import StoreSpec
 from cluster.runtime.training.training_actor import Pass, Trainer, TrainingSpec, ray_trainer

@@ -21,7 +21,7 @@ from cluster.runtime.carry.carry_plan import find_carry
 from cluster.runtime.commit.run_request import CarryRequest, ScoreRequest
 from cluster.runtime.fleet.fleet import Answer
 from cluster.runtime.input.column_checks import check_schema
-from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.listing.file_listing import list_files
 from cluster.runtime.replica.node_check import NodeNeeds
 from cluster.runtime.replica.pipeline import Counters
 from cluster.runtime.replica.replica_actor import Lease, ReplicaActor, ReplicaInfo, ReplicaSpec, Sources

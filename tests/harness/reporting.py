@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.core.commit import QUARANTINE, Fragment, fragment_name, record_name
+from cluster.core.own_columns import quarantine_lines
 from cluster.core.plan.shard_plan import make_plan
 from cluster.core.settings import OutputSettings, StepSettings
 from cluster.runtime.commit.commit import TIMELINE, Commits
@@ -73,5 +74,6 @@ def _fragment(store: LocalStore, laid: Laid, shard: int, rows: int) -> None:
 def _quarantine(store: LocalStore, laid: Laid) -> None:
     if laid.quarantine:
         entities, reasons, rows = zip(*laid.quarantine, strict=True)
-        table = pa.table({"entity": list(entities), "reason": list(reasons), "rows": list(rows)})
+        places = ["in.parquet"] * len(rows), pa.nulls(len(rows), pa.int64())
+        table = quarantine_lines(pa.table({"entity": list(entities)}), reasons, rows, places)
         pq.write_table(table, store.path(f"{QUARANTINE}/part-000000-00000-run.parquet"))

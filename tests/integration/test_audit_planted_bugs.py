@@ -103,6 +103,10 @@ def halves(table: Any, *_: Any, **__: Any) -> Any:
     return table
 
 
+def halves_of_all(tables: Any, *_: Any, **__: Any) -> Any:
+    return [halves(table) for table in tables]
+
+
 # ---- bugs of keys and times
 
 
@@ -122,8 +126,8 @@ def lower(column: Any, *_: Any, **__: Any) -> Any:
 
 
 def to_the_hour(found: Any, *_: Any, **__: Any) -> Any:
-    moments, valid = found
-    return moments // HOUR, valid
+    moments, valid, rest = found
+    return moments // HOUR, valid, rest
 
 
 def calls_a_row_bad(verdict: Any, judge: Any, keys: Any, moments: Any, first_row: int) -> Any:
@@ -177,7 +181,7 @@ BUGS = [
     Bug("row groups are cast", around(RowGroups, "rows", halves), "scores", "alone and unchunked"),
     Bug(
         "a piece of the shuffle is cast",
-        around(bucket_split, "_with_origin", halves),
+        around(bucket_split, "_of_group", halves_of_all),
         "scores",
         "alone and unchunked",
         shuffled=True,
@@ -195,10 +199,10 @@ BUGS = [
         "is of entity",
         change=two_spellings,
     ),
-    Bug("times are to the hour", around(times, "ordinals", to_the_hour), "order", "after a later time", change=falling),
+    Bug("times are to the hour", around(times, "_numbers", to_the_hour), "order", "after a later time", change=falling),
     Bug(
         "times of the shuffle are to the hour",
-        around(times, "ordinals", to_the_hour),
+        around(times, "_numbers", to_the_hour),
         "order",
         "after a later time",
         change=falling,

@@ -21,7 +21,7 @@ from cluster.run_errors import InputRefused, OutputRefused, StoreFault
 from cluster.runtime.carry.carry_plan import find_carry
 from cluster.runtime.commit.run_request import ScoreRequest
 from cluster.runtime.input.column_checks import check_schema
-from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.listing.file_listing import list_files
 from cluster.runtime.run.run import score
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.parquet_tables import read_table

@@ -19,10 +19,10 @@ from cluster.core.settings import InputSettings
 from cluster.run_errors import InputBroken, InputRefused
 from cluster.runtime.input.column_checks import needed_columns
 from cluster.runtime.input.column_values import types_of
-from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.input.key_scan import scan_file
 from cluster.runtime.input.source_faults import value_faults
 from cluster.runtime.input.unreadable_files import lost_file
+from cluster.runtime.listing.file_listing import list_files
 
 # A task answers with one table for its files: so many lists of files at least, as long as that is possible, and so many
 # files in a list at most, since their extents are in memory together.

@@ -77,8 +77,12 @@ class Encoder:
     def _opened(self, name: str, values: ArrowColumn, contract: InputContract) -> ArrowColumn:
         """A column without dictionaries; of words for an input of numbers their codes, which are numbers then."""
         words = self.words.get(name)
-        if words is None or contract.kind != "numeric":
+        if words is None:
             return _opened(values)
+        if (
+            contract.kind != "numeric"
+        ):  # its words are looked up later, and what they are may be an extension's business
+            return as_plain(values) if pa.types.is_dictionary(values.type) else values
         return cast(ArrowColumn, codes_of(values, words))
 
     def _settle(self, column: Column, missing: Bools | None, series: Series) -> None:

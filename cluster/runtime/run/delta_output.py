@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from cluster.core.settings import OutputSettings
 from cluster.run_errors import OutputRefused, RunFailed, first_line
 from cluster.runtime.commit.commit import Commits
-from cluster.runtime.input.table_formats import delta_options
+from cluster.runtime.listing.table_formats import delta_options
 from cluster.runtime.storage.parquet_tables import read_batches
 from cluster.runtime.storage.store import Store
 

@@ -16,7 +16,7 @@ from typing import Any
 from cluster.core.plan.file_list import FileList
 from cluster.core.settings import InputSettings
 from cluster.runtime.fleet.task_map import NeedsCluster, map_here
-from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.listing.file_listing import list_files
 from cluster.runtime.plan.input_scan import Item, Mapper, Value
 from cluster.runtime.shuffle.shuffle import LayoutScan, scan_layout
 

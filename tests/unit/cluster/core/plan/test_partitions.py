@@ -18,8 +18,8 @@ from cluster.core.plan.file_list import FileList
 from cluster.core.plan.partitions import Partitions
 from cluster.core.plan.shard_plan import make_plan
 from cluster.run_errors import InputRefused
-from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.input.row_groups import RowGroups
+from cluster.runtime.listing.file_listing import list_files
 from cluster.runtime.plan.input_scan import make_inventory
 from tests.inputs.laid import Laid
 from tests.inputs.series import make_series, settings_for

@@ -25,9 +25,9 @@ from cluster.core.plan.shard_plan import (
 )
 from cluster.run_errors import InputBroken, InputRefused, RunFailed
 from cluster.runtime.commit.commit import PLAN
-from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.input.key_scan import scan_file
 from cluster.runtime.input.source_files import check_unchanged
+from cluster.runtime.listing.file_listing import list_files
 from cluster.runtime.plan import input_scan
 from cluster.runtime.plan.input_scan import BATCH_FILES_MAX, BATCHES_MIN, file_batches, make_inventory
 from cluster.runtime.plan.plan_files import HEAD_FILE, PLAN_FILE, Extents, read_bad, read_lost, read_plan, write_plan

@@ -12,7 +12,7 @@ import pytest
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputRefused
 from cluster.runtime.fleet import task_map
-from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.listing.file_listing import list_files
 from cluster.runtime.run import early_scan
 from cluster.runtime.run.early_scan import EarlyScan
 from cluster.runtime.shuffle.shuffle import scan_layout

@@ -19,7 +19,7 @@ from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW, by_keys, row
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputBroken, InputRefused
 from cluster.runtime.commit.commit import SHUFFLE
-from cluster.runtime.input.file_listing import list_files
+from cluster.runtime.listing.file_listing import list_files
 from cluster.runtime.plan import input_scan
 from cluster.runtime.shuffle import bucket_sort, bucket_split
 from cluster.runtime.shuffle.shuffle import (

@@ -20,8 +20,8 @@ from pyroaring import BitMap64
 from cluster.core.plan.shard_plan import make_plan
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputRefused
-from cluster.runtime.input.file_listing import list_files
-from cluster.runtime.input.table_formats import plain_files
+from cluster.runtime.listing.file_listing import list_files
+from cluster.runtime.listing.table_formats import plain_files
 from cluster.runtime.plan.input_scan import make_inventory
 from tests.fakes.s3_server import BUCKET, S3
 from tests.inputs.series import make_series, settings_for

@@ -22,9 +22,9 @@ from cluster.core.locations import is_url, parse_location
 from cluster.core.plan.file_list import FileList, TableValues
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputRefused, first_line
-from cluster.runtime.input.input_names import ANY_FOLDERS, before_magic, fits, is_plain, part_fits
-from cluster.runtime.input.table_formats import AS_PLAIN, is_metadata, table_files
-from cluster.runtime.input.table_roots import DELTA, ICEBERG, TableRoot, TableRoots
+from cluster.runtime.listing.input_names import ANY_FOLDERS, before_magic, fits, is_plain, part_fits
+from cluster.runtime.listing.table_formats import AS_PLAIN, is_metadata, table_files
+from cluster.runtime.listing.table_roots import DELTA, ICEBERG, TableRoot, TableRoots
 from cluster.runtime.storage.filesystems import filesystem_of
 
 _KINDS = (

@@ -25,7 +25,7 @@ from cluster.core.locations import NotALocation, Options, is_inside, is_url, nor
 from cluster.core.plan.file_list import TableValues
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputRefused, first_line
-from cluster.runtime.input.table_roots import DELTA, ICEBERG, METADATA
+from cluster.runtime.listing.table_roots import DELTA, ICEBERG, METADATA
 from cluster.runtime.storage.filesystems import filesystem_of
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Which files the input is: paths, globs, tables."""
