@@ -26,6 +26,7 @@ _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a second
 _DAY_S = 86_400
 _ANY_WHOLE = pa.decimal128(20, 0)
 _ANY_MOMENT = pa.decimal128(38, 0)  # nanoseconds
+_DIGITS_MAX = 76  # of a decimal
 
 
 def planned_types(head: PlanHead) -> pa.Schema | None:
@@ -133,6 +134,8 @@ def _meet(left: ArrowColumn, right: ArrowColumn) -> tuple[ArrowArray, ArrowArray
     if any(map(_is_whole, kinds)) and any(map(pa.types.is_large_string, kinds)):  # names of folders
         return ours.cast(pa.large_string()), theirs.cast(pa.large_string())
     wanted = next((kind for kind in kinds if not pa.types.is_fixed_size_binary(kind)), kinds[0])
+    if any(map(pa.types.is_decimal, kinds)):
+        wanted = pa.decimal256(_DIGITS_MAX, max(getattr(kind, "scale", 0) for kind in kinds))
     return ours.cast(wanted), theirs.cast(wanted)
 
 
