@@ -39,11 +39,12 @@ ENTITIES, DAYS = 3, 4  # of every file: entities, and rows of each
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 Types = dict[str, Any]  # column -> its type in a file; None where the file has no such column
+ONE: Types = {**dict.fromkeys(NAMES, pa.int32()), **dict.fromkeys(NUMBERS, pa.float32())}
 Place = tuple[Any, ...]  # the keys and the times of a row
 
 
-def write_file(path: Path, types: Types, first_day: int, *, mixed: bool = False) -> None:
-    """A file with rows of every entity from a day on, entity by entity, or `mixed`."""
+def write_file(path: Path, types: Types, first_day: int, *, mixed: bool = False, empty: bool = False) -> None:
+    """A file with rows of every entity from a day on, entity by entity, or `mixed`; an `empty` one has none."""
     generator = np.random.default_rng(first_day)
     entity, day = (index.ravel() for index in np.indices((ENTITIES, DAYS)))
     if mixed:
@@ -55,7 +56,7 @@ def write_file(path: Path, types: Types, first_day: int, *, mixed: bool = False)
     values |= dict.fromkeys(NOTES, first_day * 5 + entity)
     columns = {name: column_of(types[name], name, values[name]) for name in NAMES if types[name] is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), path, row_group_size=5)
+    pq.write_table(pa.table(columns).slice(0, 0 if empty else None), path, row_group_size=5)
 
 
 def column_of(kind: Any, name: str, values: Any) -> Any:

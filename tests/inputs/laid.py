@@ -67,7 +67,7 @@ class Laid:
         """A reader of one numeric input."""
         ((_, columns),) = self.settings.features
         encoder = Encoder(self.settings, (numeric(len(columns)),))
-        files = InputFiles(self.files, partitions=self.plan.head.beside)
+        files = InputFiles(self.files, partitions=self.plan.head.beside, types=self.plan.head.types)
         keys = PlannedKeys.of(self.settings, files)
         return BlockReader(self.settings, encoder, files, Bounds(block_rows, cache_bytes), keys)
 

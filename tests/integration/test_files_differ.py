@@ -20,7 +20,19 @@ from cluster.runtime.plan.plan_files import read_plan
 from cluster.runtime.run.run import score
 from cluster.runtime.storage.local_store import LocalStore
 from jobs.commands.verify import run as verify
-from tests.harness.differing import DAYS, ENTITIES, FEATURES, NAMES, SETTINGS, Types, alone, scored, truth, write_file
+from tests.harness.differing import (
+    DAYS,
+    ENTITIES,
+    FEATURES,
+    NAMES,
+    ONE,
+    SETTINGS,
+    Types,
+    alone,
+    scored,
+    truth,
+    write_file,
+)
 from tests.harness.inprocess import Job, in_process
 from tests.harness.truth import TOLERANCE
 from tests.models.keras_models import FIT, save
@@ -114,3 +126,24 @@ def test_files_that_differ_are_scored_as_each_alone(tmp_path: Path, number: int,
     files = night(tmp_path, 0, (first, second), layout, None)
     files += night(tmp_path, 1, (second, first), layout, "state0")
     expect_truth(tmp_path, files, 2)
+
+
+NIGHTS = max(-(-len(PAIRS[names]) // len(names)) for names in (("key", "part"), ("time", "tick")))
+
+
+@pytest.mark.parametrize(
+    ("number", "layout"),
+    [
+        pytest.param(number, layout, marks=() if (number + turn) % 2 else (pytest.mark.soak,))
+        for number in range(NIGHTS)
+        for turn, layout in enumerate(("clustered", "interleaved"))
+    ],
+)
+def test_a_night_goes_on_from_keys_and_times_of_other_types(tmp_path: Path, number: int, layout: str) -> None:
+    kinds = [
+        {**ONE, **{name: types[name] for name in ("key", "part", "time", "tick")}} for types in types_of_case(number)
+    ]
+    files = night(tmp_path, 0, (kinds[0],), layout, None)
+    files += night(tmp_path, 1, (kinds[1],), layout, "state0")
+    files += night(tmp_path, 2, (kinds[0],), layout, "state1")
+    expect_truth(tmp_path, files, 3)

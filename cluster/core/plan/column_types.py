@@ -80,8 +80,8 @@ def type_choices(files: Sequence[LikeFiles], settings: InputSettings) -> list[Ty
     Raises InputRefused for a column whose types do not go together.
     """
     first = files[0]
-    fed = {*settings.feature_columns, *settings.target}
-    known = all(not pa.types.is_null(field.type) for field in first.plain if field.name in fed)
+    kept_only = {*settings.keep} - {*settings.entity, *settings.time, *settings.feature_columns, *settings.target}
+    known = all(not pa.types.is_null(field.type) for field in first.plain if field.name not in kept_only)
     if known and all(first.is_like(other) for other in files[1:]):
         return None
     return [_choice(name, files, settings) for name in first.plain.names]
@@ -106,6 +106,11 @@ def _without_values(name: str, files: Sequence[LikeFiles], settings: InputSettin
     if key or name in settings.time:
         _refuse_null(name, files, ("entity", "name an entity") if key else ("time", "order rows in time"))
         return pa.large_string() if key else pa.int64()
+    if not any(name in one.own.names for one in files):
+        raise InputRefused(
+            f"input.features: there is no column {name!r} in {files[0].paths[0]}, nor in any other file of the input: "
+            "name another column."
+        )
     if name not in (*settings.feature_columns, *settings.target):
         return pa.null()
     return pa.large_string() if name in settings.vocabulary else pa.float64()
