@@ -131,11 +131,7 @@ def _local(given: str, settings: InputSettings) -> _Found:
 
 def _local_files(path: str, roots: TableRoots) -> Iterator[tuple[str, str]]:
     """The files that a path names: what each really is called, and its path."""
-    if os.path.lexists(path):
-        named: Iterable[str] = [path]
-    else:
-        base, parts = before_magic(path)
-        named = _matches(base, parts, seen=set())
+    named = [path] if os.path.lexists(path) else _matches(*before_magic(path))
     seen: set[str] = set()
     for match in named:
         if os.path.isdir(match):
@@ -144,23 +140,36 @@ def _local_files(path: str, roots: TableRoots) -> Iterator[tuple[str, str]]:
             yield os.path.realpath(_checked(match)), match
 
 
-def _matches(folder: str, parts: list[str], seen: set[tuple[str, int]]) -> Iterator[str]:
-    """What the parts of a pattern name below a folder; `seen` are real folders and parts left: links may go round."""
-    at = (os.path.realpath(folder), len(parts))
-    if at in seen or not os.path.isdir(folder):
-        return
-    seen.add(at)
+def _matches(base: str, parts: list[str]) -> Iterator[str]:
+    """What the parts of a pattern name below a folder; a folder is looked at once for a part, as links may go round."""
+    todo, seen = [(base, os.path.realpath(base), parts)], set()
+    while todo:
+        folder, real, left = todo.pop()
+        if not left:
+            yield folder
+        elif (real, len(left)) not in seen and os.path.isdir(folder):
+            seen.add((real, len(left)))
+            steps = [(os.path.join(folder, name) if name else folder, rest) for name, rest in _steps(folder, left)]
+            todo += [(path, _real(path, folder, real), rest) for path, rest in reversed(steps)]
+
+
+def _steps(folder: str, parts: list[str]) -> list[tuple[str, list[str]]]:
+    """What the first part of a pattern names in a folder, and the parts left for it; "" is the folder itself."""
     part, *rest = parts
     if part == ANY_FOLDERS:
-        yield from _matches(folder, rest, seen) if rest else [folder]
-        for name, is_folder in _names(folder):
-            if is_folder and is_plain(name, folder=True):
-                yield from _matches(os.path.join(folder, name), parts, seen)
-        return
-    for name, is_folder in _names(folder) if glob.has_magic(part) else [(part, True)]:
-        path = os.path.join(folder, name)
-        if part_fits(name, part, folder=is_folder) and os.path.lexists(path):
-            yield from _matches(path, rest, seen) if rest else [path]
+        below = _names(folder) if rest else []  # with nothing left all of the folder is meant
+        inner = [name for name, is_folder in below if is_folder and is_plain(name, folder=True)]
+        return [("", rest), *((name, parts) for name in inner)]
+    names = _names(folder) if glob.has_magic(part) else [(part, os.path.lexists(os.path.join(folder, part)))]
+    found = [name for name, is_folder in names if part_fits(name, part, folder=is_folder)]
+    return [(name, rest) for name in found if os.path.lexists(os.path.join(folder, name))]
+
+
+def _real(path: str, folder: str, real: str) -> str:
+    """What a path is really called, in a folder or the folder itself, of which that is known."""
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    return real if path == folder else os.path.join(real, os.path.basename(path))
 
 
 def _names(folder: str) -> list[tuple[str, bool]]:

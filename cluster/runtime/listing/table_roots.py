@@ -3,7 +3,8 @@
 Decides by what lies in a folder that it is a Delta Lake, Iceberg, Hudi, Paimon or Lance table, and that all files below
 it are the table's. Which of them count only its metadata say; the others hold rows that were deleted, corrected or
 moved to another file. So whoever reads plain files looks at every folder above them, once. Of a folder whose content a
-listing has shown nothing is asked; the others, which are the few above `input.path`, are asked about all at once.
+listing has shown nothing is asked; the others, which are the few above `input.path`, are asked about all at once, in a
+store for those marks only that no listing of a path within the table could show.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow.fs as pafs
@@ -27,16 +29,18 @@ class _Mark:
     name: str  # of a file, or of a folder where `inside` is given
     inside: re.Pattern[str] | None = None  # a file of the folder by which it is known
     certain: bool = False  # the folder's name says enough
+    asked: bool = True  # worth a request to a store
 
 
 _MARKS = (
     _Mark(DELTA, "_delta_log", re.compile(".*"), certain=True),
     _Mark(ICEBERG, "metadata", METADATA),
     _Mark(HUDI, ".hoodie/hoodie.properties"),
-    _Mark(HUDI, ".hoodie_partition_metadata"),
+    _Mark(HUDI, ".hoodie_partition_metadata", asked=False),  # of each partition
     _Mark(PAIMON, "schema/schema-0"),
-    _Mark(LANCE, "_versions", re.compile(r".*\.manifest")),
+    _Mark(LANCE, "_versions", re.compile(r".*\.manifest"), asked=False),  # whose files are no Parquet anyway
 )
+_LOOKS_AT_ONCE = 16
 _FIRST_NAMES = frozenset(mark.name.partition("/")[0] for mark in _MARKS)
 _DENIED = re.compile(r"ACCESS_DENIED|AccessDenied|[Pp]ermission ?[Dd]enied|AuthorizationFailure|\b403\b")
 
@@ -53,7 +57,7 @@ class TableRoots:
     """The tables of one filesystem, as far as somebody has asked."""
 
     def __init__(self, filesystem: pafs.FileSystem) -> None:
-        self._filesystem = filesystem
+        self._filesystem, self._local = filesystem, isinstance(filesystem, pafs.LocalFileSystem)
         self._kinds: dict[str, str | None] = {}  # folder -> the kind of table that it is
         self._above: dict[str, TableRoot | None] = {}
 
@@ -70,6 +74,7 @@ class TableRoots:
                     break
                 self._kinds[outer] = None
         self._kinds |= {root: kind for root, kind in _marked(files) if len(root) >= len(base)}
+        self._above.pop(base, None)
 
     def above(self, folder: str) -> TableRoot | None:
         """The innermost table that a folder is or lies in, or None. Raises OSError."""
@@ -80,13 +85,16 @@ class TableRoots:
             unknown.append(outer)
         self._ask([outer for outer in unknown if outer not in self._kinds])
         for outer in reversed(unknown):
-            kind = self._kinds[outer]
-            self._above[outer] = TableRoot(outer, kind) if kind else self._above.get(posixpath.dirname(outer))
+            kind, further = self._kinds[outer], self._above.get(posixpath.dirname(outer))
+            # Each partition of a Hudi table has a mark of its own.
+            inner = kind is not None and not (kind == HUDI and further is not None and further.kind == HUDI)
+            self._above[outer] = TableRoot(outer, str(kind)) if inner else further
         return self._above[folder]
 
     def _ask(self, folders: Sequence[str]) -> None:
         self._kinds |= dict.fromkeys(folders)
-        places = [(folder, mark) for folder in folders for mark in reversed(_MARKS)]  # the first mark has the last word
+        marks = [mark for mark in reversed(_MARKS) if self._local or mark.asked]  # the first one has the last word
+        places = [(folder, mark) for folder in folders for mark in marks]
         for (folder, mark), found in zip(places, self._looks([_at(*place) for place in places]), strict=True):
             if found is not None and self._is_there(mark, found):
                 self._kinds[folder] = mark.kind
@@ -100,13 +108,13 @@ class TableRoots:
         return any(mark.inside.fullmatch(file.base_name) for file in inside)
 
     def _looks(self, names: list[str]) -> list[pafs.FileInfo | None]:
-        """What is there; None for what may not be looked at, as a bucket's root where one may read a part of it."""
-        try:
-            return list(self._filesystem.get_file_info(names)) if names else []
-        except OSError:
-            return [self._look(name) for name in names]
+        if self._local or not names:
+            return list(map(self._look, names))
+        with ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="slotcar-look") as looks:
+            return list(looks.map(self._look, names))
 
     def _look(self, name: str) -> pafs.FileInfo | None:
+        """What is there; None for what may not be looked at, as a bucket's root where one may read a part of it."""
         try:
             return self._filesystem.get_file_info(name)
         except OSError as error:
