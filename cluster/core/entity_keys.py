@@ -23,7 +23,15 @@ def describe_entity(keys: pa.Table, entity: int) -> str:
 
 
 def _describe_value(value: ArrowScalar) -> str:
-    return repr(value.as_py()) if pa.types.is_large_string(value.type) else str(value)
+    return repr(python_value(value)) if pa.types.is_large_string(value.type) else str(python_value(value))
+
+
+def python_value(value: ArrowScalar) -> object:
+    """A value as Python has it; a text that is no UTF-8 as bytes."""
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return bytes(value.as_buffer())  # type: ignore[attr-defined]  # why: only a text fails so
 
 
 def number_keys(keys: pa.Table) -> tuple[Ints, pa.Table]:

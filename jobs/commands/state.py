@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from cluster.core.carry import PREVIOUS
+from cluster.core.entity_keys import python_value
 from cluster.runtime.carry.carry_inspection import (
     Difference,
     OpenTable,
@@ -46,7 +47,10 @@ class ShownState:
         """The summary, and the entities with all their values, for JSON."""
         found = {"state": self.path, **asdict(self.summary)}
         if self.entities is not None:
-            found["entity"] = self.entities.to_pylist()
+            found["entity"] = [
+                {name: python_value(self.entities.column(name)[row]) for name in self.entities.column_names}
+                for row in range(self.entities.num_rows)
+            ]
         return found
 
     def render(self) -> RenderableType:
@@ -69,7 +73,7 @@ class ShownState:
         table = Table(show_header=False)
         for name in self.entities.column_names:
             value = self.entities.column(name)[row]
-            shown = _state(value) if pa.types.is_fixed_size_list(value.type) else str(value.as_py())
+            shown = _state(value) if pa.types.is_fixed_size_list(value.type) else str(python_value(value))
             table.add_row(name.replace(PREVIOUS, "previous ") if name.startswith(PREVIOUS) else name, shown)
         return table
 

@@ -7,7 +7,6 @@ an error, is escaped where it is put into the page, and in no other way.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from jobs.report.report_plots import (
 )
 from jobs.report.report_story import Story
 from jobs.report.report_style import STYLE
+from jobs.report.report_text import escape
 
 BARS = 64
 DRIFT_NOTED = 0.1  # from this distance on the page says that scores have moved

@@ -6,6 +6,7 @@ by row group, so memory follows neither of them. It writes nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -130,12 +131,20 @@ def find_entities(table: OpenTable, values: Sequence[str]) -> pa.Table:
     keys = table.keys()
     wanted = np.ones(keys.num_rows, np.bool_)
     for column, value in zip(keys.columns, values, strict=True):
-        wanted &= pc.equal(pc.cast(column, pa.string()), pa.scalar(value)).fill_null(False).to_numpy()
+        wanted &= (
+            pc.equal(_as_bytes(column), pa.scalar(os.fsencode(value), pa.large_binary())).fill_null(False).to_numpy()
+        )
     found = np.flatnonzero(wanted)
     if not len(found):
         raise InputRefused(f"{table.store.root} has no entity {', '.join(values)} among {keys.num_rows:,}.")
     file, row = table.places()
     return table.reader().take(file[found], row[found])
+
+
+def _as_bytes(column: ArrowColumn) -> ArrowColumn:
+    """Keys as a user may write them, whatever their bytes are."""
+    text = pa.types.is_large_string(column.type) or pa.types.is_large_binary(column.type)
+    return (column if text else pc.cast(column, pa.string())).cast(pa.large_binary())
 
 
 def compare_carry(before: OpenTable, after: OpenTable, names_max: int) -> Difference:

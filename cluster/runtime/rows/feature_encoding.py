@@ -8,11 +8,9 @@ the column and the reason; what follows from that (the entity is scored up to th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cluster.core.arrow_types import ArrowArray, ArrowColumn
 from cluster.core.settings import InputSettings
@@ -80,7 +78,7 @@ class Encoder:
         words = self.words.get(name)
         if words is None or contract.kind != "numeric":
             return _opened(values)
-        return cast(ArrowColumn, codes_of(values, words))
+        return codes_of(values, words)
 
     def _settle(self, column: Column, missing: Bools | None, series: Series) -> None:
         """Fills gaps of a column that is written, and refuses the rows that do not fit."""
@@ -96,7 +94,7 @@ class Encoder:
         words, out = column.words, column.out
         for rows, chunk in _chunks(column.values):
             if words is not None:
-                out[rows] = pc.fill_null(codes_of(chunk, words), 0).to_numpy()
+                out[rows] = codes_of(chunk, words).fill_null(pa.scalar(0)).to_numpy()
             else:
                 _write_whole(column, rows, _as_float(chunk))
         if column.contract.vocabulary is not None:

@@ -9,7 +9,7 @@ earlier one is the folder beside it that was finished last before it and has the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.core.commit import QUARANTINE, Fragment
+from cluster.core.entity_keys import python_value
 from cluster.core.histogram import Histogram, distance, length_bins
 from cluster.core.plan.shard_plan import PlanHead, entity_keys
 from cluster.runtime.commit.commit import RUN, Commits
@@ -149,11 +150,11 @@ def _lengths(store: Store, head: PlanHead, rows_max: int | None) -> Lengths:
 def _longest(extents: pa.Table, begin: Ints, rows: Ints, shard: int) -> list[Entity]:
     first = np.argsort(-rows, kind="stable")[:LONGEST_COUNT]
     keys = entity_keys(extents.take(begin[first]))
-    return [Entity(_key(key), int(count), shard) for key, count in zip(keys.to_pylist(), rows[first], strict=True)]
+    return [Entity(_key(keys, row), int(count), shard) for row, count in enumerate(rows[first])]
 
 
-def _key(values: Mapping[str, object]) -> str:
-    return ", ".join(str(value) for value in values.values())
+def _key(keys: pa.Table, row: int) -> str:
+    return ", ".join(str(python_value(column[row])) for column in keys.columns)
 
 
 def _sum(first: Ints, second: Ints) -> Ints:
@@ -283,6 +284,6 @@ def _reasons(table: pa.Table) -> Iterable[Reason]:
     grouped = table.group_by("reason", use_threads=False).aggregate(
         [("rows", "sum"), ("rows", "count"), *((key, "first") for key in keys)]
     )
-    for line in grouped.to_pylist():
-        example = ", ".join(str(line[f"{key}_first"]) for key in keys)
-        yield Reason(str(line["reason"]), int(line["rows_sum"]), int(line["rows_count"]), example)
+    examples = grouped.select([f"{key}_first" for key in keys])
+    for row, line in enumerate(grouped.select(["reason", "rows_sum", "rows_count"]).to_pylist()):
+        yield Reason(str(line["reason"]), int(line["rows_sum"]), int(line["rows_count"]), _key(examples, row))
