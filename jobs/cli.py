@@ -7,23 +7,26 @@ and a mistyped key cost no import of Ray.
 
 from __future__ import annotations
 
-import json
+import io
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Protocol, runtime_checkable
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from typer.exceptions import TyperException
 
+from cluster.runtime.watch.data_console import DataConsole
 from jobs.config.configuration import load_config
+from jobs.terminal.json_text import json_text
 from jobs.terminal.stderr_log import log_to_stderr
 from jobs.terminal.stop_signals import as_stopped, stop_on_signals
 from lstm_core.errors import SlotcarError, UsageError
 from lstm_core.exit_codes import EXIT_DONE, EXIT_USAGE
 from lstm_core.json_types import JsonObject
+from lstm_core.shown_text import shown
 
 app = typer.Typer(
     add_completion=False,
@@ -252,6 +255,9 @@ def guide(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point of `slotcar`; never returns."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without a letter is no reason to fail
     sys.exit(exit_code(lambda: _command(arguments)))
 
 
@@ -278,37 +284,31 @@ def _command(arguments: Sequence[str] | None) -> int:
 
 
 def _usage(fault: TyperException) -> UsageError:
-    text = str(getattr(fault, "format_message", lambda: fault)()).rstrip(".?")
-    return UsageError(f"{text}: see slotcar --help.")
+    text = str(getattr(fault, "format_message", lambda: fault)())
+    return UsageError(f"{' '.join(text.split()).rstrip('.?')}: see slotcar --help.")
 
 
 def _say(fault: BaseException, code: int) -> int:
-    print(f"slotcar: {' '.join(str(fault).split())}", file=sys.stderr, flush=True)
+    print(f"slotcar: {shown(str(fault).strip())}", file=sys.stderr, flush=True)
     return code
 
 
 def _show(result: CommandResult | JsonObject, as_json: bool) -> None:
     if as_json:
-        values = result.as_dict() if isinstance(result, CommandResult) else result
-        print(json.dumps(values, default=_plain), flush=True)
-    else:
-        # A pipe is no terminal of 80 columns: little is cut there.
-        console = Console(width=None if sys.stdout.isatty() else 160)
-        console.print(result.render() if isinstance(result, CommandResult) else _table(result))
-
-
-def _plain(value: object) -> object:
-    """NumPy's numbers and paths as JSON has them."""
-    return value.item() if hasattr(value, "item") else str(value)
+        print(json_text(result.as_dict() if isinstance(result, CommandResult) else result), flush=True)
+        return
+    shows = result.render() if isinstance(result, CommandResult) else _table(result)
+    # A pipe is no terminal of 80 columns: little is cut there, and of a single line nothing.
+    console = DataConsole(width=None if sys.stdout.isatty() else 160)
+    console.print(shows, soft_wrap=isinstance(shows, str))
 
 
 def _table(values: JsonObject) -> Table:
     table = Table(show_header=False, box=None)
     for name, value in values.items():
-        shown = json.dumps(value, default=_plain) if isinstance(value, dict | list) else _shown(value)
-        table.add_row(name, shown)
+        table.add_row(name, json_text(value) if isinstance(value, dict | list) else _figure(value))
     return table
 
 
-def _shown(value: object) -> str:
+def _figure(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

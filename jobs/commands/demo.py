@@ -22,11 +22,12 @@ from typing import TypedDict
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from cluster.core.settings import ClusterSettings
 from cluster.runtime.fleet.ray_session import connected
+from cluster.runtime.watch.data_console import DataConsole
 from jobs.commands import score, train
 from jobs.config.configuration import load_config
 from jobs.demo.demo_files import EPOCHS, SPLIT, write_files
@@ -177,7 +178,7 @@ class _Stages:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._console = Console(stderr=True, soft_wrap=True)
+        self._console = DataConsole(stderr=True, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

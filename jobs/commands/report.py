@@ -10,7 +10,6 @@ import logging
 from dataclasses import dataclass
 
 from rich.console import RenderableType
-from rich.text import Text
 
 from cluster.runtime.commit.commit import REPORT
 from cluster.runtime.storage.open_store import StoreSpec, open_store
@@ -40,7 +39,7 @@ class Reported:
 
     def render(self) -> RenderableType:
         """Where the page is."""
-        return Text(self.report)
+        return self.report
 
 
 def run(output: str | StoreSpec, against: str | None = None, *, rows_max: int | None = None) -> Reported:

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from rich.console import RenderableType
-from rich.text import Text
 
 from cluster.run_errors import JobStopped, RunFailed, StoreFault, TooManyBadRows, first_line
 from cluster.runtime.commit.commit import RUN
@@ -36,6 +35,7 @@ from jobs.terminal.stop_signals import Stopped
 from lstm_core.errors import SlotcarError, UsageError
 from lstm_core.exit_codes import EXIT_DONE, EXIT_QUARANTINE, EXIT_STOPPED, EXIT_USAGE
 from lstm_core.json_types import JsonObject, JsonValue
+from lstm_core.shown_text import shown_lines
 
 POLL_S = 2.0
 PATIENCE_S = 600.0  # without an answer
@@ -68,7 +68,7 @@ class Submitted:
     def render(self) -> RenderableType:
         """In one line."""
         code = "" if self.exit_code is None else f", exit code {self.exit_code}"
-        return Text(f"{self.submission_id}: {self.status.lower()}{code}; output {self.output}")
+        return f"{self.submission_id}: {self.status.lower()}{code}; output {self.output}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Terms:
     cpus: float = 0.0
     resources: Mapping[str, float] = field(default_factory=dict)
     wait: bool = True
-    say: Callable[[str], None] = lambda text: print(text, end="", file=sys.stderr, flush=True)
+    say: Callable[[str], None] = lambda text: print(shown_lines(text), end="", file=sys.stderr, flush=True)
     pause: Callable[[float], None] = time.sleep
     ask: Callable[[], bool] = lambda: _ask_whether_to_stop()
 

@@ -7,7 +7,6 @@ an error, is escaped where it is put into the page, and in no other way.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from jobs.report.report_plots import (
 )
 from jobs.report.report_story import Story
 from jobs.report.report_style import STYLE
+from jobs.report.report_text import escape
 from lstm_core.json_types import JsonObject
 
 BARS = 64

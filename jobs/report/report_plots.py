@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from jobs.report.report_story import Lane
+from jobs.report.report_text import escape
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 960, 64, 12, 10, 26
 LANE, LANES_MAX, SHAPES_MAX = 22, 80, 4000

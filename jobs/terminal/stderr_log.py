@@ -10,6 +10,16 @@ import logging
 import os
 import sys
 
+from lstm_core.shown_text import shown
+
+
+class _Shown(logging.Formatter):
+    """One line for each message, whatever data stand in it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = shown(record.message)
+        return super().formatMessage(record)
+
 
 class _Stderr(logging.Handler):
     """Writes to what stderr is at the moment: a live line moves below it."""
@@ -24,7 +34,7 @@ def log_to_stderr() -> None:
     if any(isinstance(handler, _Stderr) for handler in log.handlers):
         return
     handler = _Stderr()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_Shown("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     log.addHandler(handler)
     log.propagate = False
     wanted = os.environ.get("SLOTCAR_LOG", "").upper()

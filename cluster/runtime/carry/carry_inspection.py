@@ -6,6 +6,7 @@ by row group, so memory follows neither of them. It writes nothing.
 
 from __future__ import annotations
 
+import os
 from ast import literal_eval
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -153,6 +154,10 @@ def find_entities(table: OpenTable, values: Sequence[str]) -> pa.Table:
 def _is_called(column: ArrowColumn, value: str) -> Bools:
     """Which keys (entity,) a text means: as columns show it, as sentences do, or bytes as hex or as a UUID."""
     found = np.zeros(len(column), np.bool_)
+    content = os.fsencode(value)
+    if content != value.encode("utf-8", "replace"):  # typed as bytes that are no UTF-8
+        texts = pa.types.is_large_string(column.type) or pa.types.is_large_binary(column.type)
+        return pc.equal(column.cast(pa.large_binary()), content).fill_null(False).to_numpy() if texts else found
     for key in _keys_called(value, column.type):
         found |= pc.equal(column, key).fill_null(False).to_numpy()
     return found if found.any() else pc.equal(texts_of(column), pa.scalar(value)).fill_null(False).to_numpy()

@@ -8,7 +8,6 @@ the column and the reason; what follows from that (the entity is scored up to th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -79,11 +78,9 @@ class Encoder:
         words = self.words.get(name)
         if words is None:
             return _opened(values)
-        if (
-            contract.kind != "numeric"
-        ):  # its words are looked up later, and what they are may be an extension's business
+        if contract.kind != "numeric":  # what its words are may be an extension's business: they are looked up later
             return as_plain(values) if pa.types.is_dictionary(values.type) else values
-        return cast(ArrowColumn, codes_of(values, words))
+        return codes_of(values, words)
 
     def _settle(self, column: Column, missing: Bools | None, series: Series) -> None:
         """Fills gaps of a column that is written, and refuses the rows that do not fit."""
@@ -99,7 +96,7 @@ class Encoder:
         words, out = column.words, column.out
         for rows, chunk in _chunks(column.values):
             if words is not None:
-                out[rows] = codes_of(chunk, words).fill_null(pa.scalar(0, pa.int32())).to_numpy()
+                out[rows] = codes_of(chunk, words).fill_null(pa.scalar(0)).to_numpy()
             else:
                 _write_whole(column, rows, _as_float(chunk))
         if column.contract.vocabulary is not None:

@@ -17,36 +17,32 @@ from cluster.core.times import as_plain
 from cluster.core.value_texts import texts_of
 
 
-def codes_of(values: ArrowValues, words: pa.StringArray) -> ArrowValues:
+def codes_of(values: ArrowValues, words: pa.StringArray) -> ArrowColumn:
     """The codes (row,) of values (row,); null where a value is."""
-    texts = _as_bytes(values)
+    column = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+    texts = _as_bytes(column)
     found = pc.index_in(texts, value_set=words.cast(pa.large_binary()))
-    codes = pc.add(found.fill_null(-1), 1)
+    codes = cast(ArrowColumn, pc.add(found.fill_null(-1), 1))
     return codes if not texts.null_count else pc.if_else(texts.is_valid(), codes, pa.scalar(None, codes.type))
 
 
-def _as_bytes(values: ArrowValues) -> ArrowValues:
+def _as_bytes(values: ArrowColumn) -> ArrowColumn:
     if isinstance(values.type, pa.UuidType):
-        return _spelt(values)
+        chunks = cast("list[ArrowDictionary]", as_plain(values).dictionary_encode().chunks)
+        return pa.chunked_array(map(_spelt, chunks), pa.large_binary())
     plain, kind = as_plain(values), pa.types
     if kind.is_large_string(plain.type) or kind.is_large_binary(plain.type) or kind.is_fixed_size_binary(plain.type):
         return plain.cast(pa.large_binary())
     return _as_text(plain).cast(pa.large_binary())
 
 
-def _as_text(plain: ArrowValues) -> ArrowValues:
+def _as_text(plain: ArrowColumn) -> ArrowColumn:
     if pa.types.is_decimal32(plain.type) or pa.types.is_decimal64(plain.type):
         plain = plain.cast(pa.decimal128(38, plain.type.scale))  # Arrow has no texts of the small ones
     return texts_of(plain)
 
 
-def _spelt(values: ArrowValues) -> ArrowColumn:
+def _spelt(chunk: ArrowDictionary) -> ArrowArray:
     """UUIDs, each different one spelt once."""
-    encoded = as_plain(values).dictionary_encode()
-    chunks = cast("list[ArrowDictionary]", encoded.chunks if isinstance(encoded, pa.ChunkedArray) else [encoded])
-    return pa.chunked_array([_of_dictionary(chunk) for chunk in chunks], pa.large_binary())
-
-
-def _of_dictionary(chunk: ArrowDictionary) -> ArrowArray:
     raw = cast("list[bytes]", chunk.dictionary.to_pylist())
     return pa.array([str(UUID(bytes=value)).encode() for value in raw], pa.large_binary()).take(chunk.indices)

@@ -45,6 +45,7 @@ from cluster.runtime.watch.timeline import Moment, Timeline, WatchedScheduler
 from lstm_core.errors import SlotcarError
 from lstm_core.exit_codes import EXIT_STOPPED
 from lstm_core.json_types import JsonObject
+from lstm_core.shown_text import utf8
 
 ARENA_BYTES = 64 << 20  # rows at hand; the next ones take the place of the last, so that few pages are ever touched
 ARENA_ROWS_MAX = 8 << 20
@@ -374,7 +375,7 @@ class _Run:
     def _broken_off(self, error: BaseException) -> JsonObject:
         if isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == EXIT_STOPPED:
             return self._close("stopped")
-        return {**self._close("failed"), "error": " ".join(str(error).split()) or type(error).__name__}
+        return {**self._close("failed"), "error": utf8(str(error).strip()) or type(error).__name__}
 
     def _close(self, status: str) -> JsonObject:
         scheduler, head = self._scheduler, self._head

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from cluster.run_errors import MayHaveLanded, NotLanded, StoreFault
+from cluster.runtime.storage.filesystems import as_bytes
 from cluster.runtime.storage.store import Output
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class LocalStore:
 
     def open_input(self, name: str) -> pa.NativeFile:
         with faults(StoreFault, self._root / name, "read"):
-            return pa.OSFile(self.path(name), "r")
+            return pa.OSFile(as_bytes(self.path(name)), "r")
 
     def publish(self, source: str, target: str) -> None:
         place = self._root / target

@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+
+from cluster.runtime.watch.data_console import DataConsole
+from lstm_core.shown_text import shown
 
 PLAIN_EVERY_S = 10.0
 RATE_WINDOW_S = 10.0
@@ -87,7 +89,7 @@ class ProgressRate:
 class ProgressLine:
     """Shows the newest `Progress`."""
 
-    def __init__(self, console: Console, live: Live | None) -> None:
+    def __init__(self, console: DataConsole, live: Live | None) -> None:
         self._console, self._live = console, live
         self._pace = ProgressRate()
         self._said_at = time.monotonic()
@@ -98,7 +100,7 @@ class ProgressLine:
         now = time.monotonic()
         line = self._pace.line(progress, now)
         if self._live is not None:
-            self._live.update(Text(line))
+            self._live.update(Text(shown(line)))
         elif now - self._said_at >= PLAIN_EVERY_S and line != self._said:
             self._said_at, self._said = now, line
             self._console.print(line, highlight=False)
@@ -126,7 +128,7 @@ def _span(seconds: float) -> str:
 @contextmanager
 def progress_line() -> Iterator[ProgressLine]:
     """A progress line for the length of a run."""
-    console = Console(stderr=True, soft_wrap=True)
+    console = DataConsole(stderr=True, soft_wrap=True)
     if not sys.stderr.isatty():
         yield ProgressLine(console, None)
         return

@@ -27,6 +27,7 @@ from cluster.runtime.replica.pipeline import Counters
 from cluster.runtime.storage.store import Store
 from cluster.runtime.watch.progress import Progress
 from lstm_core.json_types import JsonObject, JsonValue
+from lstm_core.shown_text import utf8
 
 BATCH_S = 60.0  # at most so long a line waits for its file
 NOW_S = 5.0
@@ -60,7 +61,8 @@ class Timeline:
 
     def add(self, event: str, **fields: JsonValue) -> None:
         """One more line."""
-        self._lines.append(json.dumps({"at_s": round(self._clock(), 3), "event": event, **fields}))
+        told = {name: utf8(value) if isinstance(value, str) else value for name, value in fields.items()}
+        self._lines.append(json.dumps({"at_s": round(self._clock(), 3), "event": event, **told}))
 
     def saw(self, event: Event | None, actions: Sequence[Action]) -> None:
         """A transition of the scheduler: what happened, and what follows."""

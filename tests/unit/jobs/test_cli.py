@@ -78,7 +78,7 @@ def test_a_fault_is_said_on_one_line_with_its_own_code(capsys: pytest.CaptureFix
         raise SlotcarError("Shard 3\nis stale.")
 
     assert exit_code(fail) == EXIT_FAILED
-    assert capsys.readouterr().err == "slotcar: Shard 3 is stale.\n"
+    assert capsys.readouterr().err == "slotcar: Shard 3\\nis stale.\n"
 
 
 def test_a_bug_is_not_hidden() -> None:
