@@ -157,7 +157,8 @@ def _is_called(column: ArrowColumn, value: str) -> Bools:
     content = os.fsencode(value)
     if content != value.encode("utf-8", "replace"):  # typed as bytes that are no UTF-8
         texts = pa.types.is_large_string(column.type) or pa.types.is_large_binary(column.type)
-        return pc.equal(column.cast(pa.large_binary()), content).fill_null(False).to_numpy() if texts else found
+        same = pc.equal(column.cast(pa.large_binary()), pa.scalar(content, pa.large_binary())) if texts else None
+        return found if same is None else same.fill_null(False).to_numpy()
     for key in _keys_called(value, column.type):
         found |= pc.equal(column, key).fill_null(False).to_numpy()
     return found if found.any() else pc.equal(texts_of(column), pa.scalar(value)).fill_null(False).to_numpy()
