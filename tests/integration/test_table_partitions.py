@@ -32,6 +32,7 @@ from cluster.runtime.storage.local_store import LocalStore
 from cluster.runtime.storage.open_store import StoreSpec
 from lstm_core.proof.reference import Reference
 from tests.harness.inprocess import Job, run, scores
+from tests.inputs.damage import cut_off
 from tests.inputs.series import make_series
 from tests.models.keras_models import FIT, save
 
@@ -294,6 +295,23 @@ def test_bad_rows_and_a_second_look_find_the_value_of_the_table(tmp_path: Path, 
         0,
         {f"{COLUMN}='{name}'" for name in ("05", "5", "005", "6")},
     )
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_of_a_lost_file_the_table_says_whose_it_was(tmp_path: Path, name: str) -> None:
+    lake = LAKES["delta"](tmp_path)
+    lake.append(rows_of(VALUES[name], 0))
+    values = lake.read().column(COLUMN).unique().to_pylist()
+    file = sorted(lake.path.rglob("*.parquet"))[0]
+    left = [row for row in lake.read().to_pylist() if row["f0"] not in pq.read_table(file).column("f0").to_pylist()]
+    cut_off(file)
+    asked = job(tmp_path, lake, "out")
+    record = run(asked)
+    assert (record["files_lost"], record["rows_scored"]) == (1, len(left))
+    (lost,) = (asked.output / "_quarantine").glob("lost-files-*.parquet")
+    (line,) = pq.read_table(lost, partitioning=None).to_pylist()
+    assert {line[COLUMN]} == set(values) - {row[COLUMN] for row in left}
+    check_audit(asked.output)
 
 
 def run_with_model(asked: Job, path: Path) -> dict[str, Any]:

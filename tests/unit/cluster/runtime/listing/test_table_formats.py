@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from base64 import b85encode
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pyarrow as pa
@@ -15,14 +18,21 @@ from pyiceberg.catalog.memory import InMemoryCatalog
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import FileScanTask, Table
+from pyiceberg.transforms import IdentityTransform
 from pyroaring import BitMap64
 
+from cluster.core.plan.partitions import Partitions
 from cluster.core.plan.shard_plan import make_plan
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputRefused
+from cluster.runtime.input.row_groups import RowGroups
 from cluster.runtime.listing.file_listing import list_files
 from cluster.runtime.listing.table_formats import plain_files
 from cluster.runtime.plan.input_scan import make_inventory
+from cluster.runtime.plan.plan_files import HEAD_FILE, read_plan, write_plan
+from cluster.runtime.storage.local_store import LocalStore
+from cluster.runtime.storage.open_store import StoreSpec
+from cluster.runtime.training.training_rows import TrainingRows
 from tests.fakes.s3_server import BUCKET, S3
 from tests.inputs.series import make_series, settings_for
 
@@ -75,6 +85,144 @@ def test_a_partitioned_delta_table_has_the_columns_of_its_folders(tmp_path: Path
     settings = settings_for(tmp_path / "delta", entity=("entity", "part"))
     plan = make_plan(make_inventory(settings, map), shard_rows=1000)
     assert (plan.head.rows_in, plan.head.entities) == (7, 5)
+
+
+def renamed(table: Path, name: Callable[[str], str]) -> None:
+    """Writes the names of the files in a table's log otherwise."""
+    for log in (table / "_delta_log").glob("*.json"):
+        actions = [json.loads(line) for line in log.read_text().splitlines()]
+        for action in actions:
+            if "add" in action:
+                action["add"]["path"] = name(action["add"]["path"])
+        log.write_text("\n".join(map(json.dumps, actions)))
+
+
+# How a log may name a file of the table, given the table and the file's own name as it stands there.
+WITHIN = {
+    "absolute": lambda table, name: f"{table}/{name}",
+    "a URI": lambda table, name: f"file://{table}/{name}",
+    "as Hadoop has it": lambda table, name: f"file:{table}/{name}",
+    "through a link": lambda table, name: f"{table.parent}/link/{name}",
+    "with dots": lambda table, name: f"x/../{name}",
+    "encoded": lambda table, name: name.replace("part", "%70%61rt"),
+}
+OUTSIDE = {
+    "absolute": lambda table, name: f"{table.parent}/other/{name}",
+    "a URI": lambda table, name: f"file://{table.parent}/other/{name}",
+    "dots": lambda table, name: f"../other/{name}",
+    "dots, encoded": lambda table, name: f"..%2fother/{name}",
+    "a neighbour that begins alike": lambda table, name: f"{table}-other/{name}",
+    "another store": lambda table, name: f"s3://bucket/{name}",
+    "another scheme": lambda table, name: f"https://host/{name}",
+}
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    """A partitioned table, and a link to it."""
+    table = make_series([4, 3]).append_column("part", pa.array(["05", "50%", "05", "a b", "x", "x", "1"]))
+    write_deltalake(tmp_path / "delta", table, partition_by=["part"])
+    (tmp_path / "link").symlink_to(tmp_path / "delta")
+    return tmp_path / "delta"
+
+
+def parts_of(settings: InputSettings) -> dict[str, str]:
+    """The table's value of each file, by the rows that the file has."""
+    files = list_files(settings)
+    partitions = Partitions.of(files, settings)
+    rows = {path: pq.read_table(path, columns=["f0"], partitioning=None).column(0).to_pylist() for path in files}
+    return {str(rows[path]): partitions.values(path)["part"].as_py() for path in files}
+
+
+@pytest.mark.parametrize("way", WITHIN)
+@pytest.mark.parametrize("root", ["delta", "link"])
+def test_a_delta_log_may_name_its_files_in_any_way(parts: Path, way: str, root: str) -> None:
+    settings = settings_for(parts.parent / root, entity=("entity", "part"))
+    plain = parts_of(settings)
+    assert set(plain.values()) == {"05", "50%", "a b", "x", "1"}
+    renamed(parts, lambda name: WITHIN[way](parts, name))
+    assert parts_of(settings) == plain
+
+
+@pytest.mark.parametrize("way", OUTSIDE)
+def test_a_delta_log_that_names_files_elsewhere_is_refused(parts: Path, way: str) -> None:
+    copytree(parts, parts.parent / "other")
+    renamed(parts, lambda name: OUTSIDE[way](parts, name))
+    with pytest.raises(InputRefused, match="outside of its own folder, as a shallow clone does"):
+        list_files(settings_for(parts))
+    assert len(list_files(settings_for(parts.parent / "other"))) == 5
+
+
+def test_a_file_that_a_clean_up_has_removed_is_named(delta: Path) -> None:
+    next(delta.glob("*.parquet")).unlink()
+    with pytest.raises(InputRefused, match=r"names .*\.parquet, which is not there: VACUUM or another clean-up"):
+        list_files(settings_for(delta, version=1))
+
+
+@pytest.mark.parametrize("column", ["a b", "a%20b", "a=b", "a/b", "é", "file", "@file", "path", "entity_id"])
+def test_a_partition_column_may_have_any_name(tmp_path: Path, column: str) -> None:
+    table = make_series([4]).append_column(column, pa.array(["05", "5", "05", "a b"]))
+    write_deltalake(tmp_path / "delta", table, partition_by=[column])
+    plan = make_plan(make_inventory(settings_for(tmp_path / "delta", entity=(column,)), map), shard_rows=1000)
+    assert sorted(plan.inventory.keys.column(column).to_pylist()) == ["05", "5", "a b"]
+
+
+def test_several_tables_and_plain_files_each_say_what_they_are(tmp_path: Path) -> None:
+    """The same folder's name is text in one table, a date in another, and a number beside them."""
+    rows = make_series([2]).drop_columns("entity")
+    for name, value in (("one", "05"), ("two", "5")):
+        table = rows.append_column("entity", pa.array([name] * 2)).append_column("part", pa.array([value] * 2))
+        write_deltalake(tmp_path / name, table, partition_by=["part"])
+    (tmp_path / "plain" / "part=6").mkdir(parents=True)
+    table = rows.append_column("entity", pa.array(["plain"] * 2))
+    pq.write_table(table, tmp_path / "plain" / "part=6" / "x.parquet")
+    settings = settings_for(tmp_path / "one", tmp_path / "plain", tmp_path / "two", keep=("part",))
+    files = list_files(settings)
+    partitions = Partitions.of(files, settings)
+    found = {Path(path).parent.parent.name: partitions.values(path)["part"].as_py() for path in files}
+    assert found == {"one": "05", "plain": 6, "two": "5"}
+
+
+def test_a_plan_keeps_what_a_table_says(tmp_path: Path) -> None:
+    table = make_series([6]).append_column("part", pa.array([date(2026, 11, 19), None] * 3))
+    write_deltalake(tmp_path / "delta", table, partition_by=["part"])
+    store, settings = LocalStore(str(tmp_path / "out")), settings_for(tmp_path / "delta", entity=("part",))
+    plan = make_plan(make_inventory(settings, map), shard_rows=1000)
+    write_plan(store, plan)
+    assert read_plan(store) == plan.head
+    assert [values.table for values in read_plan(store).beside.tables] == [
+        values.table for values in plan.head.beside.tables
+    ]
+    head = json.loads(store.read(HEAD_FILE))
+    del head["partitions"]  # as it was written before
+    store.write(HEAD_FILE, json.dumps(head).encode())
+    before = read_plan(store)
+    assert before.partitions is None
+    assert before.beside.types == {"part": pa.string()}
+
+
+def test_a_training_reads_what_a_table_says(tmp_path: Path) -> None:
+    table = make_series([6]).append_column("part", pa.array(["05", "5", "005"] * 2))
+    write_deltalake(tmp_path / "delta", table, partition_by=["part"])
+    for layout in ("auto", "shuffle"):
+        settings = settings_for(tmp_path / "delta", entity=("part",), layout=layout)
+        place = StoreSpec(str(tmp_path / layout))
+        plans = TrainingRows(settings, list_files(settings), place, Here()).take(None)
+        groups = plans.files.open(("part", "f0"), cache_bytes=0)
+        files = len(plans.files.files)
+        rows = pa.concat_tables(groups.rows(index, 0, table.num_rows // files) for index in range(files))
+        wanted = table.select(["part", "f0"])
+        assert sorted(map(str, rows.to_pylist())) == sorted(map(str, wanted.to_pylist()))
+
+
+class Here:
+    """Implements `Workers` in this process."""
+
+    def map(self, function: Any, items: Any) -> Any:
+        return map(function, items)
+
+    def check(self, place: StoreSpec) -> None:
+        """This process sees its own folders."""
 
 
 def test_a_delta_version_that_is_not_there_is_refused(delta: Path) -> None:
@@ -145,6 +293,53 @@ def test_an_iceberg_table_is_read_at_a_pinned_snapshot(iceberg: Table) -> None:
     assert {entity for entity, _ in rows_of(settings_for(folder, version=first))} == {"e0000"}
     with pytest.raises(InputRefused, match=f"has no snapshot 5; its newest are {first}"):
         list_files(settings_for(folder, version=5))
+
+
+@pytest.mark.parametrize("rows", [0, 4])
+def test_an_iceberg_table_without_files_is_refused(tmp_path: Path, rows: int) -> None:
+    catalog = InMemoryCatalog("test", warehouse=f"file://{tmp_path}")
+    catalog.create_namespace("lake")
+    table = catalog.create_table("lake.flights", schema=make_series([4]).schema)
+    if rows:
+        table.append(make_series([rows]))
+        table.delete("entity = 'e0000'")
+    with pytest.raises(InputRefused, match="has no files in it"):
+        list_files(settings_for(table.location().removeprefix("file://")))
+
+
+def test_an_iceberg_table_that_was_moved_says_where_it_was(iceberg: Table, tmp_path: Path) -> None:
+    old = Path(iceberg.location().removeprefix("file://"))
+    old.rename(tmp_path / "moved")
+    with pytest.raises(InputRefused, match=f"it says that it lies in file://{old}; if it was moved"):
+        list_files(settings_for(tmp_path / "moved"))
+
+
+def test_metadata_without_a_number_must_be_named(iceberg: Table) -> None:
+    folder = Path(iceberg.location().removeprefix("file://"))
+    files = sorted((folder / "metadata").glob("*.metadata.json"))
+    for file in files[:-1]:
+        file.unlink()
+    files[-1].rename(folder / "metadata" / "x.metadata.json")
+    with pytest.raises(InputRefused, match="has no numbered file of metadata"):
+        list_files(settings_for(folder))
+    assert len(list_files(settings_for(folder / "metadata" / "x.metadata.json"))) == 2
+
+
+def test_a_column_that_the_files_have_is_read_from_them(tmp_path: Path) -> None:
+    """Manifests hold less of a double than its file; folders are form-encoded and say nothing."""
+    catalog = InMemoryCatalog("test", warehouse=f"file://{tmp_path}")
+    catalog.create_namespace("lake")
+    rows = make_series([3]).append_column("size", pa.array([0.1, 1e20, 2.5]))
+    table = catalog.create_table("lake.flights", schema=rows.schema)
+    with table.update_spec() as spec:
+        spec.add_field("size", IdentityTransform(), "size")
+    table.append(rows)
+    settings = settings_for(table.location().removeprefix("file://"), keep=("size",))
+    files = list_files(settings)
+    groups = RowGroups(files.paths, ("f0", "size"), Partitions.of(files, settings), cache_bytes=0)
+    found = pa.concat_tables(groups.rows(index, 0, 1) for index in range(3))
+    wanted = table.scan().to_arrow().select(["f0", "size"])
+    assert sorted(map(str, found.to_pylist())) == sorted(map(str, wanted.to_pylist()))
 
 
 def test_a_renamed_column_is_refused(iceberg: Table) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from cluster.runtime.input.file_listing import list_files
-from cluster.runtime.input.input_names import before_magic, fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.run_errors import InputRefused
+from cluster.runtime.listing.file_listing import list_files
+from cluster.runtime.listing.input_names import before_magic, fits
 from tests.fakes.s3_server import BUCKET, S3
 from tests.inputs.series import make_series, settings_for
 

@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
-from cluster.runtime.input.file_listing import list_files
 from deltalake import write_deltalake
 from pyiceberg.catalog.memory import InMemoryCatalog
 
 from cluster.run_errors import InputRefused
+from cluster.runtime.listing.file_listing import list_files
 from tests.fakes.faulty_servers import Fault
 from tests.fakes.s3_server import ACCESS, BUCKET, S3, SECRET
 from tests.inputs.series import make_series, settings_for
