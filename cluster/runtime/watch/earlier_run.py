@@ -113,6 +113,14 @@ def read_records(store: Store, within: Within) -> list[Fragment]:
     return found
 
 
+def check_whole(store: Store, records: list[Fragment]) -> list[Fragment]:
+    """The records, where they are all of a run that is done. Raises NotComparable."""
+    run, rows = Commits(store).run_record() or {}, sum(record.rows for record in records)
+    if run.get("status") == "done" and run.get("rows_scored") != rows:
+        raise NotComparable(f"it has records of {rows:,} rows, and says that it has scored {run.get('rows_scored')}")
+    return records
+
+
 def check_scores(parquet: pq.ParquetFile, names: Sequence[str], rows: int) -> None:
     """Raises NotComparable where a file is not what a run has written of so many rows with these scores."""
     footer = parquet.metadata

@@ -33,6 +33,7 @@ from cluster.runtime.watch.earlier_run import (
     NotComparable,
     Within,
     check_scores,
+    check_whole,
     find_earlier,
     open_scores,
     read_records,
@@ -227,11 +228,11 @@ def _compared(now: _Scored, against: str | None, rows_max: int | None) -> _Compa
             before = _before(other, now.names, rows_max, named=against is not None)
             wide = _widest(own, _bounds(before))
             theirs, _ = _count(before, wide)
-            bounds = {**own, **wide}
-    except UsageError:
-        raise
+            bounds = wide
     except Exception as error:  # whatever is wrong with another run must not cost this one its report
-        fault = str(error) if isinstance(error, NotComparable) else told(error)
+        if against is not None and isinstance(error, UsageError):
+            raise
+        fault = str(error) if isinstance(error, NotComparable) else told(error.__cause__ or error)
         if against is not None:
             raise UsageError(
                 f"{against} cannot be compared with: {fault}; leave --against out, or name another run."
@@ -254,9 +255,10 @@ def _other(store: Store, against: str | None, names: Sequence[str]) -> Store | N
 def _before(other: Store, names: Sequence[str], rows_max: int | None, *, named: bool) -> _Scored:
     """The scores of another run: one that was named is read like one's own."""
     if named:
-        return _scored(other, names, Commits(other).records(), rows_max)
+        return _scored(other, names, check_whole(other, Commits(other).records()), rows_max)
     within = Within()
-    return _scored(other, names, read_records(other, within), min(rows_max or ROWS_MAX, ROWS_MAX), within)
+    records = check_whole(other, read_records(other, within))
+    return _scored(other, names, records, min(rows_max or ROWS_MAX, ROWS_MAX), within)
 
 
 def _bounds(run: _Scored) -> dict[str, tuple[float, float]]:
@@ -277,9 +279,11 @@ def _bounds(run: _Scored) -> dict[str, tuple[float, float]]:
 def _widest(
     own: dict[str, tuple[float, float]], others: dict[str, tuple[float, float]]
 ) -> dict[str, tuple[float, float]]:
-    """Bounds of the columns that both have, in which both can be counted."""
-    both = [name for name in own if name in others]
-    return {name: (min(own[name][0], others[name][0]), max(own[name][1], others[name][1])) for name in both}
+    """Bounds in which both can be counted. Raises NotComparable."""
+    missing = [name for name in own if name not in others]
+    if missing:
+        raise NotComparable(f"it has no scores {missing[0]!r}, or some that are no numbers")
+    return {name: (min(low, others[name][0]), max(high, others[name][1])) for name, (low, high) in own.items()}
 
 
 def _count(run: _Scored, bounds: dict[str, tuple[float, float]]) -> tuple[dict[str, Histogram], int]:
