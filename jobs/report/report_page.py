@@ -244,12 +244,18 @@ def _drift(figures: ReportFigures, column: ScoreColumn) -> str:
     looked, scored = figures.scores_looked_at, figures.record["rows_scored"]
     part = "" if looked == scored else f"From {looked:,} of {scored:,} rows. "
     if column.drift is None or figures.against is None:
-        return f"{part}Share of rows per bar. There is no earlier run to compare with."
+        return f"{part}Share of rows per bar. {_why_alone(figures)}"
     verdict = "the scores have moved" if column.drift >= DRIFT_NOTED else "much the same"
     return (
         f"{part}Share of rows per bar; the outline is the run in {figures.against}. The largest gap between the two "
         f"cumulated shares is {column.drift:.3f}: {verdict}."
     )
+
+
+def _why_alone(figures: ReportFigures) -> str:
+    if figures.against_fault is None:
+        return "There is no earlier run to compare with."
+    return f"It is held against no other run: {figures.against_fault.rstrip('.')}."
 
 
 def _summaries(column: ScoreColumn) -> list[list[str]]:

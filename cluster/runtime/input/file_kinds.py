@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 HEAD_BYTES, TAIL_BYTES = 4096, 8
 PARQUET, ENCRYPTED = b"PAR1", b"PARE"  # how a file begins and ends
+SMALLEST = 12  # bytes: both marks, and between them how long the footer is
 
 _AGAIN = "write it again or take it out of the input"
 _CONVERT = "write it as Parquet or take it out of the input"
@@ -66,7 +67,7 @@ def kind_of(head: bytes, tail: bytes, size: int) -> FileKind:
         return FileKind("is empty", _AGAIN, certain=True)
     if tail.endswith(ENCRYPTED):
         return FileKind("is an encrypted Parquet file, for which there is no key", _DECRYPT)
-    begins, ends = head.startswith((PARQUET, ENCRYPTED)), tail.endswith(PARQUET)
+    begins, ends = head.startswith((PARQUET, ENCRYPTED)), size >= SMALLEST and tail.endswith(PARQUET)
     if begins and ends:
         return FileKind("is damaged", _AGAIN)
     if begins:

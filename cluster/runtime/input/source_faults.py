@@ -125,7 +125,7 @@ def damaged(path: str, why: str) -> InputDamaged:
 def _damaged(path: str, error: BaseException, storage: Options) -> InputDamaged:
     kind = _look(path, storage)
     why = "" if kind.certain else f" ({first_line(error)})"
-    stray = kind.certain and not path.endswith(".parquet")
+    stray = kind.certain and "take it out" in kind.remedy and not path.endswith(".parquet")
     hint = " (an input.path that ends in **/*.parquet means only files of such a name)" if stray else ""
     return InputDamaged(f"{path} {kind.what}{why}: {kind.remedy}{hint}, then start the run again.", what=kind.what)
 

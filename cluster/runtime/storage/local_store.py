@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,11 +61,11 @@ class LocalStore:
 
     def read(self, name: str) -> bytes:
         with faults(StoreFault, self._root / name, "read"):
-            return (self._root / name).read_bytes()
+            return _content(self._root / name)
 
     def find(self, name: str) -> bytes | None:
         with faults(StoreFault, self._root / name, "read"), suppress(FileNotFoundError, NotADirectoryError):
-            return (self._root / name).read_bytes()
+            return _content(self._root / name)
         return None
 
     def modified_s(self, name: str) -> float:
@@ -88,6 +89,8 @@ class LocalStore:
 
     def open_input(self, name: str) -> pa.NativeFile:
         with faults(StoreFault, self._root / name, "read"):
+            with _opened(self._root / name):
+                pass  # it is a file: a pipe would be waited for
             return pa.OSFile(as_bytes(self.path(name)), "r")
 
     def publish(self, source: str, target: str) -> None:
@@ -200,6 +203,23 @@ class _LocalOutput(Output):
             self._file.close()
         with suppress(OSError):
             self._temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """The descriptor of a plain file: what has no end, or waits for somebody to write, is not taken for one."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _content(path: Path) -> bytes:
+    with _opened(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
+        return file.read()
 
 
 def _beside(target: Path) -> Path:

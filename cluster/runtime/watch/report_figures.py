@@ -2,16 +2,14 @@
 
 What it decides: how much is read. Records, timeline and plan are small. The lengths of entities need the plan's
 extents and the distribution of scores the fragments, both read a part at a time; `rows_max` bounds the rows so
-looked at, evenly spread over the output, so that the report at the end of a run of any size takes seconds. A run's
-earlier one is the folder beside it that was finished last before it and has the same score columns.
+looked at, evenly spread over the output, so that the report at the end of a run of any size takes seconds. Scores are
+held against those of the run beside this one (see `earlier_run`) where that can be read.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
@@ -23,14 +21,27 @@ from cluster.core.histogram import Histogram, distance, length_bins
 from cluster.core.own_columns import line_column, line_keys
 from cluster.core.plan.shard_plan import PlanHead, entity_keys
 from cluster.core.value_texts import text_of
+from cluster.run_errors import told
 from cluster.runtime.commit.commit import RUN, Commits
 from cluster.runtime.commit.run_request import RequestFile, read_request
 from cluster.runtime.plan.plan_files import Extents, has_plan, read_plan
+from cluster.runtime.storage.open_parquet import counted_batches
 from cluster.runtime.storage.open_store import StoreSpec, open_store
+from cluster.runtime.storage.parquet_tables import read_table
 from cluster.runtime.storage.store import Store
+from cluster.runtime.watch.earlier_run import (
+    ROWS_MAX,
+    NotComparable,
+    Within,
+    check_scores,
+    check_whole,
+    find_earlier,
+    open_scores,
+    read_records,
+)
 from cluster.runtime.watch.timeline import read_timeline
 from lstm_core.array_types import Ints
-from lstm_core.errors import SlotcarError, UsageError
+from lstm_core.errors import UsageError
 from lstm_core.json_types import JsonObject
 
 LONGEST_COUNT = 10
@@ -96,6 +107,7 @@ class ReportFigures:
     scores: tuple[ScoreColumn, ...]
     scores_looked_at: int  # rows
     against: str | None  # the earlier run's output
+    against_fault: str | None  # why there is none, where one was found
     quarantine: tuple[Reason, ...]
 
 
@@ -111,9 +123,7 @@ def gather_figures(
     head = read_plan(store) if has_plan(store) else None
     request, fragments = read_request(store), tuple(commits.records())
     names = request.output.names if request else ()
-    other = _other(store, against, names)
-    before = None if other is None else _scored(other, Commits(other).records(), rows_max)
-    columns, looked_at = _scores(_scored(store, fragments, rows_max), before, names)
+    scores = _compared(_scored(store, names, fragments, rows_max), against, rows_max)
     return ReportFigures(
         output=store.root,
         record=record,
@@ -122,9 +132,10 @@ def gather_figures(
         fragments=fragments,
         lines=tuple(read_timeline(store)),
         lengths=_lengths(store, head, rows_max) if head is not None else None,
-        scores=columns,
-        scores_looked_at=looked_at,
-        against=other.root if other else None,
+        scores=scores.columns,
+        scores_looked_at=scores.looked_at,
+        against=scores.against,
+        against_fault=scores.fault,
         quarantine=_quarantine(store),
     )
 
@@ -182,41 +193,107 @@ class _Scored:
     """The score files of a run that are looked at."""
 
     store: Store
-    files: tuple[str, ...]
+    names: tuple[str, ...]
+    files: tuple[tuple[str, int], ...]  # with the rows of each
+    within: Within | None = None  # what may be read of another run
 
 
-def _scored(store: Store, fragments: Sequence[Fragment], rows_max: int | None) -> _Scored:
-    there = [fragment for fragment in fragments if fragment.file]
-    chosen = _spread(there, [fragment.file_rows for fragment in there], rows_max)
-    return _Scored(store, tuple(str(fragment.file) for fragment in chosen))
+@dataclass(frozen=True)
+class _Compared:
+    """The distributions of a run's scores, and those that they are held against."""
+
+    columns: tuple[ScoreColumn, ...]
+    looked_at: int  # rows
+    against: str | None = None
+    fault: str | None = None  # why nothing is held against them, though there is another run
 
 
-def _scores(now: _Scored, before: _Scored | None, names: Sequence[str]) -> tuple[tuple[ScoreColumn, ...], int]:
-    bounds = _bounds([scored for scored in (now, before) if scored is not None], names)
+def _scored(
+    store: Store,
+    names: Sequence[str],
+    fragments: Sequence[Fragment],
+    rows_max: int | None,
+    within: Within | None = None,
+) -> _Scored:
+    there = [(str(fragment.file), fragment.file_rows) for fragment in fragments if fragment.file]
+    return _Scored(store, tuple(names), tuple(_spread(there, [rows for _, rows in there], rows_max)), within)
+
+
+def _compared(now: _Scored, against: str | None, rows_max: int | None) -> _Compared:
+    """Raises UsageError where the run that was asked for by name cannot be compared with."""
+    own, other = _bounds(now), None
+    bounds, theirs, fault = own, dict[str, Histogram](), None
+    try:
+        other = _other(now.store, against, now.names)
+        if other is not None:
+            before = _before(other, now.names, rows_max, named=against is not None)
+            wide = _widest(own, _bounds(before))
+            theirs, _ = _count(before, wide)
+            bounds = wide
+    except Exception as error:  # whatever is wrong with another run must not cost this one its report
+        if against is not None and isinstance(error, UsageError):
+            raise
+        fault = str(error) if isinstance(error, NotComparable) else told(error.__cause__ or error)
+        if against is not None:
+            raise UsageError(
+                f"{against} cannot be compared with: {fault}; leave --against out, or name another run."
+            ) from None
     mine, rows = _count(now, bounds)
-    others, _ = _count(before, bounds) if before is not None else ({}, 0)
-    return tuple(ScoreColumn(name, mine[name], others.get(name)) for name in bounds), rows
+    columns = tuple(ScoreColumn(name, mine[name], theirs.get(name)) for name in bounds)
+    root = None if other is None else other.root
+    return _Compared(columns, rows, None if fault else root, fault and (f"{root}: {fault}" if root else fault))
 
 
-def _bounds(runs: Sequence[_Scored], names: Sequence[str]) -> dict[str, tuple[float, float]]:
+def _other(store: Store, against: str | None, names: Sequence[str]) -> Store | None:
+    if against is None:
+        return find_earlier(store, names)
+    other = open_store(StoreSpec.named(against))
+    if not other.exists(RUN):
+        raise UsageError(f"{other.root} holds no run of slotcar to compare with: expected its output.path.")
+    return other
+
+
+def _before(other: Store, names: Sequence[str], rows_max: int | None, *, named: bool) -> _Scored:
+    """The scores of another run: one that was named is read like one's own."""
+    if named:
+        return _scored(other, names, check_whole(other, Commits(other).records()), rows_max)
+    within = Within()
+    records = check_whole(other, read_records(other, within))
+    return _scored(other, names, records, min(rows_max or ROWS_MAX, ROWS_MAX), within)
+
+
+def _bounds(run: _Scored) -> dict[str, tuple[float, float]]:
     """Least and largest score per column, as the footers say; columns without any are left out."""
     found: dict[str, list[float]] = {}
-    for footer in (parquet.metadata for run in runs for parquet in _open(run)):
+    for footer in (parquet.metadata for parquet in _open(run)):
         for group in range(footer.num_row_groups):
             for index in range(footer.num_columns):
                 column = footer.row_group(group).column(index)
-                stats = column.statistics
-                if column.path_in_schema in names and stats is not None and stats.has_min_max:
+                stats = column.statistics if column.path_in_schema in run.names else None
+                if stats is not None and stats.has_min_max:
                     pair = cast("tuple[float, float]", (stats.min, stats.max))  # there are both, where there is one
                     found.setdefault(column.path_in_schema, []).extend(map(float, pair))
-    return {name: (min(found[name]), max(found[name])) for name in names if np.isfinite(found.get(name, np.nan)).all()}
+    finite = [name for name in run.names if np.isfinite(found.get(name, np.nan)).all()]
+    return {name: (min(found[name]), max(found[name])) for name in finite}
+
+
+def _widest(
+    own: dict[str, tuple[float, float]], others: dict[str, tuple[float, float]]
+) -> dict[str, tuple[float, float]]:
+    """Bounds in which both can be counted. Raises NotComparable."""
+    missing = [name for name in own if name not in others]
+    if missing:
+        raise NotComparable(f"it has no scores {missing[0]!r}, or some that are no numbers")
+    return {name: (min(low, others[name][0]), max(high, others[name][1])) for name, (low, high) in own.items()}
 
 
 def _count(run: _Scored, bounds: dict[str, tuple[float, float]]) -> tuple[dict[str, Histogram], int]:
     counted = {name: Histogram.between(*pair) for name, pair in bounds.items()}
     rows = 0
     for parquet in _open(run):
-        for batch in parquet.iter_batches(batch_size=1 << 20, columns=list(counted)):
+        for batch in counted_batches(parquet, 1 << 20, list(counted)):
+            if run.within is not None:
+                run.within.check()
             rows += batch.num_rows
             for name, distribution in counted.items():
                 distribution.add(batch.column(name).to_numpy(zero_copy_only=False))
@@ -224,45 +301,12 @@ def _count(run: _Scored, bounds: dict[str, tuple[float, float]]) -> tuple[dict[s
 
 
 def _open(run: _Scored) -> Iterator[pq.ParquetFile]:
-    for name in run.files:
-        with run.store.open_input(name) as file, pq.ParquetFile(file) as parquet:
+    for name, rows in run.files:
+        for parquet in open_scores(run.store, name):
+            if run.within is not None:
+                run.within.check()
+                check_scores(parquet, run.names, rows)
             yield parquet
-
-
-# ---- the earlier run
-
-
-def _other(store: Store, against: str | None, names: Sequence[str]) -> Store | None:
-    if against is not None:
-        other = open_store(StoreSpec.named(against))
-        if not other.exists(RUN):
-            raise UsageError(f"{other.root} holds no run of slotcar to compare with: expected its output.path.")
-        return other
-    return _earlier(store, names)
-
-
-def _earlier(store: Store, names: Sequence[str]) -> Store | None:
-    """The folder beside this one that was finished last before it; None in a store whose folders cannot be listed."""
-    began = (Commits(store).run_record() or {}).get("started_at")
-    found: list[tuple[str, str]] = []
-    here = Path(store.root)
-    for run in here.parent.glob(f"*/{RUN}") if here.is_absolute() else ():
-        place = run.parents[1]
-        ended = _ended(place, names) if place != here else None
-        if ended is not None and began is not None and ended <= began:
-            found.append((ended, str(place)))
-    return open_store(StoreSpec(max(found)[1])) if found else None
-
-
-def _ended(place: Path, names: Sequence[str]) -> str | None:
-    """When the run there was finished, where it was and has these scores."""
-    try:
-        other = open_store(StoreSpec(str(place)))
-        request, record = read_request(other), Commits(other).run_record()
-    except (SlotcarError, json.JSONDecodeError):
-        return None
-    same = request is not None and request.output.names == tuple(names)
-    return record.get("finished_at") if same and record and record.get("status") == "done" else None
 
 
 # ---- quarantine
@@ -270,12 +314,11 @@ def _ended(place: Path, names: Sequence[str]) -> str | None:
 
 def _quarantine(store: Store) -> tuple[Reason, ...]:
     counts: dict[str, Reason] = {}
-    for name in store.list(QUARANTINE):
-        with store.open_input(f"{QUARANTINE}/{name}") as file:
-            for reason in _reasons(pq.read_table(file)):
-                seen = counts.get(reason.reason, Reason(reason.reason, 0, 0, reason.example))
-                rows, entities = seen.rows + reason.rows, seen.entities + reason.entities
-                counts[reason.reason] = Reason(reason.reason, rows, entities, seen.example)
+    for name in (name for name in store.list(QUARANTINE) if name.endswith(".parquet")):
+        for reason in _reasons(read_table(store, f"{QUARANTINE}/{name}")):
+            seen = counts.get(reason.reason, Reason(reason.reason, 0, 0, reason.example))
+            rows, entities = seen.rows + reason.rows, seen.entities + reason.entities
+            counts[reason.reason] = Reason(reason.reason, rows, entities, seen.example)
     return tuple(sorted(counts.values(), key=lambda reason: -reason.rows))[:REASONS_MAX]
 
 
