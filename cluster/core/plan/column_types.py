@@ -36,13 +36,12 @@ class LikeFiles:
     paths: tuple[str, ...]
     rows: int
     plain: pa.Schema  # the needed columns in plain types; null where a file has no column, or one of type null
-    own: pa.Schema  # those that the first file has, as it has them, but for views and dictionaries
-    folders: frozenset[str]  # columns that only the names of its folders have
+    own: pa.Schema  # all columns of the first file, as it has them
+    folders: frozenset[str]  # needed columns that only the names of its folders have
 
     def is_like(self, other: LikeFiles) -> bool:
         """Whether the other's columns may be read in the types of these."""
-        same = self.plain.equals(other.plain) and self.folders == other.folders
-        return same and [field.nullable for field in self.own] == [field.nullable for field in other.own]
+        return self.plain.equals(other.plain) and self.folders == other.folders
 
     def kind(self, name: str) -> Kind:
         """A column's type in these files."""

@@ -7,6 +7,7 @@ alone: nulls, NaN and unknown words are found when rows are read.
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,7 +21,6 @@ from cluster.core.times import is_key_type, is_time_type, plain_type
 from cluster.run_errors import InputRefused
 from cluster.runtime.input.first_columns import FirstColumns
 from cluster.runtime.input.hive_partitions import HivePartitions
-from cluster.runtime.input.row_groups import opened_schema
 
 if TYPE_CHECKING:
     from lstm_core.contract.model_contract import ModelContract
@@ -64,24 +64,23 @@ def file_types(
     folders = frozenset(partitions.values(path).keys() - set(schema.names))
     whole = partitions.extend(schema, path)
     plain = _plain_columns(whole, settings, path, empty=not rows)
-    own = opened_schema(pa.schema([whole.field(name) for name in plain.names if whole.names.count(name) == 1]))
-    return LikeFiles((path,), rows, plain, own, folders & set(plain.names))
+    return LikeFiles((path,), rows, plain, whole, folders & set(plain.names) if folders else folders)
 
 
 def fits_keys(plain: pa.Schema, settings: InputSettings) -> bool:
     """Whether entities and times can be read from columns of these plain types; null ones can."""
-    return all(_cannot(field, settings) is None for field in plain)
+    return all(_cannot(plain.field(name), settings) is None for name in (*settings.entity, *settings.time))
 
 
 def check_keys(files: Sequence[LikeFiles], settings: InputSettings) -> None:
     """Raises InputRefused where files have a key or a time of a type that cannot be one; names two, if they differ."""
     telling = [one for one in files if one.rows]
     for one in telling:
-        for name, cannot in [(field.name, _cannot(field, settings)) for field in one.plain]:
-            if cannot is None:
-                continue
-            _check_beside(name, cannot, one, telling)
-            _check_key(one.own.field(name), settings, one.paths[0])
+        for name in (*settings.entity, *settings.time):
+            cannot = _cannot(one.plain.field(name), settings)
+            if cannot is not None:
+                _check_beside(name, cannot, one, telling)
+                _check_key(one.own.field(name), settings, one.paths[0])
 
 
 def _check_beside(name: str, cannot: str, one: LikeFiles, others: Sequence[LikeFiles]) -> None:
@@ -147,22 +146,22 @@ def _tells(column: ArrowField, settings: InputSettings, codes: Mapping[str, str]
 
 def _plain_columns(schema: pa.Schema, settings: InputSettings, path: str, *, empty: bool = False) -> pa.Schema:
     """The needed columns in plain types; null stands for one that may be missing, or of an empty file for any."""
-    fed, fields = {*settings.feature_columns, *settings.target}, []
+    fed, counts, fields = {*settings.feature_columns, *settings.target}, Counter(schema.names), []
     for name, setting in needed_columns(settings).items():
+        column = pa.field(name, pa.null())
         try:
-            kind: pa.DataType = pa.null()
-            if name in schema.names or not _is_mended(name, settings):
+            if counts[name] != 1 and not (counts[name] == 0 and _is_mended(name, settings)):
                 _check_there(schema, name, setting, path)
-                kind = plain_type(schema.field(name).type)
-            if name in fed and not pa.types.is_null(kind):
-                _check_feature(schema.field(name), settings, path)
-            if empty and _cannot(pa.field(name, kind), settings):
-                kind = pa.null()
+            if counts[name]:
+                column = schema.field(name)
+            if name in fed and not pa.types.is_null(column.type):
+                _check_feature(column, settings, path)
         except InputRefused:
             if not empty:
                 raise
-            kind = pa.null()
-        fields.append(pa.field(name, kind))
+            column = pa.field(name, pa.null())
+        kind = pa.null() if empty and _cannot(column, settings) else plain_type(column.type)
+        fields.append(pa.field(name, kind, column.nullable))
     return pa.schema(fields)
 
 

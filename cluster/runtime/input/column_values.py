@@ -27,6 +27,7 @@ from cluster.core.times import parse_bound
 from cluster.run_errors import InputRefused
 from cluster.runtime.input.column_checks import check_keys
 from cluster.runtime.input.hive_partitions import HivePartitions
+from cluster.runtime.input.row_groups import opened_schema
 from cluster.runtime.input.source_files import LOOKS_AT_ONCE, input_faults, open_source
 from lstm_core.json_types import JsonObject
 
@@ -49,7 +50,7 @@ def types_of(files: Sequence[LikeFiles], settings: InputSettings) -> pa.Schema |
     if choices is None:
         return None
     _check_bounds(files, settings)
-    return pa.schema([_settled(choice, files, settings) for choice in choices])
+    return opened_schema(pa.schema([_settled(choice, files, settings) for choice in choices]))
 
 
 def first_misfit(paths: Sequence[str], column: str, wanted: pa.DataType, settings: InputSettings) -> Misfit | None:

@@ -34,9 +34,11 @@ from cluster.core.plan.shard_plan import CLUSTERED_REMEDY, choose_shard_rows, re
 from cluster.core.plan.shuffle_plan import ORIGIN_FILE, ORIGIN_ROW
 from cluster.core.settings import InputSettings
 from cluster.runtime.commit.commit import SHUFFLE
+from cluster.runtime.input.column_checks import needed_columns
 from cluster.runtime.input.column_values import types_of
 from cluster.runtime.input.hive_partitions import HivePartitions
 from cluster.runtime.input.key_scan import describe_file, scan_file
+from cluster.runtime.input.row_groups import opened_schema
 from cluster.runtime.plan.input_scan import LightWork, Mapper, check_inventory, file_batches, make_inventory
 from cluster.runtime.shuffle.bucket_sort import write_bucket
 from cluster.runtime.shuffle.bucket_split import write_piece
@@ -112,7 +114,9 @@ def open_shuffle(settings: InputSettings, files: Sequence[str], place: StoreSpec
     sources = tuple(source for files_of, _ in described for source in files_of)
     types = types_of([alike for _, alike in described], settings)
     if types is None:
-        return Shuffle(place, settings, sources, described[0][1].own)
+        own = described[0][1].own
+        columns = opened_schema(pa.schema([own.field(name) for name in needed_columns(settings)]))
+        return Shuffle(place, settings, sources, columns)
     return Shuffle(place, settings, sources, types, differ=True)
 
 
