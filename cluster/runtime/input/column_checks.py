@@ -111,8 +111,9 @@ def check_schema(settings: InputSettings, contract: ModelContract, files: Sequen
     first, needed = FirstColumns.of(settings, files), needed_columns(settings)
     plain = _plain_columns(first.schema, settings, first.path)
     if not fits_keys(plain, settings):
-        places = [(first.path, first.schema), first.beside()]
-        check_keys([_as_told(*place, settings) for place in places if place is not None], settings)
+        other = first.beside()
+        told = [LikeFiles((first.path,), 1, plain, first.schema, first.folders)]
+        check_keys([*told, *([_as_told(*other, settings)] if other is not None else [])], settings)
     codes = _columns_of_codes(settings, contract)
     first.ask_others(list(needed), partial(_tells, settings=settings, codes=codes))
     for name, setting in needed.items():
@@ -126,7 +127,7 @@ def check_schema(settings: InputSettings, contract: ModelContract, files: Sequen
 
 
 def _as_told(path: str, schema: pa.Schema, settings: InputSettings) -> LikeFiles:
-    """A file's columns, which count whether or not it has rows."""
+    """Another file's columns, as far as they can be used."""
     return LikeFiles((path,), 1, _plain_columns(schema, settings, path, empty=True), schema, frozenset())
 
 

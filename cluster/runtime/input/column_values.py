@@ -24,7 +24,7 @@ from cluster.core.plan.column_conversion import holds_all
 from cluster.core.plan.column_types import LikeFiles, TypeChoice, conflict, is_sure, type_choices
 from cluster.core.settings import InputSettings
 from cluster.core.times import parse_bound
-from cluster.run_errors import InputRefused
+from cluster.run_errors import InputDamaged, InputRefused
 from cluster.runtime.input.column_checks import check_keys
 from cluster.runtime.input.hive_partitions import HivePartitions
 from cluster.runtime.input.row_groups import opened_schema
@@ -102,12 +102,10 @@ def _misfit(path: str, column: str, wanted: pa.DataType, settings: InputSettings
         bounds = _bounds(parquet, column, wanted)
         if bounds is not None and _fits(bounds, wanted):
             return None
-        row = 0
-        for values in _batches(parquet, path, column):
+        for row, values in _batches(parquet, path, column):
             if not _fits(values, wanted):
                 place = bisect_left(range(len(values)), True, key=lambda at: not _fits(values[: at + 1], wanted))
                 return Misfit(path, row + place, str(values[place]))
-            row += len(values)
     return None
 
 
@@ -115,17 +113,28 @@ def _fits(values: ArrowArray, wanted: pa.DataType) -> bool:
     return holds_all(pa.chunked_array([values]), wanted)
 
 
-def _batches(parquet: pq.ParquetFile, path: str, column: str) -> Iterator[ArrowArray]:
-    """A column's values, also where only the names of folders have them."""
+def _batches(parquet: pq.ParquetFile, path: str, column: str) -> Iterator[tuple[int, ArrowArray]]:
+    """A column's values, also where only the names of folders have them, each time behind the first one's row.
+
+    What is damaged is passed over: it is found where rows are read, and costs the entities that it must.
+    """
     own = [column] if column in parquet.schema_arrow.names else []
-    batches = parquet.iter_batches(batch_size=_BATCH_ROWS, columns=own, use_threads=False)
-    partitions = HivePartitions.of([path])
-    while True:
-        with input_faults(path):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        yield partitions.complete(batch, path, [column]).column(column)
+    partitions, first = HivePartitions.of([path]), 0
+    for group in range(parquet.num_row_groups):
+        row = first
+        first += parquet.metadata.row_group(group).num_rows
+        batches = parquet.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group], columns=own, use_threads=False)
+        try:
+            while (batch := _next(batches, path)) is not None:
+                yield row, partitions.complete(batch, path, [column]).column(column)
+                row += batch.num_rows
+        except InputDamaged:
+            continue
+
+
+def _next(batches: Iterator[pa.RecordBatch], path: str) -> pa.RecordBatch | None:
+    with input_faults(path):
+        return next(batches, None)
 
 
 def _bounds(parquet: pq.ParquetFile, column: str, wanted: pa.DataType) -> ArrowArray | None:
