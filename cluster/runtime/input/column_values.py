@@ -41,7 +41,7 @@ _TIMESTAMPS: dict[str, pa.DataType] = {  # as a footer calls them
 
 
 def types_of(files: Sequence[LikeFiles], settings: InputSettings) -> pa.Schema | None:
-    """The types in which all of an input's files are read, given in order of path; None where the first one's will do.
+    """The types in which all of an input's files are read, see `by_types`; None where the first file's will do.
 
     Raises InputRefused where there are none, InputBroken where a file cannot be read that must be looked at.
     """
