@@ -158,6 +158,31 @@ def test_damaged_pages_of_one_of_differing_files_cost_what_they_cost_of_files_al
 FEATURES = (("rows", ("f0", "f1", "f2")),)
 
 
+@pytest.mark.parametrize("layout", ["auto", "shuffle"])
+def test_damaged_pages_of_a_kept_column_whose_type_is_another_one_cost_the_same(tmp_path: Path, layout: str) -> None:
+    """Without statistics its values are looked at before anything is scored: what is damaged is not what decides."""
+    table = make_series((6, 5, 4, 3, 2)).append_column("kept", pa.array(range(20), pa.int64()))
+    (tmp_path / "in").mkdir()
+    whole, torn = table.slice(0, 8), tmp_path / "in" / "part-001.parquet"
+    pq.write_table(put(whole, "kept", pa.array([0.5] * 8)), tmp_path / "in" / "part-000.parquet")
+    pq.write_table(table.slice(8), torn, row_group_size=6, write_statistics=False)
+    spoil_pages(torn, {"kept"}, group=1)
+    asked = Job(nights(tmp_path / "x")[0].model, tmp_path / "in", tmp_path / "out", FEATURES, step=StepSettings(4, 4))
+    record = run(replace(asked, input={"layout": layout, "keep": ("kept",)}, quarantine_limit=1.0))
+    assert [record[f"rows_{count}"] for count in ("in", "scored", "quarantined")] == [20, 14, 6]
+    verify.expect_holds(verify.run(asked.output))
+
+
+def spoil_pages(path: Path, columns: set[str], *, group: int) -> None:
+    """Writes over the pages of some columns in one row group."""
+    content, footer = bytearray(path.read_bytes()), pq.read_metadata(path)
+    for chunk in [footer.row_group(group).column(index) for index in range(footer.num_columns)]:
+        if chunk.path_in_schema in columns:
+            begin = chunk.dictionary_page_offset or chunk.data_page_offset
+            content[begin : begin + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
+    path.write_bytes(content)
+
+
 def test_a_lost_file_among_differing_ones_costs_its_entity_alone(tmp_path: Path) -> None:
     write(tmp_path / "in", make_series((6, 5, 4, 3, 2)))
     for entity, number, changes in ((0, 0, {"time": pa.timestamp("ns")}), (2, 0, {"f0": pa.float64()})):

@@ -24,8 +24,9 @@ def converted(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The columns of `schema` in its types; what the table does not have is null. Raises what Arrow's casts raise."""
     if table.schema.equals(schema):
         return table
+    there = set(table.column_names)
     columns = [
-        as_type(table.column(field.name), field.type) if field.name in table.column_names else nulls(field, len(table))
+        as_type(table.column(field.name), field.type) if field.name in there else nulls(field, len(table))
         for field in schema
     ]
     return pa.table(columns, schema=schema)

@@ -11,7 +11,7 @@ rows say nothing about a type.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TypeAlias
@@ -31,28 +31,37 @@ Kind: TypeAlias = tuple[pa.DataType, bool]  # a plain type, and whether it was m
 
 @dataclass(frozen=True)
 class LikeFiles:
-    """Files whose needed columns have the same types."""
+    """Files whose needed columns have the same types; other files may lie between them."""
 
     paths: tuple[str, ...]
     rows: int
     plain: pa.Schema  # the needed columns in plain types; null where a file has no column, or one of type null
-    own: pa.Schema  # those that the first file has, as it has them, but for views and dictionaries
-    folders: frozenset[str]  # columns that only the names of its folders have
+    own: pa.Schema  # all columns of the first file, as it has them
+    folders: frozenset[str]  # needed columns that only the names of its folders have
 
     def is_like(self, other: LikeFiles) -> bool:
         """Whether the other's columns may be read in the types of these."""
-        same = self.plain.equals(other.plain) and self.folders == other.folders
-        return same and [field.nullable for field in self.own] == [field.nullable for field in other.own]
+        return self.plain.equals(other.plain) and self.folders == other.folders
 
     def kind(self, name: str) -> Kind:
         """A column's type in these files."""
         return self.plain.field(name).type, name in self.folders
 
 
-def like_files(files: Sequence[LikeFiles]) -> LikeFiles:
-    """Files with the same types, given one after the other, as one."""
-    paths = tuple(path for one in files for path in one.paths)
-    return replace(files[0], paths=paths, rows=sum(one.rows for one in files))
+def by_types(files: Iterable[LikeFiles]) -> tuple[LikeFiles, ...]:
+    """Files in order of path, those with the same types together, in order of the first one of each kind."""
+    kinds: dict[object, list[LikeFiles]] = {}
+    last: list[LikeFiles] = []
+    for one in files:
+        if not last or not last[0].is_like(one):  # as a rule all are alike: a schema's hash is not asked for each
+            last = kinds.setdefault((one.plain, one.folders), [])
+        last.append(one)
+    return tuple(_together(kind) for kind in kinds.values())
+
+
+def _together(kind: Sequence[LikeFiles]) -> LikeFiles:
+    paths = tuple(path for one in kind for path in one.paths)
+    return replace(kind[0], paths=paths, rows=sum(one.rows for one in kind))
 
 
 def plain_schema(types: pa.Schema, folders: Collection[str] = ()) -> pa.Schema:
@@ -75,14 +84,14 @@ class TypeChoice:
 
 
 def type_choices(files: Sequence[LikeFiles], settings: InputSettings) -> list[TypeChoice] | None:
-    """How each needed column is read, given all files in order of path; None where the first file's types will do.
+    """How each needed column is read, given all files, see `by_types`; None where the first file's types will do.
 
     Raises InputRefused for a column whose types do not go together.
     """
     first = files[0]
     kept_only = {*settings.keep} - {*settings.entity, *settings.time, *settings.feature_columns, *settings.target}
     known = all(not pa.types.is_null(field.type) for field in first.plain if field.name not in kept_only)
-    if known and all(first.is_like(other) for other in files[1:]):
+    if known and len(files) == 1:
         return None
     return [_choice(name, files, settings) for name in first.plain.names]
 
@@ -97,7 +106,10 @@ def _choice(name: str, files: Sequence[LikeFiles], settings: InputSettings) -> T
     if name not in {*settings.entity, *settings.time, *settings.keep}:
         kind = pa.large_string() if name in settings.vocabulary else pa.float64()
         return TypeChoice((pa.field(name, kind),), sure=True)
-    return _as_they_are(name, telling, settings)
+    first_of: dict[Kind, LikeFiles] = {}
+    for one in telling:
+        first_of.setdefault(one.kind(name), one)
+    return _as_they_are(name, list(first_of.values()), settings)
 
 
 def _without_values(name: str, files: Sequence[LikeFiles], settings: InputSettings) -> pa.DataType:
@@ -126,7 +138,7 @@ def _refuse_null(name: str, files: Sequence[LikeFiles], asked: tuple[str, str]) 
 
 
 def _as_they_are(name: str, files: Sequence[LikeFiles], settings: InputSettings) -> TypeChoice:
-    """A column whose values are compared or handed through: they stay what they are."""
+    """A column whose values are compared or handed through: they stay what they are. Each kind comes once."""
     kinds = [one.kind(name) for one in files]
     found = [kind for kind in together(kinds) if name not in settings.time or not pa.types.is_decimal(kind)]
     if not found or (name in settings.vocabulary and not same_text([kind for kind, _ in kinds])):

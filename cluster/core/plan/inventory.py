@@ -24,7 +24,7 @@ import pyarrow as pa
 from cluster.core.arrow_types import ArrowField, ArrowScalar
 from cluster.core.entity_keys import KEY_PREFIX, describe_entity, number_keys
 from cluster.core.plan.column_conversion import converted
-from cluster.core.plan.column_types import LikeFiles, like_files, plain_schema
+from cluster.core.plan.column_types import LikeFiles, by_types, plain_schema
 from cluster.core.plan.partitions import NO_PARTITIONS, Partitions
 from cluster.core.times import Ordinals, compare, table_ordinals
 from lstm_core.array_types import Bools, Ints
@@ -80,7 +80,7 @@ class JoinedExtents:
     """The extents of many files, as one table: of 100,000 small files a table each would not fit in memory."""
 
     files: tuple[SourceFile, ...]  # sorted by path
-    types: LikeFiles  # the same in all of them
+    types: tuple[LikeFiles, ...]  # the files again, by the types of all columns; keys and times have the same in all
     file_extents: Ints  # (file,) how many extents are each file's
     keys: pa.Table  # (extent, entity columns); this and all below in file order
     row_start: Ints  # (extent,)
@@ -199,26 +199,38 @@ def build_inventory(scans: Sequence[FileExtents]) -> Inventory:
 
 
 def join_alike(scans: Sequence[FileExtents]) -> list[JoinedExtents]:
-    """Single files' extents, in order of path; those of neighbours with the same types as one."""
+    """Single files' extents, in order of path; those of neighbours with the same types of keys and times as one."""
     runs: list[list[FileExtents]] = []
     for scan in sorted(scans, key=lambda scan: scan.file.path):
-        if runs and runs[-1][0].types.is_like(scan.types):
+        if runs and (_is_alike(runs[-1][0], scan) or not _has_keys(scan)):
             runs[-1].append(scan)
+        elif runs and not any(map(_has_keys, runs[-1])):
+            runs[-1].insert(0, scan)  # whose types are the run's: what is before it has nothing of them
         else:
             runs.append([scan])
     return [_join_files(run) for run in runs]
 
 
+def _is_alike(one: FileExtents, other: FileExtents) -> bool:
+    return bool(one.keys.schema.equals(other.keys.schema) and one.first.schema.equals(other.first.schema))
+
+
+def _has_keys(scan: FileExtents) -> bool:
+    return len(scan.row_start) > 0 or scan.bad is not None
+
+
 def _join_files(scans: Sequence[FileExtents]) -> JoinedExtents:
+    """The first one has the types of all that have keys."""
+    types, scans = scans[0], sorted(scans, key=lambda scan: scan.file.path)
     return JoinedExtents(
         files=tuple(scan.file for scan in scans),
-        types=like_files([scan.types for scan in scans]),
+        types=by_types(scan.types for scan in scans),
         file_extents=np.array([len(scan.row_start) for scan in scans], np.int64),
         ties=sum(scan.ties for scan in scans),
         skipped=sum(scan.skipped for scan in scans),
-        bad=join_bad(scans[0].keys.schema, [_place_bad(scan) for scan in scans if scan.bad is not None]),
+        bad=join_bad(types.keys.schema, [_place_bad(scan) for scan in scans if scan.bad is not None]),
         interleaved=next(((scan.file.path, scan.interleaved) for scan in scans if scan.interleaved is not None), None),
-        **_concatenated(scans),
+        **_concatenated([scan for scan in scans if len(scan.row_start)] or [types]),
     )
 
 
@@ -227,7 +239,7 @@ def _join_joined(parts: Sequence[JoinedExtents]) -> JoinedExtents:
     parts = sorted(parts, key=lambda part: part.files[0].path)
     return JoinedExtents(
         files=tuple(file for part in parts for file in part.files),
-        types=like_files([part.types for part in parts]),
+        types=by_types(types for part in parts for types in part.types),
         file_extents=np.concatenate([part.file_extents for part in parts]),
         ties=sum(part.ties for part in parts),
         skipped=sum(part.skipped for part in parts),
@@ -274,7 +286,7 @@ def inventory_of(parts: Sequence[JoinedExtents], types: pa.Schema | None = None)
     layout: FoundLayout = "interleaved" if interleaved.any() or joined.interleaved else "clustered"
     return Inventory(
         files=joined.files,
-        columns=plain_schema(joined.types.plain if types is None else types, _folders(parts)),
+        columns=plain_schema(joined.types[0].plain if types is None else types, _folders(joined)),
         types=types,
         times=tuple(joined.first.column_names),
         keys=keys,
@@ -307,9 +319,9 @@ def _read_in(part: JoinedExtents, types: pa.Schema) -> JoinedExtents:
     )
 
 
-def _folders(parts: Sequence[JoinedExtents]) -> frozenset[str]:
+def _folders(joined: JoinedExtents) -> frozenset[str]:
     """Columns that in all files with rows only the names of folders have."""
-    telling = [part.types.folders for part in parts if part.types.rows]
+    telling = [kind.folders for kind in joined.types if kind.rows]
     return frozenset.intersection(*telling) if telling else frozenset()
 
 

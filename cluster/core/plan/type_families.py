@@ -46,6 +46,9 @@ def holds(wanted: pa.DataType, kind: pa.DataType) -> bool:
         return bool(wanted.scale >= scale and wanted.precision - wanted.scale >= whole)
     if _types.is_integer(kind):
         return _holds_whole(wanted, kind)
+    if _types.is_nested(wanted):
+        pairs = zip(_inner_types(wanted), _inner_types(kind), strict=True)
+        return all(holds(plain_type(outer), plain_type(inner)) for outer, inner in pairs)
     if _types.is_timestamp(wanted):
         return bool(_types.is_timestamp(kind) and kind.unit == wanted.unit)
     exact = (_types.is_floating, _types.is_large_binary, _types.is_date32, _types.is_time)
@@ -56,6 +59,13 @@ def same_text(kinds: Kinds) -> bool:
     """Whether values of these types that are the same are spelt the same, so that one vocabulary knows them all."""
     spelt = (_types.is_integer, _types.is_large_string, _types.is_date)
     return len(set(kinds)) == 1 or any(all(belongs(kind) for kind in kinds) for belongs in spelt)
+
+
+def _inner_types(kind: Any) -> list[pa.DataType]:
+    """The types of the values within a list, a struct or a map."""
+    if _types.is_map(kind):
+        return [kind.key_type, kind.item_type]
+    return [field.type for field in kind] if _types.is_struct(kind) else [kind.value_type]
 
 
 def _holds_whole(wanted: pa.DataType, kind: pa.DataType) -> bool:

@@ -7,6 +7,7 @@ alone: nulls, NaN and unknown words are found when rows are read.
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,7 +22,6 @@ from cluster.core.settings import CONTEXT, InputSettings
 from cluster.core.times import is_key_type, is_time_type, plain_type
 from cluster.run_errors import InputRefused
 from cluster.runtime.input.first_columns import FirstColumns
-from cluster.runtime.input.opened_types import opened_schema
 from cluster.runtime.input.source_files import InputParquet, is_hidden
 
 if TYPE_CHECKING:
@@ -78,24 +78,23 @@ def file_types(
     folders = frozenset(partitions.values(path).keys() - set(schema.names))
     whole = partitions.extend(schema, path)
     plain = _plain_columns(whole, settings, path, empty=not rows)
-    own = opened_schema(pa.schema([whole.field(name) for name in plain.names if whole.names.count(name) == 1]))
-    return LikeFiles((path,), rows, plain, own, folders & set(plain.names))
+    return LikeFiles((path,), rows, plain, whole, folders & set(plain.names) if folders else folders)
 
 
 def fits_keys(plain: pa.Schema, settings: InputSettings) -> bool:
     """Whether entities and times can be read from columns of these plain types; null ones can."""
-    return all(_cannot(field, settings) is None for field in plain)
+    return all(_cannot(plain.field(name), settings) is None for name in (*settings.entity, *settings.time))
 
 
 def check_keys(files: Sequence[LikeFiles], settings: InputSettings) -> None:
     """Raises InputRefused where files have a key or a time of a type that cannot be one; names two, if they differ."""
     telling = [one for one in files if one.rows]
     for one in telling:
-        for name, cannot in [(field.name, _cannot(field, settings)) for field in one.plain]:
-            if cannot is None:
-                continue
-            _check_beside(name, cannot, one, telling)
-            _check_key(one.own.field(name), settings, one.paths[0])
+        for name in (*settings.entity, *settings.time):
+            cannot = _cannot(one.plain.field(name), settings)
+            if cannot is not None:
+                _check_beside(name, cannot, one, telling)
+                _check_key(one.own.field(name), settings, one.paths[0])
 
 
 def _check_beside(name: str, cannot: str, one: LikeFiles, others: Sequence[LikeFiles]) -> None:
@@ -126,8 +125,9 @@ def check_schema(settings: InputSettings, contract: ModelContract, files: FileLi
     first, needed = FirstColumns.of(settings, files), needed_columns(settings)
     plain = _plain_columns(first.schema, settings, first.path)
     if not fits_keys(plain, settings):
-        places = [(first.path, first.schema), first.beside()]
-        check_keys([_as_told(*place, settings) for place in places if place is not None], settings)
+        other = first.beside()
+        told = [LikeFiles((first.path,), 1, plain, first.schema, first.folders)]
+        check_keys([*told, *([_as_told(*other, settings)] if other is not None else [])], settings)
     codes = _columns_of_codes(settings, contract)
     first.ask_others(list(needed), partial(_tells, settings=settings, codes=codes))
     for name, setting in needed.items():
@@ -141,7 +141,7 @@ def check_schema(settings: InputSettings, contract: ModelContract, files: FileLi
 
 
 def _as_told(path: str, schema: pa.Schema, settings: InputSettings) -> LikeFiles:
-    """A file's columns, which count whether or not it has rows."""
+    """Another file's columns, as far as they can be used."""
     return LikeFiles((path,), 1, _plain_columns(schema, settings, path, empty=True), schema, frozenset())
 
 
@@ -161,22 +161,22 @@ def _tells(column: ArrowField, settings: InputSettings, codes: Mapping[str, str]
 
 def _plain_columns(schema: pa.Schema, settings: InputSettings, path: str, *, empty: bool = False) -> pa.Schema:
     """The needed columns in plain types; null stands for one that may be missing, or of an empty file for any."""
-    fed, fields = {*settings.feature_columns, *settings.target}, []
+    fed, counts, fields = {*settings.feature_columns, *settings.target}, Counter(schema.names), []
     for name, setting in needed_columns(settings).items():
+        column = pa.field(name, pa.null())
         try:
-            kind: pa.DataType = pa.null()
-            if name in schema.names or not _is_mended(name, settings):
+            if counts[name] != 1 and not (counts[name] == 0 and _is_mended(name, settings)):
                 _check_there(schema, name, setting, path)
-                kind = plain_type(schema.field(name).type)
-            if name in fed and not pa.types.is_null(kind):
-                _check_feature(schema.field(name), settings, path)
-            if empty and _cannot(pa.field(name, kind), settings):
-                kind = pa.null()
+            if counts[name]:
+                column = schema.field(name)
+            if name in fed and not pa.types.is_null(column.type):
+                _check_feature(column, settings, path)
         except InputRefused:
             if not empty:
                 raise
-            kind = pa.null()
-        fields.append(pa.field(name, kind))
+            column = pa.field(name, pa.null())
+        kind = pa.null() if empty and _cannot(column, settings) else plain_type(column.type)
+        fields.append(pa.field(name, kind, column.nullable))
     return pa.schema(fields)
 
 

@@ -25,8 +25,9 @@ from cluster.core.plan.column_types import LikeFiles, TypeChoice, conflict, is_s
 from cluster.core.plan.partitions import Partitions
 from cluster.core.settings import InputSettings
 from cluster.core.times import parse_bound
-from cluster.run_errors import InputRefused
+from cluster.run_errors import InputDamaged, InputRefused
 from cluster.runtime.input.column_checks import check_keys
+from cluster.runtime.input.opened_types import opened_schema
 from cluster.runtime.input.source_faults import input_faults
 from cluster.runtime.input.source_files import LOOKS_AT_ONCE, open_source
 from lstm_core.json_types import JsonObject
@@ -41,7 +42,7 @@ _TIMESTAMPS: dict[str, pa.DataType] = {  # as a footer calls them
 
 
 def types_of(files: Sequence[LikeFiles], settings: InputSettings) -> pa.Schema | None:
-    """The types in which all of an input's files are read, given in order of path; None where the first one's will do.
+    """The types in which all of an input's files are read, see `by_types`; None where the first file's will do.
 
     Raises InputRefused where there are none, InputBroken where a file cannot be read that must be looked at.
     """
@@ -50,7 +51,7 @@ def types_of(files: Sequence[LikeFiles], settings: InputSettings) -> pa.Schema |
     if choices is None:
         return None
     _check_bounds(files, settings)
-    return pa.schema([_settled(choice, files, settings) for choice in choices])
+    return opened_schema(pa.schema([_settled(choice, files, settings) for choice in choices]))
 
 
 def first_misfit(paths: Sequence[str], column: str, wanted: pa.DataType, settings: InputSettings) -> Misfit | None:
@@ -102,12 +103,10 @@ def _misfit(path: str, column: str, wanted: pa.DataType, settings: InputSettings
         bounds = _bounds(parquet, column, wanted)
         if bounds is not None and _fits(bounds, wanted):
             return None
-        row = 0
-        for values in _batches(parquet, path, column):
+        for row, values in _batches(parquet, path, column):
             if not _fits(values, wanted):
                 place = bisect_left(range(len(values)), True, key=lambda at: not _fits(values[: at + 1], wanted))
                 return Misfit(path, row + place, str(values[place]))
-            row += len(values)
     return None
 
 
@@ -115,20 +114,31 @@ def _fits(values: ArrowArray, wanted: pa.DataType) -> bool:
     return holds_all(pa.chunked_array([values]), wanted)
 
 
-def _batches(parquet: pq.ParquetFile, path: str, column: str) -> Iterator[ArrowArray]:
-    """A column's values, also where only the names of folders have them."""
+def _batches(parquet: pq.ParquetFile, path: str, column: str) -> Iterator[tuple[int, ArrowArray]]:
+    """A column's values, also where only the names of folders have them, each time behind the first one's row.
+
+    What is damaged is passed over: it is found where rows are read, and costs the entities that it must.
+    """
     own = [column] if column in parquet.schema_arrow.names else []
-    batches = parquet.iter_batches(batch_size=_BATCH_ROWS, columns=own, use_threads=False)
-    partitions = Partitions.as_before([path])
-    while True:
-        with input_faults(path):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        whole = partitions.complete(batch, path, [column])
-        if column not in whole.schema.names:  # a table says it of its files, all in one type
-            return
-        yield whole.column(column)
+    partitions, first = Partitions.as_before([path]), 0
+    for group in range(parquet.num_row_groups):
+        row = first
+        first += parquet.metadata.row_group(group).num_rows
+        batches = parquet.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group], columns=own, use_threads=False)
+        try:
+            while (batch := _next(batches, path)) is not None:
+                whole = partitions.complete(batch, path, [column])
+                if column not in whole.schema.names:  # a table says it of its files, all in one type
+                    return
+                yield row, whole.column(column)
+                row += batch.num_rows
+        except InputDamaged:
+            continue
+
+
+def _next(batches: Iterator[pa.RecordBatch], path: str) -> pa.RecordBatch | None:
+    with input_faults(path):
+        return next(batches, None)
 
 
 def _bounds(parquet: pq.ParquetFile, column: str, wanted: pa.DataType) -> ArrowArray | None:

@@ -95,19 +95,20 @@ def _described(
     parquet: InputParquet, settings: InputSettings, path: str, partitions: Partitions
 ) -> tuple[SourceFile, LikeFiles]:
     file = describe_source(path, parquet.metadata, settings.storage)
-    types = file_types(_own_schema(parquet), settings, path, rows=file.rows, partitions=partitions)
+    schema = _own_schema(parquet, settings.entity)
+    types = file_types(schema, settings, path, rows=file.rows, partitions=partitions)
     refuse_encrypted(parquet, settings, path)
     _check_agreement(parquet, settings, path, partitions)
     return file, types
 
 
-def _own_schema(parquet: InputParquet) -> pa.Schema:
+def _own_schema(parquet: InputParquet, repeating: Sequence[str]) -> pa.Schema:
     """A file's columns, also where it was opened so that text is read as a dictionary, which may be another text."""
-    as_read = parquet.schema_arrow
-    if not any(pa.types.is_dictionary(field.type) for field in as_read):
-        return as_read
-    stored = parquet.metadata.schema.to_arrow_schema()
-    return pa.schema([stored.field(i) if pa.types.is_dictionary(f.type) else f for i, f in enumerate(as_read)])
+    schema = parquet.schema_arrow
+    for index in [index for name in repeating for index in schema.get_all_field_indices(name)]:
+        if pa.types.is_dictionary(schema.field(index).type):
+            schema = schema.set(index, parquet.metadata.schema.to_arrow_schema().field(index))
+    return schema
 
 
 def key_batches(
@@ -336,7 +337,7 @@ def _no_extents(keys: pa.Schema, times: pa.Schema) -> _PartialExtents:
 
 
 def _select(columns: pa.Schema, names: tuple[str, ...]) -> pa.Schema:
-    return pa.schema([columns.field(name) for name in names])
+    return pa.schema([columns.field(name).with_nullable(True) for name in names])
 
 
 def _differs(keys: pa.Table) -> Bools:

@@ -110,12 +110,11 @@ class RowGroups:
 
     def _alike(self, table: pa.Table, file: int) -> pa.Table:
         """A file's table with the types of all: a column may be text in one file and large text in another."""
-        table = table.select([name for name in self._columns if name in table.column_names])
+        if not self._differ:
+            return converted(table.select(self._columns), self.schema)
         try:
             return converted(opened(table), self.schema)
         except pa.ArrowException as error:
-            if not self._differ:
-                raise
             raise InputBroken(
                 f"{self._paths[file]} has a value that was not there when the run was planned, and that does not fit "
                 f"into the type in which all files are read: {first_line(error)}; put the planned file back, or score "

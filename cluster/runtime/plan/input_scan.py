@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
+from cluster.core.plan.column_types import by_types
 from cluster.core.plan.file_list import FileList
 from cluster.core.plan.inventory import Inventory, JoinedExtents, LostFile, inventory_of, join_alike
 from cluster.core.plan.lost_files import refuse_lost, with_lost
@@ -56,7 +57,7 @@ class LightWork(Generic[ItemTaken, ValueMade]):
 class Scanned:
     """What was found in some neighbouring files."""
 
-    extents: tuple[JoinedExtents, ...]  # of those that can be read, neighbours with the same types as one
+    extents: tuple[JoinedExtents, ...]  # of those that can be read, neighbours as one where their keys allow it
     lost: tuple[LostFile, ...]
 
 
@@ -90,7 +91,7 @@ def make_inventory(
 def _inventory(scans: Sequence[JoinedExtents], settings: InputSettings) -> Inventory:
     """What files hold, in the types in which they are read."""
     in_order = sorted(scans, key=lambda extents: extents.files[0].path)
-    return inventory_of(in_order, types_of([extents.types for extents in in_order], settings))
+    return inventory_of(in_order, types_of(by_types(kind for extents in in_order for kind in extents.types), settings))
 
 
 def file_batches(files: Sequence[str]) -> list[Sequence[str]]:

@@ -22,7 +22,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from cluster.core.plan.column_types import LikeFiles, like_files, plain_schema
+from cluster.core.plan.column_types import LikeFiles, by_types, plain_schema
 from cluster.core.plan.file_list import FileList
 from cluster.core.plan.inventory import (
     FileExtents,
@@ -36,8 +36,10 @@ from cluster.core.plan.shard_plan import CLUSTERED_REMEDY, choose_shard_rows, re
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputDamaged
 from cluster.runtime.commit.commit import SHUFFLE
+from cluster.runtime.input.column_checks import needed_columns
 from cluster.runtime.input.column_values import types_of
 from cluster.runtime.input.key_scan import describe_file, scan_file
+from cluster.runtime.input.opened_types import opened_schema
 from cluster.runtime.plan.input_scan import LightWork, Mapper, check_inventory, file_batches, make_inventory
 from cluster.runtime.shuffle.bucket_sort import write_bucket
 from cluster.runtime.shuffle.bucket_split import write_piece
@@ -57,7 +59,7 @@ from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.storage.parquet_tables import UNREADABLE, read_table
 from cluster.runtime.storage.store import Store
 
-Described = tuple[tuple[SourceFile, ...], LikeFiles]  # files, and the types of their needed columns
+Described = tuple[tuple[SourceFile, ...], tuple[LikeFiles, ...]]  # files in order of path; the same, by their types
 
 
 @dataclass(frozen=True)
@@ -112,24 +114,20 @@ def open_shuffle(settings: InputSettings, files: FileList, place: StoreSpec, map
     """Reads the footers of the input's files. Raises InputRefused, InputBroken."""
     partitions = Partitions.of(files, settings)
     describe = partial(_describe_files, settings=settings, partitions=partitions)
-    described = [one for batch in mapper(LightWork(describe), file_batches(files)) for one in batch]
-    sources = tuple(source for files_of, _ in described for source in files_of)
-    types = types_of([alike for _, alike in described], settings)
+    described = list(mapper(LightWork(describe), file_batches(files)))
+    sources = tuple(source for sources_of, _ in described for source in sources_of)
+    kinds = by_types(kind for _, kinds_of in described for kind in kinds_of)
+    types = types_of(kinds, settings)
     if types is None:
-        return Shuffle(place, settings, sources, described[0][1].own, partitions)
+        own = kinds[0].own
+        columns = opened_schema(pa.schema([own.field(name) for name in needed_columns(settings)]))
+        return Shuffle(place, settings, sources, columns, partitions)
     return Shuffle(place, settings, sources, types, partitions, differ=True)
 
 
-def _describe_files(paths: Sequence[str], settings: InputSettings, partitions: Partitions) -> list[Described]:
-    """Files in order of path, neighbours whose columns have the same types together."""
-    runs: list[list[tuple[SourceFile, LikeFiles]]] = []
-    for path in paths:
-        found = describe_file(path, settings, partitions)
-        if runs and runs[-1][0][1].is_like(found[1]):
-            runs[-1].append(found)
-        else:
-            runs.append([found])
-    return [(tuple(file for file, _ in run), like_files([types for _, types in run])) for run in runs]
+def _describe_files(paths: Sequence[str], settings: InputSettings, partitions: Partitions) -> Described:
+    found = [describe_file(path, settings, partitions) for path in paths]
+    return tuple(file for file, _ in found), by_types(types for _, types in found)
 
 
 def shuffle_input(shuffle: Shuffle, mapper: Mapper, check: Callable[[], None]) -> Inventory:
