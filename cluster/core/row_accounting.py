@@ -90,6 +90,8 @@ class TimeOrder:
         """The rows of the next batch that are earlier than the row of their entity before."""
         carried = len(self._entity)
         if self._times is not None:
+            # A run that an earlier version has begun may have fragments with times of another unit.
+            times = times if times.schema.equals(self._times.schema) else times.cast(self._times.schema)
             entity, times = np.append(self._entity, entity), pa.concat_tables([self._times, times])
         order = np.argsort(entity, kind="stable")
         same = entity[order[1:]] == entity[order[:-1]]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
 
 from cluster.core.audit import Tally
 from cluster.core.locations import Options
@@ -28,8 +29,10 @@ CACHE_BYTES = 64 << 20
 def audit_origins(tally: Tally, head: PlanHead, store: Store, storage: Options) -> Ints:
     """The stretches (file, first row, row behind) of the input that no bucket has. Raises InputBroken, OSError."""
     seen = [np.zeros(file.rows, np.bool_) for file in head.sources]
-    clustered = _sums_of_buckets(tally, head, store, seen, storage)
-    for index, found in enumerate(_sums_of_input(head, seen, storage)):
+    buckets = InputFiles.of(head, store, storage)
+    clustered = _sums_of_buckets(tally, head, store, seen, buckets.origin)
+    kinds = buckets.open((*head.entity, *head.time), cache_bytes=0).schema
+    for index, found in enumerate(_sums_of_input(head, seen, storage, kinds)):
         tally.count(int(seen[index].sum()))
         if found != clustered[index]:
             tally.fail(
@@ -39,9 +42,9 @@ def audit_origins(tally: Tally, head: PlanHead, store: Store, storage: Options) 
     return np.concatenate([_gaps(index, flags) for index, flags in enumerate(seen)])
 
 
-def _sums_of_buckets(tally: Tally, head: PlanHead, store: Store, seen: list[Bools], storage: Options) -> Hashes:
+def _sums_of_buckets(tally: Tally, head: PlanHead, store: Store, seen: list[Bools], origin: tuple[str, str]) -> Hashes:
     sums = np.zeros(len(seen), np.uint64)
-    columns, origin = (*head.entity, *head.time), InputFiles.of(head, store, storage).origin
+    columns = (*head.entity, *head.time)
     for bucket in head.files:
         for batch in read_batches(store, bucket.path, (*columns, *origin)):
             source, row = (batch.column(name).to_numpy() for name in origin)
@@ -61,7 +64,8 @@ def _mark(tally: Tally, path: str, seen: Bools, rows: Ints) -> None:
     seen[rows] = True
 
 
-def _sums_of_input(head: PlanHead, seen: list[Bools], storage: Options) -> Iterator[np.uint64]:
+def _sums_of_input(head: PlanHead, seen: list[Bools], storage: Options, kinds: pa.Schema) -> Iterator[np.uint64]:
+    """In the types of the buckets, which an earlier version may have made with times of another unit."""
     columns = (*head.entity, *head.time)
     files = tuple(file.path for file in head.sources)
     groups = RowGroups(files, columns, cache_bytes=CACHE_BYTES, storage=storage)
@@ -70,7 +74,8 @@ def _sums_of_input(head: PlanHead, seen: list[Bools], storage: Options) -> Itera
         for low in range(0, len(flags), BATCH_ROWS):
             rows = low + np.flatnonzero(flags[low : low + BATCH_ROWS])
             if len(rows):
-                table = groups.rows(index, low, min(low + BATCH_ROWS, len(flags))).take(rows - low)
+                table = groups.rows(index, low, min(low + BATCH_ROWS, len(flags))).take(rows - low).select(kinds.names)
+                table = table if table.schema.equals(kinds) else table.cast(kinds)
                 weight = rows.astype(np.uint64) + np.uint64(1)
                 total += np.sum(row_hashes(canonical_table(table, columns)) * weight, dtype=np.uint64)
         yield total[0]
