@@ -50,7 +50,7 @@ class Encoder:
         faults = Faults()
         series = Series(starts, table.num_rows, last_known.values if last_known else {})
         for (contract, names), out in zip(self._inputs, into, strict=True):
-            values = [_opened(table.column(name)) for name in names]
+            values = [self._values(table.column(name), name) for name in names]
             side_by_side = out[:, None] if out.ndim == 1 else out
             numeric = contract.kind == "numeric"
             finite = numeric and _write_floats(values, side_by_side)
@@ -84,12 +84,18 @@ class Encoder:
         if column.contract.static:
             column.refuse(_changed(column, series), "not the same in all rows of its entity, as the model has it")
 
+    def _values(self, column: ArrowColumn, name: str) -> ArrowColumn:
+        """A column as numbers, or as its words where it has a vocabulary."""
+        if name not in self.words:
+            return _opened(column)
+        return texts_of(as_plain(column) if pa.types.is_dictionary(column.type) else column)
+
     def _write_codes(self, column: Column) -> Bools | None:
         words, out = column.words, column.out
         for rows, chunk in _chunks(column.values):
             if words is not None:
-                found = pc.index_in(texts_of(chunk), value_set=words)
-                out[rows] = pc.add(found.fill_null(-1), 1).to_numpy()
+                found = pc.index_in(chunk, value_set=words)
+                out[rows] = pc.add(found.fill_null(-1), 1).to_numpy(zero_copy_only=False)
             else:
                 _write_whole(column, rows, _as_float(chunk))
         if column.contract.vocabulary is not None:
