@@ -20,7 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.fakes.cramped import cramp
 from tests.harness.every_road import LAYOUTS, Spelling, go
+from tests.inputs.series import replace
+from tests.integration.test_train import lay_out, table_with_targets, trained
 from tests.paths import ROOT
 
 Column = Callable[[Any], Any]
@@ -246,9 +249,31 @@ def test_times_of_96_bits_walk_every_road(tmp_path: Path, layout: str) -> None:
     )
 
 
+def test_kept_columns_are_merged_from_runs_where_memory_is_small(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        cramp(patch, sort_bytes=600)
+        go(tmp_path, Spelling(key=uuids, time=odd, kept=NESTED), "mixed")
+
+
+@pytest.mark.parametrize("name", ["uuid", "decimal32(5, 2)", "json"])
+def test_a_training_takes_keys_and_times_of_any_type(tmp_path: Path, name: str) -> None:
+    """The same weights, tidy and shuffled, as where keys are text and times whole microseconds."""
+    found = []
+    for folder, column, time in (("plain", KEYS["text"], None), ("tidy", KEYS[name], odd), ("mixed", KEYS[name], odd)):
+        table = table_with_targets([9, 8, 7])
+        number = np.array([int(key[1:]) for key in table.column("entity").to_pylist()])
+        table = replace(table, "entity", column(number))
+        table = table if time is None else replace(table, "time", time(np.arange(table.num_rows)))
+        order = np.random.default_rng(1).permutation(24) if folder == "mixed" else np.arange(24)
+        (tmp_path / folder).mkdir()
+        found.append(trained(lay_out(tmp_path / folder, table.take(pa.array(order)))))
+    assert len({report.model_fingerprint for report in found}) == 1
+    assert [report.rows_trained_on for report in found] == [24] * 3
+
+
 def test_all_of_it_holds_where_there_is_no_pandas() -> None:
     """As in a replica: Arrow then refuses nanoseconds that are no whole microseconds."""
-    names = "test_times_of_every_type or test_kept_columns or test_times_of_96_bits"
+    names = "test_kept_columns or test_times_of_96_bits or nanoseconds or 9999 or Java"
     arguments = [
         "-q",
         "-p",
@@ -256,7 +281,7 @@ def test_all_of_it_holds_where_there_is_no_pandas() -> None:
         "-p",
         "tests.harness.no_pandas",
         "-k",
-        f"({names}) and (mixed or long)",
+        f"({names}) and mixed",
     ]
     command = [sys.executable, "-m", "pytest", str(Path(__file__).relative_to(ROOT)), *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
