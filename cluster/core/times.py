@@ -9,6 +9,7 @@ Leaves files alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
@@ -214,7 +215,7 @@ def _parse_moment(text: str, plain: pa.DataType, *, setting: str) -> int:
     moment = read_time(text)
     if moment is None:
         raise InputRefused(
-            f"{setting} is {text!r}, but the time column is {_describe(plain)}: "
+            f"{setting} is {text!r}{_what_it_is(text)}, but the time column is {_describe(plain)}: "
             "give an ISO 8601 date or time such as 2026-11-20 or 2026-11-20T06:00:00."
         )
     zone_name = getattr(plain, "tz", None)
@@ -226,6 +227,17 @@ def _parse_moment(text: str, plain: pa.DataType, *, setting: str) -> int:
             )
         return moment.within(UTC)
     return moment.within(UTC if moment.zoned else _zone(zone_name))
+
+
+def _what_it_is(text: str) -> str:
+    """Of a text that is no moment, what it may have been meant for."""
+    kinds = (
+        (r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?", "a time of day without its day"),
+        (r"\d{4}(-?\d{2})?", "a year or a month without a day"),
+        (r"-?\d+(\.\d+)?", "a number"),
+        (r"\d{1,2}[./]\d{1,2}[./]\d{4}.*|\d{4}/\d{1,2}/\d{1,2}.*", "a date in no ISO 8601 order"),
+    )
+    return next((f", {kind}" for pattern, kind in kinds if re.fullmatch(pattern, text.strip())), "")
 
 
 def _zone(name: str) -> tzinfo:

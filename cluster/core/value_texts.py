@@ -190,12 +190,12 @@ def json_values(column: ArrowColumn) -> list[Any]:
 
 
 def texts_of(column: ArrowValues) -> ArrowColumn:
-    """A column of plain values as text: `2026-11-20 05:00:00.000000+0100`; nulls stay nulls."""
+    """A column as text: `2026-11-20 05:00:00.000000+0100`; nulls stay nulls. Nested values and views are none of it."""
     if not isinstance(column, pa.ChunkedArray):
         column = pa.chunked_array([column])
     texts = _arrow_texts(column)
     if texts is None:
-        return pa.chunked_array([pa.array([_text_or_null(value) for value in column], pa.string())])
+        return _texts_one_by_one(column)
     far = _beyond_names(column)
     if far is None:
         return texts
@@ -214,6 +214,17 @@ def _arrow_texts(column: ArrowColumn) -> ArrowColumn | None:
         except pa.ArrowException:
             pass
     return None
+
+
+def _texts_one_by_one(column: ArrowColumn) -> ArrowColumn:
+    """Each distinct value by itself."""
+    whole = column.combine_chunks()
+    of_kind = whole if isinstance(whole, pa.ExtensionArray) else None
+    encoded = (whole if of_kind is None else of_kind.storage).dictionary_encode()
+    distinct = encoded.dictionary
+    if of_kind is not None:
+        distinct = pa.ExtensionArray.from_storage(of_kind.type, distinct)
+    return pa.chunked_array([pa.array([_text_or_null(value) for value in distinct], pa.string()).take(encoded.indices)])
 
 
 def _text_or_null(value: ArrowScalar) -> str | None:

@@ -87,6 +87,18 @@ def _context_is_never_null(document: Document) -> str | None:
     return None
 
 
+def _context_apart(document: Document) -> str | None:
+    columns = {"input.entity": document.input.entity, "input.time": document.input.time}
+    for key, names in (columns | {"output.keep": document.output.keep}).items():
+        for name in names:
+            if name in CONTEXT and name in features_of(document):
+                return (
+                    f"{key} names the column {name!r}, and input.features has {name!r}, which the run counts itself: "
+                    "give the input's column another name"
+                )
+    return None
+
+
 def _context_within_a_run(document: Document) -> str | None:
     """Every night would begin to count anew, and two nights would not give the scores of one run."""
     asked = [name for name in features_of(document) if name in CONTEXT]
@@ -201,6 +213,7 @@ _ALWAYS: tuple[Rule, ...] = (
     _entity_apart_from_time,
     _features_exist,
     _context_is_never_null,
+    _context_apart,
     _window_is_open,
     _columns_of_output,
 )

@@ -18,7 +18,6 @@ from cluster.core.plan.shard_plan import PlanHead
 from cluster.core.plan.shuffle_plan import Hashes
 from cluster.runtime.audit.own_rows import OwnRows, access_of
 from cluster.runtime.audit.own_values import hashes, moments_of, spelt_keys
-from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.parquet_tables import read_batches
 from cluster.runtime.storage.store import Store
 from lstm_core.array_types import Bools, Ints
@@ -30,7 +29,7 @@ def audit_origins(tally: Tally, head: PlanHead, store: Store, reading: tuple[Opt
     `reading` is how the input is reached, and whether its pages' checksums are looked at.
     """
     seen = [np.zeros(file.rows, np.bool_) for file in head.sources]
-    clustered = _sums_of_buckets(tally, head, store, seen, reading[0])
+    clustered = _sums_of_buckets(tally, head, store, seen, InputFiles.of(head, store, reading[0]).origin)
     for index, found in enumerate(_sums_of_input(head, seen, reading)):
         tally.count(int(seen[index].sum()))
         if found != clustered[index]:
@@ -41,9 +40,9 @@ def audit_origins(tally: Tally, head: PlanHead, store: Store, reading: tuple[Opt
     return np.concatenate([_gaps(index, flags) for index, flags in enumerate(seen)])
 
 
-def _sums_of_buckets(tally: Tally, head: PlanHead, store: Store, seen: list[Bools], storage: Options) -> Hashes:
+def _sums_of_buckets(tally: Tally, head: PlanHead, store: Store, seen: list[Bools], origin: tuple[str, str]) -> Hashes:
     sums = np.zeros(len(seen), np.uint64)
-    columns, origin = (*head.entity, *head.time), InputFiles.of(head, store, storage).origin
+    columns = (*head.entity, *head.time)
     for bucket in head.files:
         for batch in read_batches(store, bucket.path, (*columns, *origin)):
             source, row = origins(batch, origin)

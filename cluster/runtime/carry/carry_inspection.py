@@ -153,15 +153,17 @@ def find_entities(table: OpenTable, values: Sequence[str]) -> pa.Table:
 
 def _is_called(column: ArrowColumn, value: str) -> Bools:
     """Which keys (entity,) a text means: as columns show it, as sentences do, or bytes as hex or as a UUID."""
-    found = np.zeros(len(column), np.bool_)
     content = os.fsencode(value)
     if content != value.encode("utf-8", "replace"):  # typed as bytes that are no UTF-8
         texts = pa.types.is_large_string(column.type) or pa.types.is_large_binary(column.type)
         same = pc.equal(column.cast(pa.large_binary()), pa.scalar(content, pa.large_binary())) if texts else None
-        return found if same is None else same.fill_null(False).to_numpy()
+        return np.zeros(len(column), np.bool_) if same is None else same.fill_null(False).to_numpy()
+    found = pc.equal(texts_of(column), pa.scalar(value)).fill_null(False).to_numpy().copy()
     for key in _keys_called(value, column.type):
         found |= pc.equal(column, key).fill_null(False).to_numpy()
-    return found if found.any() else pc.equal(texts_of(column), pa.scalar(value)).fill_null(False).to_numpy()
+    if not found.any() and pa.types.is_temporal(column.type):  # one by one: only sentences write times so
+        return np.array([text_of(key) == value for key in column], np.bool_)
+    return found
 
 
 def _keys_called(value: str, kind: pa.DataType) -> Iterator[ArrowScalar]:

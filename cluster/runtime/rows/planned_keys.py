@@ -66,19 +66,12 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def keys_as_read(keys: pa.Table, files: InputFiles) -> pa.Table:
-    """Keys of a plan in the types that rows have, where these are more than the plain ones: UUIDs, short decimals.
-
-    Where the first file cannot be read they stay as they are.
-    """
-    names = tuple(keys.column_names)
+    """Keys of a plan in the types that rows of the input have; as they are, where its first file cannot be read."""
     try:
-        found = files.open(names, cache_bytes=0).schema
+        found = files.open(tuple(keys.column_names), cache_bytes=0).schema
     except InputBroken:
         return keys
-    for place, field in enumerate(found):
-        if isinstance(field.type, pa.BaseExtensionType) or pa.types.is_decimal(field.type):
-            keys = keys.set_column(place, field, keys.column(place).cast(field.type))
-    return keys
+    return pa.table([column.cast(field.type) for column, field in zip(keys.columns, found, strict=True)], schema=found)
 
 
 def without_dictionaries(table: pa.Table) -> pa.Table:
