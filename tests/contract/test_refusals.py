@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import ray
+from deltalake import write_deltalake
 
 from jobs.cli import main
 from lstm_core.exit_codes import EXIT_USAGE
@@ -96,3 +98,30 @@ def test_a_folder_that_others_wrote_into_is_refused(desk: Desk, tmp_path: Path) 
     (tmp_path / "elsewhere" / "theirs.parquet").write_bytes(b"theirs")
     assert "theirs.parquet" in desk.refused("output.path='elsewhere'")
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["theirs.parquet"]
+
+
+def test_a_named_pipe_in_the_input_is_called_one(desk: Desk) -> None:
+    os.mkfifo(desk.folder / "in" / "late.parquet")
+    assert "in/late.parquet is a named pipe" in desk.refused()
+
+
+def test_a_day_of_a_table_is_refused_with_the_table(desk: Desk) -> None:
+    days = pa.array(["2026-11-19", "2026-11-20"] * 7)
+    write_deltalake(desk.folder / "table", make_series([5, 9]).append_column("day", days), partition_by=["day"])
+    sentence = desk.refused('input.path="table/day=2026-11-20"')
+    assert f"reads files of the Delta table {desk.folder}/table" in sentence
+    assert "name the table itself" in sentence
+
+
+def test_two_folders_that_would_be_one_entity_are_both_named(desk: Desk) -> None:
+    for name in ("%FF", "%25FF"):
+        write_cut(desk.folder / "in" / f"plant={name}", make_series([4]))
+    sentence = desk.refused('input.entity=["plant", "entity"]')
+    assert "'plant=%25FF' and 'plant=%FF' would both say '%FF'" in sentence
+
+
+def test_a_file_that_contradicts_its_folder_is_named_with_both(desk: Desk) -> None:
+    write_cut(desk.folder / "in" / "entity=e0007", make_series([4]))
+    sentence = desk.refused()
+    assert "Column 'entity' is e0000 in row 0 of" in sentence
+    assert "but its folder says e0007" in sentence

@@ -18,6 +18,7 @@ from cluster.core.plan.shard_plan import PlanHead
 from cluster.core.plan.shuffle_plan import Hashes
 from cluster.runtime.audit.own_rows import OwnRows, access_of
 from cluster.runtime.audit.own_values import hashes, moments_of, spelt_keys
+from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.parquet_tables import read_batches
 from cluster.runtime.storage.store import Store
 from lstm_core.array_types import Bools, Ints

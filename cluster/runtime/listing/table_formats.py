@@ -25,7 +25,7 @@ from cluster.core.locations import NotALocation, Options, is_inside, is_url, nor
 from cluster.core.plan.file_list import TableValues
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputRefused, first_line
-from cluster.runtime.listing.table_roots import DELTA, ICEBERG, METADATA
+from cluster.runtime.listing.table_roots import DELTA, ICEBERG, VERSION
 from cluster.runtime.storage.filesystems import filesystem_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class TableFiles:
 
 def is_metadata(path: str) -> bool:
     """Whether a path names a file of an Iceberg table's metadata, and so the table."""
-    return METADATA.fullmatch(path.rpartition("/")[2]) is not None
+    return path.removesuffix(".gz").endswith(".metadata.json")
 
 
 def table_files(path: str, kind: str, settings: InputSettings) -> TableFiles:
@@ -243,13 +243,7 @@ def _newest_metadata(path: str, storage: Options) -> str:
     """The metadata file with the highest number in a table's folder."""
     filesystem, name = filesystem_of(path, storage)
     found = filesystem.get_file_info(pafs.FileSelector(f"{name}/metadata"))
-    names = [file.base_name for file in found if is_metadata(file.base_name)]
-    numbered = [(int(match[1]), name) for name in names if (match := re.match(r"v?(\d+)", name))]
-    if not numbered:
-        raise InputRefused(
-            f"input.path: the Iceberg table {path} has no numbered file of metadata, so nobody could say which is the "
-            "newest: name the one that is meant."
-        )
+    numbered = [(int(match[1]), match[0]) for file in found if (match := VERSION.fullmatch(file.base_name))]
     return f"{path.rstrip('/')}/metadata/{max(numbered)[1]}"
 
 

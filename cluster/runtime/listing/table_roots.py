@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import pyarrow.fs as pafs
 
 DELTA, ICEBERG, HUDI, PAIMON, LANCE = "Delta", "Iceberg", "Hudi", "Paimon", "Lance"
-METADATA = re.compile(r".*\.metadata\.json(\.gz)?")
+VERSION = re.compile(r"v?(\d+).*\.metadata\.json(\.gz)?")  # as Iceberg numbers its files of metadata
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class _Mark:
 
 _MARKS = (
     _Mark(DELTA, "_delta_log", re.compile(".*"), certain=True),
-    _Mark(ICEBERG, "metadata", METADATA),
+    _Mark(ICEBERG, "metadata", VERSION),
     _Mark(HUDI, ".hoodie/hoodie.properties"),
     _Mark(HUDI, ".hoodie_partition_metadata", asked=False),  # of each partition
     _Mark(PAIMON, "schema/schema-0"),

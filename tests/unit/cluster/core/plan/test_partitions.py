@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -80,6 +81,22 @@ def test_names_mean_what_pyarrow_reads_in_them(tmp_path: Path, values: list[str]
         zip(theirs.column("a").to_pylist(), theirs.column("k").to_pylist(), strict=True)
     )
     assert beside(tmp_path, keep=("k",)).types["k"] == theirs.schema.field("k").type
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["007", "7", "05"], ["a b", "a%b", "a+b", "x/y", "a=b", "é"], ["", "null", "None"], [None, "x"], ["true", "1.0"]],
+    ids=str,
+)
+def test_folders_of_duckdb_say_the_text_that_it_reads_itself(tmp_path: Path, values: list[str | None]) -> None:
+    with duckdb.connect() as connection:
+        connection.register("given", pa.table({"a": pa.array(range(len(values))), "k": pa.array(values)}))
+        connection.execute(f"COPY (FROM given) TO '{tmp_path}/in' (FORMAT parquet, PARTITION_BY (k))")
+        options = "hive_partitioning = true, hive_types_autocast = false"
+        theirs = connection.execute(
+            f"SELECT a, k FROM read_parquet('{tmp_path}/in/**/*.parquet', {options})"
+        ).fetchall()
+    assert read(tmp_path / "in", keep=("k",)) == dict(theirs) == dict(enumerate(values))
 
 
 # What pyarrow, Polars and DuckDB take for one number, where the folders are two: the keys of two entities.

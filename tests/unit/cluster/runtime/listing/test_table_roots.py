@@ -151,6 +151,7 @@ def test_a_table_within_the_folder_of_another_is_read(tmp_path: Path) -> None:
 NO_MARKS = [
     "metadata/part-0.parquet",
     "metadata/notes.json",
+    "metadata/flights.metadata.json",
     "metadata.json",
     "v1.metadata.json.txt",
     "data/x.metadata.txt",
