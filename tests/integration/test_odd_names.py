@@ -232,3 +232,21 @@ def test_an_output_of_any_name_is_read(tmp_path: Path, said: Said, name: bytes) 
     for arguments in (("status", place), ("verify", place), ("report", place)):
         assert unwrapped(shown(Path(place).name)) in unwrapped(said(*arguments))
         strictly(said(*arguments, "--json"))
+
+
+@pytest.mark.parametrize("key", ["input.path", "input.entity", "output.path", "model.path", "state.read"])
+def test_a_setting_that_is_not_utf8_is_refused(tmp_path: Path, said: Said, key: str) -> None:
+    config = lay(tmp_path, pa.array(["a"] * 4 + ["b"] * 3))
+    raw = tmp_path / "in" / os.fsdecode(b"caf\xe9")
+    raw.mkdir()
+    told = said("plan", config, "--set", f"{key}={raw}", code=2)
+    assert f"{key} is {shown(str(raw))}, which is not UTF-8" in told
+    (tmp_path / "in" / "part.parquet").rename(raw / "part.parquet")
+    (tmp_path / "link").symlink_to(raw)
+    if key == "input.path":
+        said("plan", config, "--set", "input.path=link")
+
+
+def test_a_folder_that_names_a_value_and_is_not_utf8_is_refused(tmp_path: Path, said: Said) -> None:
+    config = lay(tmp_path, pa.array(["a"] * 4 + ["b"] * 3), b"entity=M\xfcn/part.parquet")
+    assert "entity=M\\xfcn is not UTF-8" in said("plan", config, code=2)

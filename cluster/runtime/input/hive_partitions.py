@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.core.arrow_types import ArrowArray, ArrowScalar, ArrowValues
+from cluster.run_errors import InputRefused
+from lstm_core.shown_text import utf8
 
 Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
@@ -39,6 +41,7 @@ class HivePartitions:
         values: dict[str, set[str]] = {}
         for folder in dict.fromkeys(path.rpartition("/")[0] for path in paths):
             for name, value in _named(folder):
+                _refuse_bytes(folder, name + value)
                 values.setdefault(name, set()).add(value)
         return HivePartitions({name: _type_of(found - {_NULL}) for name, found in values.items()})
 
@@ -87,6 +90,13 @@ def _named(folder: str) -> Iterable[tuple[str, str]]:
         name, equals, value = part.partition("=")
         if equals and name:
             yield unquote(name), unquote(value)
+
+
+def _refuse_bytes(folder: str, text: str) -> None:
+    if utf8(text) != text:
+        raise InputRefused(
+            f"The name of folder {folder} is not UTF-8, so it can say no column's name or value: write it in UTF-8."
+        )
 
 
 def _type_of(values: set[str]) -> pa.DataType:
