@@ -7,7 +7,7 @@ a model: those rules need more than the configuration and live with what they lo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC
 from typing import Literal
 
@@ -16,6 +16,7 @@ from cluster.core.settings import CONTEXT
 from jobs.config.config_keys import Document
 from jobs.config.toml_text import in_words, nearest
 from lstm_core.errors import UsageError
+from lstm_core.shown_text import utf8
 
 Command = Literal["score", "plan", "train"]
 Rule = Callable[[Document], str | None]
@@ -34,6 +35,28 @@ def check_rules(document: Document, *, source: str, command: Command) -> None:
 def features_of(document: Document) -> tuple[str, ...]:
     """Every feature column once."""
     return tuple(dict.fromkeys(name for names in document.input.features.values() for name in names))
+
+
+def _is_utf8(document: Document) -> str | None:
+    """A TOML file is UTF-8, but what `--set` is given or its folder is called need not be."""
+    for name, text in _texts(document.model_dump()):
+        if utf8(text) != text:
+            return (
+                f"{name} is {text}, which is not UTF-8, as a configuration must be: rename what it means, or name a "
+                "link to it"
+            )
+    return None
+
+
+def _texts(value: object, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _texts(inner, f"{name}.{key}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner, name)
 
 
 def _storage_is_known(document: Document) -> str | None:
@@ -209,6 +232,7 @@ def _before(first: str, second: str) -> bool:
 
 
 _ALWAYS: tuple[Rule, ...] = (
+    _is_utf8,
     _storage_is_known,
     _entity_apart_from_time,
     _features_exist,

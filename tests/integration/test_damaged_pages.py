@@ -246,6 +246,12 @@ def test_keys_that_cannot_be_read_end_the_run_with_the_files_name(
         run(job(tmp_path, layout=layout))
 
 
+@both_layouts
+def test_checksums_that_nobody_wants_are_not_looked_at(tmp_path: Path, layout: str) -> None:
+    lay(tmp_path / "in", flipped)
+    assert counts(run(job(tmp_path, layout=layout, page_checksums=False))) == [ROWS, ROWS, 0, 0]
+
+
 # ---- footers that say other numbers
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from cluster.core.settings import StepSettings
-from tests.harness.inprocess import Job, run, scores
+from tests.harness.inprocess import Job, run, scores, tidy
 from tests.harness.truth import columns_for, expected, table_for
-from tests.inputs.series import write_cut
-from tests.models.keras_models import FIT, contract_of, save
+from tests.inputs.series import make_series, replace, write_cut
+from tests.models.keras_models import FIT, contract_of, keras, save
 
 KINDS = (
     "lstm",
@@ -76,3 +77,21 @@ def test_scores_are_the_truth_and_not_one_bit_depends_on_the_replicas(
 def test_scores_of_rarer_models_are_the_truth(name: str, tmp_path: Path) -> None:
     case = laid_out(name, tmp_path)
     test_scores_are_the_truth_and_not_one_bit_depends_on_the_replicas(case, 3, case[1].chunk or 7, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())], ids=str)
+def test_words_are_codes_in_an_input_of_numbers(tmp_path: Path, kind: Any) -> None:
+    """Their codes are those of Keras's StringLookup, where a word that the vocabulary lacks is 0."""
+    blob = save(FIT["lstm"]())
+    contract, words = contract_of(blob, "lstm"), ("Ulm", "Zürich", "Köln")
+    table = make_series([30, 12])
+    said = [("Ulm", "Köln", "Bonn", "Zürich")[row * 7 % 4] for row in range(table.num_rows)]
+    values = pa.array([word.encode() for word in said] if kind == pa.binary() else said)
+    values = values.dictionary_encode() if pa.types.is_dictionary(kind) else values
+    write_cut(tmp_path / "in", replace(table, "f1", values), [20, 22], [7])
+    job = Job(blob, tmp_path / "in", tmp_path / "out", columns_for(contract), input={"vocabulary": {"f1": words}})
+    assert run(job)["rows_scored"] == table.num_rows
+    codes = np.asarray(keras.layers.StringLookup(vocabulary=list(words))(np.array(said)), np.float32)
+    truth = expected(blob, replace(table, "f1", pa.array(codes)), contract)
+    found = np.stack([tidy(job.output).column(name).to_numpy() for name in contract.score_names], axis=1)
+    np.testing.assert_allclose(found, truth, atol=contract.tolerance, rtol=0)

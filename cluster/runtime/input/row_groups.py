@@ -131,8 +131,26 @@ class RowGroups:
     def _decoded(self, file: int, group: int) -> pa.Table:
         reader = self._files.get(file)
         own = [name for name in self._columns if name in reader.schema.names]
-        table = reader.read_row_group(group, own)
+        try:
+            table = reader.read_row_group(group, own)
+        except (OSError, pa.ArrowException) as error:
+            column = _unreadable(reader, group, own) if is_damage(error) else ""
+            place = f" at rows {reader.borders[group]} to {reader.borders[group + 1] - 1}{column}"
+            raise _fault(error, self._paths[file], place) from None
         return self._alike(self._partitions.complete(table, self._paths[file], self._columns), file)
+
+
+def _unreadable(reader: OpenParquet, group: int, columns: list[str]) -> str:
+    """The column because of which a row group cannot be read; goes on from its rows."""
+    return next((f" in column {name!r}" for name in columns if not _reads(reader, group, name)), "")
+
+
+def _reads(reader: OpenParquet, group: int, column: str) -> bool:
+    try:
+        reader.read_row_group(group, [column])
+    except (OSError, pa.ArrowException):
+        return False
+    return True
 
 
 def _fault(error: OSError | pa.ArrowException, path: str, place: str) -> InputBroken:

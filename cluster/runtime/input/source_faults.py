@@ -7,7 +7,7 @@ to them, so that they may pass. A sentence says what the file is. Leaves what fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -55,10 +55,11 @@ _UNREAD = FileKind(UNREAD, "write it again or take it out of the input")
 
 
 @contextmanager
-def input_faults(path: str, storage: Options | None = None) -> Iterator[None]:
+def input_faults(path: str, storage: Options | None = None, place: Callable[[], str] = str) -> Iterator[None]:
     """Whatever goes wrong while reading `path` is raised with its name, and with what it is.
 
     As InputDamaged where its bytes are wrong, InputUnsupported where pyarrow reads no such file, else InputBroken.
+    `place` is asked where damage lies; it goes on from "is damaged".
     """
     try:
         yield
@@ -72,7 +73,7 @@ def input_faults(path: str, storage: Options | None = None) -> Iterator[None]:
             raise InputUnsupported(f"{path} {unsupported}, then start the run again.") from error
         if not is_damage(error):
             raise InputBroken(f"{path} cannot be read ({first_line(error)}): start the run again.") from error
-        raise _damaged(path, error, storage or {}) from error
+        raise _damaged(path, error, storage or {}, place) from error
 
 
 @contextmanager
@@ -122,9 +123,9 @@ def damaged(path: str, why: str) -> InputDamaged:
     return InputDamaged(f"{path} {why}: {_UNREAD.remedy}, then start the run again.", what="is damaged")
 
 
-def _damaged(path: str, error: BaseException, storage: Options) -> InputDamaged:
+def _damaged(path: str, error: BaseException, storage: Options, place: Callable[[], str]) -> InputDamaged:
     kind = _look(path, storage)
-    why = "" if kind.certain else f" ({first_line(error)})"
+    why = "" if kind.certain else f"{place()} ({first_line(error)})"
     stray = kind.certain and "take it out" in kind.remedy and not path.endswith(".parquet")
     hint = " (an input.path that ends in **/*.parquet means only files of such a name)" if stray else ""
     return InputDamaged(f"{path} {kind.what}{why}: {kind.remedy}{hint}, then start the run again.", what=kind.what)

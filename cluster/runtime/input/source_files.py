@@ -80,8 +80,9 @@ def group_batches(
     """
     batches = parquet.iter_batches(batch_rows, row_groups=[group], columns=list(columns), use_threads=False)
     rows, promised = 0, parquet.metadata.row_group(group).num_rows
+    place = partial(_place, parquet, group, columns)
     while True:
-        with input_faults(path, parquet.storage):
+        with input_faults(path, parquet.storage, place):
             batch = next(batches, None)
             if batch is None:
                 break
@@ -89,6 +90,23 @@ def group_batches(
         yield batch
     if rows != promised:
         raise damaged(path, f"holds {rows:,} rows in row group {group}, but its footer says {promised:,}")
+
+
+def _place(parquet: InputParquet, group: int, columns: Sequence[str]) -> str:
+    """Where a row group cannot be read; goes on from "is damaged"."""
+    begin = sum(parquet.metadata.row_group(index).num_rows for index in range(group))
+    end = begin + parquet.metadata.row_group(group).num_rows - 1
+    column = next((name for name in columns if not _reads(parquet, group, name)), None)
+    return f" at rows {begin} to {end}" + ("" if column is None else f" in column {column!r}")
+
+
+def _reads(parquet: InputParquet, group: int, column: str) -> bool:
+    try:
+        for _ in parquet.iter_batches(row_groups=[group], columns=[column], use_threads=False):
+            pass
+    except (OSError, pa.ArrowException):
+        return False
+    return True
 
 
 def is_hidden(parquet: InputParquet, column: str) -> bool:

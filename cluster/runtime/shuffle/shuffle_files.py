@@ -69,6 +69,7 @@ class Shuffle:
     def digest(self) -> str:
         """Of all that decides the rows of every file."""
         settings = {name: value for name, value in asdict(self.settings).items() if name in _DECIDING}
+        settings |= {} if self.settings.page_checksums else {"page_checksums": False}  # names of before stay
         told = [_FORMAT, settings, str(self.schema.remove_metadata()), [asdict(file) for file in self.sources]]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
