@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from tests.corpus import column_types
+from tests.corpus import column_types, containers, damaged, files_differ, folders, writers
 from tests.corpus.entry import Entry
 
-ENTRIES: tuple[Entry, ...] = (*column_types.ENTRIES,)
+ENTRIES: tuple[Entry, ...] = (
+    *column_types.ENTRIES,
+    *containers.ENTRIES,
+    *damaged.ENTRIES,
+    *files_differ.ENTRIES,
+    *folders.ENTRIES,
+    *writers.ENTRIES,
+)
