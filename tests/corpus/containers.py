@@ -166,7 +166,6 @@ ENTRIES: list[Entry] = [
             encrypted(column, footer=footer),
             refused=Refusal("(?i)encrypt", (1, 2)),
             orders=("tidy",),
-            apart=True,
         )
         for column, footer in (("sensor", False), ("t", False), ("a", False), ("sensor", True))
     ),
@@ -176,7 +175,6 @@ ENTRIES: list[Entry] = [
         read=without_secret,
         or_refused=Refusal("(?i)encrypt", (1, 2)),
         orders=("tidy",),
-        apart=True,
     ),
     Entry("beside: marks of Spark and Databricks", beside(marks)),
     Entry(
@@ -184,7 +182,6 @@ ENTRIES: list[Entry] = [
         beside(lambda folder: os.mkfifo(folder / "q.parquet")),
         or_refused=Refusal("(?i)pipe|no (plain|regular) file"),
         orders=("tidy",),
-        apart=True,
     ),
     Entry(
         "beside: a link to nowhere",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.corpus import column_types, containers, damaged, files_differ, folders, writers
+from tests.corpus import column_types, containers, damaged, files_differ, folders, names, writers
 from tests.corpus.entry import Entry
 
 ENTRIES: tuple[Entry, ...] = (
@@ -11,5 +11,6 @@ ENTRIES: tuple[Entry, ...] = (
     *damaged.ENTRIES,
     *files_differ.ENTRIES,
     *folders.ENTRIES,
+    *names.ENTRIES,
     *writers.ENTRIES,
 )

@@ -97,9 +97,9 @@ class Entry:
     path: str = ""  # below the night's folder, where input.path is not that folder
     nights: int = 2
     codes: bool = False  # b are codes of words
+    between: Callable[[Path], object] | None = None  # what is done to the first night's output before the second night
     damaged: bool = False  # of each entity any of its first rows may be scored, and all others are in quarantine
     at_least: int = 0  # so many rows are scored
-    apart: bool = False  # its plan is made in a process of its own first, since a fault of this kind may end one
     shown: tuple[str, ...] = ()  # texts that plan, verify and state show have to print as they are
     kept: Callable[[Path, Sequence[str]], dict[int, list[str]]] = field(default_factory=lambda: kept_in_files)
 

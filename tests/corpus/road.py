@@ -1,18 +1,14 @@
 """The road of every entry: plan, score, quarantine, report, verify, and the same on the next night.
 
-Commands are the program's own, in this process, with replicas and audits in this process too. What they leave is read
-by DuckDB and by pyarrow, and compared with the truth.
+Commands are the program's own, in a process that is watched, since a fault of reading may end it or make it wait. What
+they leave is read by DuckDB and by pyarrow, and compared with the truth.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import re
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,22 +16,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
-from typer.main import get_command
 
-from cluster.runtime.audit.rescore_actor import AuditActor, AuditSpec, Rescore
-from jobs import cli
-from jobs.commands import verify as verify_job
 from lstm_core.exit_codes import EXIT_DONE, EXIT_FAILED
 from tests.corpus.entry import Entry, Night, connection, texts_of, values_by_row
-from tests.corpus.truth import Expected, expected, model
-from tests.guides.guide_reader import jobs_in_this_process
-from tests.harness.commands import command
-from tests.paths import ROOT
+from tests.corpus.truth import Expected, expected
+from tests.harness.watched import Watched
 
 TOLERANCE = 1e-5
 RESUMES = "same command resumes"
-APART_S = 30
+ANSWER_S = 30
 
 
 @dataclass(frozen=True)
@@ -52,59 +41,24 @@ class Said:
         return next((line for line in reversed(self.err.splitlines()) if line.startswith("slotcar: ")), "")
 
 
-def say(*arguments: str | Path) -> Said:
-    """One command; a traceback is raised here."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = command(*map(str, arguments))
-    return Said(code, out.getvalue(), err.getvalue())
-
-
-_REFERENCES: dict[bytes, Any] = {}
-
-
-class RememberingActor(AuditActor):
-    """The real actor; the model is loaded once for all entries."""
-
-    def _load(self) -> Any:
-        if self._model not in _REFERENCES:
-            _REFERENCES[self._model] = super()._load()
-        return _REFERENCES[self._model]
-
-
-@contextlib.contextmanager
-def _rescore_here(spec: AuditSpec, archive: bytes) -> Iterator[Rescore]:
-    yield RememberingActor(spec, archive).rescore
-
-
-@contextlib.contextmanager
-def here() -> Iterator[None]:
-    """All commands in this process."""
-    whole = verify_job.run
-    with jobs_in_this_process(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "app", get_command(cli.app))  # made once, not at every command
-        patch.setattr(verify_job, "run", partial(whole, open_rescore=_rescore_here))
-        yield
-
-
 class Road:
     """An entry on its way, in a folder of its own."""
 
-    def __init__(self, entry: Entry, folder: Path, order: str) -> None:
-        self.entry, self.folder, self._mixed = entry, folder, order == "mixed"
+    def __init__(self, entry: Entry, folder: Path, order: str, program: Watched) -> None:
+        self.entry, self.folder, self._mixed, self._program = entry, folder, order == "mixed", program
         self._before: Expected | None = None
-        (folder / "m.keras").write_bytes(model(entry.codes).saved)
+        (folder / "m.keras").write_bytes(program.ask("saved", entry.codes))
 
     def go(self) -> None:
         """Every night of it; each assertion names what does not hold."""
         for number in range(1, self.entry.nights + 1):
             self._write(number)
-            said = self._plan(number)
+            said = self._say("plan", self._config(number), "--json")
             if self._is_refused(said):
                 return
             plan = json.loads(said.out)
             facts = () if self.entry.refused else self.entry.read(self.folder / f"in{number}")
-            wanted = expected(facts, self.entry, self._before)
+            wanted = expected(facts, self.entry, partial(self._program.ask, "scores", self.entry.codes), self._before)
             rows = len(facts)
             if not (self.entry.refused or self.entry.damaged):
                 assert plan["rows_in"] == rows, f"plan counts {plan['rows_in']} rows, another reader {rows}"
@@ -118,28 +72,22 @@ class Road:
             self._check_quarantine(number)
             self._check_reports(number)
             self._before = wanted
+            if number < self.entry.nights and self.entry.between is not None:
+                self.entry.between(self.folder / f"out{number}")
+
+    def _say(self, *arguments: str | Path) -> Said:
+        """One command; a traceback, a dead process and one that hangs are raised here."""
+        return Said(*self._program.ask("say", *map(str, arguments)))
 
     def _write(self, number: int) -> None:
         place = self.folder / f"in{number}"
         place.mkdir()
         self.entry.write(place, Night(number, self._mixed))
 
-    def _plan(self, number: int) -> Said:
-        arguments = ("plan", str(self._config(number)), "--json")
-        if self.entry.apart:
-            program = [sys.executable, "-m", "jobs", *arguments]
-            try:
-                done = subprocess.run(program, capture_output=True, text=True, timeout=APART_S, check=False, cwd=ROOT)
-            except subprocess.TimeoutExpired:
-                raise AssertionError(f"plan hangs: it has not ended after {APART_S} s") from None
-            assert done.returncode >= 0, f"signal {-done.returncode} has ended the process: {done.stderr[-300:]}"
-            assert "Traceback" not in done.stderr, done.stderr[-1000:]
-        return say(*arguments)
-
     def _score(self, number: int) -> Said:
-        said = say("score", self._config(number))
+        said = self._say("score", self._config(number))
         if said.code == EXIT_FAILED and RESUMES in said.sentence:
-            again = say("score", self._config(number))
+            again = self._say("score", self._config(number))
             assert again.code == EXIT_DONE, f"it says that the same command resumes it, and does not: {said.sentence}"
             return again
         return said
@@ -227,7 +175,7 @@ class Road:
             ("state", "show", state),
             *(("state", "show", state, "--entity", name) for name in self.entry.shown),
         ):
-            said = say(*arguments)
+            said = self._say(*arguments)
             assert said.code == EXIT_DONE, f"{arguments[0]} ends with {said.code}: {said.sentence}"
             shown += said.out
         assert (output / "_slotcar/report.html").stat().st_size > 1000
@@ -259,6 +207,11 @@ class Road:
         path = self.folder / f"night{number}.toml"
         path.write_text(toml(keys), encoding="utf-8")
         return path
+
+
+def program() -> Watched:
+    """The process that runs the commands: it has no pandas, like a replica's."""
+    return Watched("tests.corpus.commands:answer", ANSWER_S, without=["pandas"])
 
 
 def toml(keys: dict[str, Any]) -> str:

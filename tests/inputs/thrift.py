@@ -10,7 +10,7 @@ import struct as packing
 from collections.abc import Callable
 from typing import Any
 
-TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 7, 8, 9, 10, 12
+TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12
 Struct = dict[int, tuple[int, Any]]
 
 

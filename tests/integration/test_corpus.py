@@ -9,22 +9,23 @@ import pytest
 
 from tests.corpus.entries import ENTRIES
 from tests.corpus.entry import Entry
-from tests.corpus.road import Road, here, roads
+from tests.corpus.road import Road, program, roads
+from tests.harness.watched import Watched
 
 
-@pytest.fixture(autouse=True, scope="module")
-def in_this_process() -> Iterator[None]:
-    with here():
-        yield
+@pytest.fixture(scope="module")
+def commands() -> Iterator[Watched]:
+    with program() as watched:
+        yield watched
 
 
 @pytest.mark.parametrize(
     ("entry", "order"), [pytest.param(*road, id=f"{road[0].name}, {road[1]}") for road in roads(ENTRIES)]
 )
 def test_every_kind_is_scored_as_it_must_be_or_refused_in_one_sentence(
-    tmp_path: Path, entry: Entry, order: str
+    tmp_path: Path, commands: Watched, entry: Entry, order: str
 ) -> None:
-    Road(entry, tmp_path, order).go()
+    Road(entry, tmp_path, order, commands).go()
 
 
 def test_no_two_entries_have_one_name() -> None:
