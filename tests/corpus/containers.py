@@ -145,7 +145,10 @@ STRAY = {
 FOLDERS = ("a b", "a%20b", "a#b?c", "z=b", "a[1]", "x[/]", "{a}", "ü", "a\nb", "a\\b", " lead", "trail ", "a\x1b[31m")
 
 ENTRIES: list[Entry] = [
-    *(Entry(f"file: {name}", encoded(options)) for name, options in ENCODINGS.items()),
+    *(
+        Entry(f"file: {name}", encoded(options), seldom=() if "keys" in name else ("mixed",))
+        for name, options in ENCODINGS.items()
+    ),
     Entry(
         "file: short keys in DELTA_LENGTH_BYTE_ARRAY",
         encoded(ENCODINGS["keys in DELTA_LENGTH_BYTE_ARRAY"], short=True),

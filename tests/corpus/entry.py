@@ -94,6 +94,7 @@ class Entry:
     refused: Refusal | None = None  # it must be
     or_refused: Refusal | None = None  # it may be, where it is not scored
     orders: tuple[str, ...] = ("tidy", "mixed")
+    seldom: tuple[str, ...] = ()  # of the orders, those that only `make soak` tries
     path: str = ""  # below the night's folder, where input.path is not that folder
     nights: int = 2
     codes: bool = False  # b are codes of words

@@ -121,7 +121,7 @@ def both(name: str, column: str, pair: tuple[Change, Change], **more: Any) -> li
     first, second = ({column: change} for change in pair)
     return [
         Entry(f"{name} (files)", differing(first, second), **more),
-        Entry(f"{name} (nights)", by_night(first, second), **more),
+        Entry(f"{name} (nights)", by_night(first, second), seldom=("tidy",), **more),
     ]
 
 
@@ -170,7 +170,12 @@ WORDS = {"input.vocabulary": {"b": ["1", "2", "x"]}, "input.fill": {"b": "x"}}
 ENTRIES: list[Entry] = [
     *(entry for name, pair in FEATURES.items() for entry in both(f"feature: {name}", "a", pair, config=FILL)),
     *(
-        Entry(f"feature: {name}, the other way", differing({"a": second}, {"a": first}), config=FILL)
+        Entry(
+            f"feature: {name}, the other way",
+            differing({"a": second}, {"a": first}),
+            config=FILL,
+            seldom=("tidy", "mixed"),
+        )
         for name, (first, second) in FEATURES.items()
     ),
     *(

@@ -223,8 +223,8 @@ NAMES_IN_ICEBERG = {
     "nulls": {"s0": None},
 }
 
-DELTA: dict[str, Any] = {"path": "table", "read": by_delta, "kept": kept_in_delta}
-ICEBERG: dict[str, Any] = {"path": "table", "read": by_iceberg}
+DELTA: dict[str, Any] = {"path": "table", "read": by_delta, "kept": kept_in_delta, "seldom": ("mixed",)}
+ICEBERG: dict[str, Any] = {"path": "table", "read": by_iceberg, "seldom": ("mixed",)}
 TABLE = Refusal(r"(?i)(delta|iceberg|hudi).*table")
 
 ENTRIES: list[Entry] = [

@@ -219,7 +219,7 @@ ENTRIES: list[Entry] = [
     *(called("feature", "a", name) for name in ("score", "rows", "reason", *ODD)),
     *map(kept_as, ("score", "reason", "rows", "file", "row", "time", "window_rows", *ODD)),
     Entry("a column that is there twice", twice, refused=Refusal("'a'.*2 times"), orders=("tidy",)),
-    *(Entry(f"words: {name}", **given) for name, given in TYPES.items()),
+    *(Entry(f"words: {name}", seldom=("mixed",), **given) for name, given in TYPES.items()),
     Entry(
         "words for an input of numbers",
         columns(),

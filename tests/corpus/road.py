@@ -231,6 +231,6 @@ def _value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def roads(entries: Sequence[Entry]) -> list[tuple[Entry, str]]:
-    """Each entry in each of its orders."""
-    return [(entry, order) for entry in entries for order in entry.orders]
+def roads(entries: Sequence[Entry], *, seldom: bool = False) -> list[tuple[Entry, str]]:
+    """Each entry in each of its orders, or in those only that are seldom tried."""
+    return [(entry, order) for entry in entries for order in entry.orders if (order in entry.seldom) == seldom]

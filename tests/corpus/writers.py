@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def in_partitions(folder: Path, night: Night) -> None:
     pl.from_arrow(night.table).write_parquet(folder / "parts", partition_by="sensor", mkdir=True)
 
 
-ENTRIES: list[Entry] = [
+WRITTEN: list[Entry] = [
     Entry("pandas", by_pandas()),
     Entry("pandas: an index", by_pandas(with_index, index=True)),
     Entry("pandas: its own index too", by_pandas(index=True)),
@@ -220,3 +221,6 @@ ENTRIES: list[Entry] = [
     Entry("DuckDB: by folders", by_sql("*", ", PARTITION_BY (sensor)", "parts"), orders=("tidy",)),
     Entry("pandas, Polars and DuckDB in turn", by_many),
 ]
+
+# Who has written a file matters more than the order of its rows.
+ENTRIES = [replace(entry, seldom=tuple(set(entry.orders) - {"tidy"})) for entry in WRITTEN]

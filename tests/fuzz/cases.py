@@ -45,7 +45,9 @@ def table_of(draw: Generator) -> Any:
 def options_of(draw: Generator) -> dict[str, Any]:
     """How the files are written."""
     dictionary = bool(draw.integers(2))
-    encodings = {"sensor": "DELTA_BYTE_ARRAY", "t": "DELTA_BINARY_PACKED", "a": "BYTE_STREAM_SPLIT"}
+    int96 = bool(draw.integers(8) == 0)
+    encodings = {"sensor": "DELTA_BYTE_ARRAY", "a": "BYTE_STREAM_SPLIT"}
+    encodings |= {} if int96 else {"t": "DELTA_BINARY_PACKED"}
     return {
         "row_group_size": int(draw.integers(3, ROWS)),
         "compression": str(draw.choice(["none", "snappy", "zstd", "gzip"])),
@@ -54,7 +56,7 @@ def options_of(draw: Generator) -> dict[str, Any]:
         "write_page_checksum": bool(draw.integers(2)),
         "data_page_version": str(draw.choice(["1.0", "2.0"])),
         "store_schema": bool(draw.integers(2)),
-        "use_deprecated_int96_timestamps": bool(draw.integers(8) == 0),
+        "use_deprecated_int96_timestamps": int96,
         **({"column_encoding": encodings} if not dictionary and draw.integers(2) else {}),
     }
 
