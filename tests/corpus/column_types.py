@@ -253,7 +253,7 @@ ENTRIES: list[Entry] = [
     Entry("key: bool", of_two),
     *(Entry(f"time: {name}", columns(t=change), nights=2) for name, change in TIMES.items()),
     *map(tied, KINDS_OF_TIES),
-    *(Entry(f"feature: {name}", columns(a=change)) for name, change in FEATURES.items()),
+    *(Entry(f"feature: {name}", columns(a=change), seldom=("tidy",)) for name, change in FEATURES.items()),
     *(
         Entry(
             f"kept: {name}",

@@ -80,7 +80,7 @@ class Refusal:
     """The one sentence that an input must get, before anything is started or by a run that stops."""
 
     says: str  # a regular expression that is found in it
-    code: int = 2
+    codes: tuple[int, ...] = (2,)
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,15 @@ class Entry:
     refused: Refusal | None = None  # it must be
     or_refused: Refusal | None = None  # it may be, where it is not scored
     orders: tuple[str, ...] = ("tidy", "mixed")
+    seldom: tuple[str, ...] = ()  # of the orders, those that only `make soak` tries
     path: str = ""  # below the night's folder, where input.path is not that folder
     nights: int = 2
-    apart: bool = False  # in a process of its own, since a fault of this kind may end one
-    lost: int | None = None  # rows in quarantine with what cannot be read, where the other reader cannot tell
+    codes: bool = False  # b are codes of words
+    between: Callable[[Path], object] | None = None  # what is done to the first night's output before the second night
+    damaged: bool = False  # of each entity any of its first rows may be scored, and all others are in quarantine
+    at_least: int = 0  # so many rows are scored
     shown: tuple[str, ...] = ()  # texts that plan, verify and state show have to print as they are
+    kept: Callable[[Path, Sequence[str]], dict[int, list[str]]] = field(default_factory=lambda: kept_in_files)
 
 
 @functools.cache
@@ -121,6 +125,8 @@ def parquet_files(folder: Path) -> list[Path]:
 
 
 def _of_file(path: Path) -> Facts:
+    if pq.read_metadata(path).num_rows == 0:
+        return []
     name = str(path).replace("'", "''")
     source = f"read_parquet('{name}', hive_partitioning = true, hive_types_autocast = false)"
     known = {row[0] for row in connection().execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
@@ -133,17 +139,19 @@ def by_arrow(folder: Path) -> Facts:
     """What pyarrow's plain reader finds in each file alone, where DuckDB does not know a type."""
     facts: list[Fact] = []
     for path in parquet_files(folder):
-        facts += of_table(pq.ParquetFile(path).read())
+        if pq.read_metadata(path).num_rows:
+            facts += of_table(pq.ParquetFile(path).read())
     return facts
 
 
 def of_table(table: Any) -> Facts:
     """A table that its own writer has read again; an entity counts by its text."""
+    a, b = (table.column(name) if name in table.column_names else pa.nulls(len(table)) for name in ("a", "b"))
     rows = zip(
         table.column("n").to_pylist(),
         texts_of(table.column("sensor")),
-        _numbers(table.column("a")),
-        _numbers(table.column("b")),
+        _numbers(a),
+        _numbers(b),
         table.column("t").is_valid().to_pylist(),
         strict=True,
     )
@@ -162,14 +170,19 @@ def texts_of(column: Any) -> list[str | None]:
     return [None if value is None else str(value) for value in column.to_pylist()]
 
 
-def values_by_row(paths: Sequence[Path], names: Sequence[str]) -> dict[int, list[str]]:
-    """Some columns of files, each alone, by the number of the row; moments in nanoseconds."""
+def kept_in_files(folder: Path, names: Sequence[str]) -> dict[int, list[str]]:
+    """Some columns of files, each alone, by the number of the row."""
     found: dict[int, list[str]] = {}
-    for path in paths:
-        table = pq.ParquetFile(path, coerce_int96_timestamp_unit="us").read()
-        columns = [_comparable(table.column(name) if name in table.column_names else None, table) for name in names]
-        found |= {n: list(row) for n, *row in zip(table.column("n").to_pylist(), *columns, strict=True)}
+    for path in parquet_files(folder):
+        if pq.read_metadata(path).num_rows:
+            found |= values_by_row(pq.ParquetFile(path, coerce_int96_timestamp_unit="us").read(), names)
     return found
+
+
+def values_by_row(table: Any, names: Sequence[str]) -> dict[int, list[str]]:
+    """Some columns by the number of the row, moments in nanoseconds; what a table lacks is None."""
+    columns = [_comparable(table.column(name) if name in table.column_names else None, table) for name in names]
+    return {n: list(row) for n, *row in zip(table.column("n").to_pylist(), *columns, strict=True)}
 
 
 def _comparable(column: Any, table: Any) -> list[str]:

@@ -6,16 +6,16 @@ product's.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from tests.corpus.entry import Fact, Facts
+from tests.corpus.entry import Entry, Fact, Facts
 
 Series = list[tuple[Any, Any]]  # (a, b) of an entity's scored rows, from its first night on
+ScoresOf = Callable[[Series], list[float]]
 
 
 @dataclass
@@ -29,11 +29,11 @@ class Expected:
     broken: set[str] = field(default_factory=set)
 
 
-def expected(facts: Facts, config: Mapping[str, Any], before: Expected | None = None) -> Expected:
-    """The truth of a night; `before` is that of the night before."""
+def expected(facts: Facts, entry: Entry, scores_of: ScoresOf, before: Expected | None = None) -> Expected:
+    """The truth of a night; `before` is that of the night before, `scores_of` a series is what Keras says."""
     found = Expected(histories=dict(before.histories) if before else {}, broken=set(before.broken) if before else set())
-    fills = config.get("input.fill", {})
-    words = config.get("input.vocabulary", {})
+    fills = entry.config.get("input.fill", {})
+    words = entry.config.get("input.vocabulary", {})
     for sensor, rows in _series(facts, found).items():
         history = found.histories.get(sensor, [])
         good: list[Fact] = []
@@ -47,7 +47,7 @@ def expected(facts: Facts, config: Mapping[str, Any], before: Expected | None = 
         found.histories[sensor] = history
         found.quarantined += len(rows) - len(good)
         if good:
-            scores = model(bool(words)).scores(history)[-len(good) :]
+            scores = scores_of(history)[-len(good) :]
             found.scores.update(zip((row.n for row in good), scores, strict=True))
             found.order.append([row.n for row in good])
     return found
@@ -74,51 +74,3 @@ def _value(value: Any, fill: Any, words: Sequence[str] | None) -> float | int | 
     with np.errstate(over="ignore"):
         number = float(np.float32(value))
     return number if np.isfinite(number) else None
-
-
-class TinyModel:
-    """An LSTM of four units: on two numbers, or on a number and the code of a word."""
-
-    def __init__(self, *, words: bool) -> None:
-        import keras
-        import tensorflow as tf
-
-        keras.utils.set_random_seed(7)
-        scored, plain = (self._build(words, stateful) for stateful in (True, False))
-        plain.set_weights(scored.get_weights())
-        self._words, self.saved = words, _saved(scored)
-        # A graph for any length: eager Keras takes a millisecond a row.
-        self._call = tf.function(lambda a, b: plain([a, b]), reduce_retracing=True)
-
-    @staticmethod
-    def _build(words: bool, stateful: bool) -> Any:
-        import keras
-
-        batch = {"batch_size": 8} if stateful else {}
-        a = keras.Input((None, 1), name="a", **batch)
-        b = (
-            keras.Input((None,), name="b", dtype="int32", **batch)
-            if words
-            else keras.Input((None, 1), name="b", **batch)
-        )
-        both = keras.layers.Concatenate()([a, keras.layers.Embedding(8, 2)(b) if words else b])
-        rows = keras.layers.LSTM(4, return_sequences=True, stateful=stateful)(both)
-        return keras.Model([a, b], keras.layers.Dense(1, name="score")(rows))
-
-    def scores(self, series: Series) -> list[float]:
-        """Of one entity, alone, from zero state."""
-        a = np.array([[row[0]] for row in series], np.float32)[None]
-        b = np.array([row[1] for row in series], np.int32 if self._words else np.float32)[None]
-        return np.asarray(self._call(a, b if self._words else b[..., None]))[0, :, 0].tolist()
-
-
-def _saved(net: Any) -> bytes:
-    from tests.models.keras_models import save
-
-    return save(net)
-
-
-@functools.cache
-def model(words: bool) -> TinyModel:
-    """One of the two."""
-    return TinyModel(words=words)

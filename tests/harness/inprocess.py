@@ -62,6 +62,8 @@ def _compiled_from(spec: ReplicaSpec, model: bytes) -> Any:
 class InProcessReplicas:
     """Implements `ray_cluster.Replicas`."""
 
+    actor = InProcessActor
+
     def __init__(self, spec: ReplicaSpec, model: bytes) -> None:
         self._spec, self._model = spec, model
         self._actors: dict[int, InProcessActor] = {}
@@ -77,7 +79,7 @@ class InProcessReplicas:
 
     def start(self, replica: int) -> None:
         if replica not in self._actors:
-            self._actors[replica] = InProcessActor(self._spec, self._model)
+            self._actors[replica] = self.actor(self._spec, self._model)
             self._unready.append(replica)
 
     def begin(self, sources: Sources) -> None:

@@ -1,0 +1,1 @@
+"""Inputs that nobody meant to write: bytes of Parquet files with faults in them, and tables drawn at random."""
