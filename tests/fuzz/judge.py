@@ -14,7 +14,7 @@ from tests.harness.watched import Ended, Watched
 CODES = (0, 1, 2)
 TOLERANCE = 1e-4
 ANSWER_S = 20  # for all that is done with an input
-MEMORY_BYTES = 4 << 30  # hostile bytes ask for more
+MEMORY_BYTES = 8 << 30  # of addresses; hostile bytes ask for more
 
 
 class Wrong(AssertionError):
