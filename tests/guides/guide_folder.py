@@ -1,4 +1,4 @@
-"""The folder in which a guide is followed: what a reader has who has run the program of the first guide, and no more."""
+"""The folder in which a guide is followed: what the program of the first guide writes, and no more."""
 
 from __future__ import annotations
 
