@@ -140,7 +140,7 @@ class OutputSection(Section):
         default="",
         description="The folder for the scores. It is local, or begins with `s3://`, `gs://`, `abfs://` or `hdfs://`. "
         "`slotcar train` needs none.",
-        json_schema_extra=_when_unset("required to score"),
+        json_schema_extra=_when_unset("required to score or plan"),
     )
     keep: Columns = Field(default=(), description="Input columns that are handed through to the output.")
     names: SomeColumns | None = Field(

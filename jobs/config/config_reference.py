@@ -66,12 +66,13 @@ slotcar plan delays.toml --set model.slots=64 --set input.until=2026-11-21 --set
 
 ## Rules
 
-- The file is TOML. Required are `model.path`, `input.path`, `input.entity`, `input.time` and `input.features`; to
-  score also `output.path`; to train also `train.model` and `train.target`. Every other key has a default.
+- The file is TOML. Every command needs `model.path`, `input.path`, `input.entity`, `input.time` and `input.features`.
+  To score or to plan, `output.path` is required too. To train, `train.model` and `train.target` are. Every other key has
+  a default.
 - Relative paths are relative to the configuration file, also those of `--set`.
-- A key that does not exist is an error that names the nearest one.
-- `--set section.key=value` overrides a key of the file. It may be given again and again, and the last one holds. The
-  value is a TOML value. A bare word, a path or a date needs no quotes there: `--set input.layout=clustered`.
+- A key that does not exist is an error that names the nearest key, where one is near.
+- `--set section.key=value` overrides a key of the file. It may be repeated; of two values for one key the last holds.
+  The value is TOML, but a bare word, a path or a date needs no quotes: `--set input.layout=clustered`.
 - `--address` overrides `cluster.address`.
 - A mistake is one sentence and exit code 2, before anything is started.
 - Where a list of text is expected, a single text stands for a list of one.
