@@ -1,8 +1,11 @@
-"""What becomes of files: four ways in which one cannot be read, though it is there."""
+"""What becomes of files: ways in which one, or a part of it, cannot be read, though it is there."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
 
 
 def cut_off(path: Path) -> None:
@@ -34,3 +37,18 @@ WHAT = {  # a sentence says of each
     "empty": "is empty",
     "torn_pages": "is damaged",
 }
+
+
+def damaged_features(folder: Path, table: Any, files: list[int], groups: list[int]) -> None:
+    """Files whose keys and first row groups are whole, and whose feature pages of row group 1 in file 1 are not."""
+    start = 0
+    folder.mkdir()
+    for index, rows in enumerate(files):
+        path = folder / f"part-{index:03d}.parquet"
+        pq.write_table(table.slice(start, rows), path, row_group_size=groups[index], compression="snappy")
+        start += rows
+    chunk = pq.read_metadata(path).row_group(1).column(2)
+    content = bytearray(path.read_bytes())
+    begin = chunk.dictionary_page_offset or chunk.data_page_offset
+    content[begin : begin + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
+    path.write_bytes(content)

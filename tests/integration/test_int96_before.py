@@ -30,7 +30,7 @@ def reading_nanoseconds() -> Iterator[None]:
     """As it was."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(open_parquet, "INT96_UNIT", "ns")
-        patch.setitem(source_files.open_source.__kwdefaults__, "int96_unit", "ns")
+        patch.setitem(source_files.open_source.__wrapped__.__kwdefaults__, "int96_unit", "ns")
         yield
 
 

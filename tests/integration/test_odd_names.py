@@ -249,4 +249,4 @@ def test_a_setting_that_is_not_utf8_is_refused(tmp_path: Path, said: Said, key: 
 
 def test_a_folder_that_names_a_value_and_is_not_utf8_is_refused(tmp_path: Path, said: Said) -> None:
     config = lay(tmp_path, pa.array(["a"] * 4 + ["b"] * 3), b"entity=M\xfcn/part.parquet")
-    assert "entity=M\\xfcn is not UTF-8" in said("plan", config, code=2)
+    assert "entity=M\\xfcn has a name that is not UTF-8" in said("plan", config, code=2)

@@ -22,9 +22,10 @@ from cluster.runtime.storage.local_store import LocalStore
 from jobs.commands import report, verify
 from jobs.commands import state as state_job
 from tests.harness.inprocess import Job, in_process, run, scores
+from tests.inputs.damage import damaged_features
 from tests.inputs.series import make_series
 from tests.inputs.series import replace as put
-from tests.integration.test_bad_inputs import damaged_features, quarantined
+from tests.integration.test_bad_inputs import quarantined
 from tests.integration.test_carry_faults import check_sums, job, split, state_of, tidy
 from tests.integration.test_carry_kills import ALWAYS, OFTEN, nights, poisoned
 from tests.integration.test_checkpoints import Broken, breaking
@@ -140,7 +141,7 @@ def test_damaged_pages_of_one_of_differing_files_cost_what_they_cost_of_files_al
     asked, found = Job(nights(tmp_path)[0].model, tmp_path / "in", tmp_path / "out", FEATURES), []
     for name, kind in (("alike", None), ("differ", pa.float64())):
         folder = tmp_path / name
-        damaged_features(folder, [8, 12], [8, 6])
+        damaged_features(folder, make_series([6, 5, 4, 3, 2]), [8, 12], [8, 6])
         if kind is not None:  # the file that is whole gets other types
             table = pq.read_table(folder / "part-000.parquet")
             table = put(put(table, "f0", table.column("f0").cast(kind)), "f1", pa.array([1, None] * 4, pa.int8()))

@@ -220,7 +220,7 @@ def test_a_file_that_is_cut_off_ends_the_training_by_its_name(tmp_path: Path) ->
     path = reordered(lay_out(tmp_path, dataset()), shuffled, dataset())
     cut = tmp_path / "in/part-002.parquet"
     cut.write_bytes(cut.read_bytes()[:-40])
-    with pytest.raises(InputBroken, match=r"part-002.parquet is truncated"):
+    with pytest.raises(InputBroken, match=r"part-002.parquet begins as a Parquet file and is cut off"):
         trained(path)
 
 

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputRefused
+from lstm_core.shown_text import utf8
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
 Spellings = dict[str | None, str]  # a column's values, None for null -> the name of a folder that says it
@@ -41,11 +42,17 @@ def names_in(folder: str) -> Iterator[tuple[str, str | None, str]]:
 def spellings_in(folders: Iterable[str]) -> dict[str, Spellings]:
     """The values of each column that the folders of an input have.
 
-    Raises InputRefused where two folders are called otherwise and would have one value though they do not mean it.
+    Raises InputRefused where two folders are called otherwise and would have one value though they do not mean it, and
+    where a name is not UTF-8.
     """
     found: dict[str, Spellings] = {}
     for folder in folders:
         for column, value, part in names_in(folder):
+            if utf8(part) != part:
+                raise InputRefused(
+                    f"The folder {folder} has a name that is not UTF-8, so it can say no column's name or value: write "
+                    "it in UTF-8."
+                )
             other = found.setdefault(column, {}).setdefault(value, part)
             if other != part and not (_is_utf8(other) and _is_utf8(part)):
                 raise InputRefused(

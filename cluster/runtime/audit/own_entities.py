@@ -45,7 +45,8 @@ class EntityReader:
 
     def __init__(self, files: InputFiles, settings: InputSettings, inputs: tuple[InputContract, ...]) -> None:
         self._settings, self._inputs = settings, inputs
-        sources, access = files.sources or files.files, Access(files.storage, files.checksums, files.partitions.tables)
+        sources, beside = files.sources or files.files, files.partitions
+        access = Access(files.storage, files.checksums, beside.tables, beside.types)
         self._times = OwnRows(sources, settings.time, access)
         # A page of a kept column that is damaged takes its rows with it too.
         self._features = OwnRows(sources, settings.feature_columns, access, beside=settings.keep)

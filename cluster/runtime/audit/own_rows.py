@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from urllib.parse import unquote_to_bytes
 
@@ -26,15 +26,14 @@ from cluster.core.plan.file_list import TableValues
 from cluster.core.plan.shard_plan import PlanHead
 from cluster.run_errors import InputBroken, first_line
 from cluster.runtime.audit.own_values import opened
-from cluster.runtime.storage.filesystems import filesystem_of
+from cluster.runtime.storage.filesystems import as_bytes, filesystem_of
 from lstm_core.array_types import Bools, Ints
 
 BATCH_ROWS = 65_536
 CACHE_BYTES = 64 << 20
 _OPEN_FILES_MAX = 16
 _NO_VALUE = b"__HIVE_DEFAULT_PARTITION__"
-_OWN_SPELLING = re.compile(rb"0|-?[1-9][0-9]{0,9}")  # of a whole number; no two folders can mean one
-_INT32 = range(-(2**31), 2**31)
+_WHOLE = re.compile(rb"-?[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
@@ -56,11 +55,12 @@ class Access:
     storage: Options
     checksums: bool = True  # pages that have one must fit it
     tables: tuple[TableValues, ...] = ()  # the values of partition columns, where a table says them of its files
+    folders: Mapping[str, pa.DataType] = field(default_factory=dict)  # of the columns that folders name
 
 
 def access_of(head: PlanHead, storage: Options, *, checksums: bool = True) -> Access:
     """That of a plan's files."""
-    return Access(storage, checksums, head.beside.tables)
+    return Access(storage, checksums, head.beside.tables, head.beside.types)
 
 
 class OwnRows:
@@ -72,7 +72,7 @@ class OwnRows:
         """Columns `beside` must be readable too, as far as a file has them; they are not handed out."""
         self._paths, self._access = paths, access
         self._columns, self._beside = list(dict.fromkeys(columns)), beside
-        self._folders = _Folders(paths, self._columns)
+        self._folders = _Folders(paths, self._columns, access.folders)
         self._open: OrderedDict[int, pq.ParquetFile] = OrderedDict()
         self._groups: OrderedDict[tuple[int, int], FoundRows] = OrderedDict()
 
@@ -148,8 +148,7 @@ class OwnRows:
         if parquet is None:
             filesystem, name = filesystem_of(self._paths[file], self._access.storage)
             parquet = pq.ParquetFile(
-                name,
-                filesystem=filesystem,
+                filesystem.open_input_file(as_bytes(name)),
                 pre_buffer=False,
                 coerce_int96_timestamp_unit="us",
                 page_checksum_verification=self._access.checksums,
@@ -183,23 +182,24 @@ def _filled_up(column: ArrowArray, rows: int) -> ArrowArray:
 class _Folders:
     """Columns in the names of folders, `name=value`: of two with one name the inner one counts.
 
-    A column is whole numbers where every value of it is the only spelling of one in 32 bits, and text elsewhere.
+    A column is whole numbers where the plan has it so and each number has one spelling, and text elsewhere.
     """
 
-    def __init__(self, paths: Sequence[str], wanted: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], wanted: Sequence[str], types: Mapping[str, pa.DataType]) -> None:
         self._of = {folder: _named_in(folder, wanted) for folder in dict.fromkeys(map(_folder, paths))}
         values: dict[str, set[bytes]] = {name: set() for name in wanted}
         for found in self._of.values():
             for name, value in found.items():
                 values[name] |= {value} - {_NO_VALUE}
-        self._whole = {name for name, texts in values.items() if texts and all(map(_is_whole, texts))}
+        numbers = (name for name in wanted if name in types and pa.types.is_integer(types[name]))
+        self._whole = {name for name in numbers if _are_numbers(values[name])}
 
     def column(self, path: str, name: str, rows: int) -> ArrowArray:
         """The column for the rows of a file; nulls where no folder names it."""
         value = self._of[_folder(path)].get(name, _NO_VALUE)
         kind = pa.int64() if name in self._whole else pa.large_binary()
         if value == _NO_VALUE:
-            return pa.nulls(rows, kind)
+            return pa.nulls(rows)
         one = pa.array([int(value) if name in self._whole else value], kind)
         return one.take(np.zeros(rows, np.int64))
 
@@ -210,10 +210,21 @@ def _folder(path: str) -> str:
 
 def _named_in(folder: str, wanted: Sequence[str]) -> dict[str, bytes]:
     pairs = (part.partition("=") for part in folder.split("/"))
-    decoded = ((unquote_to_bytes(name), unquote_to_bytes(value)) for name, equals, value in pairs if equals)
+    decoded = ((_decoded(name), _decoded(value)) for name, equals, value in pairs if equals)
     names = {name.encode(): name for name in wanted}
     return {names[name]: value for name, value in decoded if name in names}
 
 
-def _is_whole(text: bytes) -> bool:
-    return _OWN_SPELLING.fullmatch(text) is not None and int(text) in _INT32
+def _decoded(text: str) -> bytes:
+    """Without percent-encoding, or as it is spelled where that is not UTF-8."""
+    raw = unquote_to_bytes(text)
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return text.encode()
+    return raw
+
+
+def _are_numbers(texts: set[bytes]) -> bool:
+    """Whether they are whole numbers, no two of them the same one."""
+    return all(map(_WHOLE.fullmatch, texts)) and len(set(map(int, texts))) == len(texts)

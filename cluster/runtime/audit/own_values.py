@@ -329,6 +329,8 @@ def numbers_in(column: ArrowValues) -> tuple[Array, Bools]:
     kind, missing = array.type, ~array.is_valid().to_numpy(zero_copy_only=False)
     if pa.types.is_null(kind):
         return np.zeros(len(array), np.float32), missing
+    if pa.types.is_large_binary(kind):  # folders that spell a number in two ways
+        array, kind = array.cast(pa.string()).cast(pa.int64()), pa.int64()
     if pa.types.is_decimal(kind):
         exact = cast("list[Decimal | None]", array.to_pylist())
         return np.array([0.0 if value is None else float(value) for value in exact], np.float64), missing

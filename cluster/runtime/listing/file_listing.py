@@ -59,16 +59,6 @@ def list_files(settings: InputSettings) -> FileList:
     return FileList.of(found.values(), tables)
 
 
-def _readable(path: str) -> str:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise InputRefused(
-            f"input.path: the name of {path!r} is not UTF-8, and could not be written anywhere: rename it."
-        ) from None
-    return path
-
-
 def _named(path: str, settings: InputSettings) -> _Found:
     try:
         named = _table(path, ICEBERG, settings) if is_metadata(path) else None
@@ -124,7 +114,7 @@ def _local(given: str, settings: InputSettings) -> _Found:
         root = roots.above(path)
         if root is not None and root.folder == path:
             return _table(path, root.kind, settings)
-    files = {_readable(really): _readable(called) for really, called in _local_files(path, roots)}
+    files = dict(_local_files(path, roots))
     _check_outside(path, dict.fromkeys(os.path.dirname(name) for file in files.items() for name in file), roots)
     return _Found(files)
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import pyarrow.fs as pafs
 
+from cluster.runtime.storage.filesystems import as_bytes
+
 DELTA, ICEBERG, HUDI, PAIMON, LANCE = "Delta", "Iceberg", "Hudi", "Paimon", "Lance"
 VERSION = re.compile(r"v?(\d+).*\.metadata\.json(\.gz)?")  # as Iceberg numbers its files of metadata
 
@@ -96,15 +98,15 @@ class TableRoots:
         marks = [mark for mark in reversed(_MARKS) if self._local or mark.asked]  # the first one has the last word
         places = [(folder, mark) for folder in folders for mark in marks]
         for (folder, mark), found in zip(places, self._looks([_at(*place) for place in places]), strict=True):
-            if found is not None and self._is_there(mark, found):
+            if found is not None and self._is_there(mark, found, _at(folder, mark)):
                 self._kinds[folder] = mark.kind
 
-    def _is_there(self, mark: _Mark, found: pafs.FileInfo) -> bool:
+    def _is_there(self, mark: _Mark, found: pafs.FileInfo, name: str) -> bool:
         if mark.inside is None:
             return bool(found.type == pafs.FileType.File)
         if found.type != pafs.FileType.Directory or mark.certain:
             return bool(found.type == pafs.FileType.Directory)
-        inside = self._filesystem.get_file_info(pafs.FileSelector(found.path, allow_not_found=True))
+        inside = self._filesystem.get_file_info(pafs.FileSelector(as_bytes(name), allow_not_found=True))
         return any(mark.inside.fullmatch(file.base_name) for file in inside)
 
     def _looks(self, names: list[str]) -> list[pafs.FileInfo | None]:
@@ -116,7 +118,7 @@ class TableRoots:
     def _look(self, name: str) -> pafs.FileInfo | None:
         """What is there; None for what may not be looked at, as a bucket's root where one may read a part of it."""
         try:
-            return self._filesystem.get_file_info(name)
+            return self._filesystem.get_file_info(as_bytes(name))
         except OSError as error:
             if isinstance(error, PermissionError) or _DENIED.search(str(error)):
                 return None

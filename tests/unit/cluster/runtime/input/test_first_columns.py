@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.core.plan.file_list import FileList
 from cluster.core.settings import Fill
 from cluster.run_errors import InputRefused
 from cluster.runtime.input.column_checks import check_schema
@@ -20,11 +21,11 @@ FILLED = {"fill": {"f1": Fill(0.0)}}
 CODES = {"features": (("rows", ("code",)),)}
 
 
-def lay(folder: Path, *tables: Any) -> list[str]:
+def lay(folder: Path, *tables: Any) -> FileList:
     paths = [folder / f"part-{number}.parquet" for number in range(len(tables))]
     for path, table in zip(paths, tables, strict=True):
         pq.write_table(table, path)
-    return [str(path) for path in paths]
+    return FileList.of(map(str, paths))
 
 
 def series(**columns: Any) -> Any:
@@ -72,7 +73,7 @@ def test_a_key_that_is_none_is_named_beside_the_last_files(tmp_path: Path) -> No
     with pytest.raises(InputRefused, match=r"'entity' is double in .*part-0\.parquet but int64 in .*part-1\.parquet"):
         check_schema(settings_for(tmp_path), contract_of("numeric"), files)
     with pytest.raises(InputRefused, match=r"'entity' of .*part-0\.parquet is double, which cannot name an entity"):
-        check_schema(settings_for(tmp_path), contract_of("numeric"), files[:1])
+        check_schema(settings_for(tmp_path), contract_of("numeric"), FileList.of(files[:1]))
 
 
 def test_columns_that_only_folders_have_are_known_to_be_so(tmp_path: Path) -> None:

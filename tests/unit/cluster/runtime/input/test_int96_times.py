@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cluster.runtime.input.hive_partitions import HivePartitions
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.core.plan.partitions import NO_PARTITIONS
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputRefused
 from cluster.runtime.input.key_scan import describe_file, scan_file
@@ -47,7 +47,7 @@ def asked(path: str, **changes: Any) -> InputSettings:
 @given(seconds=st.lists(st.none() | st.integers(OLD, FAR), min_size=1, max_size=20))
 def test_times_of_all_years_are_those_that_duckdb_reads(tmp_path_factory: Any, seconds: list[int | None]) -> None:
     path = written(tmp_path_factory.mktemp("int96") / "a.parquet", seconds)
-    found = RowGroups((path,), ("time",), cache_bytes=0).rows(0, 0, len(seconds)).column(0)
+    found = RowGroups((path,), ("time",), NO_PARTITIONS, cache_bytes=0).rows(0, 0, len(seconds)).column(0)
     assert found.type == pa.timestamp("us")
     told = duckdb.sql(f"select epoch_us(time) from '{path}'").fetchall()
     assert found.cast(pa.int64()).to_pylist() == [one for (one,) in told]
@@ -57,7 +57,7 @@ def test_times_of_all_years_are_those_that_duckdb_reads(tmp_path_factory: Any, s
 def test_the_sentinel_of_the_year_9999_is_the_last_row(tmp_path: Path) -> None:
     path = written(tmp_path / "a.parquet", [START, START + 1, FAR])
     found = scan_file(path, asked(path))
-    assert (found.sorted.all(), found.columns.field("time").type) == (True, pa.timestamp("us"))
+    assert (found.sorted.all(), found.types.plain.field("time").type) == (True, pa.timestamp("us"))
     assert found.last.column("time").cast(pa.int64()).to_pylist() == [FAR * 10**6]
 
 
@@ -100,7 +100,7 @@ def test_nanoseconds_of_the_time_are_refused_before_rows_are_clustered_too(tmp_p
 
 
 def described(path: str) -> object:
-    return describe_file(path, asked(path), HivePartitions.of([path]))
+    return describe_file(path, asked(path), NO_PARTITIONS)
 
 
 @pytest.mark.parametrize("day", [2**32 - 1, 2**31, 200_000_000])

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.core.plan.file_list import FileList
+from cluster.core.plan.partitions import NO_PARTITIONS
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputDamaged
 from cluster.runtime.input.key_scan import scan_file
@@ -62,7 +64,7 @@ def flip(path: Path, place: int) -> None:
 
 
 def by_number(path: Path, settings: InputSettings) -> None:
-    RowGroups((str(path),), ("f0",), cache_bytes=0, checksums=settings.page_checksums).rows(0, 0, ROWS)
+    RowGroups((str(path),), ("f0",), NO_PARTITIONS, cache_bytes=0, checksums=settings.page_checksums).rows(0, 0, ROWS)
 
 
 def by_scan(path: Path, settings: InputSettings) -> None:
@@ -70,7 +72,7 @@ def by_scan(path: Path, settings: InputSettings) -> None:
 
 
 def by_shuffle(path: Path, settings: InputSettings) -> None:
-    shuffle = open_shuffle(settings, [str(path)], StoreSpec(str(path.parent / "out")), map)
+    shuffle = open_shuffle(settings, FileList.of([str(path)]), StoreSpec(str(path.parent / "out")), map)
     write_piece(0, shuffle)
 
 
@@ -94,7 +96,7 @@ def test_whole_files_are_read_as_they_are(tmp_path: Path, pages: Any) -> None:
         path = tmp_path / f"{checksums}.parquet"
         table = lay(path, pages, checksums=checksums)
         for looked_at in (False, True):
-            groups = RowGroups((str(path),), ("f0", "f1"), cache_bytes=0, checksums=looked_at)
+            groups = RowGroups((str(path),), ("f0", "f1"), NO_PARTITIONS, cache_bytes=0, checksums=looked_at)
             assert groups.rows(0, 0, ROWS).equals(table.select(["f0", "f1"]))
 
 

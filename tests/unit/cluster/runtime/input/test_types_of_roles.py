@@ -62,7 +62,7 @@ def test_a_type_is_taken_or_refused_in_one_sentence(kind: Any, column: str) -> N
         assert "\n" not in sentence
         assert kind not in TAKEN_ANYWHERE
     else:
-        fits = {"entity": (*TIMES, *KEYS), "time": (*TIMES, *WITHIN), "f0": (*NUMBERS, *KEYS)}[column]
+        fits = {"entity": (*TIMES, *KEYS), "time": (*TIMES, *WITHIN), "f0": (*NUMBERS, *KEYS, pa.null())}[column]
         assert kind in (*TAKEN_ANYWHERE, *fits)
 
 
