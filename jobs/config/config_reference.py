@@ -36,7 +36,8 @@ _HEAD = """\
 # Configuration reference
 
 Every key of a configuration: what it means, which values it takes, and what holds where you leave it out. Read it when
-you write a configuration or meet a key that you do not know.
+you write a configuration or meet a key that you do not know. [First hour](first-hour.md) makes the files of the
+example.
 
 <!-- file: delays.toml -->
 ```toml
@@ -67,8 +68,8 @@ slotcar plan delays.toml --set model.slots=64 --set input.until=2026-11-21 --set
 ## Rules
 
 - The file is TOML. Every command needs `model.path`, `input.path`, `input.entity`, `input.time` and `input.features`.
-  To score or to plan, `output.path` is required too. To train, `train.model` and `train.target` are. Every other key has
-  a default.
+  To score or to plan, `output.path` is required too; to train, `train.model` and `train.target`. Every other key has a
+  default.
 - Relative paths are relative to the configuration file, also those of `--set`.
 - A key that does not exist is an error that names the nearest key, where one is near.
 - `--set section.key=value` overrides a key of the file. It may be repeated; of two values for one key the last holds.
