@@ -110,7 +110,7 @@ def run(
 
 
 def _config(path: str, model: str | Path) -> Config:
-    return load_config(path, [f"model.path={json.dumps(os.path.abspath(model))}"], command="plan")
+    return load_config(path, [f"model.path={json.dumps(os.path.abspath(model))}"], command="inspect")
 
 
 def _kernels(layer: RecurrentContract) -> dict[str, str]:

@@ -214,7 +214,7 @@ def _check_losses(number: int, trained: Pass, held: Pass | None) -> None:
         if loss is not None and not math.isfinite(loss):
             raise RunFailed(
                 f"The loss is {loss} in epoch {number}, so the weights mean nothing and no model was written: lower "
-                "train.learning_rate, scale the features."
+                "train.learning_rate, or scale the features."
             )
 
 

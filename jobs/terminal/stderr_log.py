@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 
 from lstm_core.shown_text import shown
 
@@ -22,10 +23,14 @@ class _Shown(logging.Formatter):
 
 
 class _Stderr(logging.Handler):
-    """Writes to what stderr is at the moment: a live line moves below it."""
+    """Writes to what stderr is at the moment: a live line moves below it.
+
+    Who reads it may leave, and no run ends by that.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        with suppress(BrokenPipeError):
+            print(self.format(record), file=sys.stderr, flush=True)
 
 
 def log_to_stderr() -> None:

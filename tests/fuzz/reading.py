@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from cluster.runtime.input.file_listing import list_files
 
 from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
 from cluster.runtime.audit.audit import audit
 from cluster.runtime.audit.rescore import Truth, rescore
 from cluster.runtime.commit.run_request import ScoreRequest, read_request
 from cluster.runtime.input.column_checks import check_schema
-from cluster.runtime.input.file_listing import list_files
 from cluster.runtime.run.run import score
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from jobs.cli import exit_code

@@ -189,7 +189,10 @@ def test_a_fixed_batch_is_harmless_and_said_to_be(tmp_path: Path, capsys: pytest
     [
         ("train.target=['f0']", "'f0' is also in input.features"),
         ("train.target=['target', 'row']", "names 2 columns, but the model gives 1"),
-        ("train.target=['targt']", "there is no column 'targt' .*nearest name is 'target'"),
+        ("train.target=['targt']", "there is no column 'targt' .*nearest one is 'target'"),
+        ("train.weight=nope", r"train\.weight: there is no column 'nope' in \S+; it has"),
+        ("train.weight=f0", "train.weight 'f0' is also in input.features: weights are read from a column of their own"),
+        ("train.weight=target", "train.weight 'target' is also in train.target"),
         ("train.optimizer=adamm", "'adamm' is no optimizer of Keras"),
         ("train.learning_rate=0.0", "learning_rate"),
         ("train.validate_since=yesterday", "validate_since is 'yesterday'"),

@@ -16,7 +16,7 @@ from cluster.core.settings import ClusterSettings, Fill, StepSettings
 from jobs.config.configuration import Config, load_config, validated
 from jobs.config.key_rules import Command, check_rules
 from jobs.config.run_identity import derive_run_id
-from jobs.config.toml_text import apply_override, keys_by_section, nearest, put
+from jobs.config.toml_text import apply_override, keys_by_section, put
 from lstm_core.contract.model_contract import InputContract, ModelContract, OutputContract
 from lstm_core.errors import UsageError
 from lstm_core.exit_codes import EXIT_USAGE
@@ -174,7 +174,14 @@ def test_a_moment_may_be_text_a_date_or_a_number(folder: Path) -> None:
         (["input.since=10", "input.until=10"], "not before"),
         (["output.keep=['tailnum']"], "leave it out of output.keep"),
         (["output.keep=['a', 'a']"], "'a' twice"),
-        (["output.names=['time_hour']"], "choose another name"),
+        (["output.names=['time_hour']"], "'time_hour', but a column of this name is written already, as input.time asks"),
+        (["output.names=['tailnum']"], "as input.entity asks"),
+        (["output.keep=['gate']", "output.names=['gate']"], "as output.keep asks"),
+        (["model.zzqx=1"], "the key model.zzqx is unknown; [model] has path"),
+        (["zzqx=1"], "the key zzqx is unknown; the file's top has"),
+        (["input.fill.zzqx=0"], "no feature column; the feature columns are dep_delay"),
+        (["storage.zzqx=1"], "the key storage.zzqx is unknown; [storage] has"),
+        (["storage.password=hush"], "set it in the environment under the name that the store's own library reads, and"),
         (["output.compression=zip"], "'zstd'"),
         (["output.path="], "must not be empty"),
         (["output.path=flights"], "a folder apart"),
@@ -182,7 +189,7 @@ def test_a_moment_may_be_text_a_date_or_a_number(folder: Path) -> None:
         (["state.read=x", "state.write=x"], "state that it began with"),
         (["state.write=scores/x"], "choose a folder apart"),
         (["storage.regon=x"], "nearest one is storage.region"),
-        (["storage.secret_key=hush"], "AWS_SECRET_ACCESS_KEY"),
+        (["storage.secret_key=hush"], "set it in the environment as AWS_SECRET_ACCESS_KEY, and leave it out here"),
         (["storage.anonymous=1"], "must be true or false"),
         (["input.path=s3://b/in", "output.path=s3://b/in/out"], "lies where"),
         (["input.path=s3://b/in/x.parquet", "output.path=s3://b/in"], "lies where"),
@@ -347,11 +354,6 @@ def test_a_run_id_changes_with_what_decides_the_bytes(folder: Path) -> None:
     ids += [_run_id(config), _run_id(config, fingerprint="g"), _run_id(config, files=(_File("a"),))]
     ids += [_run_id(config, files=(_File("a"), _File("b", modified_ns=2)))]
     assert len(set(ids)) == len(ids)
-
-
-@given(word=st.text(max_size=20), known=st.lists(st.text(max_size=20), min_size=1))
-def test_some_known_word_is_always_nearest(word: str, known: list[str]) -> None:
-    assert nearest(word, known) in known
 
 
 @given(value=st.integers(-(2**60), 2**60) | st.booleans() | st.floats(allow_nan=False, allow_infinity=False))
