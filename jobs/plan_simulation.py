@@ -21,6 +21,18 @@ from lstm_core.errors import UsageError
 
 FLOP_PER_S = 40e9  # that one core reached in the step of the benchmark's model; for a better figure give rows_per_s
 ROWS_PER_S_MAX = 4e6  # however small the model: reading and writing take the rest
+COLUMNS = {  # of the table -> what each one says
+    "replicas": "how many there are",
+    "wall": "how long the run takes, start-up included",
+    "stepping": "share of all replicas' time that goes into steps",
+    "idle": "share in which a replica has nothing to do",
+    "start-up": "share in which replicas load the model, also those that follow on a death",
+    "again": "share that goes into rows which a death has cost",
+    "not idle": "share of the time since the first replica was ready in which replicas are not idle",
+    "until the longest": "the same, until only the shard with the longest entity is left",
+    "deaths": "of replicas",
+}
+MEANINGS = "\n".join(f"{name}: {meaning}" for name, meaning in COLUMNS.items())
 KEYS = ("replicas", "rows_per_s", "startup_s", "deaths", "stragglers", "straggler_pace", "seed")
 
 
@@ -104,23 +116,13 @@ def _rounded(value: float) -> float:
 
 def table(forecasts: Sequence[SimulatedRun]) -> Table:
     """One line per number of replicas: how long, and where their time goes."""
-    made = Table(title="simulated")
-    for head in (
-        "replicas",
-        "wall",
-        "busy",
-        "busy until the longest",
-        "stepping",
-        "idle",
-        "start-up",
-        "again",
-        "deaths",
-    ):
+    made = Table(title="simulated", caption=MEANINGS, caption_justify="left")
+    for head in COLUMNS:
         made.add_column(head, justify="right")
     for found in forecasts:
         spent = (found.stepping_s - found.again_s, found.idle_s, found.startup_s, found.again_s)
         whole_s = max(found.stepping_s + found.idle_s + found.startup_s, 1e-9)
         shares = [f"{part_s / whole_s:.1%}" for part_s in spent]
         busy = (f"{found.busy:.1%}", f"{found.busy_until_longest:.1%}")
-        made.add_row(f"{found.replicas:,}", f"{found.wall_s:,.0f} s", *busy, *shares, f"{found.deaths:,}")
+        made.add_row(f"{found.replicas:,}", f"{found.wall_s:,.0f} s", *shares, *busy, f"{found.deaths:,}")
     return made

@@ -174,7 +174,10 @@ def test_a_moment_may_be_text_a_date_or_a_number(folder: Path) -> None:
         (["input.since=10", "input.until=10"], "not before"),
         (["output.keep=['tailnum']"], "leave it out of output.keep"),
         (["output.keep=['a', 'a']"], "'a' twice"),
-        (["output.names=['time_hour']"], "'time_hour', but a column of this name is written already, as input.time asks"),
+        (
+            ["output.names=['time_hour']"],
+            "'time_hour', but a column of this name is written already, as input.time asks",
+        ),
         (["output.names=['tailnum']"], "as input.entity asks"),
         (["output.keep=['gate']", "output.names=['gate']"], "as output.keep asks"),
         (["model.zzqx=1"], "the key model.zzqx is unknown; [model] has path"),
