@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -15,16 +14,13 @@ from jobs.config.model_proof import contract_of
 from lstm_core.errors import UsageError
 from lstm_core.json_types import JsonObject
 
-if TYPE_CHECKING:
-    from lstm_core.step.saved_model import StepFacts
-
 
 @dataclass(frozen=True)
 class Exported:
     """What was written."""
 
     folder: str
-    facts: StepFacts
+    facts: JsonObject  # what its slotcar.json says
 
     def as_dict(self) -> JsonObject:
         """The folder, and what its slotcar.json says, for JSON."""
@@ -64,4 +60,4 @@ def run(config: Config, folder: str | None = None) -> Exported:
     configure_devices(threads=1, gpu=False)
     loaded = load_model(model, name=config.model.path, code=contract.code)
     chunk = config.step_settings(contract).chunk
-    return Exported(folder, export_step(loaded, contract, chunk=chunk, folder=folder))
+    return Exported(folder, dict(export_step(loaded, contract, chunk=chunk, folder=folder)))

@@ -34,7 +34,7 @@ def build_model(source: str, *, folders: Sequence[str]) -> keras.Model:
         )
     if model.compiled:
         raise ModelRefused(
-            f"train.model {source!r}: the function returned a compiled model, but its optimizer, loss and metrics would "
+            f"train.model {source!r}: the function returned a compiled model, whose optimizer, loss and metrics would "
             "not be used: leave out compile(), and name them in [train]."
         )
     return model

@@ -176,7 +176,7 @@ def test_a_moment_may_be_text_a_date_or_a_number(folder: Path) -> None:
         (["output.keep=['a', 'a']"], "'a' twice"),
         (
             ["output.names=['time_hour']"],
-            "'time_hour', but a column of this name is written already, as input.time asks",
+            "a column of this name is written already, as input.time asks",
         ),
         (["output.names=['tailnum']"], "as input.entity asks"),
         (["output.keep=['gate']", "output.names=['gate']"], "as output.keep asks"),
@@ -189,6 +189,9 @@ def test_a_moment_may_be_text_a_date_or_a_number(folder: Path) -> None:
         (["output.path="], "must not be empty"),
         (["output.path=flights"], "a folder apart"),
         (["output.path=flights/scores"], "a folder apart"),
+        (["output.path=."], "lies within output.path"),
+        (["input.path=scores/*.parquet"], "a folder for the scores alone"),
+        (["input.path=s3://b/out/in", "output.path=s3://b/out"], "lies within output.path s3://b/out: choose"),
         (["state.read=x", "state.write=x"], "state that it began with"),
         (["state.write=scores/x"], "choose a folder apart"),
         (["storage.regon=x"], "nearest one is storage.region"),
