@@ -164,18 +164,14 @@ def _output_is_named(document: Document) -> str | None:
 def _output_apart_from_input(document: Document) -> str | None:
     output = document.output.path
     for path in document.input.path:
-        if path != output and is_inside(path, output) and os.path.dirname(path) != output:
-            return f"input.path {path} lies within output.path {output}: choose a folder for the scores alone"
-        if is_url(path):
-            if is_inside(output, path) or (path.endswith(".parquet") and os.path.dirname(path) == output):
-                return f"output.path {output} lies where input.path {path} is read from: choose a folder apart from it"
-            continue
-        if is_url(output):
-            continue
-        inside = os.path.isdir(path) and os.path.commonpath([path, output]) == path
-        beside = os.path.isfile(path) and os.path.dirname(path) == output
-        if inside or beside:
+        beside = os.path.dirname(path) == output and (
+            path.endswith(".parquet") if is_url(path) else os.path.isfile(path)
+        )
+        around = is_inside(output, path) and (is_url(path) or os.path.isdir(path))
+        if beside or around:
             return f"output.path {output} lies where input.path {path} is read from: choose a folder apart from it"
+        if path != output and is_inside(path, output):
+            return f"input.path {path} lies within output.path {output}: choose a folder for the scores alone"
     return None
 
 

@@ -164,8 +164,8 @@ def test_an_entity_is_used_up_to_its_bad_row(tmp_path: Path) -> None:
 
 
 def test_rows_that_a_training_leaves_out_are_told_by_their_reasons(tmp_path: Path) -> None:
-    table = with_nulls(with_nulls(table_with_targets([20, 30, 10, 8]), "f1", [25, 50]), "entity", [65, 66])
-    table = with_nulls(table, "f2", [60])
+    table = with_nulls(with_nulls(table_with_targets([90, 30, 10, 8]), "f1", [95, 120]), "entity", [135, 136])
+    table = with_nulls(table, "f2", [130])
     report = trained(lay_out(tmp_path, table), held_out(), "faults.quarantine_limit=0.0")
     null = "{} is null and [input.fill] names no value for it"
     reasons = {train.NO_KEY: 2, null.format("f1"): 25 + 10, null.format("f2"): 6}
