@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from cluster.core.plan.shard_plan import Shard
@@ -32,7 +33,6 @@ COLUMNS = {  # of the table -> what each one says
     "until the longest": "the same, until only the shard with the longest entity is left",
     "deaths": "of replicas",
 }
-MEANINGS = "\n".join(f"{name}: {meaning}" for name, meaning in COLUMNS.items())
 KEYS = ("replicas", "rows_per_s", "startup_s", "deaths", "stragglers", "straggler_pace", "seed")
 
 
@@ -114,9 +114,9 @@ def _rounded(value: float) -> float:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def table(forecasts: Sequence[SimulatedRun]) -> Table:
-    """One line per number of replicas: how long, and where their time goes."""
-    made = Table(title="simulated", caption=MEANINGS, caption_justify="left")
+def render(forecasts: Sequence[SimulatedRun]) -> RenderableType:
+    """One line per number of replicas, how long and where their time goes, and what each column says."""
+    made = Table(title="simulated", title_justify="left")
     for head in COLUMNS:
         made.add_column(head, justify="right")
     for found in forecasts:
@@ -125,4 +125,7 @@ def table(forecasts: Sequence[SimulatedRun]) -> Table:
         shares = [f"{part_s / whole_s:.1%}" for part_s in spent]
         busy = (f"{found.busy:.1%}", f"{found.busy_until_longest:.1%}")
         made.add_row(f"{found.replicas:,}", f"{found.wall_s:,.0f} s", *shares, *busy, f"{found.deaths:,}")
-    return made
+    meanings = Table(show_header=False, box=None)
+    for name, meaning in COLUMNS.items():
+        meanings.add_row(name, meaning)
+    return Group(made, meanings)

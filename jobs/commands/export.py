@@ -11,6 +11,8 @@ from rich.table import Table
 
 from jobs.config.configuration import Config
 from jobs.config.model_proof import contract_of
+from jobs.terminal.stderr_log import native_log_dropped
+from lstm_core.contract.model_contract import ModelContract
 from lstm_core.errors import UsageError
 from lstm_core.json_types import JsonObject
 
@@ -51,6 +53,12 @@ def run(config: Config, folder: str | None = None) -> Exported:
     if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
         raise UsageError(f"{folder} exists already: move it away, or name another folder with --to.")
     contract = contract_of(config, model)
+    chunk = config.step_settings(contract).chunk
+    with native_log_dropped():
+        return Exported(folder, _exported(config.model.path, model, contract, chunk=chunk, folder=folder))
+
+
+def _exported(path: str, model: bytes, contract: ModelContract, *, chunk: int, folder: str) -> JsonObject:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from lstm_core.step.rebatch import load_model
     from lstm_core.step.saved_model import export_step
@@ -58,6 +66,5 @@ def run(config: Config, folder: str | None = None) -> Exported:
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     configure_devices(threads=1, gpu=False)
-    loaded = load_model(model, name=config.model.path, code=contract.code)
-    chunk = config.step_settings(contract).chunk
-    return Exported(folder, dict(export_step(loaded, contract, chunk=chunk, folder=folder)))
+    loaded = load_model(model, name=path, code=contract.code)
+    return dict(export_step(loaded, contract, chunk=chunk, folder=folder))

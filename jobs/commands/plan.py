@@ -101,7 +101,7 @@ class PlanReport:
             table.add_row("", self.replicas_assumed)
         table.add_row("steps", f"{self.steps:,} per replica; no schedule takes fewer than {self.steps_lower_bound:,}")
         table.add_row("slot occupancy", f"{self.slot_occupancy:.1%}")
-        return Group(table, plan_simulation.table(self.simulated)) if self.simulated else table
+        return Group(table, plan_simulation.render(self.simulated)) if self.simulated else table
 
     def _left_out(self) -> str:
         skipped = f"; {self.rows_skipped:,} outside since and until" if self.rows_skipped else ""

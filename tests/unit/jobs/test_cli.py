@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from cluster.run_errors import TooManyBadRows
 from jobs.cli import exit_code
+from jobs.config.configuration import Config
 from jobs.terminal.stop_signals import Stopped, as_stopped
 from lstm_core.errors import SlotcarError
-from lstm_core.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
+from lstm_core.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_QUARANTINE, EXIT_STOPPED, EXIT_USAGE
+from lstm_core.json_types import JsonObject
 from tests.harness.commands import command
 from tests.paths import ROOT
 
@@ -78,6 +81,26 @@ def test_wrong_usage_is_one_sentence_and_code_2(arguments: tuple[str, ...]) -> N
     assert re.match(r"slotcar: \w[^:\n]*[ \w'\"]", done.stderr), "no empty name, no colon behind a colon"
     assert done.stderr.count("\n") == 1
     assert not re.search(r": *:|  |\.\.$|\bthe key out\b", done.stderr)
+
+
+def test_a_run_with_too_much_in_quarantine_prints_its_record_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record: JsonObject = {"run_id": "night", "status": "quarantine", "rows_in": 60}
+
+    def scored(config: Config) -> JsonObject:
+        raise TooManyBadRows("25 of 60 rows are in quarantine.", record)
+
+    monkeypatch.setattr("jobs.commands.score.run", scored)
+    (tmp_path / "m.keras").write_bytes(b"")
+    text = '[model]\npath = "m.keras"\n[input]\npath = "in"\nentity = "e"\ntime = "t"\nfeatures = ["f"]\n'
+    (tmp_path / "job.toml").write_text(f'{text}[output]\npath = "out"\n')
+    assert command("score", str(tmp_path / "job.toml"), "--json") == EXIT_QUARANTINE
+    said = capsys.readouterr()
+    assert json.loads(said.out) == record
+    assert said.err == "slotcar: 25 of 60 rows are in quarantine.\n"
+    assert command("score", str(tmp_path / "job.toml")) == EXIT_QUARANTINE
+    assert "quarantine" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [(), ("state",)], ids=str)

@@ -407,3 +407,11 @@ def test_a_habit_of_stateless_training_is_refused_with_its_own_sentence(habit: s
     file.write_text("[train]\nmodel = 'm:build'\ntarget = ['y']\n")
     with pytest.raises(UsageError, match=word):
         load_config(str(file), [f"train.{habit}"], command="train")
+
+
+def test_who_writes_no_scores_needs_no_output(folder: Path) -> None:
+    text = MINIMAL.partition("[output]")[0]
+    for command in ("export", "inspect"):
+        assert _load(folder, text=text, command=command).output.path == ""
+    for command in ("score", "plan"):
+        assert "lacks output.path" in _refusal(folder, text=text, command=command)
