@@ -136,10 +136,10 @@ class InputSection(Section):
 class OutputSection(Section):
     """Where and how scores are written."""
 
-    path: AnyPath = Field(  # never empty where scores are written; `train` needs none
+    path: AnyPath = Field(  # never empty where scores are written or planned
         default="",
         description="The folder for the scores. It is local, or begins with `s3://`, `gs://`, `abfs://` or `hdfs://`. "
-        "`slotcar train` needs none.",
+        "`slotcar train`, `slotcar export` and `slotcar inspect --config` need none.",
         json_schema_extra=_when_unset("required to score or plan"),
     )
     keep: Columns = Field(default=(), description="Input columns that are handed through to the output.")

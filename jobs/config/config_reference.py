@@ -196,7 +196,8 @@ def _secrets() -> str:
 
 
 def _named(place: str) -> str:
-    return f"`{place}`" if place.isupper() else place
+    name = place.removeprefix("as ")
+    return f"`{name}`" if name.isupper() else place
 
 
 if __name__ == "__main__":
