@@ -176,7 +176,7 @@ def test_a_signal_stops_a_command_with_code_143(number: signal.Signals) -> None:
         started.send_signal(number)
         _, said = started.communicate(timeout=60)
     assert started.returncode == EXIT_STOPPED
-    assert said.startswith(f"slotcar: Stopped by {number.name}")
+    assert said.startswith(f"slotcar: Stopped by {number.name}: give the same command again; a run goes on from what")
     assert said.count("\n") == 1
 
 
