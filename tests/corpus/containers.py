@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 
 from tests.corpus.column_types import far
-from tests.corpus.entry import Entry, Facts, Night, Refusal, Write, connection, of_table, parquet_files
+from tests.corpus.entry import Entry, Facts, Night, Refusal, Write, by_arrow, connection, of_table, parquet_files
 from tests.corpus.writing import listed, moments, parts, put, stretched, write_parts, written
 
 PLAIN: dict[str, Any] = {"use_dictionary": False}
@@ -202,6 +202,6 @@ ENTRIES: list[Entry] = [
         for name, content in STRAY.items()
     ),
     *(Entry(f"folder called {name!r}", in_folder(name), orders=("tidy",)) for name in FOLDERS),
-    Entry("folder whose name is no UTF-8", in_folder(b"M\xfcnchen"), orders=("tidy",), or_refused=Refusal("UTF-8|M")),
-    Entry("file whose name is no UTF-8", oddly_named, orders=("tidy",), or_refused=Refusal("UTF-8|M")),
+    Entry("folder whose name is no UTF-8", in_folder(b"M\xfcnchen"), read=by_arrow, orders=("tidy",)),
+    Entry("file whose name is no UTF-8", oddly_named, read=by_arrow, orders=("tidy",)),
 ]

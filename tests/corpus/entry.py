@@ -139,8 +139,9 @@ def by_arrow(folder: Path) -> Facts:
     """What pyarrow's plain reader finds in each file alone, where DuckDB does not know a type."""
     facts: list[Fact] = []
     for path in parquet_files(folder):
-        if pq.read_metadata(path).num_rows:
-            facts += of_table(pq.ParquetFile(path).read())
+        with path.open("rb") as file:  # whose name may be no UTF-8
+            table = pq.ParquetFile(file).read()
+        facts += of_table(table) if table.num_rows else []
     return facts
 
 
@@ -174,8 +175,9 @@ def kept_in_files(folder: Path, names: Sequence[str]) -> dict[int, list[str]]:
     """Some columns of files, each alone, by the number of the row."""
     found: dict[int, list[str]] = {}
     for path in parquet_files(folder):
-        if pq.read_metadata(path).num_rows:
-            found |= values_by_row(pq.ParquetFile(path, coerce_int96_timestamp_unit="us").read(), names)
+        with path.open("rb") as file:
+            table = pq.ParquetFile(file, coerce_int96_timestamp_unit="us").read()
+        found |= values_by_row(table, names) if table.num_rows else {}
     return found
 
 

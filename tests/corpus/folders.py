@@ -235,7 +235,7 @@ ENTRIES: list[Entry] = [
             read=by_folder,
             or_refused=OR_FALLS,
             orders=("tidy",),
-            shown=tuple(map(unquote, names.values())) if name == "markup" else (),
+            shown=tuple(unquote(names[sensor]) for sensor in ("s0", "s1", "s2")) if name == "markup" else (),
         )
         for name, names in FOLDERS.items()
     ),

@@ -157,11 +157,11 @@ class Road:
         rows = 0
         for path in sorted((place / "_quarantine").glob("*.parquet")):
             table = pq.ParquetFile(path).read()
-            assert {"reason", "rows"} <= set(table.column_names)
-            assert None not in table.column("reason").to_pylist()
-            told = connection().execute(f"SELECT sum(rows) FROM read_parquet('{path}')").fetchone()
-            rows += int(np.sum(table.column("rows").to_numpy()))
-            assert int(told[0]) == int(np.sum(table.column("rows").to_numpy()))
+            reason, many = (f"slotcar_{name}" if name in self._key() else name for name in ("reason", "rows"))
+            assert None not in table.column(reason).to_pylist()
+            told = connection().execute(f"SELECT sum({many}) FROM read_parquet('{path}')").fetchone()
+            rows += int(np.sum(table.column(many).to_numpy()))
+            assert int(told[0]) == int(np.sum(table.column(many).to_numpy()))
         assert rows == run["rows_quarantined"]
 
     def _check_reports(self, number: int) -> None:

@@ -41,7 +41,8 @@ def parts(table: Any) -> list[Any]:
 def write_parts(folder: Path, tables: list[Any], **options: Any) -> None:
     """A file for each table."""
     for index, table in enumerate(tables):
-        pq.write_table(table, folder / f"part-{index}.parquet", **{"row_group_size": GROUP_ROWS, **options})
+        with (folder / f"part-{index}.parquet").open("wb") as file:  # whose name may be no UTF-8
+            pq.write_table(table, file, **{"row_group_size": GROUP_ROWS, **options})
 
 
 def stretched(table: Any, times: int) -> Any:

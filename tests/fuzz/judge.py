@@ -14,6 +14,7 @@ from tests.harness.watched import Ended, Watched
 CODES = (0, 1, 2)
 TOLERANCE = 1e-4
 ANSWER_S = 20  # for all that is done with an input
+MEMORY_BYTES = 4 << 30  # hostile bytes ask for more
 
 
 class Wrong(AssertionError):
@@ -24,8 +25,8 @@ class Judge:
     """Two processes: one of the product, one of plain pyarrow."""
 
     def __init__(self) -> None:
-        self.product = Watched("tests.fuzz.reading:read", ANSWER_S, without=["pandas"])
-        self.witness = Watched("tests.fuzz.witness:look", ANSWER_S, without=["pandas"])
+        self.product = Watched("tests.fuzz.reading:read", ANSWER_S, ["pandas"], MEMORY_BYTES)
+        self.witness = Watched("tests.fuzz.witness:look", ANSWER_S, ["pandas"], MEMORY_BYTES)
 
     def __enter__(self) -> Judge:
         return self

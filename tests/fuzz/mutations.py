@@ -149,7 +149,7 @@ def mutated(content: bytes, other: bytes, draw: Generator) -> tuple[bytes, list[
         mutation = MUTATIONS[_place(len(MUTATIONS), draw)]
         try:
             content = mutation(content, other, draw)
-        except (IndexError, KeyError, ValueError, OverflowError, StopIteration):
+        except (IndexError, KeyError, TypeError, ValueError, OverflowError, StopIteration):
             continue  # what the faults before it have left is no Parquet any more
         names.append(mutation.__name__)
     return content, names

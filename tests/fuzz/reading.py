@@ -1,25 +1,21 @@
-"""What the product makes of an input, for a process that is watched: plan, score, report and audit.
-
-The process may take 4 GiB: hostile bytes ask for more.
-"""
+"""What the product makes of an input, for a process that is watched: plan, score, report and audit."""
 
 from __future__ import annotations
 
 import io
-import resource
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from cluster.runtime.input.file_listing import list_files
 
 from cluster.core.settings import ClusterSettings, InputSettings, OutputSettings, StepSettings
 from cluster.runtime.audit.audit import audit
 from cluster.runtime.audit.rescore import Truth, rescore
 from cluster.runtime.commit.run_request import ScoreRequest, read_request
 from cluster.runtime.input.column_checks import check_schema
+from cluster.runtime.listing.file_listing import list_files
 from cluster.runtime.run.run import score
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from jobs.cli import exit_code
@@ -27,9 +23,6 @@ from jobs.commands.report import write_at_end
 from tests.corpus.entry import texts_of
 from tests.fuzz.adder import CHUNK, CONTRACT, SLOTS, adding, adding_again
 from tests.harness.commands import quietly
-
-MEMORY_BYTES = 4 << 30
-resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ alone: those rows are there, and nobody can score them. Where these fail too, th
 
 from __future__ import annotations
 
-import resource
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,6 @@ import pyarrow.parquet as pq
 
 from tests.corpus.entry import parquet_files, texts_of
 
-MEMORY_BYTES = 4 << 30
-resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 KEYS, NEEDED = ["sensor", "t"], ["sensor", "t", "a", "b", "n"]
 
 

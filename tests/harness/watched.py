@@ -1,13 +1,14 @@
 """A process that answers one question after the other, and is watched: it may die or hang, and the test goes on.
 
-`python -m tests.harness.watched FD MODULE:FUNCTION [WITHOUT ...]` is the process: what comes through the pipe FD is
-given to the function, and what that returns goes back; it finds none of the modules WITHOUT, as if they were not
-installed. A process that has died or hung is replaced at the next question.
+`python -m tests.harness.watched FD MODULE:FUNCTION MEMORY [WITHOUT ...]` is the process: what comes through the pipe FD
+is given to the function, and what that returns goes back. It may take MEMORY bytes of addresses, 0 for any, and finds
+none of the modules WITHOUT, as if they were not installed. One that has died or hung is replaced at the next question.
 """
 
 from __future__ import annotations
 
 import importlib
+import resource
 import subprocess
 import sys
 import tempfile
@@ -32,9 +33,9 @@ class Ended(AssertionError):
 class Watched:
     """The other side of the pipe."""
 
-    def __init__(self, function: str, timeout_s: float, without: Sequence[str] = ()) -> None:
+    def __init__(self, function: str, timeout_s: float, without: Sequence[str] = (), memory_bytes: int = 0) -> None:
         """`function` is MODULE:FUNCTION; an answer may take `timeout_s`."""
-        self._arguments, self._timeout_s = [function, *without], timeout_s
+        self._arguments, self._timeout_s = [function, str(memory_bytes), *without], timeout_s
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with this
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
@@ -136,5 +137,7 @@ def _answer(fd: int, function: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.meta_path.insert(0, _Missing(sys.argv[3:]))
+    if int(sys.argv[3]):
+        resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[3]), int(sys.argv[3])))
+    sys.meta_path.insert(0, _Missing(sys.argv[4:]))
     _answer(int(sys.argv[1]), sys.argv[2])

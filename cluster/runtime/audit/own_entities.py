@@ -49,7 +49,9 @@ class EntityReader:
         access = Access(files.storage, files.checksums, beside.tables, beside.types)
         self._times = OwnRows(sources, settings.time, access)
         # A page of a kept column that is damaged takes its rows with it too.
-        self._features = OwnRows(sources, settings.feature_columns, access, beside=settings.keep)
+        self._features = OwnRows(
+            sources, settings.feature_columns, access, beside=settings.keep, words=settings.vocabulary
+        )
         self._buckets = OwnRows(files.files, files.origin, Access(files.storage)) if files.sources else None
 
     def arrays(self, extents: pa.Table, carried: Carried, rows_max: int) -> tuple[list[Array], int]:
@@ -104,14 +106,8 @@ class EntityReader:
         borders = np.flatnonzero(np.diff(file[order], prepend=-1, append=-1))
         for low, high in pairwise(borders.tolist()):
             mine = order[low:high]
-            for part, found in reader.scattered(int(file[mine[0]]), row[mine]):
-                if found is None:
-                    yield mine[part], None
-                    continue
-                there = found.there
-                yield mine[part][there], found.table.filter(pa.array(there))
-                if not there.all():
-                    yield mine[part][~there], None
+            for part, table in reader.scattered(int(file[mine[0]]), row[mine]):
+                yield mine[part], table
 
 
 def _not_after(moments: Moments, last: Moments) -> int:

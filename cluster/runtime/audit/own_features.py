@@ -134,14 +134,15 @@ class EntityFeatures:
 
 def _codes(array: ArrowArray, words: Sequence[bytes]) -> Ints:
     """The place of each value (row,) among the words, counted from 1; 0 for what is none of them."""
-    texts = spelt(array.cast(pa.string()) if _has_a_text_of_its_own(array.type) else array)
+    texts = spelt(_as_written(array))
     place = pc.index_in(texts, value_set=pa.array(words, pa.large_binary()))
     return np.asarray(place.fill_null(-1).to_numpy(zero_copy_only=False), np.int64) + 1
 
 
-def _has_a_text_of_its_own(kind: pa.DataType) -> bool:
-    """Dates, times and decimals: a vocabulary names them as Arrow writes them, with all their digits."""
-    return bool(pa.types.is_temporal(kind) or pa.types.is_decimal(kind))
+def _as_written(array: ArrowArray) -> ArrowArray:
+    """Dates, times and decimals as Arrow writes them, with all their digits, as a vocabulary names them."""
+    of_its_own = pa.types.is_temporal(array.type) or pa.types.is_decimal(array.type)
+    return array.cast(pa.string()) if of_its_own else array
 
 
 def _is_code(values: Array) -> Bools:

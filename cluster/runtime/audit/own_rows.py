@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -67,11 +67,18 @@ class OwnRows:
     """Reads rows by number, of the columns that it is given; not for several threads at once."""
 
     def __init__(
-        self, paths: Sequence[str], columns: Sequence[str], access: Access, *, beside: Sequence[str] = ()
+        self,
+        paths: Sequence[str],
+        columns: Sequence[str],
+        access: Access,
+        *,
+        beside: Sequence[str] = (),
+        words: Collection[str] = (),
     ) -> None:
-        """Columns `beside` must be readable too, as far as a file has them; they are not handed out."""
+        """Columns `beside` must be readable too, as far as a file has them; they are not handed out. Of the columns
+        `words` UUIDs are handed out in their usual spelling."""
         self._paths, self._access = paths, access
-        self._columns, self._beside = list(dict.fromkeys(columns)), beside
+        self._columns, self._beside, self._words = list(dict.fromkeys(columns)), beside, words
         self._folders = _Folders(paths, self._columns, access.folders)
         self._open: OrderedDict[int, pq.ParquetFile] = OrderedDict()
         self._groups: OrderedDict[tuple[int, int], FoundRows] = OrderedDict()
@@ -95,16 +102,21 @@ class OwnRows:
             low, high = max(start - int(borders[group]), 0), min(stop, int(borders[group + 1])) - int(borders[group])
             yield FoundRows(found.table.slice(low, high - low), found.there[low:high])
 
-    def scattered(self, file: int, rows: Ints) -> Iterator[tuple[slice, FoundRows | None]]:
-        """Rows of a file that rise, row group by row group: which of them, and the rows; None where they cannot be
-        read."""
+    def scattered(self, file: int, rows: Ints) -> Iterator[tuple[slice, pa.Table | None]]:
+        """Rows of a file that rise, row group by row group: which of them, and the rows.
+
+        None where they cannot be read, or where the row group does not hold what its footer promises: nobody knows
+        then which of its values belong together.
+        """
         borders = self.borders(file)
         for group, (low, high) in enumerate(pairwise(np.searchsorted(rows, borders).tolist())):
             if high > low:
                 try:
-                    yield slice(low, high), self.group(file, group).take(rows[low:high] - borders[group])
+                    found = self.group(file, group)
                 except InputBroken:
-                    yield slice(low, high), None
+                    found = None
+                whole = found is not None and found.there.all()
+                yield slice(low, high), found.take(rows[low:high] - borders[group]).table if found and whole else None
 
     def group(self, file: int, group: int) -> FoundRows:
         """A whole row group. Raises InputBroken."""
@@ -129,10 +141,17 @@ class OwnRows:
         if held > promised:
             raise InputBroken(f"{self._paths[file]} holds more rows than its footer says, in row group {group}.")
         columns = [
-            _filled_up(opened(table.column(name)), promised) if name in own else self._beside_file(file, name, promised)
+            _filled_up(self._opened(table, name), promised) if name in own else self._beside_file(file, name, promised)
             for name in self._columns
         ]
         return FoundRows(pa.table(columns, names=self._columns), np.arange(promised) < held)
+
+    def _opened(self, table: pa.Table, name: str) -> ArrowArray:
+        column = table.column(name)
+        if name in self._words and isinstance(column.type, pa.UuidType):
+            texts = [None if value is None else str(value).encode() for value in column.to_pylist()]
+            return pa.array(texts, pa.large_binary())
+        return opened(column)
 
     def _beside_file(self, file: int, name: str, rows: int) -> ArrowArray:
         """A column that the file does not have: what a table says of it goes before the names of its folders."""
