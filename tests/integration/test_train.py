@@ -249,6 +249,6 @@ def test_targets_that_are_all_unknown_are_refused(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_writes_no_model(tmp_path: Path) -> None:
     path = lay_out(tmp_path, table_with_targets())
-    with pytest.raises(RunFailed, match="no model was written: lower train.learning_rate, or scale"):
+    with pytest.raises(RunFailed, match=r"no model was written: lower train\.learning_rate, or scale"):
         trained(path, "train.learning_rate=1e30", "train.loss=mse", "train.optimizer=sgd", "train.epochs=5")
     assert not (tmp_path / "out").exists()
