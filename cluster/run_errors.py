@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from lstm_core.errors import SlotcarError, UsageError
 from lstm_core.exit_codes import EXIT_QUARANTINE, EXIT_STOPPED
+from lstm_core.json_types import JsonObject
 
 
 class InputRefused(UsageError):
@@ -84,6 +85,14 @@ class TooManyBadRows(SlotcarError):
     """Scored, but more rows in quarantine than allowed."""
 
     exit_code = EXIT_QUARANTINE
+
+    def __init__(self, sentence: str, record: JsonObject | None = None) -> None:
+        """`record` is the run.json of what was scored, where it is at hand."""
+        super().__init__(sentence, record)
+        self.record = record
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class AuditFailed(SlotcarError):

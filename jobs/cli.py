@@ -10,6 +10,8 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Protocol, runtime_checkable
 
@@ -20,7 +22,9 @@ from typer.exceptions import TyperException
 
 from cluster.runtime.watch.data_console import DataConsole
 from jobs.config.configuration import load_config
+from jobs.terminal.help_page import HelpfulCommand, HelpfulGroup
 from jobs.terminal.json_text import json_text
+from jobs.terminal.result_text import reader_may_leave
 from jobs.terminal.stderr_log import log_to_stderr
 from jobs.terminal.stop_signals import as_stopped, stop_on_signals
 from lstm_core.errors import SlotcarError, UsageError
@@ -28,12 +32,13 @@ from lstm_core.exit_codes import EXIT_DONE, EXIT_USAGE
 from lstm_core.json_types import JsonObject
 from lstm_core.shown_text import shown
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Scores long Parquet series with stateful Keras models, entity by entity, on fixed batch slots. "
-    "The documentation: slotcar guide.",
+ABOUT = (
+    "Scores long series in Parquet with stateful Keras models, entity by entity, on fixed batch slots. `slotcar guide` "
+    "has the documentation."
 )
+
+app = typer.Typer(cls=HelpfulGroup, add_completion=False, pretty_exceptions_enable=False)
+command = partial(app.command, cls=HelpfulCommand)
 
 ConfigPath = Annotated[str, typer.Argument(metavar="CONFIG", help="The configuration, a TOML file.")]
 Overrides = Annotated[
@@ -54,86 +59,115 @@ class CommandResult(Protocol):
     def render(self) -> RenderableType: ...
 
 
-@app.command()
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"slotcar {version('slotcar')}")
+        raise typer.Exit
+
+
+@app.callback(help=ABOUT)
+def program(
+    version_: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Says which version this is.")
+    ] = False,
+) -> None:
+    """What may stand before a command."""
+
+
+@command()
 def score(config: ConfigPath, set_: Overrides = None, address: Address = None, as_json: AsJson = False) -> None:
-    """Scores the input; again, it resumes a broken run and does nothing on a finished one."""
+    """Scores the input. Given again, it resumes a broken run, and does nothing on a finished one."""
     checked = load_config(config, set_ or [], address, command="score")
+    from cluster.run_errors import TooManyBadRows
     from jobs.commands import score as job
 
-    _show(job.run(checked), as_json)
+    try:
+        record = job.run(checked)
+    except TooManyBadRows as fault:
+        if fault.record is not None:
+            _show(fault.record, as_json)  # all is scored: what the run did is a result, whatever is decided about it
+        raise
+    _show(record, as_json)
 
 
-@app.command()
+@command()
 def plan(
     config: ConfigPath,
     set_: Overrides = None,
     address: Address = None,
     simulate: Annotated[
         list[str] | None,
-        typer.Option("--simulate", metavar="KEY=VALUE", help="Forecasts the run, for replicas=1,10,100. Repeatable."),
+        typer.Option(
+            "--simulate",
+            metavar="KEY=VALUE",
+            help="Forecasts how long the run would take, as in --simulate replicas=1,10,100. Repeatable.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Says what `score` would do: layout, entities, rows, shards, predicted steps."""
+    """Says what `score` would do: layout, entities, rows, shards, predicted steps. Scores nothing."""
     checked = load_config(config, set_ or [], address, command="plan")
     from jobs.commands import plan as job
 
     _show(job.run(checked, simulate or []), as_json)
 
 
-@app.command()
+@command()
 def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL.keras", help="The model's file.")],
     module: Annotated[
         list[str] | None, typer.Option("--module", help="A module that registers custom layers. Repeatable.")
     ] = None,
     config: Annotated[
-        str | None, typer.Option("--config", help="Says too whether the input of this configuration needs the state.")
+        str | None,
+        typer.Option("--config", metavar="CONFIG", help="Says too whether this configuration's input needs the state."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Says what a model asks and gives, and proves whether it is fit for scoring in chunks."""
+    """Says what a model takes and gives, and proves whether it is fit for scoring in chunks."""
     from jobs.commands import inspect as job
 
     _show(job.run(model, tuple(module or ()), config), as_json)
 
 
-@app.command()
+@command()
 def train(config: ConfigPath, set_: Overrides = None, address: Address = None, as_json: AsJson = False) -> None:
-    """Trains a stateful model in order and writes it to model.path."""
+    """Trains a stateful model on rows in order of time, and writes it to model.path."""
     checked = load_config(config, set_ or [], address, command="train")
     from jobs.commands import train as job
 
     _show(job.run(checked), as_json)
 
 
-@app.command()
+@command()
 def export(
     config: ConfigPath,
-    to: Annotated[str | None, typer.Option("--to", help="The folder; by default MODEL.savedmodel.")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="FOLDER", help="Where to; by default MODEL.savedmodel.")
+    ] = None,
     set_: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Writes the rebuilt step, its state explicit, as a TensorFlow SavedModel."""
-    checked = load_config(config, set_ or [], None, command="score")
+    """Writes the model's step as a TensorFlow SavedModel that takes and gives the state."""
+    checked = load_config(config, set_ or [], None, command="export")
     from jobs.commands import export as job
 
     _show(job.run(checked, to), as_json)
 
 
-@app.command()
+@command()
 def status(
     output: Annotated[str, typer.Argument(metavar="OUTPUT", help="The output.path of a run.")],
     follow: Annotated[bool, typer.Option("--follow", help="Shows the progress until the run ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Says how far a run has come, running, broken or finished, and what to do next; touches nothing."""
+    """Says how far a run is, whether somebody works on it, and what to do next. Writes nothing."""
     from jobs.commands import status as job
 
     _show(job.follow(output) if follow else job.run(output), as_json)
 
 
-@app.command()
+@command()
 def verify(
     output: Annotated[str, typer.Argument(metavar="OUTPUT", help="The folder that output.path of a run names.")],
     rescore: Annotated[
@@ -141,7 +175,7 @@ def verify(
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Audits a run's output: rows, checksums, order, exactly once."""
+    """Audits a run's output: every row once, in order, with its checksum."""
     from jobs.commands import verify as job
 
     found = job.run(output, rescore)
@@ -149,11 +183,12 @@ def verify(
     job.expect_holds(found)
 
 
-@app.command()
+@command()
 def report(
     output: Annotated[str, typer.Argument(metavar="OUTPUT", help="The output.path of a run.")],
     against: Annotated[
-        str | None, typer.Option("--against", metavar="OUTPUT", help="Compares the scores with this run's.")
+        str | None,
+        typer.Option("--against", metavar="OUTPUT", help="Compares with the scores of the run in this folder."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -163,11 +198,12 @@ def report(
     _show(job.run(output, against), as_json)
 
 
-state_app = typer.Typer(help="Looks into carry-over.", no_args_is_help=True)
+state_app = typer.Typer(cls=HelpfulGroup, help="Looks into carry-over.")
+state_command = partial(state_app.command, cls=HelpfulCommand)
 app.add_typer(state_app, name="state")
 
 
-@state_app.command()
+@state_command()
 def show(
     state: Annotated[str, typer.Argument(metavar="STATE", help="The folder that state.write of a run names.")],
     entity: Annotated[
@@ -176,25 +212,25 @@ def show(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Says what a carry-over holds, or how one entity of it stands."""
+    """Says what a carry-over holds, or with --entity what it holds of one entity."""
     from jobs.commands import state as job
 
     _show(job.show(state, entity or []), as_json)
 
 
-@state_app.command()
+@state_command()
 def diff(
     before: Annotated[str, typer.Argument(metavar="A", help="One night's carry-over.")],
     after: Annotated[str, typer.Argument(metavar="B", help="A later one.")],
     as_json: AsJson = False,
 ) -> None:
-    """Says which entities have moved from one carry-over to another."""
+    """Says how many entities moved, came, went, broke or were mended between two carry-overs, and which."""
     from jobs.commands import state as job
 
     _show(job.diff(before, after), as_json)
 
 
-@app.command()
+@command()
 def submit(  # noqa: PLR0913  # the options of a command are its parameters
     config: ConfigPath,
     set_: Overrides = None,
@@ -205,7 +241,12 @@ def submit(  # noqa: PLR0913  # the options of a command are its parameters
         str | None, typer.Option("--runtime-env", metavar="FILE", help="Ray's runtime environment, as TOML.")
     ] = None,
     entrypoint_cpus: Annotated[
-        float, typer.Option("--entrypoint-cpus", min=0, help="CPUs of the driver; above 0 it may leave the head.")
+        float,
+        typer.Option(
+            "--entrypoint-cpus",
+            min=0,
+            help="CPUs of the driver; above 0 it may run on another node than the head.",
+        ),
     ] = 0.0,
     entrypoint_resource: Annotated[
         list[str] | None,
@@ -214,7 +255,7 @@ def submit(  # noqa: PLR0913  # the options of a command are its parameters
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Waits for the run's end, with its log.")] = True,
     as_json: AsJson = False,
 ) -> int:
-    """Hands the run to a Ray cluster, or joins it there; waits, and ends with the run's own code."""
+    """Hands the run to a Ray cluster, waits for it, and ends with the run's own exit code."""
     checked = load_config(config, set_ or [], command="score")
     from jobs.commands import submit as job
 
@@ -225,7 +266,7 @@ def submit(  # noqa: PLR0913  # the options of a command are its parameters
     return done.exit_code or EXIT_DONE
 
 
-@app.command()
+@command()
 def demo(
     folder: Annotated[str, typer.Option("--folder", help="Where the demo writes its files.")] = "slotcar-demo",
     replicas: Annotated[int, typer.Option("--replicas", min=1, help="Replicas to score with.")] = 2,
@@ -237,14 +278,14 @@ def demo(
     _show(job.run(Path(folder), replicas=replicas), as_json)
 
 
-@app.command()
+@command()
 def guide(
     topic: Annotated[
         str | None, typer.Argument(metavar="TOPIC", help="The guide to show; without it, the list of all.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Shows the guides: without a topic their list, with one its text, on a terminal page by page."""
+    """Shows a guide, page by page on a terminal; without a topic, the list of all."""
     from jobs.commands import guide as job
 
     if topic is None or as_json:
@@ -295,7 +336,8 @@ def _say(fault: BaseException, code: int) -> int:
 
 def _show(result: CommandResult | JsonObject, as_json: bool) -> None:
     if as_json:
-        print(json_text(result.as_dict() if isinstance(result, CommandResult) else result), flush=True)
+        with reader_may_leave():
+            print(json_text(result.as_dict() if isinstance(result, CommandResult) else result))
         return
     shows = result.render() if isinstance(result, CommandResult) else _table(result)
     # A pipe is no terminal of 80 columns: little is cut there, and of a single line nothing.

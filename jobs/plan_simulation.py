@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from cluster.core.plan.shard_plan import Shard
@@ -21,6 +22,17 @@ from lstm_core.errors import UsageError
 
 FLOP_PER_S = 40e9  # that one core reached in the step of the benchmark's model; for a better figure give rows_per_s
 ROWS_PER_S_MAX = 4e6  # however small the model: reading and writing take the rest
+COLUMNS = {  # of the table -> what each one says
+    "replicas": "how many there are",
+    "wall": "how long the run takes, start-up included",
+    "stepping": "share of all replicas' time that goes into steps",
+    "idle": "share in which a replica has nothing to do",
+    "start-up": "share in which replicas load the model, also those that follow on a death",
+    "again": "share that goes into rows which a death has cost",
+    "not idle": "share of the time since the first replica was ready in which replicas are not idle",
+    "until the longest": "the same, until only the shard with the longest entity is left",
+    "deaths": "of replicas",
+}
 KEYS = ("replicas", "rows_per_s", "startup_s", "deaths", "stragglers", "straggler_pace", "seed")
 
 
@@ -102,25 +114,18 @@ def _rounded(value: float) -> float:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def table(forecasts: Sequence[SimulatedRun]) -> Table:
-    """One line per number of replicas: how long, and where their time goes."""
-    made = Table(title="simulated")
-    for head in (
-        "replicas",
-        "wall",
-        "busy",
-        "busy until the longest",
-        "stepping",
-        "idle",
-        "start-up",
-        "again",
-        "deaths",
-    ):
+def render(forecasts: Sequence[SimulatedRun]) -> RenderableType:
+    """One line per number of replicas, how long and where their time goes, and what each column says."""
+    made = Table(title="simulated", title_justify="left")
+    for head in COLUMNS:
         made.add_column(head, justify="right")
     for found in forecasts:
         spent = (found.stepping_s - found.again_s, found.idle_s, found.startup_s, found.again_s)
         whole_s = max(found.stepping_s + found.idle_s + found.startup_s, 1e-9)
         shares = [f"{part_s / whole_s:.1%}" for part_s in spent]
         busy = (f"{found.busy:.1%}", f"{found.busy_until_longest:.1%}")
-        made.add_row(f"{found.replicas:,}", f"{found.wall_s:,.0f} s", *busy, *shares, f"{found.deaths:,}")
-    return made
+        made.add_row(f"{found.replicas:,}", f"{found.wall_s:,.0f} s", *shares, *busy, f"{found.deaths:,}")
+    meanings = Table(show_header=False, box=None)
+    for name, meaning in COLUMNS.items():
+        meanings.add_row(name, meaning)
+    return Group(made, meanings)

@@ -40,16 +40,16 @@ OPTIONS: dict[str, dict[str, type[Option]]] = {
     "abfs": {"account_name": str, "blob_storage_authority": str, "blob_storage_scheme": str},
     "hdfs": {"user": str, "replication": int, "kerb_ticket": str},
 }
-# Names under which somebody may try to give a secret -> where it belongs instead.
+# Names under which somebody may try to give a secret -> under which one the environment gives it, in words.
 SECRETS = {
-    **dict.fromkeys(("access_key", "access_key_id", "aws_access_key_id"), "AWS_ACCESS_KEY_ID"),
-    **dict.fromkeys(("secret_key", "secret_access_key", "aws_secret_access_key"), "AWS_SECRET_ACCESS_KEY"),
-    **dict.fromkeys(("session_token", "aws_session_token"), "AWS_SESSION_TOKEN"),
-    **dict.fromkeys(("access_token", "service_account", "service_account_key"), "GOOGLE_APPLICATION_CREDENTIALS"),
-    **dict.fromkeys(("account_key", "azure_storage_account_key"), "AZURE_STORAGE_ACCOUNT_KEY"),
-    **dict.fromkeys(("sas_token", "sas_key"), "AZURE_STORAGE_SAS_KEY"),
-    **dict.fromkeys(("client_secret", "azure_client_secret"), "AZURE_CLIENT_SECRET"),
-    **dict.fromkeys(("password", "token", "secret"), "the environment, under the name that the store's library knows"),
+    **dict.fromkeys(("access_key", "access_key_id", "aws_access_key_id"), "as AWS_ACCESS_KEY_ID"),
+    **dict.fromkeys(("secret_key", "secret_access_key", "aws_secret_access_key"), "as AWS_SECRET_ACCESS_KEY"),
+    **dict.fromkeys(("session_token", "aws_session_token"), "as AWS_SESSION_TOKEN"),
+    **dict.fromkeys(("access_token", "service_account", "service_account_key"), "as GOOGLE_APPLICATION_CREDENTIALS"),
+    **dict.fromkeys(("account_key", "azure_storage_account_key"), "as AZURE_STORAGE_ACCOUNT_KEY"),
+    **dict.fromkeys(("sas_token", "sas_key"), "as AZURE_STORAGE_SAS_KEY"),
+    **dict.fromkeys(("client_secret", "azure_client_secret"), "as AZURE_CLIENT_SECRET"),
+    **dict.fromkeys(("password", "token", "secret"), "under the name that the store's own library reads"),
 }
 
 
@@ -142,7 +142,7 @@ def split_options(url: str) -> tuple[str, dict[str, Option]]:
     found = {name: _as_option(name, text) for name, text in parse_qsl(query)}
     for name in found:
         if name in SECRETS:
-            raise NotALocation(f"must not hold {name}: secrets come from the environment, here {SECRETS[name]}")
+            raise NotALocation(f"must not hold {name}: secrets come from the environment, {SECRETS[name]}")
     return bare, found
 
 

@@ -45,7 +45,7 @@ class InputSettings:
     fill: dict[str, Fill] = field(default_factory=dict)
     vocabulary: dict[str, tuple[str, ...]] = field(default_factory=dict)  # column -> words; a word's code is 1 + index
     keep: tuple[str, ...] = ()
-    target: tuple[str, ...] = ()  # training only
+    target: tuple[str, ...] = ()  # training only; where rows are weighted, the column of their weights stands last
     bad_entity: BadEntity = "quarantine"
     ties: Ties = "keep"
     storage: dict[str, Option] = field(default_factory=dict)  # how remote files are reached; never a secret
@@ -55,6 +55,7 @@ class InputSettings:
     tail: Tail = "mask"  # what becomes of an entity's rows that do not fill one
     chunk: int | None = None  # timesteps of a step, for features of context
     page_checksums: bool = True  # look at those that the input's pages carry
+    weighted: bool = False  # training only: the last column of `target` holds weights
 
     @property
     def feature_columns(self) -> tuple[str, ...]:

@@ -17,9 +17,11 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from jobs.config.toml_text import first_sentence, nearest
+from jobs.config.toml_text import first_sentence
+from jobs.terminal.result_text import reader_may_leave
 from lstm_core.errors import UsageError
 from lstm_core.json_types import JsonObject
+from lstm_core.nearest_name import nearest_hint
 
 # In the order of reading: begin, use every night, run somewhere else, look something up.
 TOPICS = (
@@ -76,10 +78,11 @@ class Topics:
         return {"topics": [{"topic": one.topic, "title": one.title, "about": one.about} for one in self.guides]}
 
     def render(self) -> RenderableType:
-        """The list for a terminal. Titles and sentences are shown as they stand: a bracket in them is no markup."""
-        table = Table("topic", "title", "good for", title="slotcar guide TOPIC", title_justify="left")
+        """The list for a terminal. The sentences are shown as they stand: a bracket in them is no markup."""
+        table = Table("topic", "good for", title="slotcar guide TOPIC", title_justify="left")
+        table.columns[0].no_wrap = True  # a topic is typed as it stands, however narrow the terminal
         for one in self.guides:
-            table.add_row(one.topic, Text(one.title), Text(one.about))
+            table.add_row(one.topic, Text(one.about))
         return table
 
 
@@ -92,17 +95,15 @@ def find(topic: str) -> Guide:
     """The guide on a topic, given by its name or its file's. Raises UsageError with the nearest topic."""
     name = topic.lower().removesuffix(".md")
     if name not in TOPICS:
-        raise UsageError(
-            f"There is no guide {topic!r}, the nearest one is {nearest(name, TOPICS)}: slotcar guide lists them all."
-        )
+        raise UsageError(f"There is no guide {topic!r}{nearest_hint(name, TOPICS, str)}: slotcar guide lists them all.")
     return _read(name)
 
 
 def show(guide: Guide) -> None:
     """Shows a guide on stdout."""
     if not sys.stdout.isatty():
-        sys.stdout.write(guide.text)
-        sys.stdout.flush()
+        with reader_may_leave():
+            sys.stdout.write(guide.text)
         return
     os.environ.setdefault(
         "LESS", "-FRX"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -33,6 +34,8 @@ class Inspection:
     model: str  # the path as given
     contract: ModelContract
     notes: tuple[str, ...] = ()  # what is worth knowing, a sentence each
+    fed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # with a configuration: input -> its columns
+    words: Mapping[str, int] = field(default_factory=dict)  # column -> words of its vocabulary there
 
     def as_dict(self) -> JsonObject:
         """The contract as plain values, for JSON; sizes in bytes, cost in floating point operations."""
@@ -64,11 +67,18 @@ class Inspection:
         return table
 
     def _inputs(self) -> Table:
-        table = _table("input", "kind", "shape", "type", "columns", "vocabulary")
+        table = _table("input", "kind", "shape", "type", "columns", "codes")
         for item in self.contract.inputs:
-            known = "" if item.vocabulary is None else f"{item.vocabulary:,}"
-            table.add_row(item.name, item.kind, _shape(item), item.dtype, str(item.columns), known)
+            known = "" if item.vocabulary is None else f"{item.vocabulary:,}, of which 0 is for unknown words"
+            table.add_row(item.name, item.kind, _shape(item), item.dtype, self._columns(item), known)
         return table
+
+    def _columns(self, item: InputContract) -> str:
+        columns = self.fed.get(item.name)
+        if columns is None:
+            return f"{item.columns:,}"
+        words = {name: f" ({self.words[name]:,} words)" for name in columns if name in self.words}
+        return f"{item.columns:,}: {', '.join(name + words.get(name, '') for name in columns)}"
 
     def _outputs(self) -> Table:
         table = _table("output", f"scores per {'row' if self.contract.window is None else 'window'}", "names")
@@ -105,12 +115,16 @@ def run(
     contract = read_contract(blob, name=str(path), code=code)
     chunk = asked.step_settings(contract).chunk if asked else PROOF_CHUNK
     proved = prove(ProofRequest(blob, contract, str(path), chunk))
-    worth = [_worth(asked, proved)] if asked else []
-    return Inspection(str(path), proved, (*_pitfalls(proved), *worth))
+    if asked is None:
+        return Inspection(str(path), proved, _pitfalls(proved))
+    settings = asked.input_settings(proved)
+    words = {column: len(known) for column, known in settings.vocabulary.items()}
+    notes = (*_pitfalls(proved), _worth(asked, proved))
+    return Inspection(str(path), proved, notes, dict(settings.features), words)
 
 
 def _config(path: str, model: str | Path) -> Config:
-    return load_config(path, [f"model.path={json.dumps(os.path.abspath(model))}"], command="plan")
+    return load_config(path, [f"model.path={json.dumps(os.path.abspath(model))}"], command="inspect")
 
 
 def _kernels(layer: RecurrentContract) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """`slotcar plan CONFIG`: what `score` would do, without loading a model's weights into replicas or starting a cluster.
 
 Reads footers and key columns in threads of this machine. Where the number of replicas is not configured, it predicts
-for one per CPU of this machine, which is what an embedded cluster would have.
+for one per CPU of this machine, which is what an embedded cluster would have, and says so: no cluster is asked.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from cluster.core.carry import carry_schema
+from cluster.core.plan.expected_steps import working_replicas
 from cluster.core.plan.inventory import Inventory
 from cluster.core.plan.lost_files import refuse_gone, refuse_lost
 from cluster.core.plan.shard_plan import (
@@ -64,11 +65,12 @@ class PlanReport:
     slots: int
     chunk: int
     replicas: int
-    steps: int  # of each replica
+    steps: int  # of each replica that has a shard
     steps_lower_bound: int  # no schedule takes fewer
-    slot_occupancy: float  # share of slot-steps that carry an entity
+    slot_occupancy: float  # share of these replicas' slot-steps that carry an entity
     entities_known: int | None = None  # that state.read holds; None where nothing is read
     entities_absent: int | None = None  # that state.read holds and the input does not name: handed on
+    replicas_assumed: str = ""  # where their number is not given: how it was guessed
     simulated: tuple[SimulatedRun, ...] = ()
 
     def as_dict(self) -> JsonObject:
@@ -93,9 +95,13 @@ class PlanReport:
         table.add_row("equal times", f"{self.ties:,} rows")
         table.add_row("shards", f"{self.shards:,} of at most {self.shard_rows:,} rows, or one longer entity")
         table.add_row("replicas", f"{self.replicas:,} of {self.slots:,} slots, {self.chunk:,} timesteps a step")
-        table.add_row("steps", f"{self.steps:,} per replica; at least {self.steps_lower_bound:,}")
+        if self.shards < self.replicas:
+            table.add_row("", f"{self.replicas - self.shards:,} of them have nothing to do: there are too few shards")
+        if self.replicas_assumed:
+            table.add_row("", self.replicas_assumed)
+        table.add_row("steps", f"{self.steps:,} per replica; no schedule takes fewer than {self.steps_lower_bound:,}")
         table.add_row("slot occupancy", f"{self.slot_occupancy:.1%}")
-        return Group(table, plan_simulation.table(self.simulated)) if self.simulated else table
+        return Group(table, plan_simulation.render(self.simulated)) if self.simulated else table
 
     def _left_out(self) -> str:
         skipped = f"; {self.rows_skipped:,} outside since and until" if self.rows_skipped else ""
@@ -125,6 +131,7 @@ def run(config: Config, simulated: Sequence[str] = ()) -> PlanReport:
     _refuse_lost(config, inventory, shuffle=shuffle)
     step, cluster = config.step_settings(contract), config.cluster_settings()
     found = report(made, step, _replicas(cluster), shuffle=shuffle)
+    found = replace(found, replicas_assumed=_assumption(cluster))
     if asked is not None:
         forecasts = simulate(asked, made.shards, step, cluster, contract.flop_per_row)
         found = replace(found, simulated=tuple(forecasts))
@@ -150,7 +157,8 @@ def _with_carry(found: PlanReport, inventory: Inventory, carry: CarryRequest) ->
 def report(plan: Plan, step: StepSettings, replicas: int, *, shuffle: bool) -> PlanReport:
     """A plan, and what scoring it with `replicas` replicas would take; with `shuffle` it is clustered first."""
     head = plan.head
-    expected = predict(plan.inventory.entity_rows, slots=step.slots, chunk=step.chunk, replicas=replicas)
+    working = working_replicas(head, replicas)
+    expected = predict(plan.inventory.entity_rows, slots=step.slots, chunk=step.chunk, replicas=working)
     return PlanReport(
         layout=head.layout,
         reason=head.reason,
@@ -185,6 +193,15 @@ def scan_input(settings: InputSettings, contract: ModelContract) -> Inventory:
             return threads.map(scan, batches)
 
         return make_inventory(settings, scan_all, files)
+
+
+def _assumption(settings: ClusterSettings) -> str:
+    """What a run may find otherwise: a plan starts nothing, and asks no cluster."""
+    if settings.replicas is not None:
+        return ""
+    if settings.address:
+        return f"one per CPU of this machine: the cluster at {settings.address} was not asked; give cluster.replicas"
+    return "one per CPU of this machine, as cluster.replicas is not given"
 
 
 def _replicas(settings: ClusterSettings) -> int:

@@ -26,12 +26,13 @@ from lstm_core.json_types import JsonObject
 VALUES_SHOWN = 6  # of a state
 NAMES_SHOWN = 20
 
-MEANINGS = {
-    "moved": "have another row now",
-    "gone": "are in the first one only",
-    "new": "are in the second one only",
-    "broke": "went into quarantine",
-    "mended": "came out of quarantine",
+AS_THEY_WERE = "the row is the same"
+MEANINGS = {  # who broke or was mended has moved, too
+    "moved": "any column of the row differs, states included",
+    "gone": "in the first table only",
+    "new": "in the second table only",
+    "broke": "moved, and went into quarantine",
+    "mended": "moved, and came out of quarantine",
 }
 
 
@@ -87,10 +88,10 @@ class StateDifference:
         """The counts and the first entities of each kind, for a terminal."""
         found = self.found
         title = f"{found.entities[0]:,} entities in {self.before}, {found.entities[1]:,} in {self.after}"
-        table = Table("entities", "that", "the first of them", title=title, title_justify="left")
-        table.add_row(f"{found.same:,}", "are as they were", "")
+        table = Table("kind", "entities", "means", "the first of them", title=title, title_justify="left")
+        table.add_row("as they were", f"{found.same:,}", AS_THEY_WERE, "")
         for kind, meaning in MEANINGS.items():
-            table.add_row(f"{getattr(found, kind):,}", meaning, "; ".join(found.names[kind][:3]))
+            table.add_row(kind, f"{getattr(found, kind):,}", meaning, "; ".join(found.names[kind][:3]))
         return table
 
 

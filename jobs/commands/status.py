@@ -11,20 +11,21 @@ from rich.table import Table
 
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.watch.progress import progress_line
-from cluster.runtime.watch.run_status import RunStatus, read_status
+from cluster.runtime.watch.run_status import RunStatus, State, read_status
 from cluster.runtime.watch.timeline import read_now
 from lstm_core.json_types import JsonObject
 
 FOLLOW_S = 2.0  # between two looks; the driver itself speaks every 5 seconds
 
-NEXT = {
+NEXT: dict[State, str] = {
     "running": "wait: a driver is at work",
     "broken": "the driver is gone: give the same command again, it goes on from what is committed",
     "failed": "do as the failure says; where it does not ask for another output, the same command goes on from what is "
     "committed",
     "stopped": "give the same command again, it goes on from what is committed",
     "done": "nothing: all rows are scored or in quarantine",
-    "quarantine": "look into _quarantine: mend the rows, or give the same command a higher faults.quarantine_limit",
+    "quarantine": "look into _quarantine: mend the rows and give a new output.path, or give the same command a higher "
+    "faults.quarantine_limit",
 }
 
 
@@ -34,9 +35,19 @@ class StatusReport:
 
     found: RunStatus
 
+    @property
+    def status(self) -> State:
+        """One word of how the run stands, as the table and the JSON have it."""
+        return self.found.status
+
+    @property
+    def next_step(self) -> str:
+        """What to do next, in words."""
+        return NEXT[self.status]
+
     def as_dict(self) -> JsonObject:
         """The status as plain values, for JSON."""
-        return {**asdict(self.found), "next": NEXT[self.found.status]}
+        return {**asdict(self.found), "next": self.next_step}
 
     def render(self) -> RenderableType:
         """The status as a table for a terminal."""
@@ -44,7 +55,7 @@ class StatusReport:
         table = Table(title=f"{found.output}: {found.status}", title_justify="left", show_header=False)
         table.add_row("run", found.run_id)
         table.add_row("rows", _share(found.rows_done, found.rows_total))
-        table.add_row("of them in quarantine", f"{found.rows_quarantined:,}")
+        table.add_row("rows in quarantine", f"{found.rows_quarantined:,}, with those without an entity or a time")
         if found.files_lost:
             table.add_row("files that cannot be read", f"{found.files_lost:,}: nobody can count the rows in them")
         table.add_row("entities", _share(found.entities_done, found.entities_total))
@@ -58,7 +69,7 @@ class StatusReport:
             table.add_row("ended", found.finished_at)
         if found.error is not None:
             table.add_row("failure", found.error)
-        table.add_row("next", NEXT[found.status])
+        table.add_row("next", self.next_step)
         return table
 
     def _driver(self) -> str:

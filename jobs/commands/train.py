@@ -38,6 +38,7 @@ from lstm_core.contract.model_contract import ModelContract, read_contract
 from lstm_core.errors import UsageError
 
 SPLIT = "train.validate_since"
+NO_KEY = "the row has no entity or no time"
 
 OpenTrainer = Callable[[ClusterSettings], AbstractContextManager[Trainer]]
 
@@ -132,6 +133,7 @@ def _prepare(config: Config, contract: ModelContract, workers: Workers) -> tuple
         rows_in=head.rows_in,
         rows_skipped=head.rows_skipped,
         rows_quarantined=head.rows_bad,
+        quarantined_by_reason={NO_KEY: head.rows_bad} if head.rows_bad else {},
         files_lost=head.files_lost,
         entities=head.entities,
         slots=step.slots,
@@ -186,6 +188,7 @@ def _epoch(trainer: Trainer, spec: TrainingSpec, number: int, report: TrainRepor
     if number == 1:
         report.rows_quarantined += read.rows_quarantined
         report.rows_skipped += read.rows_skipped
+        report.quarantined_by_reason.update(read.reasons)
         report.rows_trained_on, report.targets_trained_on, report.steps = trained.rows, trained.targets, trained.steps
         if held is not None:
             report.rows_validated, report.targets_validated = held.rows - trained.rows, held.targets
@@ -206,7 +209,7 @@ def _check_losses(number: int, trained: Pass, held: Pass | None) -> None:
             'There is no row to train on: no entity fills a window of the model, and model.tail is "drop"; set it to'
             ' "mask".'
             if trained.rows_skipped
-            else "There is no row to train on: all are in quarantine."
+            else f"There is no row to train on: all are in quarantine, most of them since {_most(trained.reasons)}."
         )
     if trained.loss is None:
         raise InputRefused("No row to train on has a target that is known: look at the columns of train.target.")
@@ -214,8 +217,12 @@ def _check_losses(number: int, trained: Pass, held: Pass | None) -> None:
         if loss is not None and not math.isfinite(loss):
             raise RunFailed(
                 f"The loss is {loss} in epoch {number}, so the weights mean nothing and no model was written: lower "
-                "train.learning_rate, scale the features."
+                "train.learning_rate, or scale the features."
             )
+
+
+def _most(reasons: Mapping[str, int]) -> str:
+    return max(reasons, key=reasons.__getitem__, default=NO_KEY)
 
 
 def _said(epoch: Epoch, epochs: int) -> str:

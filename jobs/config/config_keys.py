@@ -118,8 +118,8 @@ class InputSection(Section):
     )
     page_checksums: bool = Field(
         default=True,
-        description="Check the pages of files that carry checksums for them. Rows of a page that does not match its "
-        "own are in quarantine.",
+        description="Check the pages of files that carry checksums for them. A page that does not match its own is "
+        "damaged.",
     )
     fill: Fills = Field(
         default_factory=dict,
@@ -136,11 +136,11 @@ class InputSection(Section):
 class OutputSection(Section):
     """Where and how scores are written."""
 
-    path: AnyPath = Field(  # never empty where scores are written; `train` needs none
+    path: AnyPath = Field(  # never empty where scores are written or planned
         default="",
         description="The folder for the scores. It is local, or begins with `s3://`, `gs://`, `abfs://` or `hdfs://`. "
-        "`slotcar train` needs none.",
-        json_schema_extra=_when_unset("required to score"),
+        "`slotcar train`, `slotcar export` and `slotcar inspect --config` need none.",
+        json_schema_extra=_when_unset("required to score or plan"),
     )
     keep: Columns = Field(default=(), description="Input columns that are handed through to the output.")
     names: SomeColumns | None = Field(
@@ -148,7 +148,12 @@ class OutputSection(Section):
         description="Names of the score columns, one per score value.",
         json_schema_extra=_when_unset("the model's output names"),
     )
-    rows_per_file: int = Field(default=1_000_000, ge=1, description="The most rows that a fragment has.")
+    rows_per_file: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="The most rows of a shard with several entities. An entity that is longer begins another fragment "
+        "once it has written so many rows.",
+    )
     compression: Compression = Field(
         default="zstd",
         description='Compression of the Parquet files. States of carry-over are stored as lz4 unless this is "none".',
@@ -192,7 +197,7 @@ class ClusterSection(Section):
         default=None,
         ge=1,
         description="How many replicas to start.",
-        json_schema_extra=_when_unset("one per GPU, or per CPU where there is none"),
+        json_schema_extra=_when_unset("as many as fit into the CPUs and GPUs of the cluster"),
     )
     cpus_per_replica: float = Field(default=1, ge=0, description="CPUs, and threads, of one replica.")
     gpus_per_replica: float = Field(default=0, ge=0, description="GPUs of one replica. Fractions are allowed.")
@@ -215,7 +220,10 @@ class FaultsSection(Section):
         description='What happens to rows of one entity with equal time: "keep" their order and count them, or "fail".',
     )
     max_attempts: int = Field(
-        default=3, ge=1, description="Attempts per shard. After so many the shard goes into quarantine."
+        default=3,
+        ge=1,
+        description="Replicas that a shard may cost. After so many it goes into quarantine. A replica that dies with "
+        "its node counts a fifth.",
     )
     checkpoint_s: float = Field(
         default=60.0,
@@ -245,7 +253,8 @@ class TrainSection(Section):
     )
     weight: ColumnName | None = Field(
         default=None,
-        description="A column with the weight of each row. A null, or a weight that is not above 0, weighs nothing.",
+        description="A column with the weight of each row. A row weighs nothing where that is null, 0, negative or "
+        "infinite.",
     )
     metrics: Metrics = Field(
         default=(),
@@ -253,8 +262,8 @@ class TrainSection(Section):
     )
     class_weight: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict,
-        description="The weight of each class, where the class is the target, or the one-hot column. It is not used in "
-        "validation.",
+        description="The weight of each class. The class is the target; for an output with one score per class it is "
+        "the number of its largest target. Validation does not use these weights.",
         json_schema_extra=_when_unset("1 each"),
     )
     optimizer: str = Field(default="adam", description="A Keras optimizer by name.")
@@ -278,7 +287,7 @@ class TrainSection(Section):
         description="Rows from this moment on are never trained on. They are scored with the state that the earlier "
         "rows left.",
     )
-    seed: int = Field(default=0, ge=0, description="Seed of the weights and of the order.")
+    seed: int = Field(default=0, ge=0, description="Seed of all that Keras draws: the initial weights, and dropout.")
 
 
 class Document(Section):
@@ -286,8 +295,8 @@ class Document(Section):
 
     run_id: RunId | None = Field(
         default=None,
-        description="The run's name: 1 to 100 letters, digits, '.', '_' or '-', the first a letter or a digit. It is "
-        "derived from the model, the input's files and the settings that decide the output.",
+        description="The run's name: 1 to 100 letters, digits, '.', '_' or '-', the first a letter or a digit. Left "
+        "out, it is derived from the model, the input's files and the settings that decide the output.",
         json_schema_extra=_when_unset("derived"),
     )
     model: ModelSection

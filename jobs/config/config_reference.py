@@ -36,7 +36,8 @@ _HEAD = """\
 # Configuration reference
 
 Every key of a configuration: what it means, which values it takes, and what holds where you leave it out. Read it when
-you write a configuration or meet a key that you do not know.
+you write a configuration or meet a key that you do not know. [First hour](first-hour.md) makes the files of the
+example.
 
 <!-- file: delays.toml -->
 ```toml
@@ -66,12 +67,13 @@ slotcar plan delays.toml --set model.slots=64 --set input.until=2026-11-21 --set
 
 ## Rules
 
-- The file is TOML. Required are `model.path`, `input.path`, `input.entity`, `input.time` and `input.features`; to
-  score also `output.path`; to train also `train.model` and `train.target`. Every other key has a default.
+- The file is TOML. Every command needs `model.path`, `input.path`, `input.entity`, `input.time` and `input.features`.
+  To score or to plan, `output.path` is required too; to train, `train.model` and `train.target`. Every other key has a
+  default.
 - Relative paths are relative to the configuration file, also those of `--set`.
-- A key that does not exist is an error that names the nearest one.
-- `--set section.key=value` overrides a key of the file. It may be given again and again, and the last one holds. The
-  value is a TOML value. A bare word, a path or a date needs no quotes there: `--set input.layout=clustered`.
+- A key that does not exist is an error that names the nearest key, where one is near.
+- `--set section.key=value` overrides a key of the file. It may be repeated; of two values for one key the last holds.
+  The value is TOML, but a bare word, a path or a date needs no quotes: `--set input.layout=clustered`.
 - `--address` overrides `cluster.address`.
 - A mistake is one sentence and exit code 2, before anything is started.
 - Where a list of text is expected, a single text stands for a list of one.
@@ -194,7 +196,8 @@ def _secrets() -> str:
 
 
 def _named(place: str) -> str:
-    return f"`{place}`" if place.isupper() else place
+    name = place.removeprefix("as ")
+    return f"`{name}`" if name.isupper() else place
 
 
 if __name__ == "__main__":

@@ -137,6 +137,7 @@ class Config:
             tail=self.model.tail,
             chunk=self.step_settings(contract).chunk,
             page_checksums=self.input.page_checksums,
+            weighted=training and self.train.weight is not None,
         )
 
     def state_settings(self) -> StateSettings:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from cluster.core.settings import CHUNK_COUNT, CHUNK_INDEX, LENGTH, Fill
 from jobs.config.key_types import THE_INPUT
-from jobs.config.toml_text import in_words, nearest
+from jobs.config.toml_text import in_words
 from lstm_core.contract.model_contract import InputContract, ModelContract
 from lstm_core.errors import UsageError
+from lstm_core.nearest_name import nearest_hint
 
 Features = tuple[tuple[str, tuple[str, ...]], ...]  # (model input, its columns), in the model's order
 Vocabulary = dict[str, tuple[str, ...]]
@@ -33,8 +34,8 @@ def bind_features(given: Mapping[str, tuple[str, ...]], contract: ModelContract,
     for name in given:
         if name not in known:
             raise UsageError(
-                f"{source}: input.features.{name} is no input of the model: the nearest one is"
-                f" {nearest(name, known)}, of {in_words(known)}."
+                f"{source}: input.features.{name} is no input of the model{nearest_hint(name, known)}; it has "
+                f"{in_words(known)}."
             )
     return tuple((wanted.name, _columns_of(wanted, given, source)) for wanted in contract.inputs)
 

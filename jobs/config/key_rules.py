@@ -14,18 +14,19 @@ from typing import Literal
 from cluster.core.locations import OPTIONS, SECRETS, is_inside, is_url
 from cluster.core.settings import CONTEXT
 from jobs.config.config_keys import Document
-from jobs.config.toml_text import in_words, nearest
+from jobs.config.toml_text import in_words
 from lstm_core.errors import UsageError
+from lstm_core.nearest_name import nearest_hint
 from lstm_core.shown_text import utf8
 
-Command = Literal["score", "plan", "train"]
+Command = Literal["score", "plan", "train", "export", "inspect"]
 Rule = Callable[[Document], str | None]
 _KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number of seconds"}
 
 
 def check_rules(document: Document, *, source: str, command: Command) -> None:
     """Raises UsageError with the first rule that `document` breaks."""
-    rules = [*_ALWAYS, *(_TRAINING if command == "train" else _SCORING)]
+    rules = [*_ALWAYS, *_RULES[command]]
     for rule in rules:
         refusal = rule(document)
         if refusal:
@@ -64,12 +65,12 @@ def _storage_is_known(document: Document) -> str | None:
     for name, value in document.storage.items():
         if name.lower() in SECRETS:
             return (
-                f"storage.{name} holds a secret, which a configuration must not: set it in the environment, as "
+                f"storage.{name} holds a secret, which a configuration must not: set it in the environment "
                 f"{SECRETS[name.lower()]}, and leave it out here"
             )
         if name not in known:
             return (
-                f"the key storage.{name} is unknown, the nearest one is storage.{nearest(name, known)}; [storage] has"
+                f"the key storage.{name} is unknown{nearest_hint(name, known, 'storage.{}'.format)}; [storage] has"
                 f" {in_words(list(known))}"
             )
         if not _fits(value, known[name]):
@@ -96,8 +97,8 @@ def _features_exist(document: Document) -> str | None:
         for name in getattr(document.input, key):
             if name not in features:
                 return (
-                    f"input.{key} names {name!r}, which is no feature column: the nearest one is"
-                    f" {nearest(name, features)!r}"
+                    f"input.{key} names {name!r}, which is no feature column{nearest_hint(name, features)}; the"
+                    f" feature columns are {in_words(features)}"
                 )
     return None
 
@@ -146,9 +147,13 @@ def _columns_of_output(document: Document) -> str | None:
     for name in document.output.keep:
         if name in keys:
             return f"output.keep names {name!r}, which {keys[name]} writes already: leave it out of output.keep"
+    written = keys | dict.fromkeys(document.output.keep, "output.keep")
     for name in document.output.names or ():
-        if name in keys or name in document.output.keep:
-            return f"output.names has {name!r}, which is a column that is handed through: choose another name"
+        if name in written:
+            return (
+                f"output.names has {name!r}, but a column of this name is written already, as {written[name]} asks: "
+                "give the score another name"
+            )
     return None
 
 
@@ -159,16 +164,14 @@ def _output_is_named(document: Document) -> str | None:
 def _output_apart_from_input(document: Document) -> str | None:
     output = document.output.path
     for path in document.input.path:
-        if is_url(path):
-            if is_inside(output, path) or (path.endswith(".parquet") and os.path.dirname(path) == output):
-                return f"output.path {output} lies where input.path {path} is read from: choose a folder apart from it"
-            continue
-        if is_url(output):
-            continue
-        inside = os.path.isdir(path) and os.path.commonpath([path, output]) == path
-        beside = os.path.isfile(path) and os.path.dirname(path) == output
-        if inside or beside:
+        beside = os.path.dirname(path) == output and (
+            path.endswith(".parquet") if is_url(path) else os.path.isfile(path)
+        )
+        around = is_inside(output, path) and (is_url(path) or os.path.isdir(path))
+        if beside or around:
             return f"output.path {output} lies where input.path {path} is read from: choose a folder apart from it"
+        if path != output and is_inside(path, output):
+            return f"input.path {path} lies within output.path {output}: choose a folder for the scores alone"
     return None
 
 
@@ -198,14 +201,21 @@ def _training_is_set(document: Document) -> str | None:
 
 def _target_apart(document: Document) -> str | None:
     assert document.train, "checked before"
+    target, weight = document.train.target, document.train.weight
     keys = [("input.features", features_of(document)), ("input.entity", document.input.entity)]
     for place, names in keys:
-        for name in (*document.train.target, *([document.train.weight] if document.train.weight else [])):
+        for name in target:
             if name in names:
                 return (
                     f"train.target {name!r} is also in {place}: a model that sees its target learns to copy it,"
                     " so leave it out of one of them"
                 )
+    for place, names in [*keys, ("train.target", target)]:
+        if weight in names:
+            return (
+                f"train.weight {weight!r} is also in {place}: weights are read from a column of their own, so write "
+                "them under another name, or leave train.weight out"
+            )
     return None
 
 
@@ -249,3 +259,11 @@ _SCORING: tuple[Rule, ...] = (
     _model_exists,
 )
 _TRAINING: tuple[Rule, ...] = (_training_is_set, _target_apart, _something_to_train_on)
+_OF_MODEL: tuple[Rule, ...] = (_model_exists,)  # of those who write no scores
+_RULES: dict[Command, tuple[Rule, ...]] = {
+    "score": _SCORING,
+    "plan": _SCORING,
+    "train": _TRAINING,
+    "export": _OF_MODEL,
+    "inspect": _OF_MODEL,
+}

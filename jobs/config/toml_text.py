@@ -6,10 +6,9 @@ is read as TOML; a bare word, a path or a date, which TOML would refuse or turn 
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date, time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from pydantic_core import ErrorDetails
 from jobs.config.config_keys import Document
 from lstm_core.errors import UsageError
 from lstm_core.json_types import JsonObject, JsonValue
+from lstm_core.nearest_name import nearest_hint
 
 _TOML_OPENERS = ("[", "{", '"', "'")  # a value that begins so was meant as TOML
 
@@ -99,13 +99,6 @@ def _value(text: str, override: str) -> JsonValue:
     return parsed["value"]
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that looks most like `word`; there must be one."""
-    words = list(known)
-    assert words, "nothing is known"
-    return (difflib.get_close_matches(word, words, n=1, cutoff=0.0) or words[:1])[0]
-
-
 def in_words(names: Sequence[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
@@ -155,10 +148,11 @@ def _unknown(place: list[str]) -> str:
     section, key = (place[0], place[-1]) if len(place) > 1 else ("", place[0])
     sections = keys_by_section()
     owners = [owner for owner, keys in sections.items() if owner and key in keys]
-    near = f"{owners[0]}.{key}" if owners else f"{section}.{nearest(key, sections[section])}".lstrip(".")
+    inside = f"{section}." if section else ""
+    near = f", the nearest one is {owners[0]}.{key}" if owners else nearest_hint(key, sections[section], inside.__add__)
     where = f"[{section}]" if section else "the file's top"
     keys = in_words(sections[section])
-    return f"the key {'.'.join(place)} is unknown, the nearest one is {near}; {where} has {keys}."
+    return f"the key {'.'.join(place)} is unknown{near}; {where} has {keys}."
 
 
 def _description(place: list[str]) -> str:

@@ -77,11 +77,12 @@ def _head(figures: ReportFigures, story: Story) -> str:
     record, work_s = figures.record, figures.record.get("work_s") or 0.0
     status = str(record.get("status"))
     error = f'<p class="error">{escape(str(record["error"]))}</p>' if record.get("error") else ""
-    rate = sum(one.rows for one in story.intervals) / max(story.end_s, 1e-9) if story.intervals else 0.0
+    working = [one for one in story.intervals if one.rows]  # what lies before the first row is start-up
+    rate = sum(one.rows for one in working) / sum(one.end_s - one.begin_s for one in working) if working else 0.0
     cards = [
         ("rows scored", f"{record['rows_scored']:,}"),
         ("entities", f"{record['entities_scored']:,}"),
-        ("rows per second", f"{rate:,.0f}" if rate else "–"),
+        ("rows per second of work", f"{rate:,.0f}" if rate else "–"),
         ("slot occupancy", f"{record['slot_occupancy']:.1%}"),
         ("time of work", seconds(work_s)),
         ("replica deaths", f"{record['replica_deaths']:,}"),
@@ -235,7 +236,7 @@ def _score(figures: ReportFigures, column: ScoreColumn) -> str:
     ]
     outline = before.shares(low, high, BARS).tolist() if before is not None and before.total else ()
     labels = [(value, number(value)) for value in ticks(low, high, 8)]
-    table = _table(("", "mean", *(f"{part:.0%}" for part in QUANTILES), "not a number"), _summaries(column))
+    table = _table(("", "mean", *(f"{part:.0%}" for part in QUANTILES), "not a number"), _summaries(figures, column))
     plot = bars_plot(bars, outline, f"distribution of {column.name}", labels)
     return _section(f"Scores: {column.name}", _drift(figures, column), plot + table)
 
@@ -258,9 +259,9 @@ def _why_alone(figures: ReportFigures) -> str:
     return f"It is held against no other run: {figures.against_fault.rstrip('.')}."
 
 
-def _summaries(column: ScoreColumn) -> list[list[str]]:
+def _summaries(figures: ReportFigures, column: ScoreColumn) -> list[list[str]]:
     rows = []
-    for name, one in (("this run", column.now), ("the run before", column.before)):
+    for name, one in (("this run", column.now), (f"the run in {figures.against}", column.before)):
         if one is not None:
             values = [one.mean, *(one.quantile(part) for part in QUANTILES)]
             rows.append([name, *(f"{value:.4g}" for value in values), f"{one.not_finite:,}"])
@@ -290,7 +291,8 @@ def _asked(figures: ReportFigures) -> str:
         window = [f"{name} {value}" for name in ("since", "until") if (value := getattr(request.input, name))]
         facts += [("rows", " ".join(window) or "all")]
     if head is not None:
-        facts += [("layout", f"{head.layout}, {len(head.files):,} files: {head.reason}")]
+        count = len(head.input_files)
+        facts += [("layout", f"{head.layout}, {count:,} {'file' if count == 1 else 'files'}: {head.reason}")]
         facts += [("order", f"{head.entities_unsorted:,} entities were sorted, {head.ties:,} rows have equal times")]
     facts += [("step", f"{record['slots']:,} slots × {record['chunk']:,} timesteps, {record['steps']:,} steps")]
     facts += [("replicas", f"{record['replicas']:,}"), ("fragments", f"{record['fragments']:,}")]

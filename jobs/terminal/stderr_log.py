@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from lstm_core.shown_text import shown
 
@@ -22,10 +24,14 @@ class _Shown(logging.Formatter):
 
 
 class _Stderr(logging.Handler):
-    """Writes to what stderr is at the moment: a live line moves below it."""
+    """Writes to what stderr is at the moment: a live line moves below it.
+
+    Who reads it may leave, and no run ends by that.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        with suppress(BrokenPipeError):
+            print(self.format(record), file=sys.stderr, flush=True)
 
 
 def log_to_stderr() -> None:
@@ -40,3 +46,22 @@ def log_to_stderr() -> None:
     wanted = os.environ.get("SLOTCAR_LOG", "").upper()
     level = logging.getLevelNamesMapping().get(wanted, logging.WARNING if sys.stderr.isatty() else logging.INFO)
     log.setLevel(level)
+
+
+@contextmanager
+def native_log_dropped() -> Iterator[None]:
+    """Drops what libraries in C++ write to the process's stderr by themselves: TensorFlow does, whatever its level.
+
+    What Python raises is raised; what it prints to stderr meanwhile is dropped too.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

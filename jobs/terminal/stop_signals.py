@@ -20,7 +20,10 @@ class Stopped(BaseException):
 
     def __init__(self, number: int) -> None:
         self.name = signal.Signals(number).name
-        super().__init__(f"Stopped by {self.name}: the same command resumes a run, and starts anything else again.")
+        super().__init__(
+            f"Stopped by {self.name}: give the same command again; a run goes on from what is committed, a training "
+            "behind its last whole epoch, and all else begins anew."
+        )
 
 
 def stop_on_signals() -> None:

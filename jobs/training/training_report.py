@@ -9,6 +9,8 @@ from rich.table import Table
 
 from lstm_core.json_types import JsonObject
 
+REASONS_SHOWN = 8
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -39,6 +41,7 @@ class TrainReport:
     rows_validated: int = 0  # those that are held out, and what stands before them in a window that holds one
     rows_skipped: int = 0  # outside the input's window, and those that fill no window of the model, if dropped
     rows_quarantined: int = 0
+    quarantined_by_reason: dict[str, int] = field(default_factory=dict)  # rows, by why they are in quarantine
     files_lost: int = 0  # that cannot be read; the rows of their entities in other files are in quarantine
     targets_trained_on: int = 0  # per epoch; a target that is null has no loss
     targets_validated: int = 0
@@ -66,7 +69,15 @@ class TrainReport:
         facts.add_row("fingerprint", self.model_fingerprint)
         facts.add_row("rows", f"{self.rows_trained_on:,} trained on, {self.rows_validated:,} held out")
         facts.add_row("left out", f"{self.rows_quarantined:,} rows in quarantine, {self.rows_skipped:,} skipped")
+        for reason, rows in self._reasons():
+            facts.add_row("", f"{rows:,} rows: {reason}")
         if self.files_lost:
             facts.add_row("", f"the entities of {self.files_lost:,} files that cannot be read")
         facts.add_row("steps per epoch", f"{self.steps:,} of {self.slots:,} slots × {self.chunk:,} timesteps")
         return Group(figures, facts)
+
+    def _reasons(self) -> list[tuple[str, int]]:
+        """Why rows are in quarantine, the most frequent first, as many as a terminal shows."""
+        found = sorted(self.quarantined_by_reason.items(), key=lambda item: (-item[1], item[0]))
+        more = sum(rows for _, rows in found[REASONS_SHOWN:])
+        return [*found[:REASONS_SHOWN], *([("other reasons", more)] if more else [])]

@@ -18,7 +18,7 @@ import numpy as np
 from lstm_core.contract.custom_code import first_sentence, import_module
 from lstm_core.errors import SlotcarError, UsageError
 from lstm_core.json_types import JsonValue
-from lstm_core.training.losses import nearest
+from lstm_core.nearest_name import nearest_hint
 from lstm_core.training.training_settings import Kept, Plain
 
 _OWN = ("_model", "_params", "monitor_op")
@@ -131,10 +131,10 @@ def _class(name: str, folder: str) -> type[keras.callbacks.Callback]:
         found = getattr(keras.callbacks, name, None)
     if isinstance(found, type) and issubclass(found, keras.callbacks.Callback):
         return found
-    known = {key.lower(): key for key in dir(keras.callbacks) if key[0].isupper() and key not in _UNFIT}
+    known = [key for key in dir(keras.callbacks) if key[0].isupper() and key not in _UNFIT]
     raise UsageError(
-        f"train.callbacks: {name!r} is no callback of Keras, nor module:Class of your own: the nearest one is "
-        f"{known[nearest(name, known)]!r}."
+        f"train.callbacks: {name!r} is no callback of Keras, nor module:Class of your own{nearest_hint(name, known)}; "
+        f"Keras has {', '.join(known)}."
     )
 
 

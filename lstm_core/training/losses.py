@@ -5,7 +5,6 @@ Limits: losses that compare values one by one, or the values of one output with 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -16,6 +15,7 @@ import tensorflow as tf
 
 from lstm_core.array_types import AnyInts, Doubles, Floats
 from lstm_core.errors import UsageError
+from lstm_core.nearest_name import nearest_hint
 from lstm_core.step.compiled_function import ArrayOrTensor
 from lstm_core.step.known_shapes import known_shape
 from lstm_core.training.training_settings import TrainingSettings
@@ -195,11 +195,5 @@ def _find_loss(name: str) -> tuple[bool, KerasLoss]:
         return plain in BY_VALUE, found.call if isinstance(found, keras.losses.Loss) else found
     known = ["mae", "mse", "mape", "msle", *sorted(BY_VALUE | BY_OUTPUT)]
     reason = "is a loss of Keras that does not fit one target per score" if found else "is no loss of Keras"
-    raise UsageError(
-        f"train.loss {name!r} {reason}: the nearest one that does is {nearest(name, known)!r}, of {', '.join(known)}."
-    )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that looks most like `name`."""
-    return difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.0)[0]
+    near = "" if found else nearest_hint(name, known)
+    raise UsageError(f"train.loss {name!r} {reason}{near}; those that fit are {', '.join(known)}.")

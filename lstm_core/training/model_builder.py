@@ -32,6 +32,11 @@ def build_model(source: str, *, folders: Sequence[str]) -> keras.Model:
             f"train.model {source!r}: expected a Keras model, but the function returned {type(model).__name__}; return "
             "keras.Model(inputs, outputs) or a keras.Sequential with its keras.Input."
         )
+    if model.compiled:
+        raise ModelRefused(
+            f"train.model {source!r}: the function returned a compiled model, whose optimizer, loss and metrics would "
+            "not be used: leave out compile(), and name them in [train]."
+        )
     return model
 
 

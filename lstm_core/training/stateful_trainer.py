@@ -24,8 +24,9 @@ from lstm_core.array_types import Array, Bools, Doubles, Floats, Int32s
 from lstm_core.contract.custom_code import first_sentence
 from lstm_core.errors import ModelRefused, UsageError
 from lstm_core.json_types import JsonValue
+from lstm_core.nearest_name import nearest_hint
 from lstm_core.step.stateful_replica import StatefulReplica, StepShape, make_step
-from lstm_core.training.losses import ClassWeights, Loss, nearest, weigh
+from lstm_core.training.losses import ClassWeights, Loss, weigh
 from lstm_core.training.training_metrics import TrainingMetrics
 from lstm_core.training.training_settings import TrainingSettings
 
@@ -186,7 +187,7 @@ def make_optimizer(name: str, learning_rate: float | Mapping[str, JsonValue]) ->
     kind = known.get(name.lower())
     if kind is None:
         raise UsageError(
-            f"train.optimizer {name!r} is no optimizer of Keras: the nearest one is {nearest(name, known)!r}, of "
+            f"train.optimizer {name!r} is no optimizer of Keras{nearest_hint(name, known)}; there are "
             f"{', '.join(sorted(known))}."
         )
     return kind(learning_rate=learning_rate if isinstance(learning_rate, float | int) else _schedule(learning_rate))
@@ -198,8 +199,9 @@ def _schedule(given: Mapping[str, JsonValue]) -> keras.optimizers.schedules.Lear
     name, arguments = str(given["schedule"]), {key: value for key, value in given.items() if key != "schedule"}
     if name.lower() not in known:
         raise UsageError(
-            f"train.learning_rate.schedule {name!r} is no schedule of Keras: the nearest one is "
-            f"{nearest(name, known)!r}, of {', '.join(sorted(known))}."
+            f"train.learning_rate.schedule {name!r} is no schedule of Keras"
+            f"{nearest_hint(name, [kind.__name__ for kind in known.values()])}; there are "
+            f"{', '.join(sorted(kind.__name__ for kind in known.values()))}."
         )
     try:
         return known[name.lower()](**arguments)

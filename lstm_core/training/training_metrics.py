@@ -20,7 +20,8 @@ import tensorflow as tf
 from lstm_core.array_types import Floats
 from lstm_core.contract.custom_code import first_sentence
 from lstm_core.errors import UsageError
-from lstm_core.training.losses import BY_VALUE, check_names, nearest
+from lstm_core.nearest_name import nearest_hint
+from lstm_core.training.losses import BY_VALUE, check_names
 
 _BY_VALUE = BY_VALUE | {"binary_accuracy"}
 _ACCURACY = ("accuracy", "acc")
@@ -139,9 +140,9 @@ def _make(name: str, size: int) -> keras.metrics.Metric:
         raise _unfit(name, first_sentence(error)) from None
     except ValueError:
         known = _known()
-        close = known[nearest(name.replace("_", ""), known)]
+        near = nearest_hint(name.replace("_", ""), known, lambda found: repr(known[found]))
         raise UsageError(
-            f"train.metrics: {name!r} is no metric of Keras: the nearest one is {close!r}, of"
+            f"train.metrics: {name!r} is no metric of Keras{near}; there are"
             f" {', '.join(sorted(known.values(), key=str.lower))}."
         ) from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,15 +17,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.core.settings import Fill, StepSettings
-from cluster.run_errors import InputRefused, OutputRefused, RunFailed
+from cluster.run_errors import InputRefused, OutputRefused, RunFailed, TooManyBadRows
 from cluster.runtime.audit.rescore_actor import AuditActor, AuditSpec, Rescore
 from cluster.runtime.run.run import score
+from cluster.runtime.watch.data_console import DataConsole
 from jobs.commands import state as state_job
 from jobs.commands import verify
 from tests.harness.inprocess import Job, in_process, run, scores
 from tests.harness.truth import columns_for
 from tests.inputs.series import make_series, with_nulls, write_cut
 from tests.models.keras_models import FIT, contract_of, save
+from tests.paths import ROOT
 
 MODEL = save(FIT["lstm"]())
 FEATURES = columns_for(contract_of(MODEL, "lstm"))
@@ -347,8 +350,10 @@ def test_a_place_that_another_run_writes_is_refused_unless_its_output_is_overwri
 
 def test_too_many_bad_rows_withhold_both_marks_until_they_are_allowed(tmp_path: Path) -> None:
     work = replace(job(tmp_path, "a", with_nulls(series(), "f0", [0])), quarantine_limit=0.01)
-    with pytest.raises(Exception, match="are in quarantine, more than"):
+    remedy = "mend them and give a new output.path and state.write, or give the same command a higher limit"
+    with pytest.raises(TooManyBadRows, match=f"are in quarantine, more than .*: {remedy}") as caught:
         run(work)
+    assert caught.value.record == json.loads((work.output / "_slotcar" / "run.json").read_text())
     assert not (tmp_path / "state-a" / "_SUCCESS").exists()
     run(replace(work, quarantine_limit=1.0))
     assert (tmp_path / "state-a" / "_SUCCESS").exists()
@@ -393,9 +398,11 @@ def of_kinds(folder: Path, **changes: Any) -> Path:
 
 @pytest.mark.parametrize("late", ["quarantine", "drop"])
 def test_the_audit_of_a_night_holds_and_scores_again_from_what_was_carried(tmp_path: Path, late: str) -> None:
-    found = verify.run(of_kinds(tmp_path, state={"late": late}), 5, rescoring_here)
+    output = of_kinds(tmp_path, state={"late": late})
+    found = verify.run(output, 5, rescoring_here)
     verify.expect_holds(found)
-    assert len(found.rescored) == 5
+    rows = {pair["values"]: pair["counts"] for pair in scores(output).column("entity").value_counts().to_pylist()}
+    assert {one.entity.split("'")[1]: one.rows for one in found.rescored} == rows
     assert {check.name: check.counted for check in found.checks}["carry-over"] > 4
 
 
@@ -439,6 +446,15 @@ def test_show_and_diff_say_how_entities_stand_and_who_has_moved(tmp_path: Path) 
     assert found.names["moved"] == ["entity='e0000'", "entity='e0001'", "entity='e0002'"]
     backwards = state_job.diff(str(tmp_path / "state-b"), str(tmp_path / "state-a")).found
     assert (backwards.gone, backwards.new) == (1, 0)
+    mended = state_job.diff(str(tmp_path / "state-b"), str(tmp_path / "state-a"))
+    page = DataConsole(width=200)
+    with page.capture() as text:
+        page.print(mended.render())
+    guide = (ROOT / "jobs" / "guides" / "nights.md").read_text().partition("| kind | means |")[2]
+    rows = [line.strip("| ").split(" | ") for line in guide.partition("\n\n")[0].splitlines()[2:]]
+    assert [kind for kind, _ in rows] == ["as they were", *state_job.MEANINGS]
+    for kind, means in rows:
+        assert re.search(rf"{kind} *│ *\d+ *│ *{means}", text.get()), "the terminal says what the guide says"
     with pytest.raises(InputRefused, match="has no entity nobody among 5"):
         state_job.show(str(tmp_path / "state-b"), ["nobody"])
     with pytest.raises(InputRefused, match="named by 1 columns"):

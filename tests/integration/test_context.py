@@ -130,5 +130,5 @@ def test_a_training_learns_the_same_from_context_as_from_columns(tmp_path: Path)
 def test_a_name_that_is_nearly_one_of_context_is_refused_with_it(tmp_path: Path) -> None:
     write_cut(tmp_path / "in", counted((5,)))
     job = job_of(tmp_path, ("@chunk_indx", *CONTEXT[1:]))
-    with pytest.raises(InputRefused, match=r"no column '@chunk_indx' .* the nearest name is '@chunk_index'"):
+    with pytest.raises(InputRefused, match=r"no column '@chunk_indx' .*, the nearest one is '@chunk_index'"):
         run(job)

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from cluster.core.settings import StepSettings
+from cluster.runtime.watch.data_console import DataConsole
 from jobs.commands import export
 from jobs.config.configuration import load_config
 from lstm_core.errors import UsageError
@@ -46,7 +47,7 @@ def test_an_entity_is_served_from_its_state_as_the_batch_run_scored_it(name: str
     kept = scores(tmp_path / "out").sort_by([("entity", "ascending"), ("time", "ascending")])
     batch = np.stack([kept.column(score).to_numpy() for score in contract.score_names], axis=1)[: LENGTHS[0]]
 
-    found = export.run(config)
+    found = export.run(config).as_dict()
     serve = tf.saved_model.load(found["folder"]).signatures["serving_default"]
     arrays = [array[: LENGTHS[0]] for array in arrays_of(table, contract)]
     state = {name: np.zeros(serve.structured_input_signature[1][name].shape[1:]) for name in found["states"]}
@@ -70,13 +71,20 @@ def padded(rows: Any, width: int) -> Any:
 
 def test_an_export_says_what_it_is_and_overwrites_nothing(tmp_path: Path) -> None:
     config = configured(tmp_path, "nested_twice")
-    found = export.run(config, str(tmp_path / "step"))
+    exported = export.run(config, str(tmp_path / "step"))
+    found = exported.as_dict()
     facts = json.loads((tmp_path / "step/assets.extra/slotcar.json").read_text())
     assert facts["states"] == {
         f"state__inner_innermost_memory__{index}": f"state__inner/innermost/memory__{index}" for index in (0, 1)
     }
     assert facts["model_fingerprint"] == contract_of(config.model_bytes()).fingerprint
     assert found["rows_per_call"] is None
+    page = DataConsole(width=200)
+    with page.capture() as shown:
+        page.print(exported.render())
+    assert "None" not in shown.get()
+    for said in ("any number", str(tmp_path / "step"), *facts["inputs"], *facts["outputs"], *facts["states"]):
+        assert said in shown.get()
     with pytest.raises(UsageError, match="exists already"):
         export.run(config, str(tmp_path / "step"))
     assert CODE.modules == config.model.modules

@@ -18,12 +18,13 @@ from cluster.core.settings import ClusterSettings
 from cluster.run_errors import InputRefused, RunFailed
 from cluster.runtime.fleet.ray_session import connected
 from cluster.runtime.training.training_actor import Trainer, TrainingActor
+from cluster.runtime.watch.data_console import DataConsole
 from jobs.commands import score, train
 from jobs.config.configuration import load_config
 from lstm_core.contract.model_contract import read_contract
 from lstm_core.errors import SlotcarError, UsageError
 from tests.inputs.configs import IN
-from tests.inputs.series import DAY_ZERO, MINUTE, make_series, replace, write_cut
+from tests.inputs.series import DAY_ZERO, MINUTE, make_series, replace, with_nulls, write_cut
 from tests.models.keras_models import FIT, recurrent_model, save
 from tests.models.unfit_models import bidirectional
 
@@ -162,6 +163,27 @@ def test_an_entity_is_used_up_to_its_bad_row(tmp_path: Path) -> None:
     assert (report.rows_trained_on, report.rows_quarantined, report.entities) == (25, 25, 2)
 
 
+def test_rows_that_a_training_leaves_out_are_told_by_their_reasons(tmp_path: Path) -> None:
+    table = with_nulls(with_nulls(table_with_targets([90, 30, 10, 8]), "f1", [95, 120]), "entity", [135, 136])
+    table = with_nulls(table, "f2", [130])
+    report = trained(lay_out(tmp_path, table), held_out(), "faults.quarantine_limit=0.0")
+    null = "{} is null and [input.fill] names no value for it"
+    reasons = {train.NO_KEY: 2, null.format("f1"): 25 + 10, null.format("f2"): 6}
+    assert report.quarantined_by_reason == reasons
+    assert report.rows_quarantined == sum(reasons.values())
+    page = DataConsole(width=200)
+    with page.capture() as shown:
+        page.print(report.render())
+    for reason, rows in reasons.items():
+        assert f"{rows} rows: {reason}" in shown.get()
+
+
+def test_where_all_rows_are_in_quarantine_the_sentence_says_why(tmp_path: Path) -> None:
+    table = with_nulls(table_with_targets([3, 4]), "f1", [0, 3])
+    with pytest.raises(InputRefused, match="all are in quarantine, most of them since f1 is null"):
+        trained(lay_out(tmp_path, table))
+
+
 def test_an_entity_longer_than_a_shard_is_trained_on_whole(tmp_path: Path) -> None:
     report = trained(lay_out(tmp_path, table_with_targets([40_000, 10])), "model.chunk=64", "train.epochs=1")
     assert report.rows_trained_on == 40_010
@@ -189,7 +211,10 @@ def test_a_fixed_batch_is_harmless_and_said_to_be(tmp_path: Path, capsys: pytest
     [
         ("train.target=['f0']", "'f0' is also in input.features"),
         ("train.target=['target', 'row']", "names 2 columns, but the model gives 1"),
-        ("train.target=['targt']", "there is no column 'targt' .*nearest name is 'target'"),
+        ("train.target=['targt']", "there is no column 'targt' .*nearest one is 'target'"),
+        ("train.weight=nope", r"train\.weight: there is no column 'nope' in \S+; it has"),
+        ("train.weight=f0", "train.weight 'f0' is also in input.features: weights are read from a column of their own"),
+        ("train.weight=target", "train.weight 'target' is also in train.target"),
         ("train.optimizer=adamm", "'adamm' is no optimizer of Keras"),
         ("train.learning_rate=0.0", "learning_rate"),
         ("train.validate_since=yesterday", "validate_since is 'yesterday'"),
@@ -224,6 +249,6 @@ def test_targets_that_are_all_unknown_are_refused(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_writes_no_model(tmp_path: Path) -> None:
     path = lay_out(tmp_path, table_with_targets())
-    with pytest.raises(RunFailed, match="no model was written"):
+    with pytest.raises(RunFailed, match=r"no model was written: lower train\.learning_rate, or scale"):
         trained(path, "train.learning_rate=1e30", "train.loss=mse", "train.optimizer=sgd", "train.epochs=5")
     assert not (tmp_path / "out").exists()

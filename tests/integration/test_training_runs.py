@@ -160,7 +160,7 @@ def assert_same_weights(left: Any, right: Any) -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ("['maee']", "'maee' is no metric of Keras: the nearest one is 'mae'"),
+        ("['maee']", "'maee' is no metric of Keras, the nearest one is 'mae'"),
         ("['mae', 'mae']", "names 'mae' twice"),
         ("{scor=['mae']}", "names 'scor', but the model has the outputs score"),
         ("[3]", "must be a list of names"),

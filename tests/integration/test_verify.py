@@ -368,6 +368,21 @@ def test_every_entity_can_be_scored_again(case: Case) -> None:
     assert len(found.rescored) == len(sizes(case))
 
 
+def test_an_entity_without_a_score_is_not_drawn(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    starts = np.cumsum([0, *LENGTHS[:-1]])
+    table = with_nulls(make_series(LENGTHS, extra=True), "f1", starts[[0, 3, 7]].tolist())
+    write_cut(case.source, table, [100, table.num_rows - 100], [700])
+    case.model.write_bytes(save(FIT["lstm"]()))
+    score_into(case)
+    assert len(sizes(case)) == len(LENGTHS) - 3
+    for count in (2, 4, 1000):
+        found = case.verify(count)
+        assert failed(found) == {}
+        assert len(found.rescored) == min(count, len(sizes(case)))
+        assert {one.entity.split("'")[1]: one.rows for one in found.rescored}.items() <= sizes(case).items()
+
+
 def test_scores_of_another_truth_are_named(case: Case) -> None:
     found = case.verify(3, lambda scores: scores + np.float32(0.01))
     assert list(failed(found)) == ["scores"]

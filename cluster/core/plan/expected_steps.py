@@ -22,8 +22,14 @@ class ExpectedSteps:
     tail: int  # entities that go on for long when all slots have had their share of the rows, few as they may be
 
 
+def working_replicas(head: PlanHead, replicas: int) -> int:
+    """Of so many replicas those that step at all: a shard is one replica's, so no more than there are shards."""
+    return max(1, min(replicas, len(head.shards)))
+
+
 def expected_steps(head: PlanHead, *, replicas: int, slots: int, chunk: int) -> ExpectedSteps:
     """The extent of a replica's steps, for the tail a guess: of each shard only the longest entity is known."""
+    replicas = working_replicas(head, replicas)
     share = head.rows_planned / (replicas * slots)  # rows of a slot, were all to end together
     tail = 0
     if head.longest_rows > share + TAIL_STEPS * chunk:

@@ -41,7 +41,7 @@ class SimulatedRun:
 
     replicas: int
     wall_s: float
-    busy: float  # share of the replicas' time, from the first step on, in which they step
+    busy: float  # share of the replicas' time, since the first one was ready, in which they are not idle
     busy_until_longest: float  # the same, until only the shard with the longest entity is left
     stepping_s: float
     idle_s: float

@@ -64,6 +64,7 @@ class Audit:
     longest: ScoredEntity | None  # of the shards that are done
     shortest: ScoredEntity | None
     records: dict[int, list[Fragment]]  # of each shard
+    unscored: dict[int, Ints]  # shard -> ordinals of its entities without a score, rising; where it is done and has any
     head: PlanHead | None
 
 
@@ -110,6 +111,7 @@ class _Audit:
         self._done: list[Shard] = []
         self._longest: ScoredEntity | None = None
         self._shortest: ScoredEntity | None = None
+        self._unscored: dict[int, Ints] = {}
 
     def to_its_end(self) -> Audit:
         """Every check but that of the scores."""
@@ -135,7 +137,9 @@ class _Audit:
         shards = len(head.shards) if head else 0
         end = End(str(self._run.get("status")), shards, len(self._done), store.exists(SUCCESS))
         audit_end(tallies["finished"], end)
-        return Audit(self._run, tallies.close(), tuple(self._done), self._longest, self._shortest, of_shard, head)
+        return Audit(
+            self._run, tallies.close(), tuple(self._done), self._longest, self._shortest, of_shard, self._unscored, head
+        )
 
     def _read_records(self) -> list[Fragment]:
         records, tally = [], self._tallies["records"]
@@ -205,6 +209,8 @@ class _Audit:
 
     def _remember(self, shard: int, scored: Ints) -> None:
         known = np.flatnonzero(scored)
+        if len(known) < len(scored):
+            self._unscored[shard] = np.flatnonzero(scored == 0)
         if not len(known):
             return
         most, least = known[np.argmax(scored[known])], known[np.argmin(scored[known])]

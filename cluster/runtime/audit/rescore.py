@@ -18,7 +18,7 @@ from cluster.core.entity_keys import describe_entity
 from cluster.core.plan.shard_plan import Shard
 from cluster.core.row_accounting import draw_entities
 from cluster.run_errors import OutputRefused
-from cluster.runtime.audit.audit import Audit, locate, read_run
+from cluster.runtime.audit.audit import Audit, ScoredEntity, locate, read_run
 from cluster.runtime.audit.audit_rows import shard_keys
 from cluster.runtime.audit.own_values import numbers_of, spelt_keys
 from cluster.runtime.audit.rescore_actor import ROWS_MAX, AuditSpec, OpenRescore, Scores
@@ -96,9 +96,7 @@ def rescore(audit: Audit, store: Store, truth: Truth, count: int, open_rescore: 
     tally, head = Tally("scores"), audit.head
     if head is None or audit.longest is None or audit.shortest is None:
         return Rescoring((), tally.close())
-    extremes = [(found.shard, found.entity) for found in (audit.longest, audit.shortest)]
-    sizes = [(shard.index, shard.entities) for shard in audit.done]
-    drawn = draw_entities(sizes, extremes, count, np.random.default_rng(SEED))
+    drawn = _drawn(audit, [audit.longest, audit.shortest], count)
     shards = {shard.index: shard for shard in audit.done}
     settings = truth.request.input
     files = InputFiles.of(head, store, settings.storage, checksums=settings.page_checksums)
@@ -113,6 +111,20 @@ def rescore(audit: Audit, store: Store, truth: Truth, count: int, open_rescore: 
     except (SlotcarError, *UNREADABLE) as fault:
         tally.fail(str(fault).rstrip("."))
     return Rescoring(tuple(found), tally.close())
+
+
+def _drawn(audit: Audit, wanted: Sequence[ScoredEntity], count: int) -> dict[int, list[int]]:
+    """The entities to score again, by shard: those `wanted`, and others that have scores, too."""
+    none = np.zeros(0, np.int64)
+    without = {shard.index: audit.unscored.get(shard.index, none) for shard in audit.done}
+    sizes = [(shard.index, shard.entities - len(without[shard.index])) for shard in audit.done]
+    ranks = [(one.shard, one.entity - int(np.searchsorted(without[one.shard], one.entity))) for one in wanted]
+    drawn = draw_entities(sizes, ranks, count, np.random.default_rng(SEED))
+    shards = {shard.index: shard for shard in audit.done}
+    return {
+        index: np.delete(np.arange(shards[index].entities), without[index])[ordinals].tolist()
+        for index, ordinals in drawn.items()
+    }
 
 
 def _carried(truth: Truth) -> StoreSpec | None:

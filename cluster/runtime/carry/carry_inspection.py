@@ -79,12 +79,12 @@ class OpenTable:
     @staticmethod
     def of(store: Store) -> OpenTable:
         """The table in a store. Raises InputRefused where there is none, or only half of one."""
-        read_mark(store, setting="The carry-over")
+        read_mark(store, setting="")
         names = [name for name in store.list("") if name.endswith(".parquet")]
         schema = _schema(store, names[0]) if names else None
         if schema is None:
             raise InputRefused(f"{store.root} holds no carry-over: give the state.write of a finished run.")
-        return OpenTable(store, schema, open_table(store, schema, setting="The carry-over"))
+        return OpenTable(store, schema, open_table(store, schema, setting=""))
 
     def column(self, name: str) -> ArrowColumn:
         """One column of all files."""

@@ -38,24 +38,27 @@ def group_rows_max(schema: CarrySchema) -> int:
 
 
 def read_mark(store: Store, *, setting: str = "state.read") -> JsonObject:
-    """What `_SUCCESS` says of a table. Raises InputRefused where there is none, whose `setting` is named."""
+    """What `_SUCCESS` says of a table. Raises InputRefused where there is none.
+
+    The `setting` that names the table is said; "" where the user gave the folder itself.
+    """
+    named = f"{setting} {store.root}".strip()
     try:
         content = store.find(SUCCESS)
     except StoreFault as fault:
-        raise InputRefused(f"{setting} {store.root} cannot be read: {first_line(fault)}.") from fault
+        raise InputRefused(f"{named} cannot be read: {first_line(fault)}.") from fault
     if content is None:
         there = [name for name in store.list("") if name.endswith(".parquet")]
         found = f"{len(there)} Parquet files without {SUCCESS}: its run has not ended" if there else "no carry-over"
+        instead = "leave the key out to start from zero state" if setting else "name another folder"
         raise InputRefused(
-            f"{setting} {store.root}: expected the state.write of a finished run, found {found}; finish that run, or "
-            "leave the key out to start from zero state."
+            f"{named}: expected the state.write of a finished run, found {found}; finish that run, or {instead}."
         )
     try:
         return dict(json.loads(content))
     except ValueError:
         raise InputRefused(
-            f"{setting} {store.root} has a {SUCCESS} that slotcar score has not written: give the state.write of a "
-            "finished run."
+            f"{named} has a {SUCCESS} that slotcar score has not written: give the state.write of a finished run."
         ) from None
 
 
@@ -77,7 +80,7 @@ def open_typed(
     store: Store, schema: CarrySchema, *, setting: str = "state.read"
 ) -> tuple[tuple[CarryFile, ...], pa.Schema | None]:
     """The same, and the types of its keys and times; None where it has no file. Raises InputRefused."""
-    mark = read_mark(store, setting=setting)
+    mark, named = read_mark(store, setting=setting), f"{setting} {store.root}".strip()
     files: list[CarryFile] = []
     types: pa.Schema | None = None
     for name in (name for name in store.list("") if name.endswith(".parquet")):
@@ -86,19 +89,20 @@ def open_typed(
                 found, footer = parquet.schema_arrow, parquet.metadata
         except UNREADABLE as error:
             raise InputRefused(
-                f"{setting}: {store.path(name)} cannot be read ({first_line(error)}): put the file back."
+                f"{f'{setting}: ' if setting else ''}{store.path(name)} cannot be read ({first_line(error)}): put the "
+                "file back."
             ) from error
         differs = difference(schema, found)
         if differs:
             raise InputRefused(
-                f"{setting} {store.root} is not the carry-over that this run needs: {differs}; give the carry-over "
+                f"{named} is not the carry-over that this run needs: {differs}; give the carry-over "
                 "that fits, or leave the key out to start from zero state."
             )
         types = types or types_beside(schema, found)
         files.append(CarryFile(name, tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))))
     if len(files) != mark.get("files") or sum(file.rows for file in files) != mark.get("entities"):
         raise InputRefused(
-            f"{setting} {store.root} holds {sum(file.rows for file in files):,} entities in {len(files)} files, but "
+            f"{named} holds {sum(file.rows for file in files):,} entities in {len(files)} files, but "
             f"its {SUCCESS} says {mark.get('entities'):,} in {mark.get('files')}: put back what is missing."
         )
     return tuple(files), types

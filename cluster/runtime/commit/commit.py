@@ -8,7 +8,7 @@ removed. A record that is there already with other content was written by anothe
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TypedDict
@@ -217,8 +217,7 @@ class Commits:
         if owner is not None and not _is_of(owner, run_id, identity) and not may_go:
             raise OutputRefused(
                 f"state.write {root} is the carry-over of another run, {owner['run_id']} into {owner['output']}: "
-                f"expected {run_id} over the same input, model and settings, or an empty folder; choose another "
-                "state.write."
+                f"{_why_another(owner, run_id, identity)}; choose another state.write."
             )
         if owner is None:
             _refuse_foreign(self.carry, f"state.write {root}", "state.write")
@@ -243,8 +242,8 @@ class Commits:
         record = self.run_record()
         if record is not None and (record["run_id"], record["identity"]) != (run_id, identity):
             raise OutputRefused(
-                f"{self.store.root} holds another run, {record['run_id']}, expected {run_id} over the same input, "
-                "model and settings, or an empty folder; choose another output.path or set output.overwrite = true."
+                f"{self.store.root} holds another run, {record['run_id']}: {_why_another(record, run_id, identity)}; "
+                "choose another output.path, or set output.overwrite = true."
             )
         if record is None:
             _refuse_foreign(self.store, self.store.root, "output.path")
@@ -267,6 +266,16 @@ class Commits:
                 if folder or name.startswith("part-"):
                     self.store.remove(f"{folder}/{name}" if folder else name)
         self.store.remove(RUN)
+
+
+def _why_another(other: Mapping[str, object], run_id: str, identity: str) -> str:
+    """What tells a run from the one that is there; a name that is given does not."""
+    if other["identity"] == identity:
+        return f"it differs from this one in nothing but its run_id, which is {run_id} here"
+    return (
+        "its input, model or settings are not those of this one (a file that was written again counts as another, "
+        "since its size and the time of its last change are part of the input)"
+    )
 
 
 def _is_of(owner: _Owner | None, run_id: str, identity: str) -> bool:

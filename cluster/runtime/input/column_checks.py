@@ -6,7 +6,6 @@ alone: nulls, NaN and unknown words are found when rows are read.
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -23,6 +22,7 @@ from cluster.core.times import is_key_type, is_time_type, plain_type
 from cluster.run_errors import InputRefused
 from cluster.runtime.input.first_columns import FirstColumns
 from cluster.runtime.input.source_files import InputParquet, is_hidden
+from lstm_core.nearest_name import nearest_hint
 
 if TYPE_CHECKING:
     from lstm_core.contract.model_contract import ModelContract
@@ -38,7 +38,8 @@ def needed_columns(settings: InputSettings) -> dict[str, str]:
         ("input.time", settings.time),
         ("input.features", settings.feature_columns),
         ("output.keep", settings.keep),
-        ("train.target", settings.target),
+        ("train.target", settings.target[: -1 if settings.weighted else None]),
+        ("train.weight", settings.target[-1:] if settings.weighted else ()),
     ):
         for column in columns:
             asked.setdefault(column, setting)
@@ -216,9 +217,8 @@ def _check_there(schema: pa.Schema, column: str, setting: str, path: str) -> Non
             f"{setting}: column {column!r} is there {count} times in {path}: write the file with distinct names."
         )
     context = CONTEXT if setting == "input.features" else ()
-    near = difflib.get_close_matches(column, [*schema.names, *context], n=1)
-    hint = f"the nearest name is {near[0]!r}; " if near else ""
-    raise InputRefused(f"{setting}: there is no column {column!r} in {path}; {hint}it has {_list(schema.names)}.")
+    hint = nearest_hint(column, [*schema.names, *context])
+    raise InputRefused(f"{setting}: there is no column {column!r} in {path}{hint}; it has {_list(schema.names)}.")
 
 
 def _list(names: Sequence[str]) -> str:

@@ -319,12 +319,17 @@ class _Run:
         record = self._close("done")
         bad, allowed = record["rows_quarantined"], self._request.quarantine_limit
         if record["rows_in"] and bad / record["rows_in"] > allowed:
-            self._commits.write_run_record({**record, "status": "quarantine"})
+            record = {**record, "status": "quarantine"}
+            self._commits.write_run_record(record)
             self._at_end(StoreSpec.of(self._request.output))
+            carry = self._request.carry
+            into = "output.path and state.write" if carry is not None and carry.write is not None else "output.path"
+            # A file with mended rows is another input: in the same folders its run would be refused.
             raise TooManyBadRows(
                 f"{bad:,} of {record['rows_in']:,} rows ({bad / record['rows_in']:.2%}) are in quarantine, more than "
                 f"the {allowed:.2%} that faults.quarantine_limit allows; {self._request.output.path}/_quarantine says "
-                "which and why: mend them, or run the same command with a higher limit."
+                f"which and why: mend them and give a new {into}, or give the same command a higher limit.",
+                record,
             )
         self._finish_carry(cluster)
         append_to_delta(self._commits, self._request.output, self._request.run, self._request.run_id)

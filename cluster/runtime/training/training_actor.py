@@ -14,15 +14,17 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol
 
 import numpy as np
 import pyarrow as pa
 import ray
 
+from cluster.core.own_columns import line_column
 from cluster.core.settings import ClusterSettings, InputSettings, StepSettings
 from cluster.core.times import as_plain, ordinals
 from cluster.runtime.fleet.preflight import check_nodes
@@ -89,6 +91,7 @@ class Pass:
     rows_quarantined: int
     rows_skipped: int  # those that fill no window, where such are dropped
     seconds: float
+    reasons: dict[str, int] = field(default_factory=dict)  # why rows are in quarantine -> how many
 
 
 class Trainer(Workers, Protocol):
@@ -225,9 +228,8 @@ class TrainingActor:
         seconds = time.perf_counter() - begin
         losses = loss.means if len(loss.parts) > 1 else {}
         left_out = (rows.rows_quarantined, rows.rows_skipped)
-        return Pass(
-            mean, losses, self._trainer.metrics.results(), rows.targets, rows.rows, rows.steps, *left_out, seconds
-        )
+        metrics = self._trainer.metrics.results()
+        return Pass(mean, losses, metrics, rows.targets, rows.rows, rows.steps, *left_out, seconds, dict(rows.reasons))
 
 
 # Rows of each input, targets, resets and lengths -> the losses' sums and their weights; see `StatefulTrainer`.
@@ -250,6 +252,7 @@ class RowsInOrder:
         self._values = spec.contract.score_values  # a row's weight stands behind them
         self._window = spec.contract.window
         self.rows = self.steps = self.targets = self.rows_quarantined = self.rows_skipped = 0
+        self.reasons: Counter[str] = Counter()  # rows in quarantine
 
     def __iter__(self) -> Iterator[tuple[Batch, Floats]]:
         """Batches, and the targets (slot, step, score value) of each."""
@@ -276,8 +279,18 @@ class RowsInOrder:
     def _release(self, placed_blocks: Sequence[PlacedBlock]) -> None:
         for placed in placed_blocks:
             self.rows_quarantined += placed.block.quarantined_rows
+            self.reasons.update(_rows_by_reason(placed.block.quarantine))
             self.rows_skipped += placed.block.skipped_rows
             self._feed.release(placed)
+
+
+def _rows_by_reason(lines: pa.Table | None) -> dict[str, int]:
+    """Rows of a block's lines for the quarantine, by their reason."""
+    if lines is None:
+        return {}
+    told = pa.table({name: line_column(lines, name) for name in ("reason", "rows")})
+    found = told.group_by("reason").aggregate([("rows", "sum")]).to_pydict()
+    return dict(zip(found["reason"], found["rows_sum"], strict=True))
 
 
 class _HeldOutReader(BlockReader):

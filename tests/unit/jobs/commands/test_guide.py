@@ -54,6 +54,8 @@ def test_an_unknown_topic_is_one_sentence_with_the_nearest_one(capsys: pytest.Ca
     assert said.out == ""
     assert said.err.count("\n") == 1
     assert "the nearest one is configuration" in said.err
+    assert command("guide", "zzqx") == EXIT_USAGE
+    assert capsys.readouterr().err == "slotcar: There is no guide 'zzqx': slotcar guide lists them all.\n"
     with pytest.raises(UsageError):
         find("../../README")
 

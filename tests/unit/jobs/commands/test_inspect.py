@@ -7,9 +7,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from cluster.runtime.watch.data_console import DataConsole
 from jobs.commands import inspect
 from lstm_core.errors import ModelRefused, UsageError
 from lstm_core.proof.chunk_proof import prove
@@ -111,3 +113,24 @@ def test_inspect_says_whether_an_input_needs_the_state(tmp_path: Path) -> None:
         write_cut(tmp_path / "in", make_series(lengths))
         [note] = inspect.run(path, config=str(tmp_path / "job.toml"), prove=prove).notes
         assert words in note
+
+
+def test_inspect_with_a_configuration_names_the_columns_of_each_input_and_their_words(tmp_path: Path) -> None:
+    """It needs no output.path: nothing is written."""
+    path = written(tmp_path, keras_models.save(keras_models.two_inputs()))
+    [numeric, carrier] = run(path).contract.inputs
+    columns = [f"f{index}" for index in range(numeric.columns)]
+    table = make_series([5, 7])
+    table = table.append_column("word", pa.array(["UA", "AA"] * 6))
+    write_cut(tmp_path / "in", table)
+    (tmp_path / "job.toml").write_text(
+        '[model]\npath = "other.keras"\n[input]\npath = "in"\nentity = "entity"\ntime = "time"\n'
+        f'[input.features]\nnumeric = {json.dumps(columns)}\ncarrier = ["word"]\n'
+        '[input.vocabulary]\nword = ["AA", "UA"]\n'
+    )
+    page = DataConsole(width=250)
+    with page.capture() as shown:
+        page.print(inspect.run(path, config=str(tmp_path / "job.toml"), prove=prove).render())
+    assert f"{numeric.columns}: {', '.join(columns)}" in shown.get()
+    assert "1: word (2 words)" in shown.get()
+    assert f"{carrier.vocabulary:,}, of which 0 is for unknown words" in shown.get()

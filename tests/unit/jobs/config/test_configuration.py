@@ -16,7 +16,7 @@ from cluster.core.settings import ClusterSettings, Fill, StepSettings
 from jobs.config.configuration import Config, load_config, validated
 from jobs.config.key_rules import Command, check_rules
 from jobs.config.run_identity import derive_run_id
-from jobs.config.toml_text import apply_override, keys_by_section, nearest, put
+from jobs.config.toml_text import apply_override, keys_by_section, put
 from lstm_core.contract.model_contract import InputContract, ModelContract, OutputContract
 from lstm_core.errors import UsageError
 from lstm_core.exit_codes import EXIT_USAGE
@@ -174,15 +174,28 @@ def test_a_moment_may_be_text_a_date_or_a_number(folder: Path) -> None:
         (["input.since=10", "input.until=10"], "not before"),
         (["output.keep=['tailnum']"], "leave it out of output.keep"),
         (["output.keep=['a', 'a']"], "'a' twice"),
-        (["output.names=['time_hour']"], "choose another name"),
+        (
+            ["output.names=['time_hour']"],
+            "a column of this name is written already, as input.time asks",
+        ),
+        (["output.names=['tailnum']"], "as input.entity asks"),
+        (["output.keep=['gate']", "output.names=['gate']"], "as output.keep asks"),
+        (["model.zzqx=1"], "the key model.zzqx is unknown; [model] has path"),
+        (["zzqx=1"], "the key zzqx is unknown; the file's top has"),
+        (["input.fill.zzqx=0"], "no feature column; the feature columns are dep_delay"),
+        (["storage.zzqx=1"], "the key storage.zzqx is unknown; [storage] has"),
+        (["storage.password=hush"], "set it in the environment under the name that the store's own library reads, and"),
         (["output.compression=zip"], "'zstd'"),
         (["output.path="], "must not be empty"),
         (["output.path=flights"], "a folder apart"),
         (["output.path=flights/scores"], "a folder apart"),
+        (["output.path=."], "lies within output.path"),
+        (["input.path=scores/*.parquet"], "a folder for the scores alone"),
+        (["input.path=s3://b/out/in", "output.path=s3://b/out"], "lies within output.path s3://b/out: choose"),
         (["state.read=x", "state.write=x"], "state that it began with"),
         (["state.write=scores/x"], "choose a folder apart"),
         (["storage.regon=x"], "nearest one is storage.region"),
-        (["storage.secret_key=hush"], "AWS_SECRET_ACCESS_KEY"),
+        (["storage.secret_key=hush"], "set it in the environment as AWS_SECRET_ACCESS_KEY, and leave it out here"),
         (["storage.anonymous=1"], "must be true or false"),
         (["input.path=s3://b/in", "output.path=s3://b/in/out"], "lies where"),
         (["input.path=s3://b/in/x.parquet", "output.path=s3://b/in"], "lies where"),
@@ -349,11 +362,6 @@ def test_a_run_id_changes_with_what_decides_the_bytes(folder: Path) -> None:
     assert len(set(ids)) == len(ids)
 
 
-@given(word=st.text(max_size=20), known=st.lists(st.text(max_size=20), min_size=1))
-def test_some_known_word_is_always_nearest(word: str, known: list[str]) -> None:
-    assert nearest(word, known) in known
-
-
 @given(value=st.integers(-(2**60), 2**60) | st.booleans() | st.floats(allow_nan=False, allow_infinity=False))
 def test_an_override_reads_values_as_toml_does(value: float | bool) -> None:
     text = str(value).lower()
@@ -399,3 +407,11 @@ def test_a_habit_of_stateless_training_is_refused_with_its_own_sentence(habit: s
     file.write_text("[train]\nmodel = 'm:build'\ntarget = ['y']\n")
     with pytest.raises(UsageError, match=word):
         load_config(str(file), [f"train.{habit}"], command="train")
+
+
+def test_who_writes_no_scores_needs_no_output(folder: Path) -> None:
+    text = MINIMAL.partition("[output]")[0]
+    for command in ("export", "inspect"):
+        assert _load(folder, text=text, command=command).output.path == ""
+    for command in ("score", "plan"):
+        assert "lacks output.path" in _refusal(folder, text=text, command=command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tomllib
 from collections.abc import Iterator
@@ -13,18 +14,26 @@ from typing import Any, get_args
 import pytest
 import typer
 
-from cluster.core.audit import MEANINGS
+from cluster.core.audit import MEANINGS, Check
 from cluster.core.carry import BROKEN, LAST, PREVIOUS, SEEN, STATE
 from cluster.core.locations import OPTIONS, SCHEMES
 from cluster.core.settings import CONTEXT, WINDOW_ROWS, WINDOW_START, StepSettings
+from cluster.core.simulate.run_simulation import SimulatedRun
 from cluster.runtime.fleet.prometheus import COUNTERS, GAUGES
 from cluster.runtime.run.run_record import STAGES, opening_record
-from cluster.runtime.watch.run_status import State
+from cluster.runtime.watch.run_status import DriverSeen, RunStatus, State
+from jobs.api import RunSummary
 from jobs.cli import app
 from jobs.commands.guide import TOPICS
+from jobs.commands.inspect import Inspection
+from jobs.commands.plan import PlanReport
+from jobs.commands.report import Reported
+from jobs.commands.verify import Verification
 from jobs.config.config_reference import FILE, reference
 from jobs.config.configuration import validated
 from jobs.config.toml_text import keys_by_section
+from jobs.plan_simulation import COLUMNS
+from jobs.training.training_report import Epoch, TrainReport
 from lstm_core import exit_codes
 from tests.guides.blocks import anchors_of, blocks_of, commands_of, inline_code, links_of
 from tests.paths import ROOT
@@ -193,6 +202,25 @@ def test_every_column_is_named() -> None:
 def test_every_figure_of_a_run_is_named() -> None:
     record = opening_record("run", "identity", StepSettings(), "f", None)
     assert named(*record, *STAGES, "error") == []
+
+
+RESULTS = (PlanReport, SimulatedRun, TrainReport, Epoch, RunStatus, DriverSeen, RunSummary, Inspection, Verification)
+
+
+@pytest.mark.parametrize("result", [*RESULTS, Check, Reported], ids=lambda result: result.__name__)
+def test_every_field_of_a_result_is_named(result: type) -> None:
+    """What `jobs.api` returns, and what `--json` prints."""
+    code = {word for text in ALL_CODE for word in re.findall(r"\w+", text)}
+    assert [field.name for field in dataclasses.fields(result) if field.name not in code] == []
+
+
+def test_every_column_of_a_forecast_and_every_line_of_a_plan_has_a_row_of_a_table() -> None:
+    values = {field.name: "text" if field.type == "str" else 1 for field in dataclasses.fields(PlanReport)}
+    whole = PlanReport(**values | {"simulated": ()})
+    lines = [str(cell) for cell in whole.render().columns[0].cells]
+    rows = [row.split("|")[1] for row in GUIDES["operating.md"].split("\n") if row.startswith("| ")]
+    told = {name.strip() for row in rows for name in row.split(",")}
+    assert [name for name in (*lines, *COLUMNS) if name and name not in told] == []
 
 
 def test_every_word_of_status_and_every_check_of_the_audit_has_a_row_of_a_table() -> None:

@@ -103,6 +103,8 @@ def test_a_report_says_what_ran_and_that_it_adds_up(tmp_path: Path) -> None:
         "2 shards took 3 attempts; 1 replicas died",
         "No row is in quarantine",
         "m.keras",
+        "rows per second of work20",  # 40 rows in the 2 s in which there were any, of 13 s in all
+        "clustered, 1 file: ",
         "1.6 times as long",
         "There is no earlier run",
         "at attempt 2",
@@ -147,6 +149,9 @@ def test_scores_are_held_against_the_run_that_was_finished_last_before(tmp_path:
     assert found.against == str(tmp_path / "20")
     assert found.scores[0].drift == pytest.approx(0.5, abs=0.03)
     assert gather_figures(output, against=str(tmp_path / "19")).scores[0].drift == pytest.approx(1.0)
+    named = read(Path(run(output, str(tmp_path / "19")).report).read_text())
+    assert f"the run in {tmp_path / '19'}" in named
+    assert "the run before" not in named
     assert "the scores have moved" in read(Path(run(output).report).read_text())
 
 

@@ -24,3 +24,14 @@ def test_each_line_is_said_once_with_its_time_on_stderr(level: str, lines: int) 
     assert done.stderr.count("\n") == lines
     if lines:
         assert done.stderr.splitlines()[-1].endswith(" WARNING replica 1 is lost")
+
+
+def test_what_a_library_writes_to_the_process_is_dropped_and_nothing_after_it() -> None:
+    program = (
+        "import os, sys; from jobs.terminal.stderr_log import native_log_dropped\n"
+        "try:\n"
+        "    with native_log_dropped(): os.write(2, b'chatter'); raise ValueError\n"
+        "except ValueError: print('raised', file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == "raised\n"

@@ -32,6 +32,11 @@ def subclassed():
             return rows
     return Own()
 
+def compiled():
+    model = build()
+    model.compile("adam", "mae")
+    return model
+
 number = 5
 """
 
@@ -57,6 +62,7 @@ def test_the_function_is_found_in_the_folder(folder: str) -> None:
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
+        ("a_users_models:compiled", r"returned a compiled model, whose optimizer.*: leave out compile\(\)"),
         ("a_users_modelz:build", "module 'a_users_modelz' cannot be imported .*it is looked for in"),
         ("a_users_typo:build", "module 'a_users_typo' cannot be imported .*keras.layerz"),
         ("a_users_models:bild", "has no function 'bild'"),

@@ -369,9 +369,13 @@ def test_every_loss_that_is_listed_trains(name: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        (TrainingSettings("maee", "adam", 1e-3), "'maee' is no loss of Keras: the nearest one that does is 'mae'"),
+        (TrainingSettings("maee", "adam", 1e-3), "'maee' is no loss of Keras, the nearest one is 'mae'; those"),
+        (TrainingSettings("zzqx", "adam", 1e-3), "'zzqx' is no loss of Keras; those that fit are mae, mse"),
+        (TrainingSettings("mae", "zzqx", 1e-3), "'zzqx' is no optimizer of Keras; there are ada"),
+        (TrainingSettings("mae", "adam", {"schedule": "zzqx"}), "'zzqx' is no schedule of Keras; there are Cosine"),
+        (TrainingSettings("mae", "adam", {"schedule": "cosinedecy"}), "Keras, the nearest one is 'CosineDecay'; there"),
         (TrainingSettings("sparse_categorical_crossentropy", "adam", 1e-3), "does not fit one target per score"),
-        (TrainingSettings("mae", "adamm", 1e-3), "'adamm' is no optimizer of Keras: the nearest one is 'adam'"),
+        (TrainingSettings("mae", "adamm", 1e-3), "'adamm' is no optimizer of Keras, the nearest one is 'adam'"),
     ],
 )
 def test_names_that_keras_does_not_know_are_refused(settings: TrainingSettings, sentence: str) -> None:

@@ -159,7 +159,8 @@ def test_every_metric_of_keras_is_taken_or_refused_with_a_sentence(size: int) ->
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (["maee"], "'maee' is no metric of Keras: the nearest one is 'mae', of acc"),
+        (["maee"], "'maee' is no metric of Keras, the nearest one is 'mae'; there are acc"),
+        (["zzqx"], "'zzqx' is no metric of Keras; there are acc"),
         (["top_k_categorical_acuracy"], "the nearest one is 'TopKCategoricalAccuracy'"),
         ({"scores": ["mae"]}, r"train\.metrics names 'scores', but the model has the outputs score"),
     ],

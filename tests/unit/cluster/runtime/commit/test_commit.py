@@ -192,8 +192,11 @@ def test_an_empty_output_is_anybodys(store: Store) -> None:
 def test_an_output_goes_on_for_its_own_run_only(store: Store) -> None:
     session(store, 1)
     Commits(store).check_foreign("run", "same")
-    for run_id, identity in (("other", "same"), ("run", "changed")):
-        with pytest.raises(OutputRefused, match=r"holds another run, run, expected .*output\.overwrite = true"):
+    for run_id, identity, why in (
+        ("other", "same", "nothing but its run_id, which is other here"),
+        ("run", "changed", "its input, model or settings .* the time of its last change"),
+    ):
+        with pytest.raises(OutputRefused, match=rf"holds another run, run: .*{why}.*; .*output\.overwrite = true"):
             Commits(store).check_foreign(run_id, identity)
 
 

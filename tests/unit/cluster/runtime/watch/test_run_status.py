@@ -21,6 +21,7 @@ from cluster.runtime.commit.lock import hold_lock, this_process
 from cluster.runtime.plan.input_scan import make_inventory
 from cluster.runtime.plan.plan_files import write_plan
 from cluster.runtime.storage.local_store import LocalStore
+from cluster.runtime.watch.data_console import DataConsole
 from cluster.runtime.watch.progress import Progress
 from jobs.commands.status import follow, run
 from lstm_core.errors import UsageError
@@ -98,6 +99,22 @@ def test_a_running_run_says_how_far_it_is_and_who_is_at_it(store: LocalStore, pl
     assert 0 <= values["driver"]["heartbeat_age_s"] < 20
     assert values["last_commit_at"] >= values["driver"]["since"]
     assert values["next"].startswith("wait")
+
+
+def test_rows_in_quarantine_are_no_part_of_those_that_are_done(store: LocalStore, plan: Plan) -> None:
+    """Rows without a key are in no shard: the table must not call them a part of the shards' rows."""
+    head = replace(plan.head, rows_bad=7, rows_in=plan.head.rows_in + 7)
+    with begun(store, replace(plan, head=head), "quarantine") as commits:
+        commit(commits, 0, 45, rows_quarantined=5)
+    report = run(store.root)
+    assert (report.status, report.next_step) == ("quarantine", report.as_dict()["next"])
+    assert (report.found.rows_done, report.found.rows_quarantined) == (50, 12)
+    page = DataConsole(width=200)
+    with page.capture() as shown:
+        page.print(report.render())
+    assert "of them" not in shown.get()
+    assert "12, with those without an entity or a time" in shown.get()
+    assert "mend the rows and give a new output.path, or give the same command a higher" in shown.get()
 
 
 def test_a_run_that_is_still_planned_is_running_and_has_no_totals(store: LocalStore) -> None:
