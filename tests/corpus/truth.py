@@ -70,7 +70,8 @@ def _value(value: Any, fill: Any, words: Sequence[str] | None) -> float | int | 
     if value is None:
         return None
     if words is not None:
-        return list(words).index(value) + 1 if value in words else 0
+        word = f"{value:g}" if isinstance(value, float) else value  # of a column of whole numbers their texts
+        return list(words).index(word) + 1 if word in words else 0
     with np.errstate(over="ignore"):
         number = float(np.float32(value))
     return number if np.isfinite(number) else None
