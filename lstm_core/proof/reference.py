@@ -6,6 +6,8 @@ Keras itself, stateless, and called on the whole series at once.
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias, TypeGuard, TypeVar
@@ -171,7 +173,10 @@ def _stateless(model: keras.Model) -> keras.Model:
     """The model with batch and time open and no layer stateful; weights are shared with a copy, not with `model`."""
     config = _opened(keras.saving.serialize_keras_object(model))
     copy = keras.saving.deserialize_keras_object(config)
-    copy.set_weights(model.get_weights())
+    with tempfile.TemporaryDirectory() as folder:  # as a file is loaded: some layers derive constants only then
+        weights = os.path.join(folder, "model.weights.h5")
+        model.save_weights(weights)
+        copy.load_weights(weights)
     assert not any(layer.stateful for layer in copy._flatten_layers() if is_recurrent(layer))
     return copy
 

@@ -71,12 +71,12 @@ class StepModel:
     def copy_in(self) -> None:
         """Gives the layers in their place the weights of the given model's."""
         for original, rebuilt in self.rebuilt:
-            rebuilt.set_weights(original.get_weights())
+            _copy_variables(original, rebuilt)
 
     def copy_back(self) -> None:
         """Gives the layers of the given model the weights of those in their place; all others are shared anyway."""
         for original, rebuilt in self.rebuilt:
-            original.set_weights(rebuilt.get_weights())
+            _copy_variables(rebuilt, original)
 
 
 def load_model(blob: bytes, *, name: str, code: CustomCode = NO_CODE) -> keras.Model:
@@ -140,6 +140,18 @@ def as_functional(model: keras.Model) -> keras.Model:
 def is_recurrent(layer: keras.Operation) -> bool:
     """True for LSTM, GRU, SimpleRNN and RNN(cells): layers that keep state along time."""
     return isinstance(layer, keras.layers.RNN)
+
+
+def _copy_variables(source: keras.Layer, target: keras.Layer) -> None:
+    """Gives a layer what another of the same build would save, as Keras loads a file.
+
+    `set_weights` would not do: a layer may derive constants from its weights when they are loaded, as Normalization
+    does, and only `load_own_variables` tells it that they are.
+    """
+    for one, other in zip(source._flatten_layers(), target._flatten_layers(), strict=True):
+        kept: dict[str, keras.Variable] = {}
+        one.save_own_variables(kept)
+        other.load_own_variables({key: keras.ops.convert_to_numpy(value) for key, value in kept.items()})
 
 
 def _no_mask(*_: object) -> None:
