@@ -88,7 +88,7 @@ class ModelContract:
 
     @property
     def tolerance(self) -> float:
-        """How far scores of the same rows may be apart, by the batch that they were computed in."""
+        """How far scores of the same rows may be apart, whatever they were batched with; `score_gaps` measures it."""
         return {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}[self.precision]
 
     @property

@@ -45,6 +45,16 @@ def adapted_and_inverted() -> Any:
 
 
 @fit
+def scores_in_their_own_units() -> Any:
+    """A load of some 1,500, whose last bit is 1e-4, and beside it a change of the load, around zero."""
+    rows = numbers()
+    hidden = sequence_of(layers.LSTM, 32, name="memory")(rows)
+    load = layers.Normalization(invert=True, mean=[1500.0], variance=[300.0**2], name="load")
+    change = layers.Normalization(invert=True, mean=[0.0], variance=[1000.0**2], name="change")
+    return seeded(keras.Model(rows, [load(layers.Dense(1)(hidden)), change(layers.Dense(1)(hidden))]))
+
+
+@fit
 def adapted_in_a_nested_model() -> Any:
     inner = keras.Sequential(
         [keras.Input((None, FEATURES)), layers.Normalization(), layers.Dense(4, activation="tanh")], name="prepared"

@@ -12,7 +12,7 @@ import pytest
 from lstm_core.contract.model_contract import ModelContract
 from lstm_core.proof.reference import Reference
 from lstm_core.step.rebatch import as_functional
-from tests.harness.truth import arrays_of, table_for
+from tests.harness.truth import arrays_of, assert_same_scores, table_for
 from tests.models.keras_models import FIT, contract_of, save
 from tests.models.window_models import WINDOWED
 
@@ -27,7 +27,7 @@ def test_the_reference_gives_what_the_loaded_model_gives(name: str, tmp_path: Pa
     found = np.concatenate(Reference(blob).score(arrays), axis=-1)
     (tmp_path / "model.keras").write_bytes(blob)
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
-    np.testing.assert_allclose(found, _called(loaded, arrays, contract), atol=contract.tolerance, rtol=0)
+    assert_same_scores(found, _called(loaded, arrays, contract), contract.tolerance)
 
 
 def _called(model: Any, arrays: list[Any], contract: ModelContract) -> Any:
