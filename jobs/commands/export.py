@@ -6,6 +6,7 @@ import os
 
 from jobs.config.configuration import Config
 from jobs.config.model_proof import contract_of
+from lstm_core.engine_environment import prepare_environment
 from lstm_core.errors import UsageError
 from lstm_core.json_types import JsonObject
 
@@ -20,7 +21,7 @@ def run(config: Config, folder: str | None = None) -> JsonObject:
     if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
         raise UsageError(f"{folder} exists already: move it away, or name another folder with --to.")
     contract = contract_of(config, model)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    prepare_environment(log_level=3)
     from lstm_core.step.rebatch import load_model
     from lstm_core.step.saved_model import export_step
     from lstm_core.step.tensorflow_setup import configure_devices
