@@ -83,7 +83,7 @@ def find_truth(store: Store, spec: StoreSpec) -> Truth:
             "out."
         ) from None
     contract = read_contract(model, name=request.model_path, code=request.code)
-    if contract.fingerprint != request.model_fingerprint:
+    if not contract.is_of(request.model_fingerprint):
         raise ModelRefused(
             f"{request.model_path} is another model now: its fingerprint is {contract.fingerprint[:12]}, the run's was "
             f"{request.model_fingerprint[:12]}; put the run's model back, or leave --rescore out."
