@@ -22,6 +22,8 @@ Edge: TypeAlias = tuple[str, int]  # a layer's name, and which of its calls
 Origin: TypeAlias = tuple[str, int, int]  # an edge, and which tensor of it
 MODELS = frozenset({"Functional", "Sequential", "Model"})
 _PASS_ON = frozenset({"Identity", "Cast", "GetItem", "TimeDistributed", "Squeeze", *MODELS})
+_MAKE_MASKS = frozenset({"NotEqual", "OnesLike", "ZerosLike"})  # these say nothing of how values are meant
+_TAKE_MASKS = frozenset({*KINDS, "BatchNormalization", "TimeDistributed"})
 _KNOWS_CODES = {"Embedding": "input_dim", "OneHot": "num_classes"}
 
 
@@ -221,17 +223,23 @@ def _check_arguments(call: Call) -> None:
             )
     if call.kwargs.get("training") is True:
         call.refuse("is called with training=True, which makes scores random", "leave training out")
-    if any(tensors_of(call.kwargs.get("mask"))):
-        call.refuse(
-            "is given a mask, which skips rows, and a skipped row has no score of its own",
-            "leave masks out: series of different lengths need no padding here",
-        )
+    for mask in tensors_of(call.kwargs.get("mask")):
+        if mask.source is not None:
+            call.refuse(
+                f"is given the input '{mask.source}' as its mask, and rows are masked by their values here",
+                "use Masking or Embedding(mask_zero=True)",
+            )
+        if call.kind not in _TAKE_MASKS or not mask.timed or mask.rank != 2:
+            call.refuse(
+                "is given a mask, which is supported for recurrent layers only, with one value per row",
+                "leave the mask out there",
+            )
 
 
 def _record_uses(call: Call) -> None:
     """Note how the values of a model input are used: as codes, as numbers, or (handed on) not yet."""
     for tensor in tensors_of([call.args, call.kwargs]):
-        if tensor.source is None or call.kind in _PASS_ON:
+        if tensor.source is None or call.kind in _PASS_ON or call.kind in _MAKE_MASKS:
             continue
         key = _KNOWS_CODES.get(call.kind)
         vocabulary = None if key is None else int(call.config[key])

@@ -7,13 +7,14 @@ layers have their rules in `recurrent_rules.py`, operations in `operation_rules.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeAlias
 
 from lstm_core.contract.custom_rules import admit_custom, is_builtin, is_custom_function, is_registered_function
 from lstm_core.contract.operation_rules import broadcast, check_axes, concatenate, flat_size
 from lstm_core.contract.symbolic_tensors import Call, Precision, Tensor, words
+from lstm_core.json_types import JsonValue
 
 Rule: TypeAlias = Callable[[Call], Tensor]
 
@@ -24,8 +25,6 @@ _UNFIT_FAMILIES: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("Bidirectional",), "reads the series backwards too, so a score would depend on rows that come later",
      "use a forward recurrent layer and train the model again"),
     (("Lambda",), "runs code that the archive does not show", "use Keras's own layers or operations instead"),
-    (("Masking",), "skips rows by their values, and a skipped row has no score of its own",
-     "leave it out: series of different lengths need no padding here"),
     (("GroupNormalization",), "normalises over the time axis, so a score would depend on the other rows of its chunk",
      "use LayerNormalization(axis=-1)"),
     (("Global", "Average", "Avg", "MaxPool", "Adaptive"), f"pools: it {_MIXES}", _OUTSIDE),
@@ -40,8 +39,8 @@ _UNFIT_FAMILIES: tuple[tuple[tuple[str, ...], str, str], ...] = (
 )  # fmt: skip
 
 _SAME_SHAPE = words(
-    "Activation ActivityRegularization AlphaDropout Dropout ELU GaussianDropout GaussianNoise Identity LeakyReLU ReLU"
-    " SpatialDropout1D"
+    "Activation ActivityRegularization AlphaDropout Dropout ELU GaussianDropout GaussianNoise Identity LeakyReLU"
+    " Masking ReLU SpatialDropout1D"
 )
 _MERGES = words("Add Average Maximum Minimum Multiply Subtract")
 _NORMALISES_OVER = words("LayerNormalization RMSNormalization Softmax UnitNormalization")
@@ -91,18 +90,49 @@ _MIXED: dict[str, Precision] = {"mixed_float16": "float16", "mixed_bfloat16": "b
 
 def check_policy(call: Call) -> None:
     """Refuse every precision but float32 and the mixed ones, whose weights are float32."""
-    policy = call.config.get("dtype")
-    name = policy.get("config", {}).get("name") if isinstance(policy, dict) else policy
-    if name in _MIXED:
-        call.trace.precisions.add(_MIXED[name])
+    for policy in _policies(call.config):
+        quantized = _quantized_as(policy)
+        if quantized:
+            call.refuse(
+                f"is quantized ({quantized}), and only float32, mixed_float16 and mixed_bfloat16 are supported",
+                "save the model before model.quantize(...) is called, and score that file",
+            )
+        name = policy["config"].get("name") if isinstance(policy, dict) else policy
+        if name in _MIXED:
+            call.trace.precisions.add(_MIXED[name])
+        elif not (name == "float32" or str(name).startswith(("int", "uint", "bool", "string"))):
+            call.refuse(
+                f"computes in {name}, and only float32, mixed_float16 and mixed_bfloat16 are supported",
+                "build the model with one of them",
+            )
+
+
+def _policies(config: JsonValue) -> Iterator[JsonValue]:
+    """The policies of a layer, and of the cells and layers in its configuration; of nested models' layers not."""
+    if not isinstance(config, dict):
         return
-    if name is not None and not (name == "float32" or str(name).startswith(("int", "uint", "bool", "string"))):
-        call.refuse(
-            f"computes in {name}, and only float32, mixed_float16 and mixed_bfloat16 are supported",
-            "build the model with one of them",
-        )
-    if str(name).startswith("int") and "_from_" in str(name):
-        call.refuse(f"is quantized ({name}), and only float32 is supported yet", "save the model before quantizing it")
+    policy = config.get("dtype")
+    if isinstance(policy, dict) and "policy_map" in policy.get("config", {}):
+        yield policy["config"].get("default_policy")
+        yield from policy["config"]["policy_map"].values()
+    elif policy is not None:
+        yield policy
+    for key in ("cell", "layer"):
+        if isinstance(config.get(key), dict):
+            yield from _policies(config[key].get("config"))
+    for cell in config.get("cells", ()):
+        yield from _policies(cell.get("config"))
+
+
+def _quantized_as(policy: JsonValue) -> str:
+    """How a policy quantizes, as Keras writes it: "int8", "int4/128", "float8"; "" where it does not.
+
+    Keras writes it as a mode beside the name of the policy before, and as one name in older files.
+    """
+    if isinstance(policy, dict) and policy["config"].get("mode"):
+        return str(policy["config"]["mode"])
+    name = str(policy["config"].get("name") if isinstance(policy, dict) else policy)
+    return name.partition("_from_")[0] if "_from_" in name else ""
 
 
 def _check_activation(call: Call) -> None:
@@ -153,11 +183,6 @@ def _dense(call: Call) -> Tensor:
 
 
 def _embedding(call: Call) -> Tensor:
-    if call.config.get("mask_zero"):
-        call.refuse(
-            "has mask_zero=True, which skips rows, and a skipped row has no score of its own",
-            "use mask_zero=False: series of different lengths need no padding here",
-        )
     return call.tensor.computed((*call.tensor.shape, int(call.config["output_dim"])))
 
 

@@ -85,6 +85,11 @@ class ModelContract:
     code: CustomCode = NO_CODE  # what must be imported before the model is loaded
     unproved: tuple[str, ...] = ()  # layers of custom code: fit only where `chunk_proof` says so
     window: int | None = None  # rows of a window, which is the chunk, where there is one score for it; None: for a row
+    earlier_fingerprint: str = ""  # by which earlier versions knew the model
+
+    def is_of(self, fingerprint: str) -> bool:
+        """Whether a fingerprint that was kept by this version or an earlier one is this model's."""
+        return fingerprint in (self.fingerprint, self.earlier_fingerprint)
 
     @property
     def tolerance(self) -> float:
@@ -127,7 +132,8 @@ def _contract(archive: Archive, trace: Trace) -> ModelContract:
     _check_model(spec, trace)
     layers = input_layers(spec)
     configs = [layer["config"] for layer in layers]
-    static = static_inputs([(config["name"], config["batch_shape"], str(config["dtype"])) for config in configs])
+    shapes = [(config["name"], config["batch_shape"], str(config["dtype"])) for config in configs]
+    static = static_inputs(shapes, spec["config"])
     tensors = [_input_tensor(config, trace, static=config["name"] in static) for config in configs]
     made = walk(Call(trace, spec, (), ()), tensors)
     chunk = _chunk(trace)
@@ -145,6 +151,7 @@ def _contract(archive: Archive, trace: Trace) -> ModelContract:
         code=trace.code,
         unproved=tuple(trace.unproved),
         window=window,
+        earlier_fingerprint=archive.earlier_fingerprint,
     )
 
 

@@ -27,6 +27,7 @@ _TESTS = words(
 )
 _REDUCTIONS = words("All Amax Amin Any Logsumexp Max Mean Min Prod Std Sum Var")
 _ALONG_AXIS = words("LogSoftmax Softmax Normalize")
+_LIKE = words("OnesLike ZerosLike")
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
 
 
@@ -112,6 +113,10 @@ def _elementwise(call: Call) -> Tensor:
 
 def _test(call: Call) -> Tensor:
     return broadcast(call, tuple(leaves_of([call.args, call.kwargs])), dtype="bool")
+
+
+def _like(call: Call) -> Tensor:
+    return call.tensor.computed(dtype=str(call.config.get("dtype") or call.tensor.dtype))
 
 
 def _cast(call: Call) -> Tensor:
@@ -253,6 +258,7 @@ _FAMILIES: tuple[tuple[frozenset[str], Rule], ...] = (
     (_TESTS, _test),
     (_REDUCTIONS, _reduce),
     (_ALONG_AXIS, _along_axis),
+    (_LIKE, _like),
 )
 _RULES: dict[str, Rule] = {
     "Cast": _cast,

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from tests.models import custom_layers, prepared_models
+from tests.models import custom_layers, masked_models, prepared_models
 from tests.models.model_parts import (
     CODE,
     FEATURES,
@@ -38,6 +38,7 @@ __all__ = [
     "codes",
     "contract_of",
     "fit",
+    "masked_models",
     "numbers",
     "prepared_models",
     "recurrent_model",

@@ -15,15 +15,16 @@ from lstm_core.errors import ModelRefused
 from tests.models import keras_models
 from tests.models.keras_models import FIT, save
 from tests.models.unfit_models import UNFIT
+from tests.models.unsupported_models import UNSUPPORTED
 
 
 def contract_of(model: Any) -> ModelContract:
     return keras_models.contract_of(save(model))
 
 
-@pytest.mark.parametrize("name", sorted(UNFIT))
+@pytest.mark.parametrize("name", sorted({**UNFIT, **UNSUPPORTED}))
 def test_an_unfit_model_is_refused_with_its_reason(name: str) -> None:
-    build, words = UNFIT[name]
+    build, words = {**UNFIT, **UNSUPPORTED}[name]
     with pytest.raises(ModelRefused) as refusal:
         contract_of(build())
     sentence = str(refusal.value)
