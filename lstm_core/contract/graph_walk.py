@@ -210,6 +210,8 @@ def _apply(call: Call) -> tuple[Tensor, ...]:
     check_policy(call)
     if call.kind == "TimeDistributed":
         return _apply_time_distributed(call)
+    if call.kind == "SpectralNormalization":
+        return _apply_wrapped(call)
     return apply_recurrent(call) if call.kind in KINDS else apply_layer(call)
 
 
@@ -280,6 +282,11 @@ def _check_inner_inputs(call: Call, layers: list[JsonObject], tensors: list[Tens
             call.refuse(f"takes a tensor of shape {tuple(shape)} and is given {tensor.shape}", "give it the same rank")
         if tensor.timed and shape[1] is not None:
             call.trace.lengths.setdefault(shape[1], call.name)
+
+
+def _apply_wrapped(call: Call) -> tuple[Tensor, ...]:
+    """The wrapper divides its layer's kernel by a number that is fixed when it scores."""
+    return _apply(_inner(call, call.config["layer"], 0, args=(call.tensor,)))
 
 
 def _apply_time_distributed(call: Call) -> tuple[Tensor, ...]:

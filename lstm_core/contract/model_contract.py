@@ -28,6 +28,7 @@ NO_STATE = (
     " any batch tool"
 )
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
+_NUMBERS = (*_FLOATS, "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
 
 
 @dataclass(frozen=True)
@@ -188,12 +189,12 @@ def _input(tensor: Tensor, trace: Trace) -> InputContract:
         columns = int(tensor.shape[-1] or 0) if tensor.rank == 3 or tensor.static else 1
         rank = 3 if tensor.static else tensor.rank
         return InputContract(name, "categorical", columns, rank, "int32", _vocabulary(uses), tensor.static)
-    if tensor.static and tensor.dtype in _FLOATS:
+    if tensor.static and tensor.dtype in _NUMBERS:
         return InputContract(name, "numeric", int(tensor.shape[1] or 0), 3, "float32", None, static=True)
-    if tensor.rank != 3 or tensor.dtype not in _FLOATS:
+    if tensor.rank != 3 or tensor.dtype not in _NUMBERS:
         trace.refuse(
-            f"input '{name}' of shape {tensor.shape} and type {tensor.dtype} is neither a series of float vectors nor"
-            " of codes that only feed Embedding layers; declare numbers as keras.Input((None, features))"
+            f"input '{name}' of shape {tensor.shape} and type {tensor.dtype} is neither a series of vectors of"
+            " numbers nor of codes that only feed Embedding layers; declare numbers as keras.Input((None, features))"
         )
     return InputContract(name, "numeric", int(tensor.shape[2] or 0), tensor.rank, "float32", None)
 

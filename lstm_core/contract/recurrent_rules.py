@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lstm_core.contract.activation_rules import is_activation_layer
 from lstm_core.contract.custom_rules import admit_custom, is_builtin, is_registered_function
 from lstm_core.contract.symbolic_tensors import Call, Recurrence, Tensor, tensors_of
 from lstm_core.json_types import JsonObject
@@ -153,7 +154,7 @@ def _flat_cells(call: Call, cell: JsonObject) -> list[tuple[str, int]] | None:
 def _check_activations(call: Call, config: JsonObject) -> None:
     """A custom function cannot mix rows inside a cell, but without its module it cannot be loaded either."""
     for key in ("activation", "recurrent_activation"):
-        if isinstance(config.get(key), dict):
+        if isinstance(config.get(key), dict) and not is_activation_layer(config[key]):
             name = config[key].get("config")
             admit_custom(call, f"has the custom {key} {name}", registered=is_registered_function(config[key]))
 

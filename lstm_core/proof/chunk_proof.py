@@ -83,6 +83,7 @@ def complete(contract: ModelContract, step_model: StepModel, name: str) -> Model
         raise ModelRefused(f"Model '{name}' cannot be scored in chunks: {NO_STATE}.")
     if not contract.unproved:
         return contract
+    _check_beginnings(step_model, name)
     shapes: dict[str, list[tuple[int, ...]]] = {}
     for state in step_model.states:
         shapes.setdefault(state.layer, []).append(state.shape)
@@ -100,6 +101,16 @@ def complete(contract: ModelContract, step_model: StepModel, name: str) -> Model
         replace(output, values=int(tensor.shape[-1])) for output, tensor in zip(contract.outputs, scores, strict=True)
     )
     return replace(contract, recurrent=recurrent, outputs=outputs)
+
+
+def _check_beginnings(step_model: StepModel, name: str) -> None:
+    for path, layer in step_model.recurrent:
+        if any(np.any(state) for state in tf.nest.flatten(layer.get_initial_state(1))):
+            raise ModelRefused(
+                f"Model '{name}' cannot be scored in chunks: layer '{path}' begins with a state of its own that is not"
+                " zero, and every entity begins with zero state; leave get_initial_state out of its cell, and let the"
+                " cell add that state to its own."
+            )
 
 
 def _largest_gap(model: keras.Model, step_model: StepModel, contract: ModelContract, chunk: int) -> float | None:

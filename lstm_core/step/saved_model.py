@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain, count
+from keyword import iskeyword
 from typing import Literal, TypedDict
 
 import keras
@@ -96,7 +97,7 @@ def signature_names(names: Iterable[str], *, kind: str, taken: Iterable[str]) ->
     used, found = {name.lower() for name in taken}, {}
     for name in names:
         plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
-        plain = plain if plain[:1].isalpha() else f"{kind}_{plain}"
+        plain = plain if plain[:1].isalpha() and not iskeyword(plain) else f"{kind}_{plain}"
         numbered = (f"{plain}_{number}" for number in count(2))
         found[name] = next(one for one in chain([plain], numbered) if one.lower() not in used)
         used.add(found[name].lower())

@@ -85,6 +85,21 @@ class DerivedCell(DecayCell):
 
 
 @registered
+class BegunCell(DecayCell):
+    """Fit where it begins with zero: a cell that says itself where it begins."""
+
+    def __init__(self, width: int, begin: float, **options: Any) -> None:
+        super().__init__(width, **options)
+        self.begin = begin
+
+    def get_initial_state(self, batch_size: Any = None) -> Any:
+        return [ops.full((batch_size, self.width), self.begin)]
+
+    def get_config(self) -> Any:
+        return {**super().get_config(), "begin": self.begin}
+
+
+@registered
 class OwnLSTM(layers.LSTM):  # type: ignore[misc]
     """Fit: a recurrent layer by inheritance."""
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from tests.models import custom_layers, masked_models, prepared_models
+from tests.models import custom_layers, masked_models, prepared_models, unusual_models
 from tests.models.model_parts import (
     CODE,
     FEATURES,
@@ -44,6 +44,7 @@ __all__ = [
     "recurrent_model",
     "save",
     "seeded",
+    "unusual_models",
 ]
 
 

@@ -492,9 +492,3 @@ def convolutional_memory() -> Any:
     rows = keras.Input((None, FEATURES), name="rows")
     hidden = layers.ConvLSTM1D(2, 3, padding="same", return_sequences=True)(ops.expand_dims(rows, -1))
     return seeded(keras.Model(rows, layers.TimeDistributed(layers.Flatten())(hidden)))
-
-
-@unfit("'carrier'", "codes")
-def codes_used_as_numbers() -> Any:
-    carrier = keras.Input((None, 2), dtype="int32", name="carrier")
-    return seeded(keras.Model(carrier, layers.Dense(1)(_memory()(ops.cast(carrier, "float32")))))
