@@ -54,6 +54,7 @@ class CarrySchema:
     """What a table of carry-over holds."""
 
     fingerprint: str  # of the model
+    earlier_fingerprint: str  # which earlier versions of this project have written in its place
     entity: tuple[str, ...]
     time: tuple[str, ...]
     previous: tuple[str, ...]  # feature columns that are filled with "previous", or the same in all rows of an entity
@@ -158,7 +159,8 @@ def carry_schema(columns: pa.Schema, settings: InputSettings, contract: ModelCon
     keys = [pa.field(name, stored_type(columns.field(name).type)) for name in settings.entity]
     schema = pa.schema([*keys, *apart_from], {METADATA: json.dumps(told, sort_keys=True)})
     folders = frozenset(name for name in settings.entity if is_of_folders(columns.field(name)))
-    return CarrySchema(contract.fingerprint, settings.entity, settings.time, previous, states, schema, folders)
+    known = (contract.fingerprint, contract.earlier_fingerprint)
+    return CarrySchema(*known, settings.entity, settings.time, previous, states, schema, folders)
 
 
 def types_beside(wanted: CarrySchema, found: pa.Schema) -> pa.Schema:
@@ -216,6 +218,7 @@ def read_schema(found: pa.Schema) -> CarrySchema | None:
             states.append(StateColumn(layer, int(index), (kind.list_size,)))
     return CarrySchema(
         fingerprint=told["model_fingerprint"],
+        earlier_fingerprint="",
         entity=entity,
         time=("time", *_behind(f"{LAST}__", own)),
         previous=_behind(PREVIOUS, own),
@@ -233,7 +236,7 @@ def difference(wanted: CarrySchema, found: pa.Schema) -> str | None:
     told = json.loads((found.metadata or {}).get(METADATA, b"{}"))
     if told.get("format") != _FORMAT:
         return "it was not written by slotcar score with state.write"
-    if told["model_fingerprint"] != wanted.fingerprint:
+    if told["model_fingerprint"] not in (wanted.fingerprint, wanted.earlier_fingerprint):
         return (
             f"it is of the model {told['model_fingerprint'][:12]}, and tonight's is {wanted.fingerprint[:12]}: "
             "another architecture or other weights"

@@ -13,6 +13,7 @@ from jobs.config.configuration import Config
 from jobs.config.model_proof import contract_of
 from jobs.terminal.stderr_log import native_log_dropped
 from lstm_core.contract.model_contract import ModelContract
+from lstm_core.engine_environment import prepare_environment
 from lstm_core.errors import UsageError
 from lstm_core.json_types import JsonObject
 
@@ -59,7 +60,7 @@ def run(config: Config, folder: str | None = None) -> Exported:
 
 
 def _exported(path: str, model: bytes, contract: ModelContract, *, chunk: int, folder: str) -> JsonObject:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    prepare_environment(log_level=3)
     from lstm_core.step.rebatch import load_model
     from lstm_core.step.saved_model import export_step
     from lstm_core.step.tensorflow_setup import configure_devices

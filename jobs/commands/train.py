@@ -47,7 +47,7 @@ def run(config: Config, open_trainer: OpenTrainer = ray_trainer) -> TrainReport:
     """Trains what `config` asks for. Raises `UsageError` where nothing was started, `RunFailed` where it broke off."""
     begin = time.perf_counter()
     source = _source(config)
-    _check_target_path(config.model.path)
+    _check_target_path(config.model.path, source=config.train.model)
     with progress_line() as line, open_trainer(config.cluster_settings()) as trainer:
         blob = trainer.load(source, _code(config), config.train.seed)
         contract = trainer.prove(read_contract(blob, name=config.train.model, code=config.code), config.model.chunk)
@@ -98,7 +98,12 @@ def _code(config: Config) -> CustomCode:
     return CustomCode(config.model.modules, (config.folder, os.getcwd()))
 
 
-def _check_target_path(path: str) -> None:
+def _check_target_path(path: str, *, source: str) -> None:
+    if source.endswith(".keras") and os.path.exists(path) and os.path.samefile(source, path):
+        raise UsageError(
+            f"train.model and model.path are one file, {path}: the same command would train on at every call, and not "
+            "do nothing once it is done; give model.path another name."
+        )
     if not path.endswith(".keras"):
         raise UsageError(
             f"model.path {path} is where the trained model is written: give it a name that ends in .keras."

@@ -3,7 +3,10 @@
 Decides what makes two models the same one: everything that moves a score or a state. Left out of the fingerprint are
 the optimizer, the compile configuration and the dates (training bookkeeping), and also the batch size and the flag
 `stateful`: a run sets both by itself, so a carry-over must outlive a change of them. Names of layers do count, since
-the carry-over's columns bear them. Whether the model is fit for scoring is decided in `model_contract.py`.
+the carry-over's columns bear them. And a model that another version of Keras 3 has saved again is the same: the
+configuration counts as Keras 3.15 writes it. Earlier versions of this project took it as it was written, so what they
+have kept of a model of an older Keras bears another fingerprint, which is known still. Whether the model is fit for
+scoring is decided in `model_contract.py`.
 """
 
 from __future__ import annotations
@@ -39,6 +42,13 @@ _UNTOUCHED_BY = frozenset(
         "seed",
     }
 )
+# What Keras 3.15 writes of a layer that older versions leave out, with the only value that their layers could have.
+_ADDED: dict[str, JsonObject] = {
+    "InputLayer": {"optional": False, "ragged": False, "sparse": False},
+    "BatchNormalization": {"renorm": False, "renorm_momentum": 0.99, "synchronized": False},
+    "LayerNormalization": {"rms_scaling": False},
+    **{kind: {"zero_output_for_mask": False} for kind in ("LSTM", "GRU", "SimpleRNN", "RNN")},
+}
 _TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
 # Groups of the weights file that hold no weights: a dropout's random seed, and what `compile` and `fit` leave behind.
 _NOT_WEIGHTS = frozenset({"optimizer", "metrics", "seed_generator", "_random_generator"})
@@ -50,19 +60,43 @@ class Archive:
 
     config: JsonObject  # config.json
     fingerprint: str  # sha256, hex, over architecture and weights
+    earlier_fingerprint: str  # as earlier versions of this project have made it: the same for a file of Keras 3.15
     parameters: int  # weight values, the optimizer's not counted
 
 
 def read_archive(blob: bytes, *, name: str) -> Archive:
     """Read the archive in `blob`; `name` is what errors call it. Raises ModelRefused where it is none of Keras 3."""
     config, weights = _open(blob, name=name)
-    digest = hashlib.sha256(json.dumps(_canonical(config), sort_keys=True).encode())
+    told = [json.dumps(_canonical(one), sort_keys=True) for one in (_as_written_now(config), config)]
+    digests = {text: hashlib.sha256(text.encode()) for text in told}  # one where both are the same
     parameters = 0
     for path, values in _weights(weights, name=name):
-        digest.update(f"{path} {values.dtype.str} {values.shape};".encode())
-        digest.update(np.ascontiguousarray(values).tobytes())
+        for digest in digests.values():
+            digest.update(f"{path} {values.dtype.str} {values.shape};".encode())
+            digest.update(np.ascontiguousarray(values).tobytes())
         parameters += values.size
-    return Archive(config=config, fingerprint=digest.hexdigest(), parameters=parameters)
+    fingerprint, earlier = (digests[text].hexdigest() for text in told)
+    return Archive(config, fingerprint, earlier, parameters)
+
+
+def _as_written_now(value: JsonValue) -> JsonValue:
+    """A configuration as Keras 3.15 would write it."""
+    if isinstance(value, list):
+        return [_as_written_now(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    told = {key: _as_written_now(item) for key, item in value.items()}
+    config = told.get("config")
+    if not isinstance(config, dict):
+        return told
+    if str(told.get("module") or "").split(".")[0] == "keras":
+        told["config"] = config = {**_ADDED.get(str(told.get("class_name")), {}), **config}
+    if told.get("class_name") == "FloatDTypePolicy":
+        told["class_name"] = "DTypePolicy"
+    if isinstance(config.get("dtype"), str) and {"name", "trainable"} <= config.keys():  # a layer's policy, by its name
+        policy = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": config["dtype"]}}
+        told["config"] = {**config, "dtype": policy}
+    return told
 
 
 def _open(blob: bytes, *, name: str) -> tuple[JsonObject, bytes]:

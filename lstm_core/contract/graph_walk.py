@@ -22,6 +22,8 @@ Edge: TypeAlias = tuple[str, int]  # a layer's name, and which of its calls
 Origin: TypeAlias = tuple[str, int, int]  # an edge, and which tensor of it
 MODELS = frozenset({"Functional", "Sequential", "Model"})
 _PASS_ON = frozenset({"Identity", "Cast", "GetItem", "TimeDistributed", "Squeeze", *MODELS})
+_MAKE_MASKS = frozenset({"NotEqual", "OnesLike", "ZerosLike"})  # these say nothing of how values are meant
+_TAKE_MASKS = frozenset({*KINDS, "BatchNormalization", "TimeDistributed"})
 _KNOWS_CODES = {"Embedding": "input_dim", "OneHot": "num_classes"}
 
 
@@ -208,6 +210,8 @@ def _apply(call: Call) -> tuple[Tensor, ...]:
     check_policy(call)
     if call.kind == "TimeDistributed":
         return _apply_time_distributed(call)
+    if call.kind == "SpectralNormalization":
+        return _apply_wrapped(call)
     return apply_recurrent(call) if call.kind in KINDS else apply_layer(call)
 
 
@@ -221,17 +225,23 @@ def _check_arguments(call: Call) -> None:
             )
     if call.kwargs.get("training") is True:
         call.refuse("is called with training=True, which makes scores random", "leave training out")
-    if any(tensors_of(call.kwargs.get("mask"))):
-        call.refuse(
-            "is given a mask, which skips rows, and a skipped row has no score of its own",
-            "leave masks out: series of different lengths need no padding here",
-        )
+    for mask in tensors_of(call.kwargs.get("mask")):
+        if mask.source is not None:
+            call.refuse(
+                f"is given the input '{mask.source}' as its mask, and rows are masked by their values here",
+                "use Masking or Embedding(mask_zero=True)",
+            )
+        if call.kind not in _TAKE_MASKS or not mask.timed or mask.rank != 2:
+            call.refuse(
+                "is given a mask, which is supported for recurrent layers only, with one value per row",
+                "leave the mask out there",
+            )
 
 
 def _record_uses(call: Call) -> None:
     """Note how the values of a model input are used: as codes, as numbers, or (handed on) not yet."""
     for tensor in tensors_of([call.args, call.kwargs]):
-        if tensor.source is None or call.kind in _PASS_ON:
+        if tensor.source is None or call.kind in _PASS_ON or call.kind in _MAKE_MASKS:
             continue
         key = _KNOWS_CODES.get(call.kind)
         vocabulary = None if key is None else int(call.config[key])
@@ -272,6 +282,11 @@ def _check_inner_inputs(call: Call, layers: list[JsonObject], tensors: list[Tens
             call.refuse(f"takes a tensor of shape {tuple(shape)} and is given {tensor.shape}", "give it the same rank")
         if tensor.timed and shape[1] is not None:
             call.trace.lengths.setdefault(shape[1], call.name)
+
+
+def _apply_wrapped(call: Call) -> tuple[Tensor, ...]:
+    """The wrapper divides its layer's kernel by a number that is fixed when it scores."""
+    return _apply(_inner(call, call.config["layer"], 0, args=(call.tensor,)))
 
 
 def _apply_time_distributed(call: Call) -> tuple[Tensor, ...]:

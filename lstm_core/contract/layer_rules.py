@@ -7,25 +7,28 @@ layers have their rules in `recurrent_rules.py`, operations in `operation_rules.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeAlias
 
-from lstm_core.contract.custom_rules import admit_custom, is_builtin, is_custom_function, is_registered_function
+from lstm_core.contract.activation_rules import check_activation
+from lstm_core.contract.feature_rules import INSIDE_A_ROW, convolution, einsum_dense, pooling
 from lstm_core.contract.operation_rules import broadcast, check_axes, concatenate, flat_size
 from lstm_core.contract.symbolic_tensors import Call, Precision, Tensor, words
+from lstm_core.json_types import JsonValue
 
 Rule: TypeAlias = Callable[[Call], Tensor]
 
 _MIXES = "mixes the rows of a series along time"
 _OUTSIDE = "use recurrent layers for what looks along time"
 # How the names of unfit layers start, why they are unfit (completes "layer X ..."), and what to do instead.
-_UNFIT_FAMILIES: tuple[tuple[tuple[str, ...], str, str], ...] = (
+UNFIT_FAMILIES: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("Bidirectional",), "reads the series backwards too, so a score would depend on rows that come later",
      "use a forward recurrent layer and train the model again"),
+    (("StringLookup", "IntegerLookup", "Hashing", "HashedCrossing", "TextVectorization", "CategoryEncoding"),
+     "makes codes of words within the model, and a row's words become codes before it",
+     "leave it out, give its words to input.vocabulary, and begin with keras.Input((None,)) into the Embedding"),
     (("Lambda",), "runs code that the archive does not show", "use Keras's own layers or operations instead"),
-    (("Masking",), "skips rows by their values, and a skipped row has no score of its own",
-     "leave it out: series of different lengths need no padding here"),
     (("GroupNormalization",), "normalises over the time axis, so a score would depend on the other rows of its chunk",
      "use LayerNormalization(axis=-1)"),
     (("Global", "Average", "Avg", "MaxPool", "Adaptive"), f"pools: it {_MIXES}", _OUTSIDE),
@@ -39,38 +42,39 @@ _UNFIT_FAMILIES: tuple[tuple[tuple[str, ...], str, str], ...] = (
      "give that input as a series of its own, one vector per row"),
 )  # fmt: skip
 
-_SAME_SHAPE = words(
-    "Activation ActivityRegularization AlphaDropout Dropout ELU GaussianDropout GaussianNoise Identity LeakyReLU ReLU"
-    " SpatialDropout1D"
+SAME_SHAPE = words(
+    "Activation ActivityRegularization AlphaDropout Dropout ELU GaussianDropout GaussianNoise Identity LeakyReLU"
+    " Masking ReLU SpatialDropout1D"
 )
-_MERGES = words("Add Average Maximum Minimum Multiply Subtract")
-_NORMALISES_OVER = words("LayerNormalization RMSNormalization Softmax UnitNormalization")
-_ONE_SCALE_PER_PLACE = words("BatchNormalization Normalization")
-# Activations that see one value at a time, or the last axis only.
-_ACTIVATIONS = words(
-    "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu linear log_sigmoid"
-    " mish relu relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus sparse_sigmoid squareplus swish tanh"
-    " tanh_shrink threshold"
-)
-_ALONG_LAST_AXIS = words("log_softmax softmax sparsemax")
+_DECIDES_ITSELF = words("Conv1D EinsumDense")  # their rules know when they are fit
+MERGES = words("Add Average Maximum Minimum Multiply Subtract")
+NORMALISES_OVER = words("LayerNormalization RMSNormalization Softmax UnitNormalization")
+ONE_SCALE_PER_PLACE = words("BatchNormalization Normalization")
 
 
 def apply_layer(call: Call) -> tuple[Tensor, ...]:
     """The tensor that a plain layer gives, or a refusal."""
     refuse_unfit(call)
     kind = call.kind
-    if kind in _RULES:
-        return (_RULES[kind](call),)
+    if kind in RULES:
+        return (RULES[kind](call),)
     for kinds, rule in _FAMILIES:
         if kind in kinds:
             return (rule(call),)
-    call.refuse("is a layer that is not known to keep the rows of a series apart", "use one that the manual lists")
+    call.refuse(
+        "is a layer that is not known to keep the rows of a series apart", "use one that 'slotcar guide models' lists"
+    )
 
 
 def refuse_unfit(call: Call) -> None:
     """Refuse a layer or operation known to be unfit, with the reason of its family."""
-    for prefixes, does, remedy in _UNFIT_FAMILIES:
-        if not call.kind.startswith(prefixes) or call.kind in _MERGES:
+    if call.kind in _DECIDES_ITSELF and any(tensor.timed for tensor in call.inputs):
+        return
+    inside = call.inputs and not any(tensor.timed or tensor.static or tensor.window for tensor in call.inputs)
+    if inside and call.kind in {*INSIDE_A_ROW, *_DECIDES_ITSELF}:
+        return
+    for prefixes, does, remedy in UNFIT_FAMILIES:
+        if not call.kind.startswith(prefixes) or call.kind in MERGES:
             continue
         if call.inputs and all(tensor.static for tensor in call.inputs):
             if call.kind == "RepeatVector":
@@ -91,43 +95,53 @@ _MIXED: dict[str, Precision] = {"mixed_float16": "float16", "mixed_bfloat16": "b
 
 def check_policy(call: Call) -> None:
     """Refuse every precision but float32 and the mixed ones, whose weights are float32."""
-    policy = call.config.get("dtype")
-    name = policy.get("config", {}).get("name") if isinstance(policy, dict) else policy
-    if name in _MIXED:
-        call.trace.precisions.add(_MIXED[name])
-        return
-    if name is not None and not (name == "float32" or str(name).startswith(("int", "uint", "bool", "string"))):
-        call.refuse(
-            f"computes in {name}, and only float32, mixed_float16 and mixed_bfloat16 are supported",
-            "build the model with one of them",
-        )
-    if str(name).startswith("int") and "_from_" in str(name):
-        call.refuse(f"is quantized ({name}), and only float32 is supported yet", "save the model before quantizing it")
+    for policy in _policies(call.config):
+        quantized = _quantized_as(policy)
+        if quantized:
+            call.refuse(
+                f"is quantized ({quantized}), and only float32, mixed_float16 and mixed_bfloat16 are supported",
+                "save the model before model.quantize(...) is called, and score that file",
+            )
+        name = policy["config"].get("name") if isinstance(policy, dict) else policy
+        if name in _MIXED:
+            call.trace.precisions.add(_MIXED[name])
+        elif not (name == "float32" or str(name).startswith(("int", "uint", "bool", "string"))):
+            call.refuse(
+                f"computes in {name}, and only float32, mixed_float16 and mixed_bfloat16 are supported",
+                "build the model with one of them",
+            )
 
 
-def _check_activation(call: Call) -> None:
-    """Refuse a function that may mix rows: a custom one, or one along time."""
-    activation = call.config.get("activation")
-    if activation is None or (isinstance(activation, str) and activation in _ACTIVATIONS):
+def _policies(config: JsonValue) -> Iterator[JsonValue]:
+    """The policies of a layer, and of the cells and layers in its configuration; of nested models' layers not."""
+    if not isinstance(config, dict):
         return
-    if isinstance(activation, dict) and is_builtin(activation) and activation["class_name"] in ("ReLU", "LeakyReLU"):
-        return
-    if is_custom_function(activation):
-        admit_custom(
-            call, f"has the custom activation {activation['config']}", registered=is_registered_function(activation)
-        )
-        return
-    if not isinstance(activation, str) or activation not in _ALONG_LAST_AXIS:
-        found = activation.get("config") if isinstance(activation, dict) else activation
-        call.refuse(
-            f"has the activation {found}, which is not known to keep the rows of a series apart",
-            "use one of Keras's own that sees one value at a time, or softmax",
-        )
-    check_axes(call, (call.tensor.rank - 1,), does="applies softmax over")
+    policy = config.get("dtype")
+    if isinstance(policy, dict) and "policy_map" in policy.get("config", {}):
+        yield policy["config"].get("default_policy")
+        yield from policy["config"]["policy_map"].values()
+    elif policy is not None:
+        yield policy
+    for key in ("cell", "layer"):
+        if isinstance(config.get(key), dict):
+            yield from _policies(config[key].get("config"))
+    for cell in config.get("cells", ()):
+        yield from _policies(cell.get("config"))
+
+
+def _quantized_as(policy: JsonValue) -> str:
+    """How a policy quantizes, as Keras writes it: "int8", "int4/128", "float8"; "" where it does not.
+
+    Keras writes it as a mode beside the name of the policy before, and as one name in older files.
+    """
+    if isinstance(policy, dict) and policy["config"].get("mode"):
+        return str(policy["config"]["mode"])
+    name = str(policy["config"].get("name") if isinstance(policy, dict) else policy)
+    return name.partition("_from_")[0] if "_from_" in name else ""
 
 
 def _same_shape(call: Call) -> Tensor:
-    _check_activation(call)
+    check_activation(call)
     tensor = call.tensor
     return tensor if call.kind == "Identity" else tensor.computed()
 
@@ -143,7 +157,7 @@ def _rescaling(call: Call) -> Tensor:
 def _dense(call: Call) -> Tensor:
     tensor, units = call.tensor, int(call.config["units"])
     check_axes(call, (tensor.rank - 1,), does="has weights over")
-    _check_activation(call)
+    check_activation(call)
     flop = 2 * units * (flat_size(tensor.shape[tensor.kept :]) or 0)
     if tensor.window:
         call.trace.flop_window += flop
@@ -153,11 +167,6 @@ def _dense(call: Call) -> Tensor:
 
 
 def _embedding(call: Call) -> Tensor:
-    if call.config.get("mask_zero"):
-        call.refuse(
-            "has mask_zero=True, which skips rows, and a skipped row has no score of its own",
-            "use mask_zero=False: series of different lengths need no padding here",
-        )
     return call.tensor.computed((*call.tensor.shape, int(call.config["output_dim"])))
 
 
@@ -223,15 +232,18 @@ def _check_inside_a_row(call: Call) -> None:
 
 
 _FAMILIES: tuple[tuple[frozenset[str], Rule], ...] = (
-    (_SAME_SHAPE, _same_shape),
-    (_MERGES, _merge),
-    (_NORMALISES_OVER, _normalises_over),
-    (_ONE_SCALE_PER_PLACE, _one_scale_per_place),
+    (SAME_SHAPE, _same_shape),
+    (MERGES, _merge),
+    (NORMALISES_OVER, _normalises_over),
+    (ONE_SCALE_PER_PLACE, _one_scale_per_place),
 )
-_RULES: dict[str, Rule] = {
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(INSIDE_A_ROW, pooling),
     "Concatenate": concatenate,
+    "Conv1D": convolution,
     "Dense": _dense,
     "Discretization": _discretization,
+    "EinsumDense": einsum_dense,
     "Embedding": _embedding,
     "Flatten": _flatten,
     "PReLU": _prelu,

@@ -28,6 +28,7 @@ NO_STATE = (
     " any batch tool"
 )
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
+_NUMBERS = (*_FLOATS, "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,15 @@ class ModelContract:
     code: CustomCode = NO_CODE  # what must be imported before the model is loaded
     unproved: tuple[str, ...] = ()  # layers of custom code: fit only where `chunk_proof` says so
     window: int | None = None  # rows of a window, which is the chunk, where there is one score for it; None: for a row
+    earlier_fingerprint: str = ""  # by which earlier versions knew the model
+
+    def is_of(self, fingerprint: str) -> bool:
+        """Whether a fingerprint that was kept by this version or an earlier one is this model's."""
+        return fingerprint in (self.fingerprint, self.earlier_fingerprint)
 
     @property
     def tolerance(self) -> float:
-        """How far scores of the same rows may be apart, by the batch that they were computed in."""
+        """How far scores of the same rows may be apart, whatever they were batched with; `score_gaps` measures it."""
         return {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}[self.precision]
 
     @property
@@ -127,7 +133,8 @@ def _contract(archive: Archive, trace: Trace) -> ModelContract:
     _check_model(spec, trace)
     layers = input_layers(spec)
     configs = [layer["config"] for layer in layers]
-    static = static_inputs([(config["name"], config["batch_shape"], str(config["dtype"])) for config in configs])
+    shapes = [(config["name"], config["batch_shape"], str(config["dtype"])) for config in configs]
+    static = static_inputs(shapes, spec["config"])
     tensors = [_input_tensor(config, trace, static=config["name"] in static) for config in configs]
     made = walk(Call(trace, spec, (), ()), tensors)
     chunk = _chunk(trace)
@@ -145,6 +152,7 @@ def _contract(archive: Archive, trace: Trace) -> ModelContract:
         code=trace.code,
         unproved=tuple(trace.unproved),
         window=window,
+        earlier_fingerprint=archive.earlier_fingerprint,
     )
 
 
@@ -181,12 +189,12 @@ def _input(tensor: Tensor, trace: Trace) -> InputContract:
         columns = int(tensor.shape[-1] or 0) if tensor.rank == 3 or tensor.static else 1
         rank = 3 if tensor.static else tensor.rank
         return InputContract(name, "categorical", columns, rank, "int32", _vocabulary(uses), tensor.static)
-    if tensor.static and tensor.dtype in _FLOATS:
+    if tensor.static and tensor.dtype in _NUMBERS:
         return InputContract(name, "numeric", int(tensor.shape[1] or 0), 3, "float32", None, static=True)
-    if tensor.rank != 3 or tensor.dtype not in _FLOATS:
+    if tensor.rank != 3 or tensor.dtype not in _NUMBERS:
         trace.refuse(
-            f"input '{name}' of shape {tensor.shape} and type {tensor.dtype} is neither a series of float vectors nor"
-            " of codes that only feed Embedding layers; declare numbers as keras.Input((None, features))"
+            f"input '{name}' of shape {tensor.shape} and type {tensor.dtype} is neither a series of vectors of"
+            " numbers nor of codes that only feed Embedding layers; declare numbers as keras.Input((None, features))"
         )
     return InputContract(name, "numeric", int(tensor.shape[2] or 0), tensor.rank, "float32", None)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from math import prod
 from typing import TypeAlias
 
@@ -15,18 +16,19 @@ from lstm_core.json_types import JsonValue
 
 Rule: TypeAlias = Callable[[Call], Tensor]
 
-_ELEMENTWISE = words(
+ELEMENTWISE = words(
     "Abs Absolute Add Arctan Ceil Celu Clip Cos Cosh Divide DivideNoNan Elu Erf Exp Exp2 Expm1 Floor FloorDivide"
     " Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu Log Log10 Log1p Log2 LogSigmoid Logaddexp Maximum Minimum"
     " Mish Mod Multiply NanToNum Negative Power ReLU Reciprocal Relu Relu6 Round Rsqrt Selu Sigmoid Sign Silu Sin Sinh"
     " SoftShrink Softplus Softsign SparsePlus Sqrt Square StopGradient Squareplus Subtract Tan Tanh TanhShrink"
     " TrueDivide Trunc Where"
 )
-_TESTS = words(
+TESTS = words(
     "Equal Greater GreaterEqual Isfinite Isinf Isnan Less LessEqual LogicalAnd LogicalNot LogicalOr LogicalXor NotEqual"
 )
-_REDUCTIONS = words("All Amax Amin Any Logsumexp Max Mean Min Prod Std Sum Var")
-_ALONG_AXIS = words("LogSoftmax Softmax Normalize")
+REDUCTIONS = words("All Amax Amin Any Logsumexp Max Mean Min Prod Std Sum Var")
+ALONG_AXIS = words("LogSoftmax Softmax Normalize")
+LIKE = words("OnesLike ZerosLike")
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
 
 
@@ -34,17 +36,20 @@ def apply_operation(call: Call) -> tuple[Tensor, ...]:
     """The tensor that the operation gives, or a refusal."""
     if any(isinstance(leaf, Tensor) and leaf.final_of for leaf in leaves_of([call.args, call.kwargs])):
         raise AssertionError("final states are refused before any rule is asked")
-    return (_rule(call)(call),)
+    return _split(call) if call.kind == "Split" else (_rule(call)(call),)
 
 
 def _rule(call: Call) -> Rule:
     kind = call.kind
-    if kind in _RULES:
-        return _RULES[kind]
+    if kind in RULES:
+        return RULES[kind]
     for kinds, rule in _FAMILIES:
         if kind in kinds:
             return rule
-    call.refuse("is an operation that is not known to keep the rows of a series apart", "use a Keras layer instead")
+    call.refuse(
+        "is an operation that is not known to keep the rows of a series apart",
+        "use one that 'slotcar guide models' lists",
+    )
 
 
 def broadcast(call: Call, leaves: Sequence[Leaf], *, dtype: str = "float32") -> Tensor:
@@ -114,6 +119,10 @@ def _test(call: Call) -> Tensor:
     return broadcast(call, tuple(leaves_of([call.args, call.kwargs])), dtype="bool")
 
 
+def _like(call: Call) -> Tensor:
+    return call.tensor.computed(dtype=str(call.config.get("dtype") or call.tensor.dtype))
+
+
 def _cast(call: Call) -> Tensor:
     dtype = str(call.config.get("dtype"))
     if dtype in _FLOATS and dtype != "float32":
@@ -169,6 +178,19 @@ def _stack(call: Call) -> Tensor:
     (axis,) = call.axes(rank=first.rank + 1)
     check_axes(call, (axis,), does="stacks series along", tensor=first)
     return broadcast(call, call.inputs).computed((*first.shape[:axis], len(call.inputs), *first.shape[axis:]))
+
+
+def _split(call: Call) -> tuple[Tensor, ...]:
+    """Parts of equal size, or those between the given places, along an axis behind time."""
+    (axis,) = call.axes()
+    check_axes(call, (axis,), does="splits")
+    size, asked = call.tensor.shape[axis], call.config["indices_or_sections"]
+    if size is None:
+        call.refuse("splits an axis whose size is open", "fix the number of features")
+    places = list(asked) if isinstance(asked, list) else [size // asked * place for place in range(1, int(asked))]
+    parts = [end - start for start, end in pairwise([0, *(min(int(place), size) for place in places), size])]
+    shape = call.tensor.shape
+    return tuple(call.tensor.computed((*shape[:axis], part, *shape[axis + 1 :]), call.tensor.dtype) for part in parts)
 
 
 def _expand(call: Call) -> Tensor:
@@ -249,12 +271,13 @@ def flat_size(shape: Shape) -> int | None:
 
 
 _FAMILIES: tuple[tuple[frozenset[str], Rule], ...] = (
-    (_ELEMENTWISE, _elementwise),
-    (_TESTS, _test),
-    (_REDUCTIONS, _reduce),
-    (_ALONG_AXIS, _along_axis),
+    (ELEMENTWISE, _elementwise),
+    (TESTS, _test),
+    (REDUCTIONS, _reduce),
+    (ALONG_AXIS, _along_axis),
+    (LIKE, _like),
 )
-_RULES: dict[str, Rule] = {
+RULES: dict[str, Rule] = {
     "Cast": _cast,
     "Concatenate": concatenate,
     "ExpandDims": _expand,

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lstm_core.contract.activation_rules import is_activation_layer
 from lstm_core.contract.custom_rules import admit_custom, is_builtin, is_registered_function
-from lstm_core.contract.symbolic_tensors import Call, Recurrence, Tensor
+from lstm_core.contract.symbolic_tensors import Call, Recurrence, Tensor, tensors_of
 from lstm_core.json_types import JsonObject
 
 _GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
@@ -30,6 +31,7 @@ def apply_recurrent(call: Call) -> tuple[Tensor, ...]:
     """The sequence that the layer gives, then its final states where it returns them."""
     _check_sequence(call)
     _check_flags(call)
+    _check_mask(call)
     cells = _cells(call)
     if cells is None:
         return _apply_custom_cells(call)
@@ -52,6 +54,11 @@ def _output(call: Call, size: int | None) -> Tensor:
 
 def _apply_custom_cells(call: Call) -> tuple[Tensor, ...]:
     """The states of a custom cell are not in the archive: `chunk_proof` adds them to the contract."""
+    if _is_masked(call):
+        call.refuse(
+            "has a custom cell and is given a mask: what a masked row repeats is not in its state",
+            "use LSTM, GRU, SimpleRNN or RNN of Keras's own cells behind a mask",
+        )
     _record(call, ())
     size = call.promised.get(0, call.tensor).shape[-1]
     return (_output(call, size),)
@@ -79,6 +86,18 @@ def _check_flags(call: Call) -> None:
         )
 
 
+def _is_masked(call: Call) -> bool:
+    return any(tensors_of(call.kwargs.get("mask")))
+
+
+def _check_mask(call: Call) -> None:
+    if _is_masked(call) and call.config.get("zero_output_for_mask"):
+        call.refuse(
+            "has zero_output_for_mask=True, and the score of a masked row repeats the one before",
+            "leave it out, or multiply the layer's output by the mask's values yourself",
+        )
+
+
 def check_initial_state(call: Call) -> None:
     """Refuse a recurrent layer whose state is given to it: asked before anything else, since it explains the rest."""
     wired = call.args[1] if len(call.args) > 1 else None
@@ -99,6 +118,8 @@ def _without_cudnn(call: Call) -> str:
     """Why cuDNN cannot run the layer (Keras asks the same); "" where it can."""
     if call.kind not in ("LSTM", "GRU"):
         return f"cuDNN has kernels for LSTM and GRU, not for {call.kind}"
+    if _is_masked(call):
+        return "it is given a mask, and cuDNN takes padding at the end only"
     for key, wanted in _CUDNN.items():
         found = call.config.get(key, wanted)
         if found != wanted:
@@ -133,7 +154,7 @@ def _flat_cells(call: Call, cell: JsonObject) -> list[tuple[str, int]] | None:
 def _check_activations(call: Call, config: JsonObject) -> None:
     """A custom function cannot mix rows inside a cell, but without its module it cannot be loaded either."""
     for key in ("activation", "recurrent_activation"):
-        if isinstance(config.get(key), dict):
+        if isinstance(config.get(key), dict) and not is_activation_layer(config[key]):
             name = config[key].get("config")
             admit_custom(call, f"has the custom {key} {name}", registered=is_registered_function(config[key]))
 

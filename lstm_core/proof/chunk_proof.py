@@ -28,6 +28,7 @@ from lstm_core.errors import ModelRefused, SlotcarError
 from lstm_core.packing.packer import Packer
 from lstm_core.proof.proof_request import ProofRequest
 from lstm_core.proof.reference import Reference
+from lstm_core.score_gaps import score_gaps
 from lstm_core.step.rebatch import StepModel, build_step_model, load_model
 from lstm_core.step.stateful_replica import make_step
 from lstm_core.step.tensorflow_setup import configure_devices
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 SLOTS = 2
 CHUNK = 3  # where the model leaves it open and all of its layers are known
 CHUNKS = 4
-TOLERANCE = 1e-4  # of the largest score, or of 1
+TOLERANCE = 1e-4  # as `score_gaps` measures
 
 
 _proved: set[tuple[str, CustomCode, int]] = set()  # in this process: replicas in one process need one proof
@@ -82,6 +83,7 @@ def complete(contract: ModelContract, step_model: StepModel, name: str) -> Model
         raise ModelRefused(f"Model '{name}' cannot be scored in chunks: {NO_STATE}.")
     if not contract.unproved:
         return contract
+    _check_beginnings(step_model, name)
     shapes: dict[str, list[tuple[int, ...]]] = {}
     for state in step_model.states:
         shapes.setdefault(state.layer, []).append(state.shape)
@@ -101,6 +103,16 @@ def complete(contract: ModelContract, step_model: StepModel, name: str) -> Model
     return replace(contract, recurrent=recurrent, outputs=outputs)
 
 
+def _check_beginnings(step_model: StepModel, name: str) -> None:
+    for path, layer in step_model.recurrent:
+        if any(np.any(state) for state in tf.nest.flatten(layer.get_initial_state(1))):
+            raise ModelRefused(
+                f"Model '{name}' cannot be scored in chunks: layer '{path}' begins with a state of its own that is not"
+                " zero, and every entity begins with zero state; leave get_initial_state out of its cell, and let the"
+                " cell add that state to its own."
+            )
+
+
 def _largest_gap(model: keras.Model, step_model: StepModel, contract: ModelContract, chunk: int) -> float | None:
     """How far the two ways of scoring are apart; None where they agree."""
     lengths = np.array([CHUNKS * chunk - chunk // 2, chunk + 1, chunk + 2])
@@ -111,10 +123,8 @@ def _largest_gap(model: keras.Model, step_model: StepModel, contract: ModelContr
         truth = _at_once(reference, rows, lengths)
         if np.isfinite(truth).all():
             break
-    tolerance = max(TOLERANCE, contract.tolerance) * max(1.0, float(np.abs(truth).max(initial=0)))
-    if np.allclose(found, truth, rtol=0, atol=tolerance, equal_nan=True):
-        return None
-    return float(np.nanmax(np.abs(found - truth)))
+    gap = float(score_gaps(found, truth).max(initial=0.0))
+    return None if gap <= max(TOLERANCE, contract.tolerance) else gap
 
 
 def _random_rows(inputs: Sequence[InputContract], lengths: Ints, *, positive: bool) -> list[Array]:

@@ -6,6 +6,8 @@ Keras itself, stateless, and called on the whole series at once.
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias, TypeGuard, TypeVar
@@ -15,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from lstm_core.array_types import Array, Floats
-from lstm_core.contract.static_inputs import input_shapes, static_inputs
+from lstm_core.contract.static_inputs import input_shapes, static_inputs, statics_of
 from lstm_core.json_types import JsonObject, JsonValue
 from lstm_core.step.rebatch import as_functional, is_recurrent, load_model
 
@@ -39,7 +41,8 @@ class Reference:
         self._ending = _give_sequences(copy)
         self._structure: Nest[keras.KerasTensor] = as_functional(copy).input
         shapes = input_shapes(copy)
-        self._static = [name in static_inputs(shapes) for name, _, _ in shapes]
+        static = statics_of(copy)
+        self._static = [name in static for name, _, _ in shapes]
         lead = [(1,) if static else (1, None) for static in self._static]
         signature = [
             tf.TensorSpec((*first, *shape[len(first) :]), dtype)
@@ -97,6 +100,9 @@ class Reference:
                     if states is not None:
                         kwargs["initial_state"] = _initial(layer, path + layer.name, states, taken)
                     output = layer(*args, **kwargs)
+                    mask = kwargs.get("mask")
+                    if states is not None and _is_tensor(mask):
+                        output = _repeated(layer, output, mask, kwargs["initial_state"])
                     return self._at_window_ends(output) if layer in self._ending else output
                 if isinstance(layer, keras.Model):
                     return through(layer, args[0], f"{path}{layer.name}/")
@@ -129,6 +135,21 @@ def _initial(layer: keras.layers.RNN, place: str, states: dict[str, tf.Tensor], 
     return initial
 
 
+def _repeated(layer: keras.layers.RNN, output: Nest[Leaf], mask: tf.Tensor, initial: Nest[Leaf]) -> Nest[Leaf]:
+    """The output with that of the row before it in the first rows that are masked; Keras gives zeros there.
+
+    Of Keras's own cells the output is the first of the last cell's states.
+    """
+    sequence, *rest = keras.tree.flatten(output)
+    cells = layer.cell.cells[:-1] if isinstance(layer.cell, keras.layers.StackedRNNCells) else []
+    place = len(keras.tree.flatten([cell.state_size for cell in cells]))
+    given: list[tf.Tensor] = keras.tree.flatten(initial)
+    before = tf.cast(given[place], sequence.dtype)[:, None]
+    begun = tf.cumsum(tf.cast(mask, tf.int32), axis=1)[..., None] > 0
+    full = tf.where(begun, sequence, before)
+    return [full, *rest] if rest else full
+
+
 def _one_per_window(given: Arguments) -> Arguments:
     """The arguments of a layer, with what an entity has once repeated for each of its windows."""
     tensors = [leaf for leaf in keras.tree.flatten(given) if _is_tensor(leaf)]
@@ -144,7 +165,7 @@ def _one_per_window(given: Arguments) -> Arguments:
     return arguments
 
 
-def _is_tensor(leaf: Leaf) -> TypeGuard[tf.Tensor]:
+def _is_tensor(leaf: Nest[Leaf]) -> TypeGuard[tf.Tensor]:
     return bool(tf.is_tensor(leaf))
 
 
@@ -152,9 +173,8 @@ def _window_of(model: keras.Model) -> int | None:
     """The length in time that the inputs fix, where the outputs have no axis for time."""
     if any(len(output.shape) != 2 for output in as_functional(model).outputs):
         return None
-    shapes = input_shapes(model)
-    static = static_inputs(shapes)
-    length = next(shape[1] for name, shape, _ in shapes if name not in static)
+    static = statics_of(model)
+    length = next(shape[1] for name, shape, _ in input_shapes(model) if name not in static)
     assert length is not None, "a window's length is part of the model"
     return length
 
@@ -171,7 +191,10 @@ def _stateless(model: keras.Model) -> keras.Model:
     """The model with batch and time open and no layer stateful; weights are shared with a copy, not with `model`."""
     config = _opened(keras.saving.serialize_keras_object(model))
     copy = keras.saving.deserialize_keras_object(config)
-    copy.set_weights(model.get_weights())
+    with tempfile.TemporaryDirectory() as folder:  # as a file is loaded: some layers derive constants only then
+        weights = os.path.join(folder, "model.weights.h5")
+        model.save_weights(weights)
+        copy.load_weights(weights)
     assert not any(layer.stateful for layer in copy._flatten_layers() if is_recurrent(layer))
     return copy
 
@@ -186,7 +209,7 @@ def _opened(config: JsonValue, static: frozenset[str] = frozenset()) -> JsonValu
     if not isinstance(config, dict):
         return config
     if "layers" in config:
-        static = _static_layers(config["layers"])
+        static = _static_layers(config)
     opened = {key: _opened(value, static) for key, value in config.items() if key != "build_config"}
     opened |= {option: False for option in ("stateful", "unroll") if opened.get(option)}
     for key in ("batch_shape", "batch_input_shape"):
@@ -198,6 +221,6 @@ def _opened(config: JsonValue, static: frozenset[str] = frozenset()) -> JsonValu
     return opened
 
 
-def _static_layers(layers: list[JsonObject]) -> frozenset[str]:
-    configs = [layer["config"] for layer in layers if layer["class_name"] == "InputLayer"]
-    return static_inputs([(config["name"], config["batch_shape"], str(config["dtype"])) for config in configs])
+def _static_layers(model: JsonObject) -> frozenset[str]:
+    configs = [layer["config"] for layer in model["layers"] if layer["class_name"] == "InputLayer"]
+    return static_inputs([(config["name"], config["batch_shape"], str(config["dtype"])) for config in configs], model)

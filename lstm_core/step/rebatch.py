@@ -25,7 +25,7 @@ import keras
 from keras import tree
 
 from lstm_core.contract.custom_code import NO_CODE, CustomCode
-from lstm_core.contract.static_inputs import input_shapes, static_inputs
+from lstm_core.contract.static_inputs import input_shapes, statics_of
 from lstm_core.errors import ModelRefused
 from lstm_core.step.known_shapes import known_shape
 
@@ -57,6 +57,7 @@ class StepModel:
     states: tuple[StateTensor, ...]
     rebuilt: tuple[RebuiltLayer, ...]
     recurrent: tuple[tuple[str, keras.layers.RNN], ...]  # (path as in `states`, layer of the given model)
+    masked: frozenset[int] = frozenset()  # ids of rebuilt layers that are given a mask of the model's own
 
     @property
     def windowed(self) -> bool:
@@ -71,12 +72,12 @@ class StepModel:
     def copy_in(self) -> None:
         """Gives the layers in their place the weights of the given model's."""
         for original, rebuilt in self.rebuilt:
-            rebuilt.set_weights(original.get_weights())
+            _copy_variables(original, rebuilt)
 
     def copy_back(self) -> None:
         """Gives the layers of the given model the weights of those in their place; all others are shared anyway."""
         for original, rebuilt in self.rebuilt:
-            original.set_weights(rebuilt.get_weights())
+            _copy_variables(rebuilt, original)
 
 
 def load_model(blob: bytes, *, name: str, code: CustomCode = NO_CODE) -> keras.Model:
@@ -112,24 +113,43 @@ def build_step_model(model: keras.Model, *, cudnn: bool = False) -> StepModel:
     """
     walk = _Walk(cudnn=cudnn)
     shapes = input_shapes(model)
-    static = static_inputs(shapes)
+    static = statics_of(model)
     rows = [
-        keras.Input(batch_shape=(None, *(shape[1:] if name in static else (None, *shape[2:]))), dtype=dtype, name=name)
+        keras.Input(batch_shape=(None, *(shape[1:] if name in static else (None, *shape[2:]))), dtype=dtype)
         for name, shape, dtype in shapes
     ]
     scores = tree.flatten(walk.through(model, tree.pack_sequence_as(as_functional(model).input, rows)))
-    step = keras.Model([*rows, walk.valid, *walk.states_in], [*scores, *walk.states_out])
+    step = _joined([*rows, walk.valid, *walk.states_in], [*scores, *walk.states_out], walk.called)
     rebuilt = StepModel(
         model=step,
-        input_names=tuple(tensor.name for tensor in rows),
+        input_names=tuple(name for name, _, _ in shapes),
         static=tuple(name in static for name, _, _ in shapes),
         output_names=tuple(as_functional(model).output_names),
         states=tuple(walk.states),
         rebuilt=walk.rebuilt,
         recurrent=tuple(walk.recurrent.items()),
+        masked=frozenset(walk.masked),
     )
     rebuilt.copy_in()
     return rebuilt
+
+
+def _joined(
+    inputs: list[keras.KerasTensor], outputs: list[keras.KerasTensor], called: list[keras.Operation]
+) -> keras.Model:
+    """The model from inputs to outputs, whose operations may have one name.
+
+    Two nested models may each have a layer of one name, and in one graph Keras wants different ones. It asks for them
+    only while it joins the graph; the layers are the given model's, so they get their own names back.
+    """
+    named = {id(operation): (operation, operation.name) for operation in called}
+    try:
+        for number, (operation, _) in enumerate(named.values()):
+            operation.name = f"called_{number}"
+        return keras.Model(inputs, outputs)
+    finally:
+        for operation, name in named.values():
+            operation.name = name
 
 
 def as_functional(model: keras.Model) -> keras.Model:
@@ -142,6 +162,40 @@ def is_recurrent(layer: keras.Operation) -> bool:
     return isinstance(layer, keras.layers.RNN)
 
 
+def _copy_variables(source: keras.Layer, target: keras.Layer) -> None:
+    """Gives a layer what another of the same build would save, as Keras loads a file.
+
+    `set_weights` would not do: a layer may derive constants from its weights when they are loaded, as Normalization
+    does, and only `load_own_variables` tells it that they are.
+    """
+    for one, other in zip(source._flatten_layers(), target._flatten_layers(), strict=True):
+        kept: dict[str, keras.Variable] = {}
+        one.save_own_variables(kept)
+        other.load_own_variables({key: keras.ops.convert_to_numpy(value) for key, value in kept.items()})
+
+
+def _repeated(
+    layer: keras.layers.RNN, output: keras.KerasTensor, mask: keras.KerasTensor, before: NestedKerasTensors
+) -> keras.KerasTensor:
+    """The output of a layer with that of the row before the chunk in the first rows that are masked.
+
+    Keras repeats the row before within a call, and begins each call with zeros. Of its own cells the output is the
+    first of the last cell's states, and those of others the contract refuses under a mask.
+    """
+    held = keras.ops.cast(tree.flatten(before)[_place_of_output(layer)], output.dtype)
+    begun = keras.ops.cumsum(keras.ops.cast(mask, "int32"), axis=1) > 0
+    if layer.return_sequences:
+        return keras.ops.where(begun[..., None], output, held[:, None])
+    return keras.ops.where(begun[:, -1:], output, held)
+
+
+def _place_of_output(layer: keras.layers.RNN) -> int:
+    """Which of the layer's states, flattened, is its output, where its cells are Keras's own."""
+    if not isinstance(layer.cell, keras.layers.StackedRNNCells):
+        return 0
+    return len(tree.flatten([cell.state_size for cell in layer.cell.cells[:-1]]))
+
+
 def _no_mask(*_: object) -> None:
     """The valid mask ends at the recurrent layer: others would warn of it, or skip what they must score."""
 
@@ -151,11 +205,13 @@ class _Walk:
 
     def __init__(self, *, cudnn: bool) -> None:
         self._cudnn = cudnn
-        self.valid = keras.Input(batch_shape=(None, None), dtype="bool", name="slotcar_valid")
+        self.valid = keras.Input(batch_shape=(None, None), dtype="bool")
         self.states: list[StateTensor] = []
         self.states_in: list[keras.KerasTensor] = []
         self.states_out: list[keras.KerasTensor] = []
         self.recurrent: dict[str, keras.layers.RNN] = {}  # path -> layer of the given model
+        self.called: list[keras.Operation] = []  # the nodes of the step's graph
+        self.masked: set[int] = set()
         self._rebuilt: dict[int, RebuiltLayer] = {}  # by the id of the given model's layer
 
     def through(self, model: keras.Model, tensors: NestedKerasTensors, path: str = "") -> NestedKerasTensors:
@@ -174,16 +230,28 @@ class _Walk:
 
     def _call(self, path: str, layer: keras.Operation, *args: Any, **kwargs: Any) -> NestedKerasTensors:
         if is_recurrent(layer):
-            return self._call_recurrent(layer, args[0], path + layer.name)
+            rows = args[0] if args else kwargs["sequences"]
+            return self._call_recurrent(layer, rows, kwargs.get("mask"), path + layer.name)
         if isinstance(layer, keras.Model) and type(layer).__module__.startswith("keras."):  # a subclass may do anything
-            return self.through(layer, args[0], f"{path}{layer.name}/")
+            return self.through(layer, args[0] if args else kwargs["inputs"], f"{path}{layer.name}/")
+        self.called.append(layer)
         return layer(*args, **kwargs)
 
-    def _call_recurrent(self, layer: keras.layers.RNN, rows: keras.KerasTensor, path: str) -> keras.KerasTensor:
+    def _call_recurrent(
+        self, layer: keras.layers.RNN, rows: keras.KerasTensor, mask: keras.KerasTensor | None, path: str
+    ) -> keras.KerasTensor:
         rebuilt = self._rebuild(layer)
+        self.called.append(rebuilt)
         self.recurrent[path] = layer
         before = tree.map_structure(self._state_input(path), rebuilt.get_initial_state(1))
-        output, *after = tree.flatten(rebuilt(rows, initial_state=before, mask=self.valid))
+        if mask is None:
+            output, *after = tree.flatten(rebuilt(rows, initial_state=before, mask=self.valid))
+        else:
+            self.masked.add(id(rebuilt))
+            rebuilt.use_cudnn = False  # its kernels take padding at the end, and no other mask
+            seen = keras.ops.logical_and(self.valid, mask)
+            output, *after = tree.flatten(rebuilt(rows, initial_state=before, mask=seen))
+            output = _repeated(rebuilt, output, seen, before)
         self.states_out += after
         return output
 
@@ -203,8 +271,7 @@ class _Walk:
             index = sum(state.layer == path for state in self.states)
             state = StateTensor(path, index, known_shape(initial)[1:])
             self.states.append(state)
-            name = f"state__{state.layer}__{state.index}".replace("/", ".")
-            tensor = keras.Input(batch_shape=(None, *state.shape), dtype="float32", name=name)
+            tensor = keras.Input(batch_shape=(None, *state.shape), dtype="float32")
             self.states_in.append(tensor)
             return tensor
 

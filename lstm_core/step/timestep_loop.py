@@ -136,7 +136,7 @@ def _timestep(
     valid = tf.ones((rows[0].shape[0], 1), tf.bool)
     # `valid` and the states are inputs like any other; nothing of the model is called but its layers, one by one.
     found = step_model.model._run_through_graph(
-        [*given, valid, *states], operation_fn=_as_it_is, call_fn=partial(_call, cells, live)
+        [*given, valid, *states], operation_fn=_as_it_is, call_fn=partial(_call, cells, live, step_model.masked)
     )
     flat = [tf.cast(tensor, tf.float32) for tensor in tree.flatten(found)]
     count = len(step_model.output_names)
@@ -147,9 +147,12 @@ def _as_it_is(layer: keras.Operation) -> keras.Operation:
     return layer
 
 
-def _call(cells: Cells, live: tf.Tensor, layer: keras.Operation, *args: Any, **kwargs: Any) -> NestedTensors:
+def _call(
+    cells: Cells, live: tf.Tensor, masked: frozenset[int], layer: keras.Operation, *args: Any, **kwargs: Any
+) -> NestedTensors:
     if is_recurrent(layer):
         row, states = args[0][:, 0], kwargs["initial_state"]
+        live = live & kwargs["mask"][:, 0] if id(layer) in masked else live
         if id(layer) in cells:
             hidden, carried = cells[id(layer)](row, list(states), live)
             return [hidden[:, None], hidden, carried]

@@ -49,7 +49,7 @@ class StatefulTrainer:
     ) -> None:
         """`model` is a Keras model that `model_contract` has accepted. Raises `UsageError` and `ModelRefused`."""
         self._settings = settings
-        self.optimizer = make_optimizer(settings.optimizer, settings.learning_rate)
+        self.optimizer = _scaled_for(model, make_optimizer(settings.optimizer, settings.learning_rate))
         _refuse_batch_statistics(model)
         self._model = model
         self.replica = StatefulReplica(model, shape)
@@ -157,7 +157,7 @@ class StatefulTrainer:
             judged = self._judged(scores)
             totals, weights = self.loss.sums(judged, *known)
             penalties = self.replica.step_model.model.losses
-            wanted = tf.add_n([self.loss.mean(totals, weights), *penalties])
+            wanted = self.optimizer.scale_loss(tf.add_n([self.loss.mean(totals, weights), *penalties]))
         gradients = tape.gradient(wanted, self._variables)
         self.optimizer.apply(gradients, self._variables)
         return totals, weights, judged if self.metrics else [], after
@@ -191,6 +191,15 @@ def make_optimizer(name: str, learning_rate: float | Mapping[str, JsonValue]) ->
             f"{', '.join(sorted(known))}."
         )
     return kind(learning_rate=learning_rate if isinstance(learning_rate, float | int) else _schedule(learning_rate))
+
+
+def _scaled_for(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """The optimizer, with Keras's own scaling of the loss where a layer computes in float16, as `compile` gives it.
+
+    Of float16 the smallest number is 6e-8: without it the gradients of small targets are zero, and no weight moves.
+    """
+    halved = any(getattr(layer, "compute_dtype", None) == "float16" for layer in model._flatten_layers())
+    return keras.optimizers.LossScaleOptimizer(optimizer) if halved else optimizer
 
 
 def _schedule(given: Mapping[str, JsonValue]) -> keras.optimizers.schedules.LearningRateSchedule:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lstm_core.contract.model_contract import ModelContract
 from lstm_core.proof.reference import Reference
+from lstm_core.score_gaps import score_gaps
 from tests.inputs.series import make_series, replace
 from tests.models.keras_models import VOCABULARY
 
@@ -81,6 +82,16 @@ def by_hand(kind: str, weights: Sequence[Array], rows: Array) -> Array:
         layer, rows
     )
     return hidden @ kernel + bias
+
+
+def assert_same_scores(found: Array, truth: Array, tolerance: float = TOLERANCE) -> None:
+    """Scores (row, score) within the tolerance of the truth, measured as an audit does."""
+    assert found.shape == truth.shape
+    gaps = score_gaps(found, truth)
+    worst = np.unravel_index(int(np.argmax(gaps)), gaps.shape) if gaps.size else ()
+    assert gaps.max(initial=0.0) <= tolerance, (
+        f"at {worst}: {found[worst]} for {truth[worst]}, off by {gaps[worst]:.3g}"
+    )
 
 
 def _sigmoid(x: Array) -> Array:

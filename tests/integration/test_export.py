@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,7 +20,7 @@ from tests.harness.inprocess import Job, run, scores
 from tests.harness.truth import arrays_of, columns_for, table_for
 from tests.inputs.configs import IN_AND_OUT
 from tests.inputs.series import write_cut
-from tests.models.keras_models import CODE, FIT, contract_of, save
+from tests.models.keras_models import CODE, FIT, contract_of, save, seeded
 
 LENGTHS = (23, 9)
 CONFIG = """
@@ -63,6 +64,46 @@ def test_an_entity_is_served_from_its_state_as_the_batch_run_scored_it(name: str
         served.append(np.concatenate([out[one.name].numpy()[0, : stop - start] for one in contract.outputs], axis=-1))
         state = {name: out[name].numpy()[0] for name in state}
     np.testing.assert_allclose(np.concatenate(served), batch, atol=1e-6, rtol=0)
+
+
+NAMES = {
+    "differ by a sign": (["p+", "p-"], "score"),
+    "differ by what becomes an underscore": (["dep delay", "dep_delay", "dep-delay"], "score"),
+    "differ by capitals": (["Temp", "temp"], "score"),
+    "begin with a digit": (["2m_temp", "10m_wind"], "2m_score"),
+    "begin with an underscore": (["_x", "y"], "_score"),
+    "in other letters": (["größe", "温度", "湿度"], "größe"),
+    "with colons": (["s1:temp", "s1:press"], "s:1"),
+    "of the step's own arguments": (["reset", "lengths", "RESET"], "reset"),
+    "of a state": (["state__memory__0", "x"], "state__memory__1"),
+    "of the output": (["score", "x"], "score"),
+    "of a keyword": (["class", "self"], "lambda"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(NAMES))
+def test_names_that_keras_takes_are_served_apart(case: str, tmp_path: Path) -> None:
+    inputs, output = NAMES[case]
+    columns = [keras.Input((None, 1), name=name) for name in inputs]
+    hidden = keras.layers.LSTM(4, return_sequences=True, name="memory")(keras.layers.Concatenate()(columns))
+    head = keras.layers.Dense(1, name="head")(hidden)
+    model = seeded(keras.Model(columns, {output: head}))
+    (tmp_path / "model.keras").write_bytes(save(model))
+    (tmp_path / "job.toml").write_text(CONFIG + IN_AND_OUT)
+    found = export.run(load_config(str(tmp_path / "job.toml")))
+
+    serve = tf.saved_model.load(found["folder"]).signatures["serving_default"]
+    rows = np.random.default_rng(0).normal(size=(2, 5, len(inputs))).astype(np.float32)
+    by_name = {name: rows[..., index : index + 1] for index, name in enumerate(inputs)}
+    assert sorted(spec["name"] for spec in found["inputs"].values()) == sorted(inputs)
+    given = {argument: tf.constant(by_name[spec["name"]]) for argument, spec in found["inputs"].items()}
+    given |= {argument: tf.zeros((2, 4)) for argument in found["states"]}
+    assert set(serve.structured_input_signature[1]) == {"reset", "lengths", *given}
+    out = serve(reset=tf.constant([True, True]), lengths=tf.constant([5, 5]), **given)
+    [score] = found["outputs"]
+    assert set(out) == {score, *found["states"]}
+    wanted = keras.ops.convert_to_numpy(model([by_name[name] for name in inputs])[output])
+    np.testing.assert_allclose(out[score].numpy(), wanted, atol=1e-6, rtol=0)
 
 
 def padded(rows: Any, width: int) -> Any:

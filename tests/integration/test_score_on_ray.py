@@ -11,7 +11,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -30,7 +29,7 @@ from cluster.runtime.storage.filesystems import FileStat
 from cluster.runtime.storage.open_store import StoreSpec
 from lstm_core.contract.model_contract import read_contract
 from tests.harness.inprocess import Job, run, tidy
-from tests.harness.truth import TOLERANCE, columns_for, expected
+from tests.harness.truth import assert_same_scores, columns_for, expected
 from tests.inputs.series import make_series, write_cut
 from tests.models.keras_models import FIT, save
 
@@ -109,7 +108,7 @@ def test_two_replicas_on_ray_give_the_bits_of_one_in_this_process(cluster: None,
     found = tidy(tmp_path / "out")
     assert found.equals(alone)
     truth = expected(job.model, table, read_contract(job.model, name="lstm"))
-    np.testing.assert_allclose(found.column("score").to_numpy()[:, None], truth, atol=TOLERANCE, rtol=0)
+    assert_same_scores(found.column("score").to_numpy()[:, None], truth)
     assert record["rows_in"] == record["rows_scored"] == table.num_rows
     assert record["replicas"] == 2
     assert (tmp_path / "out" / "_SUCCESS").exists()

@@ -223,10 +223,13 @@ def test_a_fixed_batch_is_harmless_and_said_to_be(tmp_path: Path, capsys: pytest
         ("train.model=missing.keras", "missing.keras cannot be read"),
         ("train.model=no_such_module:build", "module 'no_such_module' cannot be imported"),
         ("model.path=model.h5", "name that ends in .keras"),
+        ("model.path=first.keras", "train.model and model.path are one file, .*first.keras: .*another name"),
+        ("model.path=linked.keras", "train.model and model.path are one file"),
     ],
 )
 def test_wrong_set_ups_are_refused_with_a_sentence(tmp_path: Path, override: str, sentence: str) -> None:
     path = lay_out(tmp_path, table_with_targets())
+    (tmp_path / "linked.keras").symlink_to(tmp_path / "first.keras")
     with pytest.raises(SlotcarError, match=sentence) as fault:
         trained(path, override)
     assert fault.value.exit_code == 2

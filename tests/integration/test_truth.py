@@ -14,7 +14,7 @@ import pytest
 
 from cluster.core.settings import StepSettings
 from tests.harness.inprocess import Job, run, scores, tidy
-from tests.harness.truth import columns_for, expected, table_for
+from tests.harness.truth import assert_same_scores, columns_for, expected, table_for
 from tests.inputs.series import make_series, replace, write_cut
 from tests.models.keras_models import FIT, contract_of, keras, save
 
@@ -69,7 +69,7 @@ def test_scores_are_the_truth_and_not_one_bit_depends_on_the_replicas(
         outputs.append(scores(output).sort_by([("entity", "ascending"), ("time", "ascending")]))
     assert outputs[0].select(["entity", "time"]).equals(table.select(["entity", "time"]))
     found = np.stack([outputs[0].column(name).to_numpy() for name in contract.score_names], axis=1)
-    np.testing.assert_allclose(found, truth, atol=contract.tolerance, rtol=0)
+    assert_same_scores(found, truth, contract.tolerance)
     assert outputs[1].equals(outputs[0])
 
 

@@ -383,6 +383,15 @@ def test_an_entity_without_a_score_is_not_drawn(tmp_path: Path) -> None:
         assert {one.entity.split("'")[1]: one.rows for one in found.rescored}.items() <= sizes(case).items()
 
 
+def test_scores_in_their_own_units_hold_and_a_thousandth_off_does_not(made: Case, tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    case.source = made.source
+    case.model.write_bytes(save(FIT["scores_in_their_own_units"]()))
+    score_into(case)
+    assert failed(case.verify(4)) == {}
+    assert set(failed(case.verify(4, lambda scores: scores * np.float32(1.001)))) == {"scores"}
+
+
 def test_scores_of_another_truth_are_named(case: Case) -> None:
     found = case.verify(3, lambda scores: scores + np.float32(0.01))
     assert list(failed(found)) == ["scores"]

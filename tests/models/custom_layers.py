@@ -52,6 +52,54 @@ class DecayCell(layers.Layer):  # type: ignore[misc]
 
 
 @registered
+class Derived(layers.Layer):  # type: ignore[misc]
+    """Fit: computes with what it derives from its weights once they are loaded."""
+
+    def build(self, shape: Any) -> None:
+        self.raw = self.add_weight(shape=(shape[-1],), name="raw")
+        self.derive()
+
+    def derive(self) -> None:
+        """To be called whenever the weights are others."""
+        self.factor = 1.0 / (1.0 + ops.abs(ops.convert_to_tensor(self.raw)))
+
+    def load_own_variables(self, store: Any) -> None:
+        super().load_own_variables(store)
+        self.derive()
+
+    def call(self, rows: Any) -> Any:
+        return rows * self.factor
+
+
+@registered
+class DerivedCell(DecayCell):
+    """Fit: a cell with such a layer in it."""
+
+    def build(self, shape: Any) -> None:
+        super().build(shape)
+        self.inner = Derived(name="inner")
+        self.inner.build(shape)
+
+    def call(self, row: Any, states: Any, training: bool = False) -> Any:
+        return super().call(self.inner(row), states, training)
+
+
+@registered
+class BegunCell(DecayCell):
+    """Fit where it begins with zero: a cell that says itself where it begins."""
+
+    def __init__(self, width: int, begin: float, **options: Any) -> None:
+        super().__init__(width, **options)
+        self.begin = begin
+
+    def get_initial_state(self, batch_size: Any = None) -> Any:
+        return [ops.full((batch_size, self.width), self.begin)]
+
+    def get_config(self) -> Any:
+        return {**super().get_config(), "begin": self.begin}
+
+
+@registered
 class OwnLSTM(layers.LSTM):  # type: ignore[misc]
     """Fit: a recurrent layer by inheritance."""
 

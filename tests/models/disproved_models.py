@@ -68,3 +68,9 @@ def custom_layer_of_one_length() -> Any:
 @disproved("no recurrent layer")
 def custom_layer_without_memory() -> Any:
     return recurrent_model(custom_layers.Scaled(name="scaled"))
+
+
+@disproved("'memory'", "begins with a state of its own", "get_initial_state")
+def custom_cell_that_begins_elsewhere() -> Any:
+    cell = custom_layers.BegunCell(3, begin=0.5)
+    return recurrent_model(layers.RNN(cell, return_sequences=True, name="memory"))

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from tests.models.keras_models import FEATURES, VOCABULARY, codes, numbers, recurrent_model, seeded
+from tests.models import custom_layers
+from tests.models.keras_models import FEATURES, numbers, recurrent_model, seeded
 
 Builder = Callable[[], Any]
 Refused = dict[str, tuple[Builder, tuple[str, ...]]]  # name -> (builder, words of the refusal)
@@ -345,19 +346,18 @@ def custom_cell() -> Any:
     return recurrent_model(layers.RNN(SlowCell(3), return_sequences=True))
 
 
-@unfit("Masking", "padding")
-def masking() -> Any:
-    return recurrent_model(layers.Masking(), _memory())
+@unfit("'memory'", "zero_output_for_mask", "repeats the one before")
+def masked_with_zeros() -> Any:
+    return recurrent_model(layers.Masking(), _memory(zero_output_for_mask=True))
 
 
-@unfit("Embedding", "mask_zero=False")
-def masked_codes() -> Any:
-    carrier = codes()
-    embedded = layers.Embedding(VOCABULARY, 3, mask_zero=True)(carrier)
-    return seeded(keras.Model(carrier, layers.Dense(1)(_memory()(embedded))))
+@unfit("'memory'", "custom cell", "mask")
+def custom_cell_behind_a_mask() -> Any:
+    cell = custom_layers.DecayCell(3)
+    return recurrent_model(layers.Masking(), layers.RNN(cell, return_sequences=True, name="memory"))
 
 
-@unfit("'memory'", "mask")
+@unfit("'memory'", "'present' as its mask", "Masking")
 def mask_from_an_input() -> Any:
     rows, present = numbers(), keras.Input((None,), dtype="bool", name="present")
     return seeded(keras.Model([rows, present], layers.Dense(1)(_memory()(rows, mask=present))))
@@ -492,9 +492,3 @@ def convolutional_memory() -> Any:
     rows = keras.Input((None, FEATURES), name="rows")
     hidden = layers.ConvLSTM1D(2, 3, padding="same", return_sequences=True)(ops.expand_dims(rows, -1))
     return seeded(keras.Model(rows, layers.TimeDistributed(layers.Flatten())(hidden)))
-
-
-@unfit("'carrier'", "codes")
-def codes_used_as_numbers() -> Any:
-    carrier = keras.Input((None, 2), dtype="int32", name="carrier")
-    return seeded(keras.Model(carrier, layers.Dense(1)(_memory()(ops.cast(carrier, "float32")))))

@@ -27,7 +27,7 @@ from jobs.config.configuration import load_config
 from lstm_core.contract.model_contract import read_contract
 from tests.fakes.cramped import cramp
 from tests.harness.inprocess import Job, in_process, run, scores
-from tests.harness.truth import TOLERANCE, columns_for, expected
+from tests.harness.truth import assert_same_scores, columns_for, expected
 from tests.inputs.series import make_series, replace, with_nulls, write_cut
 from tests.models.keras_models import FIT, save
 
@@ -170,7 +170,7 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Any:
     assert found.select(["entity", "time"]).equals(table.select(["entity", "time"]).combine_chunks())
     alone = expected(MODEL, replace(table, "entity", table.column("entity").combine_chunks()), contract)
     values = np.stack([found.column(name).to_numpy() for name in contract.score_names], axis=1)
-    np.testing.assert_allclose(values, alone, atol=TOLERANCE, rtol=0)
+    assert_same_scores(values, alone)
     return found
 
 

@@ -29,9 +29,9 @@ from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.open_store import StoreSpec
 from cluster.runtime.storage.parquet_tables import read_batches
 from cluster.runtime.storage.store import Store
-from lstm_core.array_types import Doubles
 from lstm_core.contract.model_contract import ModelContract, read_contract
 from lstm_core.errors import ModelRefused, SlotcarError
+from lstm_core.score_gaps import score_gaps
 
 SEED = 0
 
@@ -42,7 +42,7 @@ class Rescored:
 
     entity: str  # as a user writes it
     rows: int  # compared
-    difference: float  # the largest absolute one; infinite where only one of two scores is a number
+    difference: float  # the largest, as `score_gaps` measures it; infinite where only one of two scores is a number
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def find_truth(store: Store, spec: StoreSpec) -> Truth:
             "out."
         ) from None
     contract = read_contract(model, name=request.model_path, code=request.code)
-    if contract.fingerprint != request.model_fingerprint:
+    if not contract.is_of(request.model_fingerprint):
         raise ModelRefused(
             f"{request.model_path} is another model now: its fingerprint is {contract.fingerprint[:12]}, the run's was "
             f"{request.model_fingerprint[:12]}; put the run's model back, or leave --rescore out."
@@ -153,7 +153,7 @@ class _Comparison:
 
     def _compare(self, entity: str, committed: Scores, again: Scores) -> Rescored:
         rows = min(len(committed), len(again))
-        gap = _differences(committed[:rows], again[:rows])
+        gap = score_gaps(committed[:rows], again[:rows])
         largest = float(gap.max(initial=0.0))
         self._tally.count()
         if len(committed) != len(again):
@@ -182,12 +182,3 @@ class _Comparison:
         for entity in set(np.unique(number).tolist()) & set(parts):
             if sum(map(len, parts[entity])) < self._rows_max:
                 parts[entity].append(scores[number == entity])
-
-
-def _differences(left: Scores, right: Scores) -> Doubles:
-    """(row, score) absolute differences; two that are no number are the same, one that is none is infinitely far."""
-    left64, right64 = left.astype(np.float64), right.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        gap = np.abs(left64 - right64)
-    same = (left64 == right64) | (np.isnan(left64) & np.isnan(right64))
-    return np.where(same, 0.0, np.where(np.isnan(gap), np.inf, gap))

@@ -7,7 +7,6 @@ rows are read and encoded by `own_entities`, scores come from `lstm_core.proof.r
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from lstm_core.array_types import Floats
 from lstm_core.contract.model_contract import ModelContract
+from lstm_core.engine_environment import prepare_environment
 
 if TYPE_CHECKING:
     from lstm_core.proof.reference import Reference
@@ -83,10 +83,12 @@ class AuditActor:
 
     def _load(self) -> Reference:
         if self._reference is None:  # not in the constructor, where a refusal would look like the actor's death
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+            prepare_environment()
             from lstm_core.proof.reference import Reference
             from lstm_core.step.rebatch import load_model
+            from lstm_core.step.tensorflow_setup import configure_keras
 
+            configure_keras()
             self._reference = Reference(load_model(self._model, name="the run's model", code=self._spec.contract.code))
         return self._reference
 

@@ -43,6 +43,7 @@ from cluster.runtime.rows.planned_keys import PlannedKeys
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from lstm_core.contract.model_contract import ModelContract
+from lstm_core.engine_environment import prepare_environment
 from lstm_core.errors import SlotcarError
 from lstm_core.packing.arena import Arena, RowLayout
 from lstm_core.packing.packer import Packer
@@ -221,7 +222,7 @@ def _found(extents: Extents, known: ShardCarry | None, shard: Shard) -> tuple[pa
 
 
 def _load(spec: ReplicaSpec, model: bytes) -> tuple[StatefulReplica, ReplicaInfo]:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    prepare_environment()
     begin = time.perf_counter()
     with fast_imports():
         import keras

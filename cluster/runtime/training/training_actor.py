@@ -12,7 +12,6 @@ It leaves alone: the plan, the configuration and the file that the model is writ
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,6 +46,7 @@ from cluster.runtime.training.training_rows import SHUFFLED, PassPlan, Workers
 from lstm_core.array_types import Array, Bools, Doubles, Floats, Int32s
 from lstm_core.contract.custom_code import CustomCode
 from lstm_core.contract.model_contract import ModelContract
+from lstm_core.engine_environment import prepare_environment
 from lstm_core.packing.arena import Arena
 from lstm_core.packing.packer import Packer
 from lstm_core.training.training_settings import TrainingSettings
@@ -124,7 +124,7 @@ class TrainingActor:
 
     def prepare(self, *, threads: int, gpu: bool) -> None:
         """Sets devices and determinism; before anything else, and only in a process of its own."""
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        prepare_environment()
         import tensorflow as tf
 
         from lstm_core.step.tensorflow_setup import configure_compiler, configure_devices

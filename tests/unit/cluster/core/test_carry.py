@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -139,3 +140,11 @@ def test_what_tonight_does_not_name_is_handed_on_in_stretches() -> None:
     assert absent_rows(np.array([0, 1, 2]), 3).tolist() == []
     assert absent_rows(np.zeros(0, np.int64), 3).tolist() == [[0, 3]]
     assert absent_rows(np.zeros(0, np.int64), 0).tolist() == []
+
+
+def test_a_table_that_names_the_model_as_earlier_versions_did_is_of_this_model() -> None:
+    mine = replace(CONTRACT, earlier_fingerprint="e" * 64)
+    kept = carry_schema(COLUMNS, settings(), replace(CONTRACT, fingerprint="e" * 64)).arrow
+    assert difference(carry_schema(COLUMNS, settings(), mine), kept) is None
+    other = carry_schema(COLUMNS, settings(), replace(CONTRACT, fingerprint="0" * 64)).arrow
+    assert "another architecture or other weights" in str(difference(carry_schema(COLUMNS, settings(), mine), other))

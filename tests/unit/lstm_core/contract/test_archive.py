@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,9 +14,11 @@ import pytest
 from keras import layers
 
 from lstm_core.contract.archive import read_archive
+from lstm_core.contract.model_contract import read_contract
 from lstm_core.errors import ModelRefused
 from tests.models import keras_models
 from tests.models.keras_models import save
+from tests.paths import ROOT
 
 
 def fingerprint_of(model: Any) -> str:
@@ -50,6 +53,40 @@ def test_a_model_loaded_and_saved_again_keeps_its_fingerprint(name: str, tmp_pat
     path.write_bytes(archive)
     again = save(keras.saving.load_model(path))
     assert read_archive(again, name=name).fingerprint == read_archive(archive, name=name).fingerprint
+
+
+# By an earlier version of this project, over what the file says as it says it.
+KEPT = {
+    "keras-3.0.5": "aafbb761dec0399a2513bd0cdc8b82501bab4010a2a724ebf801282a3ad079b8",
+    "keras-3.3.3": "03b484157e14e1139dd3188ac001a28c5107e0c3fae95e2c3b3aa514cb3aae16",
+    "keras-3.6.0": "60dda893587416d97b6fb0e32dc4c0df5eb3d4aa35326b22dfc6843fd3bd1bfe",
+    "keras-3.9.2": "817c7497ba01d485462636006931ebf36bbb5ccc565e5ec5de38c4d68d1aa3ed",
+    "sequential-3.0.5": "486c62e8849e7a2bfbc400c8dfeba1d3ede38435e48a2b64a7a198d27937778c",
+}
+OLDER = sorted((ROOT / "tests/stored").glob("*.keras"), key=lambda path: path.name)  # by their versions of Keras
+
+
+@pytest.mark.parametrize("path", OLDER, ids=lambda path: path.stem)
+def test_a_model_of_an_older_keras_keeps_its_fingerprint_when_this_one_saves_it_again(path: Path) -> None:
+    blob = path.read_bytes()
+    found, again = (read_archive(one, name=path.name) for one in (blob, save(keras.saving.load_model(path))))
+    assert found.fingerprint == again.fingerprint
+    assert again.fingerprint == again.earlier_fingerprint  # what earlier versions kept of today's files still counts
+    assert found.earlier_fingerprint != found.fingerprint  # the case is one: the files do differ
+
+
+@pytest.mark.parametrize("path", OLDER, ids=lambda path: path.stem)
+def test_what_was_kept_of_a_model_of_an_older_keras_is_still_known(path: Path) -> None:
+    contract = read_contract(path.read_bytes(), name=path.name)
+    assert contract.is_of(contract.fingerprint)
+    assert contract.is_of(KEPT[path.stem])
+    assert not contract.is_of(KEPT[next(stem for stem in KEPT if stem != path.stem)])
+
+
+@pytest.mark.parametrize("name", sorted(keras_models.FIT))
+def test_the_fingerprint_of_a_file_of_today_is_the_one_that_earlier_versions_kept(name: str) -> None:
+    archive = read_archive(save(keras_models.FIT[name]()), name=name)
+    assert archive.fingerprint == archive.earlier_fingerprint
 
 
 def test_one_changed_weight_changes_the_fingerprint() -> None:

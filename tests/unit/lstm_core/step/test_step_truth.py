@@ -9,7 +9,7 @@ import pytest
 
 from lstm_core.step.stateful_replica import StatefulReplica, StepShape
 from tests.harness.stepping import score_packed
-from tests.harness.truth import LENGTHS, TOLERANCE, arrays_of, by_hand, expected, table_for
+from tests.harness.truth import LENGTHS, arrays_of, assert_same_scores, by_hand, expected, table_for
 from tests.models.keras_models import FIT, contract_of, save
 
 
@@ -20,7 +20,7 @@ def test_packed_scores_are_those_of_each_entity_alone(name: str) -> None:
     table = table_for(contract)
     shape = StepShape(slots=3, chunk=contract.chunk or 7, jit=False)
     found = score_packed(StatefulReplica(blob, shape), arrays_of(table, contract), LENGTHS)
-    np.testing.assert_allclose(found, expected(blob, table, contract), atol=contract.tolerance, rtol=0)
+    assert_same_scores(found, expected(blob, table, contract), contract.tolerance)
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "gru_reset_before", "simple_rnn"])
@@ -31,7 +31,7 @@ def test_packed_scores_are_those_of_the_published_equations(name: str) -> None:
     found = score_packed(StatefulReplica(model, StepShape(slots=3, chunk=7)), [rows], LENGTHS)
     borders = np.cumsum(LENGTHS)[:-1]
     alone = [by_hand(name, model.get_weights(), series) for series in np.split(rows, borders)]
-    np.testing.assert_allclose(found, np.concatenate(alone), atol=TOLERANCE, rtol=0)
+    assert_same_scores(found, np.concatenate(alone))
 
 
 @pytest.mark.parametrize("name", sorted(FIT))

@@ -16,7 +16,7 @@ from lstm_core.step.same_bits import has_same_bits
 from lstm_core.step.stateful_replica import StatefulReplica, StepShape, make_step
 from lstm_core.step.timestep_loop import can_loop, make_loop
 from tests.harness.stepping import score_packed
-from tests.harness.truth import LENGTHS, arrays_of, expected, table_for
+from tests.harness.truth import LENGTHS, arrays_of, assert_same_scores, expected, table_for
 from tests.models.keras_models import FIT, contract_of, recurrent_model, save
 
 WIDTH, STEPS = 5, 4
@@ -47,7 +47,7 @@ def test_a_loop_gives_what_the_layers_give_on_the_whole_chunk(name: str) -> None
     found, after = make_loop(step_model, width=WIDTH, steps=STEPS)(rows, reset, lengths, states)
     valid = np.arange(STEPS) < lengths.numpy()[:, None]
     for one, other in zip(found, truth, strict=True):
-        np.testing.assert_allclose(one.numpy()[valid], other.numpy()[valid], atol=2e-6, rtol=0)
+        assert_same_scores(one.numpy()[valid], other.numpy()[valid], 2e-6)
     for one, other in zip(after, after_truth, strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=2e-6, rtol=0)
 
@@ -60,7 +60,7 @@ def test_compiled_packed_scores_are_those_of_each_entity_alone() -> None:
     assert replica.loops
     assert replica.kernel.startswith("loop, XLA")
     found = score_packed(replica, arrays_of(table, contract), LENGTHS)
-    np.testing.assert_allclose(found, expected(blob, table, contract), atol=contract.tolerance, rtol=0)
+    assert_same_scores(found, expected(blob, table, contract), contract.tolerance)
 
 
 @pytest.fixture(scope="module")
