@@ -43,6 +43,9 @@ Overrides = Annotated[
     ),
 ]
 Address = Annotated[str | None, typer.Option("--address", help="Overrides cluster.address.")]
+Modules = Annotated[
+    list[str] | None, typer.Option("--module", help="A module that registers custom layers. Repeatable.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Prints the result as one JSON object.")]
 
 
@@ -84,9 +87,7 @@ def plan(
 @app.command()
 def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL.keras", help="The model's file.")],
-    module: Annotated[
-        list[str] | None, typer.Option("--module", help="A module that registers custom layers. Repeatable.")
-    ] = None,
+    module: Modules = None,
     config: Annotated[
         str | None, typer.Option("--config", help="Says too whether the input of this configuration needs the state.")
     ] = None,
@@ -139,12 +140,17 @@ def verify(
     rescore: Annotated[
         int, typer.Option("--rescore", metavar="N", min=0, help="Scores N entities again, alone and unchunked.")
     ] = 0,
+    module: Modules = None,
+    config: Annotated[
+        str | None, typer.Option("--config", help="The run's configuration, which says what may be imported and asked.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Audits a run's output: rows, checksums, order, exactly once."""
+    checked = None if config is None else load_config(config, command="score")
     from jobs.commands import verify as job
 
-    found = job.run(output, rescore)
+    found = job.run(output, rescore, trust=job.trusted(module or (), checked))
     _show(found, as_json)
     job.expect_holds(found)
 

@@ -7,6 +7,8 @@ holds and the run is done. With `--rescore N` the model scores N entities again,
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +20,10 @@ from cluster.run_errors import AuditFailed
 from cluster.runtime.audit.audit import audit
 from cluster.runtime.audit.rescore import Rescored, find_truth, rescore
 from cluster.runtime.audit.rescore_actor import OpenRescore, ray_rescore
+from cluster.runtime.audit.trust import NOTHING_NAMED, Trust
 from cluster.runtime.storage.open_store import StoreSpec, open_store
+from jobs.config.configuration import Config
+from lstm_core.contract.custom_code import CustomCode
 from lstm_core.json_types import JsonObject
 
 
@@ -82,14 +87,27 @@ class Verification:
         return [f"scored again, alone and unchunked: the largest difference is {self.difference:.3g}", table]
 
 
-def run(output: str | Path, rescore_count: int = 0, open_rescore: OpenRescore = ray_rescore) -> Verification:
+def trusted(modules: Sequence[str] = (), config: Config | None = None) -> Trust:
+    """What the caller names: modules, looked for where the command is given, or those of a configuration."""
+    if modules:
+        return Trust(CustomCode(tuple(modules), (os.getcwd(),)))
+    return NOTHING_NAMED if config is None else Trust(config.code)
+
+
+def run(
+    output: str | Path,
+    rescore_count: int = 0,
+    open_rescore: OpenRescore = ray_rescore,
+    trust: Trust = NOTHING_NAMED,
+) -> Verification:
     """Audits the run in `output`, and scores `rescore_count` of its entities again.
 
-    Raises UsageError where there is no run, or no model to score with, RunFailed where its plan cannot be read.
+    Nothing is imported and no server asked because the output names it: `trust` has what the caller names. Raises
+    UsageError where there is no run, or no model to score with, RunFailed where its plan cannot be read.
     """
     spec = StoreSpec.named(str(output))
     store = open_store(spec)
-    truth = find_truth(store, spec) if rescore_count else None
+    truth = find_truth(store, spec, trust) if rescore_count else None
     found = audit(store)
     checks = list(found.checks)
     rescored: tuple[Rescored, ...] = ()

@@ -23,6 +23,7 @@ from cluster.runtime.audit.audit_rows import shard_keys
 from cluster.runtime.audit.own_values import numbers_of, spelt_keys
 from cluster.runtime.audit.rescore_actor import ROWS_MAX, AuditSpec, OpenRescore, Scores
 from cluster.runtime.audit.shard_audit import UNREADABLE
+from cluster.runtime.audit.trust import NOTHING_NAMED, Trust
 from cluster.runtime.commit.run_request import RequestFile, read_request
 from cluster.runtime.plan.plan_files import Extents
 from cluster.runtime.rows.row_origins import InputFiles
@@ -30,7 +31,7 @@ from cluster.runtime.storage.open_store import StoreSpec
 from cluster.runtime.storage.parquet_tables import read_batches
 from cluster.runtime.storage.store import Store
 from lstm_core.array_types import Doubles
-from lstm_core.contract.model_contract import ModelContract, read_contract
+from lstm_core.contract.model_contract import ModelContract
 from lstm_core.errors import ModelRefused, SlotcarError
 
 SEED = 0
@@ -63,10 +64,11 @@ class Truth:
     store: StoreSpec  # of the output, which may have been moved since
 
 
-def find_truth(store: Store, spec: StoreSpec) -> Truth:
-    """The run's model, read where its request says.
+def find_truth(store: Store, spec: StoreSpec, trust: Trust = NOTHING_NAMED) -> Truth:
+    """The run's model, read where its request says; the modules that it needs are those that the caller names.
 
-    Raises OutputRefused where there is no run or no request, ModelRefused where the model is gone or another.
+    Raises OutputRefused where there is no run or no request, ModelRefused where the model is gone or another, or wants
+    modules that nobody has named.
     """
     read_run(store)
     request = read_request(store)
@@ -82,7 +84,7 @@ def find_truth(store: Store, spec: StoreSpec) -> Truth:
             f"The run's model {request.model_path} cannot be read ({fault.strerror}): put it back, or leave --rescore "
             "out."
         ) from None
-    contract = read_contract(model, name=request.model_path, code=request.code)
+    contract = trust.contract(model, request)
     if contract.fingerprint != request.model_fingerprint:
         raise ModelRefused(
             f"{request.model_path} is another model now: its fingerprint is {contract.fingerprint[:12]}, the run's was "
