@@ -156,6 +156,21 @@ def is_inside(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
+def host_of(path: str, options: Options) -> str | None:
+    """The host that a URL itself names, and whose choice decides who is given the user's credentials.
+
+    None for a local path, and where `options` or the scheme decide instead. Raises NotALocation.
+    """
+    if not is_url(path):
+        return None
+    place = parse_location(path)
+    if place.scheme == "hdfs":
+        return f"hdfs://{place.authority}"
+    if place.scheme == "abfs" and place.account is not None and "account_name" not in options:
+        return f"abfs://{place.authority.partition('@')[2]}"
+    return None
+
+
 def _as_option(name: str, text: str) -> Option:
     kind = next((known[name] for known in OPTIONS.values() if name in known), str)
     try:
