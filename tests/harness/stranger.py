@@ -12,6 +12,7 @@ from typing import Any
 
 from cluster.core.settings import StepSettings
 from cluster.runtime.audit.rescore_actor import AuditActor, AuditSpec, Rescore
+from cluster.runtime.commit.run_request import ScoreRequest
 from cluster.runtime.run.run import score
 from tests.harness.inprocess import Job, in_process
 from tests.harness.truth import columns_for
@@ -52,18 +53,21 @@ class Victim:
 
     def first_night(self) -> dict[str, Any]:
         """Scores the rows until `UNTIL`, or resumes that; returns run.json."""
-        return self._night({"until": UNTIL}, self.output, {"write": self.state})
+        return score(self.request(self.output), open_cluster=in_process)
 
     def second_night(self) -> dict[str, Any]:
         """Scores the rows from `UNTIL` on, from the state of the first night."""
-        return self._night({"since": UNTIL}, self.second, {"read": self.state, "write": self.second_state})
+        return score(self.request(self.second), open_cluster=in_process)
 
-    def _night(self, bounds: dict[str, str], output: Path, state: dict[str, Path]) -> dict[str, Any]:
+    def request(self, output: Path) -> ScoreRequest:
+        """What the first or the second night is asked for."""
+        first = output == self.output
+        bounds = {"until": UNTIL} if first else {"since": UNTIL}
+        state = {"write": self.state} if first else {"read": self.state, "write": self.second_state}
         model = self.model.read_bytes()
         columns = columns_for(contract_of(model))
         job = Job(model, self.source, output, columns, step=StepSettings(4, 4), input=bounds, state=state)
-        job = replace(job, run_id=output.name)
-        return score(replace(job.request(), model_path=str(self.model)), open_cluster=in_process)
+        return replace(replace(job, run_id=output.name).request(), model_path=str(self.model))
 
 
 def make_victim(folder: Path, model: str = "lstm") -> Victim:

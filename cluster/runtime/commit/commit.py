@@ -24,7 +24,7 @@ from cluster.core.commit import (
     Recovery,
     recover,
 )
-from cluster.run_errors import MayHaveLanded, NotLanded, OutputRefused, RunFailed, StoreFault
+from cluster.run_errors import MayHaveLanded, NotLanded, OutputRefused, RunFailed, StoreFault, first_line
 from cluster.runtime.commit.lock import Fence, Unfenced
 from cluster.runtime.storage.store import Store
 from cluster.runtime.storage.write_retries import TRIES, write_until_landed
@@ -140,9 +140,20 @@ class Commits:
                 self.store.remove(f"{SNAPSHOTS}/{before}")
 
     def records(self) -> list[Fragment]:
-        """Every commit record, in order."""
-        names = [name for name in self.store.list(COMMITS) if name.endswith(".json")]
-        return [Fragment.from_json(self.store.read(f"{COMMITS}/{name}").decode()) for name in names]
+        """Every commit record, in order. Raises `RunFailed` where one is none, or names what is no file of a run."""
+        return [self._read(f"{COMMITS}/{name}") for name in self.store.list(COMMITS) if name.endswith(".json")]
+
+    def _read(self, name: str) -> Fragment:
+        try:
+            record = Fragment.from_json(self.store.read(name).decode())
+            if record.record_name != name:
+                raise ValueError(f"it says that it is {record.record_name}")
+            return record
+        except ValueError as error:
+            raise RunFailed(
+                f"{self.store.path(name)} is no commit record that a run has written ({first_line(error)}): see who "
+                "else may write there; score again with output.overwrite = true, or into another output."
+            ) from None
 
     def recover(self) -> Recovery:
         """Brings the output in line with its records; in the end it removes the last leftovers as well."""
