@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
+from lstm_core.secret_text import holds_secret
+
 Option = str | bool | int | float
 Options = Mapping[str, Option]
 
@@ -138,6 +140,8 @@ def split_options(url: str) -> tuple[str, dict[str, Option]]:
     """
     if not is_url(url):
         return url, {}
+    if holds_secret(url):
+        raise NotALocation("must not hold credentials, a signature or a token: secrets come from the environment")
     bare, _, query = url.partition("?")
     found = {name: _as_option(name, text) for name, text in parse_qsl(query)}
     for name in found:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -87,11 +87,19 @@ class Verification:
         return [f"scored again, alone and unchunked: the largest difference is {self.difference:.3g}", table]
 
 
-def trusted(modules: Sequence[str] = (), config: Config | None = None) -> Trust:
-    """What the caller names: modules, looked for where the command is given, or those of a configuration."""
+def trusted(modules: Sequence[str] = (), inputs: Sequence[str] = (), config: Config | None = None) -> Trust:
+    """What the caller names: modules, looked for where the command is given; places; those of a configuration.
+
+    Raises UsageError where a place is none.
+    """
+    trust = NOTHING_NAMED
+    if config is not None:
+        state = config.document.state
+        urls = [*config.input.path, config.output.path, *(url for url in (state.read, state.write) if url)]
+        trust = Trust(config.code).naming(StoreSpec(url, config.document.storage) for url in urls)
     if modules:
-        return Trust(CustomCode(tuple(modules), (os.getcwd(),)))
-    return NOTHING_NAMED if config is None else Trust(config.code)
+        trust = replace(trust, code=CustomCode(tuple(modules), (os.getcwd(),)))
+    return trust.naming(StoreSpec.named(url) for url in inputs)
 
 
 def run(
@@ -106,9 +114,9 @@ def run(
     UsageError where there is no run, or no model to score with, RunFailed where its plan cannot be read.
     """
     spec = StoreSpec.named(str(output))
-    store = open_store(spec)
+    store, trust = open_store(spec), trust.naming([spec])
     truth = find_truth(store, spec, trust) if rescore_count else None
-    found = audit(store)
+    found = audit(store, trust)
     checks = list(found.checks)
     rescored: tuple[Rescored, ...] = ()
     if truth is not None:

@@ -33,6 +33,7 @@ from cluster.runtime.audit.carry_audit import CarryAudit
 from cluster.runtime.audit.coverage_audit import audit_coverage, audit_entities, count_rows, rows_left
 from cluster.runtime.audit.own_rows import OwnRows, access_of
 from cluster.runtime.audit.shard_audit import UNREADABLE, ShardAudit
+from cluster.runtime.audit.trust import NOTHING_NAMED, Trust
 from cluster.runtime.commit.commit import RUN
 from cluster.runtime.commit.run_request import RequestFile, read_request
 from cluster.runtime.input.source_files import check_unchanged
@@ -67,12 +68,13 @@ class Audit:
     head: PlanHead | None
 
 
-def audit(store: Store) -> Audit:
-    """Audits the run in a store.
+def audit(store: Store, trust: Trust = NOTHING_NAMED) -> Audit:
+    """Audits the run in a store; what it names elsewhere is asked as far as `trust` names it too.
 
-    Raises OutputRefused where there is no run, RunFailed where its plan, its request or run.json cannot be read.
+    Raises OutputRefused where there is no run, or one on a server that nobody has named, and RunFailed where its plan,
+    its request or run.json cannot be read.
     """
-    return _Audit(store, read_run(store)).to_its_end()
+    return _Audit(store, read_run(store), trust).to_its_end()
 
 
 def read_run(store: Store) -> JsonObject:
@@ -104,8 +106,8 @@ def locate(store: Store, run: JsonObject, name: str, staged: str | None) -> str 
 class _Audit:
     """One audit under way."""
 
-    def __init__(self, store: Store, run: JsonObject) -> None:
-        self._store, self._run = store, run
+    def __init__(self, store: Store, run: JsonObject, trust: Trust) -> None:
+        self._store, self._run, self._trust = store, run, trust
         self._tallies = Tallies()
         self._done: list[Shard] = []
         self._longest: ScoredEntity | None = None
@@ -121,9 +123,11 @@ class _Audit:
         head = None
         of_shard: dict[int, list[Fragment]] = {}
         if has_plan(store):
-            head = read_plan(store)
+            head, request = read_plan(store), read_request(store)
+            self._trust.check(head)
+            request = None if request is None else self._trust.believed(request)
             of_shard = audit_records(tallies["records"], len(head.shards), records)
-            self._audit_rows(head, of_shard, read_request(store))
+            self._audit_rows(head, of_shard, request)
             self._audit_unowned(head, quarantined)
             for name in MEANINGS.keys() - {"scores"}:
                 tallies[name].count(0)  # in the report, also where there was nothing to look at
@@ -155,7 +159,7 @@ class _Audit:
     def _audit_rows(self, head: PlanHead, of_shard: dict[int, list[Fragment]], request: RequestFile | None) -> None:
         tally, store = self._tallies["input"], self._store
         settings = request.input if request is not None else None
-        storage = settings.storage if settings else {}
+        storage = self._trust.storage
         tally.count(len(head.input_files))
         try:
             check_unchanged(head, storage)

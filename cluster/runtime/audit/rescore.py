@@ -77,6 +77,7 @@ def find_truth(store: Store, spec: StoreSpec, trust: Trust = NOTHING_NAMED) -> T
             f"{store.root} does not say which model it was scored by (no {'model' if request else 'request'} is kept "
             "in it), so nothing can be scored again: leave --rescore out."
         )
+    request = trust.believed(request)
     try:
         model = Path(request.model_path).read_bytes()
     except OSError as fault:
