@@ -21,6 +21,7 @@ from cluster.runtime.audit.audit import audit
 from cluster.runtime.audit.rescore import Rescored, find_truth, rescore
 from cluster.runtime.audit.rescore_actor import OpenRescore, ray_rescore
 from cluster.runtime.audit.trust import NOTHING_NAMED, Trust
+from cluster.runtime.commit.run_json import only_looking
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from jobs.config.configuration import Config
 from lstm_core.contract.custom_code import CustomCode
@@ -114,14 +115,15 @@ def run(
     UsageError where there is no run, or no model to score with, RunFailed where its plan cannot be read.
     """
     spec = StoreSpec.named(str(output))
-    store, trust = open_store(spec), trust.naming([spec])
-    truth = find_truth(store, spec, trust) if rescore_count else None
-    found = audit(store, trust)
-    checks = list(found.checks)
-    rescored: tuple[Rescored, ...] = ()
-    if truth is not None:
-        outcome = rescore(found, store, truth, rescore_count, open_rescore)
-        checks, rescored = [*checks, outcome.check], outcome.entities
+    with only_looking(str(output)):
+        store, trust = open_store(spec), trust.naming([spec])
+        truth = find_truth(store, spec, trust) if rescore_count else None
+        found = audit(store, trust)
+        checks = list(found.checks)
+        rescored: tuple[Rescored, ...] = ()
+        if truth is not None:
+            outcome = rescore(found, store, truth, rescore_count, open_rescore)
+            checks, rescored = [*checks, outcome.check], outcome.entities
     checks.sort(key=lambda check: list(MEANINGS).index(check.name))
     return Verification(
         str(output), str(found.run.get("run_id")), str(found.run.get("status")), tuple(checks), rescored

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from cluster.core.commit import (
     COMMITS,
@@ -26,6 +26,7 @@ from cluster.core.commit import (
 )
 from cluster.run_errors import MayHaveLanded, NotLanded, OutputRefused, RunFailed, StoreFault, first_line
 from cluster.runtime.commit.lock import Fence, Unfenced
+from cluster.runtime.commit.run_json import read_object, read_run_json
 from cluster.runtime.storage.store import Store
 from cluster.runtime.storage.write_retries import TRIES, write_until_landed
 from lstm_core.json_types import JsonObject
@@ -180,9 +181,8 @@ class Commits:
             store.remove(name)
 
     def run_record(self) -> JsonObject | None:
-        """The output's run.json, or None."""
-        content = self.store.find(RUN)
-        return None if content is None else json.loads(content)
+        """The output's run.json, or None. Raises `RunFailed` where it is no record of a run."""
+        return read_run_json(self.store, RUN)
 
     def write_run_record(self, record: JsonObject) -> None:
         """Replaces run.json."""
@@ -236,8 +236,10 @@ class Commits:
 
     def _owner(self) -> _Owner | None:
         """Whose the carry-over is."""
-        content = None if self.carry is None else self.carry.find(OWNER)
-        return None if content is None else json.loads(content)
+        found = None if self.carry is None else read_object(self.carry, OWNER)
+        if found is not None and not all(isinstance(found.get(key), str) for key in _Owner.__annotations__):
+            return _Owner(run_id="unknown", identity="", output="an output that it does not say")
+        return cast("_Owner | None", found)
 
     def _has_not_begun(self) -> bool:
         """True where neither scores nor carry-over of a run are here: it ended while its plan was made."""

@@ -20,7 +20,7 @@ from cluster.core.plan.file_list import TableValues
 from cluster.core.plan.inventory import SourceFile
 from cluster.core.plan.partitions import NO_PARTITIONS, Partitions
 from cluster.core.plan.shard_plan import Plan, PlanHead, Shard, extent_schema
-from cluster.run_errors import RunFailed, StoreFault, first_line
+from cluster.run_errors import OVER_VALUES, RunFailed, StoreFault, first_line
 from cluster.runtime.commit.commit import PLAN, SHUFFLE
 from cluster.runtime.storage.parquet_tables import UNREADABLE, TableGroups, read_table, write_table
 from cluster.runtime.storage.parquet_writer import ParquetOptions, parquet_writer
@@ -62,7 +62,7 @@ def read_plan(store: Store) -> PlanHead:
         stored = json.loads(store.read(HEAD_FILE))
         partitions = _read_partitions(store, stored.pop("partitions", None))
         return dataclasses.replace(_head(stored), partitions=partitions)
-    except (StoreFault, ValueError, KeyError, TypeError) as error:
+    except (StoreFault, *OVER_VALUES, AttributeError, RecursionError) as error:
         raise RunFailed(
             f"{store.path(HEAD_FILE)} is no plan that can be read ({first_line(error)}): remove the folder "
             f"{store.path(PLAN)} and start again."

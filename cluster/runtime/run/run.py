@@ -251,7 +251,7 @@ class _Run:
         assert head is not None
         self._commits.prepare()
         self._commits.write_run_record(record_with_plan(self._record, head))
-        write_request(self._commits.store, RequestFile.of(request))
+        write_request(self._commits.store, RequestFile.of(request, self._record["versions"]))
         recovery = self._commits.recover()
         self._rows_before = sum(fragment.rows for fragment in self._commits.records())
         scheduler = WatchedScheduler(

@@ -28,6 +28,7 @@ from cluster.runtime.storage.store import Output
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+READ_BYTES_MAX = 256 << 20  # of a file that is read whole: records, requests with their vocabularies
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EOPNOTSUPP}
 
 
@@ -240,7 +241,10 @@ def _opened(path: Path) -> Iterator[int]:
 
 def _content(path: Path) -> bytes:
     with _opened(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
-        return file.read()
+        content = file.read(READ_BYTES_MAX + 1)
+        if len(content) > READ_BYTES_MAX:
+            raise OSError(errno.EFBIG, f"it has more than {READ_BYTES_MAX >> 20} MiB, as no record of a run")
+        return content
 
 
 def _beside(target: Path) -> Path:
