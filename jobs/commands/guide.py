@@ -37,6 +37,7 @@ TOPICS = (
     "audit",
     "speed",
     "guarantees",
+    "trust",
     "configuration",
     "glossary",
     "state-saver",
