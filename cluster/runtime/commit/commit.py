@@ -254,9 +254,9 @@ class Commits:
     def check_foreign(self, run_id: str, identity: str) -> None:
         """Refuses an output that belongs to another run, or to nobody that we know. Raises `OutputRefused`."""
         record = self.run_record()
-        if record is not None and (record["run_id"], record["identity"]) != (run_id, identity):
+        if record is not None and (record.get("run_id"), record.get("identity")) != (run_id, identity):
             raise OutputRefused(
-                f"{self.store.root} holds another run, {record['run_id']}, expected {run_id} over the same input, "
+                f"{self.store.root} holds another run, {record.get('run_id')}, expected {run_id} over the same input, "
                 "model and settings, or an empty folder; choose another output.path or set output.overwrite = true."
             )
         if record is None:

@@ -103,7 +103,7 @@ def _finished(commits: Commits, request: ScoreRequest) -> JsonObject | None:
 
 def _is_same_unfinished(commits: Commits, request: ScoreRequest) -> bool:
     record = commits.run_record()
-    return record is not None and record["identity"] == request.identity and not commits.succeeded()
+    return record is not None and record.get("identity") == request.identity and not commits.succeeded()
 
 
 @contextmanager

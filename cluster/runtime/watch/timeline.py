@@ -195,7 +195,7 @@ def read_timeline(store: Store) -> Iterator[JsonObject]:
                 line = json.loads(text)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(line, dict) and isinstance(line.get("event"), str) and _is_number(line.get("at_s")):
+            if isinstance(line, dict) and isinstance(line.get("event"), str) and _is_number(line.get("at_s", 0)):
                 yield {**line, "session": int(session)}
 
 
