@@ -163,6 +163,16 @@ def test_what_is_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFi
             assert expect_sentence(capsys, *look, str(place)) in (1, 2)
 
 
+@pytest.mark.timeout(60)
+@every_kind
+def test_the_model_that_an_output_names_may_be_anything(
+    victim: Victim, kind: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    victim.model.unlink()
+    kind(victim.model)
+    assert expect_sentence(capsys, "verify", str(victim.output), "--rescore", "1") in (1, 2)
+
+
 # ---- what verify sees
 
 

@@ -6,6 +6,7 @@ may be off. Where the model is, and what it was, comes from the run's own reques
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,10 @@ def find_truth(store: Store, spec: StoreSpec, trust: Trust = NOTHING_NAMED) -> T
         )
     request = trust.believed(request)
     try:
-        model = Path(request.model_path).read_bytes()
+        place = Path(request.model_path)
+        if place.exists() and not place.is_file():  # a pipe would be waited for, and a device has no end
+            raise OSError(errno.EINVAL, "it is no plain file")
+        model = place.read_bytes()
     except OSError as fault:
         raise ModelRefused(
             f"The run's model {request.model_path} cannot be read ({fault.strerror}): put it back, or leave --rescore "
