@@ -7,6 +7,7 @@ import pyarrow as pa
 from lstm_core.errors import SlotcarError, UsageError
 from lstm_core.exit_codes import EXIT_QUARANTINE, EXIT_STOPPED
 from lstm_core.json_types import JsonObject
+from lstm_core.secret_text import masked
 
 
 class InputRefused(UsageError):
@@ -109,5 +110,5 @@ def told(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a foreign error's text, without its full stop, for use in a sentence of ours."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    """The first line of a foreign error's text, without its full stop and secrets, for use in a sentence of ours."""
+    return masked((str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("."))

@@ -119,9 +119,21 @@ def status(output: str | os.PathLike[str]) -> StatusReport:
     return status_job.run(os.fspath(output))
 
 
-def verify(output: str | os.PathLike[str], *, rescore: int = 0) -> Verification:
-    """Audits the run in `output`; the verdict is in `holds`."""
-    return verify_job.run(os.fspath(output), rescore)
+def verify(
+    output: str | os.PathLike[str],
+    *,
+    rescore: int = 0,
+    modules: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+    config: Source | None = None,
+) -> Verification:
+    """Audits the run in `output`; the verdict is in `holds`.
+
+    `modules`, `inputs` and `config` say what may be imported and asked, as `--module`, `--input` and `--config` do: an
+    output cannot.
+    """
+    checked = None if config is None else _checked(config, (), None, "score")
+    return verify_job.run(os.fspath(output), rescore, trust=verify_job.trusted(modules, inputs, checked))
 
 
 def report(output: str | os.PathLike[str], *, against: str | None = None) -> Reported:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import io
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated, Protocol, runtime_checkable
 
 import typer
@@ -30,7 +32,7 @@ from jobs.terminal.stop_signals import as_stopped, stop_on_signals
 from lstm_core.errors import SlotcarError, UsageError
 from lstm_core.exit_codes import EXIT_DONE, EXIT_USAGE
 from lstm_core.json_types import JsonObject
-from lstm_core.shown_text import shown
+from lstm_core.shown_text import shown, shown_lines
 
 ABOUT = (
     "Scores long series in Parquet with stateful Keras models, entity by entity, on fixed batch slots. `slotcar guide` "
@@ -48,6 +50,9 @@ Overrides = Annotated[
     ),
 ]
 Address = Annotated[str | None, typer.Option("--address", help="Overrides cluster.address.")]
+Modules = Annotated[
+    list[str] | None, typer.Option("--module", help="A module that registers custom layers. Repeatable.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Prints the result as one JSON object.")]
 
 
@@ -115,9 +120,7 @@ def plan(
 @command()
 def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL.keras", help="The model's file.")],
-    module: Annotated[
-        list[str] | None, typer.Option("--module", help="A module that registers custom layers. Repeatable.")
-    ] = None,
+    module: Modules = None,
     config: Annotated[
         str | None,
         typer.Option("--config", metavar="CONFIG", help="Says too whether this configuration's input needs the state."),
@@ -168,17 +171,28 @@ def status(
 
 
 @command()
-def verify(
+def verify(  # noqa: PLR0913  # the options of a command are its parameters
     output: Annotated[str, typer.Argument(metavar="OUTPUT", help="The folder that output.path of a run names.")],
     rescore: Annotated[
         int, typer.Option("--rescore", metavar="N", min=0, help="Scores N entities again, alone and unchunked.")
     ] = 0,
+    module: Modules = None,
+    input_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", metavar="URL", help="Also asks this bucket or host, with the options behind it. Repeatable."
+        ),
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", help="The run's configuration, which says what may be imported and asked.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Audits a run's output: every row once, in order, with its checksum."""
+    checked = None if config is None else load_config(config, command="score")
     from jobs.commands import verify as job
 
-    found = job.run(output, rescore)
+    found = job.run(output, rescore, trust=job.trusted(module or (), input_ or (), checked))
     _show(found, as_json)
     job.expect_holds(found)
 
@@ -299,6 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without a letter is no reason to fail
+    sys.excepthook = _say_bug
     sys.exit(exit_code(lambda: _command(arguments)))
 
 
@@ -332,6 +347,11 @@ def _usage(fault: TyperException) -> UsageError:
 def _say(fault: BaseException, code: int) -> int:
     print(f"slotcar: {shown(str(fault).strip())}", file=sys.stderr, flush=True)
     return code
+
+
+def _say_bug(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+    """A traceback, which only a bug of ours shows, without the secrets that stand in messages of others."""
+    print(shown_lines("".join(traceback.format_exception(kind, error, at))), file=sys.stderr, end="", flush=True)
 
 
 def _show(result: CommandResult | JsonObject, as_json: bool) -> None:

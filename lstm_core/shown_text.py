@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from lstm_core.secret_text import masked
+
 # C0, DEL and C1; marks and overrides of direction; separators of lines; halves of characters.
 _ACTING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _HALVES = re.compile("[\ud800-\udfff]")
@@ -17,13 +19,13 @@ _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def shown(text: str) -> str:
-    """The text in one line, every character of which can be seen."""
-    return _ACTING.sub(_spelt, text)
+    """The text in one line, every character of which can be seen, and no secret (see `secret_text`)."""
+    return _ACTING.sub(_spelt, masked(text))
 
 
 def shown_lines(text: str) -> str:
     """The same of a text of several lines, as a log: its line ends and tabs stay, its colours are left out."""
-    plain = _COLOURS.sub("", text).replace("\r\n", "\n")
+    plain = _COLOURS.sub("", masked(text)).replace("\r\n", "\n")
     return _ACTING.sub(lambda found: found[0] if found[0] in "\n\t" else _spelt(found), plain)
 
 

@@ -26,6 +26,7 @@ MEANINGS = {
     "order": "an entity's rows stand in time order, in one shard, in consecutive fragments",
     "exactly once": "each row of the input is scored, in quarantine or skipped, and none is twice",
     "totals": "the figures of plan, records and run.json agree",
+    "request": "what was asked for is kept, and run.json and the plan say the same",
     "carry-over": "every entity's state is kept once, with the rows that were scored, or handed on",
     "scores": "entities scored again, alone and unchunked, have the same scores",
     "finished": "every shard is committed, and _SUCCESS says so",
@@ -178,6 +179,22 @@ def audit_totals(tally: Tally, head: PlanHead, records: Sequence[Fragment], run:
         tally.expect(
             run.get(name) == counted[name],
             f"run.json has {name} = {run.get(name)}, but the records say {counted[name]}",
+        )
+
+
+def audit_request(tally: Tally, run: JsonObject, asked: JsonObject | None, head: PlanHead) -> None:
+    """Checks that run.json and the plan are of what was asked for, which `asked` says by their names."""
+    if not tally.expect(asked is not None, "request.json, which says what was asked for, is not there"):
+        return
+    assert asked is not None
+    planned = {"entity": list(head.entity), "time": list(head.time)}
+    for name, value in planned.items():
+        tally.expect(list(asked[name]) == value, f"request.json has {name} {list(asked[name])}, but the plan {value}")
+    for name in ("run_id", "identity", "model_fingerprint", "slots", "chunk", "versions"):
+        if name == "versions" and (asked[name] is None or run.get("status") not in CLOSED):
+            continue  # of an earlier version, or of a session that has not ended
+        tally.expect(
+            run.get(name) == asked[name], f"run.json has {name} = {run.get(name)}, but request.json says {asked[name]}"
         )
 
 

@@ -288,6 +288,7 @@ class CarryFile:
 
     name: str
     group_rows: tuple[int, ...]  # rows of each row group
+    sums: tuple[tuple[str, tuple[str, ...]], ...] = ()  # column -> checksum of each row group; () where there are none
 
     @property
     def rows(self) -> int:

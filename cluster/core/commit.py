@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 
 STAGED = "_slotcar/staged"
 COMMITS = "_slotcar/commits"
@@ -72,8 +72,28 @@ class Fragment:
 
     @staticmethod
     def from_json(text: str) -> Fragment:
-        """Reads a commit record back."""
-        return Fragment(**json.loads(text))
+        """Reads a commit record back. Raises ValueError where it is none.
+
+        Whoever may write to the output may write records, so a name in one is the name of a file and leads nowhere.
+        """
+        stored = json.loads(text)
+        if not isinstance(stored, dict) or not _KEYS_ALWAYS <= stored.keys() <= _KEYS.keys():
+            raise ValueError("it is no commit record, or one of another version")
+        for name, value in stored.items():
+            if not is_of_type(value, _KEYS[name]):
+                raise ValueError(f"{name} is {value!r}, expected {_KEYS[name]}")
+        fragment = Fragment(**stored)
+        if fragment.shard < 0 or fragment.index < 0:
+            raise ValueError(f"shard {fragment.shard}, fragment {fragment.index} are no numbers of any")
+        fragment._expect_plain_names()
+        return fragment
+
+    def _expect_plain_names(self) -> None:
+        published = {self.file, self.quarantine_file, self.carry_file} - {None}
+        beside = {self.staged, self.quarantine_staged, self.carry_staged, self.snapshot} - {None}
+        for name in sorted(str(name) for name in published | beside):
+            if not _PLAIN.fullmatch(name) or not (name in beside or _PUBLISHED.fullmatch(name)):
+                raise ValueError(f"{name!r} is no name that a run gives a file")
 
     def moves(self) -> tuple[tuple[str, str], ...]:
         """(from, to) below the output: what publishing renames, the quarantine first."""
@@ -86,6 +106,20 @@ class Fragment:
     def carry_moves(self) -> tuple[tuple[str, str], ...]:
         """As `moves`, below the place that carry-over is written to."""
         return ((f"{STAGED}/{self.carry_staged}", self.carry_file),) if self.carry_staged and self.carry_file else ()
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_PUBLISHED = re.compile(r"part-.*\.parquet")
+_KEYS = {field.name: str(field.type) for field in fields(Fragment)}  # each with its type, as it is spelt there
+_KEYS_ALWAYS = {field.name for field in fields(Fragment) if field.default is MISSING}
+
+
+def is_of_type(value: object, spelt: str) -> bool:
+    """Whether a value of JSON has a type as an annotation spells it: `int`, `bool`, `str`, or one of them or None."""
+    kind, _, nothing = spelt.partition(" | ")
+    if value is None:
+        return nothing == "None"
+    return type(value) is {"int": int, "bool": bool, "str": str}[kind]
 
 
 def record_name(shard: int, index: int) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
+from lstm_core.secret_text import holds_secret
+
 Option = str | bool | int | float
 Options = Mapping[str, Option]
 
@@ -138,6 +140,8 @@ def split_options(url: str) -> tuple[str, dict[str, Option]]:
     """
     if not is_url(url):
         return url, {}
+    if holds_secret(url):
+        raise NotALocation("must not hold credentials, a signature or a token: secrets come from the environment")
     bare, _, query = url.partition("?")
     found = {name: _as_option(name, text) for name, text in parse_qsl(query)}
     for name in found:
@@ -154,6 +158,21 @@ def options_for(scheme: str, options: Options) -> dict[str, Option]:
 def is_inside(path: str, folder: str) -> bool:
     """True where a normal path or URL is a folder or lies below it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def host_of(path: str, options: Options) -> str | None:
+    """The host that a URL itself names, and whose choice decides who is given the user's credentials.
+
+    None for a local path, and where `options` or the scheme decide instead. Raises NotALocation.
+    """
+    if not is_url(path):
+        return None
+    place = parse_location(path)
+    if place.scheme == "hdfs":
+        return f"hdfs://{place.authority}"
+    if place.scheme == "abfs" and place.account is not None and "account_name" not in options:
+        return f"abfs://{place.authority.partition('@')[2]}"
+    return None
 
 
 def _as_option(name: str, text: str) -> Option:

@@ -13,10 +13,12 @@ What it leaves alone: files, clocks, threads and processes; see `runtime.commit.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
 LOCK = "_slotcar/lock"
+_CLAIM, _OF_A_CLAIM = re.compile(r"\d{1,12}\.json"), re.compile(r"\d{1,12}\.(json|beat)")
 HEARTBEAT_S = 5.0
 STALE_S = 20.0
 
@@ -50,9 +52,18 @@ class Claim:
 
     @staticmethod
     def from_json(text: bytes) -> Claim:
-        """Reads a claim back."""
+        """Reads a claim back. Raises ValueError where it is none."""
         values = json.loads(text)
-        return Claim(**{**values, "holder": Holder(**values["holder"])})
+        try:
+            claim = Claim(**{**values, "holder": Holder(**values["holder"])})
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"it is no claim of a driver: {error}") from None
+        wrong = [
+            name for name, value in asdict(claim.holder).items() if type(value) is not (int if name == "pid" else str)
+        ]
+        if wrong or type(claim.number) is not int or not isinstance(claim.released_at, str | None):
+            raise ValueError(f"it is no claim of a driver: {', '.join(wrong) or 'number'} has another type")
+        return claim
 
     def released(self, at: str) -> Claim:
         """The claim of a holder that has left."""
@@ -75,12 +86,13 @@ def beat_name(number: int) -> str:
 
 def highest(names: Iterable[str]) -> int:
     """The number that holds, from a listing of LOCK; 0 where nobody ever claimed."""
-    return max((int(name.removesuffix(".json")) for name in names if name.endswith(".json")), default=0)
+    return max((int(name.removesuffix(".json")) for name in names if _CLAIM.fullmatch(name)), default=0)
 
 
 def outdated(names: Iterable[str], number: int) -> list[str]:
     """Files of LOCK, by their paths below the output, that mean nothing once `number` holds."""
-    return [f"{LOCK}/{name}" for name in names if int(name.partition(".")[0]) < number]
+    numbers = {name: int(name.partition(".")[0]) for name in names if _OF_A_CLAIM.fullmatch(name)}
+    return [f"{LOCK}/{name}" for name, own in numbers.items() if own < number]
 
 
 @dataclass(frozen=True)

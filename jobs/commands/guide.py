@@ -39,6 +39,7 @@ TOPICS = (
     "audit",
     "speed",
     "guarantees",
+    "trust",
     "configuration",
     "glossary",
     "state-saver",

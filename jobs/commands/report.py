@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from rich.console import RenderableType
 
 from cluster.runtime.commit.commit import REPORT
+from cluster.runtime.commit.run_json import only_looking
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.watch.report_figures import gather_figures
 from jobs.report.report_page import page
@@ -48,8 +49,9 @@ def run(output: str | StoreSpec, against: str | None = None, *, rows_max: int | 
     Without `against` that is the run in the folder beside it that was finished last before it. Raises `UsageError`
     where there is no run, `StoreFault` where the page cannot be written.
     """
-    figures = gather_figures(output, against=against, rows_max=rows_max)
-    content = page(figures, tell_story(figures.lines, figures.record["slots"])).encode()
+    with only_looking(output.url if isinstance(output, StoreSpec) else output):
+        figures = gather_figures(output, against=against, rows_max=rows_max)
+        content = page(figures, tell_story(figures.lines, figures.record["slots"])).encode()
     store = open_store(StoreSpec.named(output))
     store.write(REPORT, content)
     record = figures.record

@@ -20,6 +20,7 @@ from cluster.runtime.carry.carry_inspection import (
     find_entities,
     summarize,
 )
+from cluster.runtime.commit.run_json import only_looking
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from lstm_core.json_types import JsonObject
 
@@ -115,11 +116,13 @@ def _state(value: pa.FixedSizeListScalar[pa.DataType, int]) -> str:
 
 def show(path: str, entity: Sequence[str] = ()) -> ShownState:
     """What a table holds, and one entity of it by the values of its columns. Raises `UsageError`."""
-    table = OpenTable.of(open_store(StoreSpec.named(path)))
-    return ShownState(path, summarize(table), find_entities(table, entity) if entity else None)
+    with only_looking(path):
+        table = OpenTable.of(open_store(StoreSpec.named(path)))
+        return ShownState(path, summarize(table), find_entities(table, entity) if entity else None)
 
 
 def diff(before: str, after: str) -> StateDifference:
     """Which entities have moved between two tables. Raises `UsageError`."""
-    first, second = (OpenTable.of(open_store(StoreSpec.named(path))) for path in (before, after))
-    return StateDifference(before, after, compare_carry(first, second, NAMES_SHOWN))
+    with only_looking(f"{before} or {after}"):
+        first, second = (OpenTable.of(open_store(StoreSpec.named(path))) for path in (before, after))
+        return StateDifference(before, after, compare_carry(first, second, NAMES_SHOWN))

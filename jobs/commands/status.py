@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from rich.console import RenderableType
 from rich.table import Table
 
+from cluster.runtime.commit.run_json import only_looking
 from cluster.runtime.storage.open_store import StoreSpec, open_store
 from cluster.runtime.watch.progress import progress_line
 from cluster.runtime.watch.run_status import RunStatus, State, read_status
@@ -81,7 +82,8 @@ class StatusReport:
 
 def run(output: str) -> StatusReport:
     """The status of the run in `output`. Raises `UsageError` where there is none."""
-    return StatusReport(read_status(open_store(StoreSpec.named(output))))
+    with only_looking(output):
+        return StatusReport(read_status(open_store(StoreSpec.named(output))))
 
 
 def follow(output: str, pause: Callable[[float], None] = time.sleep) -> StatusReport:

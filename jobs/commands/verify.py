@@ -7,7 +7,9 @@ holds and the run is done. With `--rescore N` the model scores N entities again,
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -18,7 +20,11 @@ from cluster.run_errors import AuditFailed
 from cluster.runtime.audit.audit import audit
 from cluster.runtime.audit.rescore import Rescored, find_truth, rescore
 from cluster.runtime.audit.rescore_actor import OpenRescore, ray_rescore
+from cluster.runtime.audit.trust import NOTHING_NAMED, Trust
+from cluster.runtime.commit.run_json import only_looking
 from cluster.runtime.storage.open_store import StoreSpec, open_store
+from jobs.config.configuration import Config
+from lstm_core.contract.custom_code import CustomCode
 from lstm_core.json_types import JsonObject
 
 
@@ -82,20 +88,42 @@ class Verification:
         return [f"scored again, alone and unchunked: the largest difference is {self.difference:.3g}", table]
 
 
-def run(output: str | Path, rescore_count: int = 0, open_rescore: OpenRescore = ray_rescore) -> Verification:
+def trusted(modules: Sequence[str] = (), inputs: Sequence[str] = (), config: Config | None = None) -> Trust:
+    """What the caller names: modules, looked for where the command is given; places; those of a configuration.
+
+    Raises UsageError where a place is none.
+    """
+    trust = NOTHING_NAMED
+    if config is not None:
+        state = config.document.state
+        urls = [*config.input.path, config.output.path, *(url for url in (state.read, state.write) if url)]
+        trust = Trust(config.code).naming(StoreSpec(url, config.document.storage) for url in urls)
+    if modules:
+        trust = replace(trust, code=CustomCode(tuple(modules), (os.getcwd(),)))
+    return trust.naming(StoreSpec.named(url) for url in inputs)
+
+
+def run(
+    output: str | Path,
+    rescore_count: int = 0,
+    open_rescore: OpenRescore = ray_rescore,
+    trust: Trust = NOTHING_NAMED,
+) -> Verification:
     """Audits the run in `output`, and scores `rescore_count` of its entities again.
 
-    Raises UsageError where there is no run, or no model to score with, RunFailed where its plan cannot be read.
+    Nothing is imported and no server asked because the output names it: `trust` has what the caller names. Raises
+    UsageError where there is no run, or no model to score with, RunFailed where its plan cannot be read.
     """
     spec = StoreSpec.named(str(output))
-    store = open_store(spec)
-    truth = find_truth(store, spec) if rescore_count else None
-    found = audit(store)
-    checks = list(found.checks)
-    rescored: tuple[Rescored, ...] = ()
-    if truth is not None:
-        outcome = rescore(found, store, truth, rescore_count, open_rescore)
-        checks, rescored = [*checks, outcome.check], outcome.entities
+    with only_looking(str(output)):
+        store, trust = open_store(spec), trust.naming([spec])
+        truth = find_truth(store, spec, trust) if rescore_count else None
+        found = audit(store, trust)
+        checks = list(found.checks)
+        rescored: tuple[Rescored, ...] = ()
+        if truth is not None:
+            outcome = rescore(found, store, truth, rescore_count, open_rescore)
+            checks, rescored = [*checks, outcome.check], outcome.entities
     checks.sort(key=lambda check: list(MEANINGS).index(check.name))
     return Verification(
         str(output), str(found.run.get("run_id")), str(found.run.get("status")), tuple(checks), rescored

@@ -35,7 +35,7 @@ from jobs.config.config_keys import (
 )
 from jobs.config.feature_binding import bind_features, check_fills, read_vocabularies
 from jobs.config.key_rules import Command, check_rules
-from jobs.config.toml_text import apply_override, put, read_text, sentence
+from jobs.config.toml_text import apply_override, put, read_text, refuse_secrets, sentence
 from lstm_core.contract.custom_code import CustomCode
 from lstm_core.contract.model_contract import ModelContract
 from lstm_core.errors import UsageError
@@ -251,6 +251,7 @@ def load_config(
         apply_override(raw, override)
     if address is not None:
         put(raw, ["cluster", "address"], address, option="--address")
+    refuse_secrets(raw, path)
     folder = os.path.dirname(os.path.abspath(path)) if isinstance(source, str) else os.getcwd()
     document = validated({"model": {}, "input": {}} | raw, source=path, folder=folder)
     check_rules(document, source=path, command=command)

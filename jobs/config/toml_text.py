@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, time
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from jobs.config.config_keys import Document
 from lstm_core.errors import UsageError
 from lstm_core.json_types import JsonObject, JsonValue
 from lstm_core.nearest_name import nearest_hint
+from lstm_core.secret_text import holds_secret
 
 _TOML_OPENERS = ("[", "{", '"', "'")  # a value that begins so was meant as TOML
 
@@ -73,6 +74,28 @@ def put(raw: JsonObject, place: Sequence[str], value: JsonValue, *, option: str)
             where = ".".join(sections[: depth + 1])
             raise UsageError(f"{option} does not fit: {where} holds a value, not a table, in the file.")
     table[key] = value
+
+
+def refuse_secrets(raw: JsonObject, source: str) -> None:
+    """Raises UsageError where a URL or an endpoint of the configuration holds a secret, which is not repeated."""
+    for place, value in _texts(raw, ()):
+        reached = place[0] in ("storage", "cluster")
+        if ("://" in value or reached) and (holds_secret(value) or (reached and "@" in value)):
+            raise UsageError(
+                f"{source}: {'.'.join(place)} must not hold credentials, a signature or a token: secrets come from the "
+                "environment, see slotcar guide storage."
+            )
+
+
+def _texts(value: JsonValue, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(value, str) and place:
+        yield place, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(item, (*place, str(name)))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item, place)
 
 
 def _key_parts(name: str, override: str) -> list[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from lstm_core.errors import UsageError
+from lstm_core.secret_text import masked
 
 
 @dataclass(frozen=True)
@@ -49,4 +50,4 @@ def import_module(name: str, folders: Sequence[str], *, setting: str) -> ModuleT
 def first_sentence(error: BaseException) -> str:
     """What a foreign exception says, on one line."""
     first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-    return f"{type(error).__name__}: {first}"
+    return f"{type(error).__name__}: {masked(first)}"

@@ -7,7 +7,6 @@ again. Memory follows a shard, the entities' keys and one batch of rows. It writ
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,19 +20,22 @@ from cluster.core.audit import (
     audit_end,
     audit_files,
     audit_records,
+    audit_request,
     audit_totals,
 )
 from cluster.core.commit import COMMITS, QUARANTINE, STAGED, SUCCESS, Fragment
 from cluster.core.plan.shard_plan import PlanHead, Shard
 from cluster.core.row_accounting import Coverage
-from cluster.run_errors import InputBroken, OutputRefused, RunFailed, StoreFault, first_line
+from cluster.run_errors import InputBroken, OutputRefused, StoreFault, first_line
 from cluster.runtime.audit.audit_rows import ShardRows, shard_keys
 from cluster.runtime.audit.bucket_audit import audit_origins
 from cluster.runtime.audit.carry_audit import CarryAudit
 from cluster.runtime.audit.coverage_audit import audit_coverage, audit_entities, count_rows, rows_left
 from cluster.runtime.audit.own_rows import OwnRows, access_of
 from cluster.runtime.audit.shard_audit import UNREADABLE, ShardAudit
+from cluster.runtime.audit.trust import NOTHING_NAMED, Trust
 from cluster.runtime.commit.commit import RUN
+from cluster.runtime.commit.run_json import read_run_json
 from cluster.runtime.commit.run_request import RequestFile, read_request
 from cluster.runtime.input.source_files import check_unchanged
 from cluster.runtime.plan.plan_files import Extents, has_plan, read_bad, read_plan
@@ -41,6 +43,7 @@ from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.run.quarantine import BAD_ROWS, LOST_FILES
 from cluster.runtime.storage.parquet_tables import rows_in_file
 from cluster.runtime.storage.store import Store
+from cluster.runtime.storage.visible_tables import visible_tables
 from lstm_core.array_types import Ints
 from lstm_core.json_types import JsonObject
 
@@ -68,27 +71,22 @@ class Audit:
     head: PlanHead | None
 
 
-def audit(store: Store) -> Audit:
-    """Audits the run in a store.
+def audit(store: Store, trust: Trust = NOTHING_NAMED) -> Audit:
+    """Audits the run in a store; what it names elsewhere is asked as far as `trust` names it too.
 
-    Raises OutputRefused where there is no run, RunFailed where its plan, its request or run.json cannot be read.
+    Raises OutputRefused where there is no run, or one on a server that nobody has named, and RunFailed where its plan,
+    its request or run.json cannot be read.
     """
-    return _Audit(store, read_run(store)).to_its_end()
+    return _Audit(store, read_run(store), trust).to_its_end()
 
 
 def read_run(store: Store) -> JsonObject:
     """run.json. Raises OutputRefused where there is none, RunFailed where it cannot be read."""
-    content = store.find(RUN)
-    if content is None:
+    run = read_run_json(store, RUN)
+    if run is None:
         raise OutputRefused(
             f"{store.root} holds no run: there is no {RUN} in it; give the folder that output.path of a run names."
         )
-    try:
-        run = json.loads(content)
-    except ValueError as error:
-        raise RunFailed(f"{store.path(RUN)} cannot be read: {first_line(error)}; put the file back.") from error
-    if not isinstance(run, dict):
-        raise RunFailed(f"{store.path(RUN)} is no record of a run: expected a JSON object; put the file back.")
     return run
 
 
@@ -105,8 +103,8 @@ def locate(store: Store, run: JsonObject, name: str, staged: str | None) -> str 
 class _Audit:
     """One audit under way."""
 
-    def __init__(self, store: Store, run: JsonObject) -> None:
-        self._store, self._run = store, run
+    def __init__(self, store: Store, run: JsonObject, trust: Trust) -> None:
+        self._store, self._run, self._trust = store, run, trust
         self._tallies = Tallies()
         self._done: list[Shard] = []
         self._longest: ScoredEntity | None = None
@@ -117,19 +115,22 @@ class _Audit:
         """Every check but that of the scores."""
         store, tallies = self._store, self._tallies
         # Files first, records next: what is published in between has a record that is read.
-        present = [name for name in store.list("") if name.endswith(".parquet")]
+        present = self._present()
         quarantined = [f"{QUARANTINE}/{name}" for name in store.list(QUARANTINE) if name.endswith(".parquet")]
         records = self._read_records()
         head = None
         of_shard: dict[int, list[Fragment]] = {}
         if has_plan(store):
-            head = read_plan(store)
+            head, request = read_plan(store), read_request(store)
+            self._trust.check(head)
+            request = None if request is None else self._trust.believed(request)
             of_shard = audit_records(tallies["records"], len(head.shards), records)
-            self._audit_rows(head, of_shard, read_request(store))
+            self._audit_rows(head, of_shard, request)
             self._audit_unowned(head, quarantined)
             for name in MEANINGS.keys() - {"scores"}:
                 tallies[name].count(0)  # in the report, also where there was nothing to look at
             audit_totals(tallies["totals"], head, records, self._run)
+            audit_request(tallies["request"], self._run, None if request is None else request.told(), head)
         named = {name for record in records for _, name in record.moves()}
         own = _own_files(head) if head else {}
         named |= {name for name in quarantined for begin, lines in own.items() if lines and name.startswith(begin)}
@@ -141,13 +142,22 @@ class _Audit:
             self._run, tallies.close(), tuple(self._done), self._longest, self._shortest, of_shard, self._unscored, head
         )
 
+    def _present(self) -> list[str]:
+        """What a reader of the whole output would take for tables of it, in the folders below it too."""
+        direct = [name for name in self._store.list("") if name.endswith(".parquet")]
+        try:
+            return sorted({*direct, *visible_tables(self._store.root, self._trust.storage)})
+        except OSError as error:
+            self._tallies["files"].fail(f"the folders of the output cannot be listed: {first_line(error)}")
+            return direct
+
     def _read_records(self) -> list[Fragment]:
         records, tally = [], self._tallies["records"]
         for name in [name for name in self._store.list(COMMITS) if name.endswith(".json")]:
             tally.count()
             try:
                 record = Fragment.from_json(self._store.read(f"{COMMITS}/{name}").decode())
-            except (StoreFault, ValueError, TypeError) as error:
+            except (StoreFault, ValueError, TypeError, RecursionError) as error:
                 tally.fail(f"{COMMITS}/{name} cannot be read: {first_line(error)}")
                 continue
             if record.record_name != f"{COMMITS}/{name}":
@@ -159,7 +169,7 @@ class _Audit:
     def _audit_rows(self, head: PlanHead, of_shard: dict[int, list[Fragment]], request: RequestFile | None) -> None:
         tally, store = self._tallies["input"], self._store
         settings = request.input if request is not None else None
-        storage = settings.storage if settings else {}
+        storage = self._trust.storage
         tally.count(len(head.input_files))
         try:
             check_unchanged(head, storage)

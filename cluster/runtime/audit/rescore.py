@@ -6,6 +6,7 @@ may be off. Where the model is, and what it was, comes from the run's own reques
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,14 @@ from cluster.runtime.audit.audit_rows import shard_keys
 from cluster.runtime.audit.own_values import numbers_of, spelt_keys
 from cluster.runtime.audit.rescore_actor import ROWS_MAX, AuditSpec, OpenRescore, Scores
 from cluster.runtime.audit.shard_audit import UNREADABLE
+from cluster.runtime.audit.trust import NOTHING_NAMED, Trust
 from cluster.runtime.commit.run_request import RequestFile, read_request
 from cluster.runtime.plan.plan_files import Extents
 from cluster.runtime.rows.row_origins import InputFiles
 from cluster.runtime.storage.open_store import StoreSpec
 from cluster.runtime.storage.parquet_tables import read_batches
 from cluster.runtime.storage.store import Store
-from lstm_core.contract.model_contract import ModelContract, read_contract
+from lstm_core.contract.model_contract import ModelContract
 from lstm_core.errors import ModelRefused, SlotcarError
 from lstm_core.score_gaps import score_gaps
 
@@ -63,10 +65,11 @@ class Truth:
     store: StoreSpec  # of the output, which may have been moved since
 
 
-def find_truth(store: Store, spec: StoreSpec) -> Truth:
-    """The run's model, read where its request says.
+def find_truth(store: Store, spec: StoreSpec, trust: Trust = NOTHING_NAMED) -> Truth:
+    """The run's model, read where its request says; the modules that it needs are those that the caller names.
 
-    Raises OutputRefused where there is no run or no request, ModelRefused where the model is gone or another.
+    Raises OutputRefused where there is no run or no request, ModelRefused where the model is gone or another, or wants
+    modules that nobody has named.
     """
     read_run(store)
     request = read_request(store)
@@ -75,14 +78,18 @@ def find_truth(store: Store, spec: StoreSpec) -> Truth:
             f"{store.root} does not say which model it was scored by (no {'model' if request else 'request'} is kept "
             "in it), so nothing can be scored again: leave --rescore out."
         )
+    request = trust.believed(request)
     try:
-        model = Path(request.model_path).read_bytes()
+        place = Path(request.model_path)
+        if place.exists() and not place.is_file():  # a pipe would be waited for, and a device has no end
+            raise OSError(errno.EINVAL, "it is no plain file")
+        model = place.read_bytes()
     except OSError as fault:
         raise ModelRefused(
             f"The run's model {request.model_path} cannot be read ({fault.strerror}): put it back, or leave --rescore "
             "out."
         ) from None
-    contract = read_contract(model, name=request.model_path, code=request.code)
+    contract = trust.contract(model, request)
     if not contract.is_of(request.model_fingerprint):
         raise ModelRefused(
             f"{request.model_path} is another model now: its fingerprint is {contract.fingerprint[:12]}, the run's was "

@@ -1,8 +1,8 @@
 """A table of carry-over on storage: whole and the right one, or refused; its keys, and the rows of single entities.
 
-What it decides: that a table counts from `_SUCCESS` on, which holds its digest, and how its row groups are cut, so that
-a reader that wants some entities decodes little else. `CarryReader` keeps the last row groups that it has decoded, as
-neighbouring shards want the same ones.
+What it decides: that a table counts from `_SUCCESS` on, which holds its files' checksums, that what is decoded is what
+was written (see `carry_sums`), and how row groups are cut, so that a reader that wants some entities decodes little
+else. `CarryReader` keeps the last row groups that it has decoded, as neighbouring shards want the same ones.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from cluster.core.carry import CarryFile, CarrySchema, difference, types_beside
 from cluster.core.commit import SUCCESS
 from cluster.core.plan.column_conversion import converted
 from cluster.run_errors import InputBroken, InputRefused, StoreFault, first_line
+from cluster.runtime.carry.carry_sums import expect_sums, sums_of
+from cluster.runtime.commit.row_checksum import RowChecksum
 from cluster.runtime.storage.open_parquet import OpenFiles, expect_rows, open_parquet
 from cluster.runtime.storage.parquet_tables import UNREADABLE
 from cluster.runtime.storage.store import Store
@@ -67,7 +69,8 @@ def make_mark(fingerprint: str, files: Iterable[tuple[str, int, str]]) -> bytes:
     files = sorted(files)
     digest = hashlib.sha256(json.dumps([[name, checksum] for name, _, checksum in files]).encode()).hexdigest()
     entities = sum(rows for _, rows, _ in files)
-    mark = {"entities": entities, "files": len(files), "checksum": digest, "model_fingerprint": fingerprint}
+    mark: JsonObject = {"entities": entities, "files": len(files), "checksum": digest, "model_fingerprint": fingerprint}
+    mark["checksums"] = {name: checksum for name, _, checksum in files}
     return json.dumps(mark, indent=1, sort_keys=True).encode()
 
 
@@ -99,13 +102,41 @@ def open_typed(
                 "that fits, or leave the key out to start from zero state."
             )
         types = types or types_beside(schema, found)
-        files.append(CarryFile(name, tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))))
+        rows = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
+        files.append(CarryFile(name, rows, sums_of(footer)))
     if len(files) != mark.get("files") or sum(file.rows for file in files) != mark.get("entities"):
         raise InputRefused(
             f"{named} holds {sum(file.rows for file in files):,} entities in {len(files)} files, but "
-            f"its {SUCCESS} says {mark.get('entities'):,} in {mark.get('files')}: put back what is missing."
+            f"its {SUCCESS} says {mark.get('entities')} in {mark.get('files')}: put back what is missing."
         )
+    _check_files(store, files, mark, setting)
     return tuple(files), types
+
+
+def _check_files(store: Store, files: Sequence[CarryFile], mark: JsonObject, setting: str) -> None:
+    """Files that say no sums of their own are read whole; a table of an earlier version has no checksums at all."""
+    told = mark.get("checksums")
+    if told is None:
+        return
+    if not isinstance(told, dict) or told.keys() != {file.name for file in files}:
+        raise InputRefused(
+            f"{f"{setting} {store.root}".strip()}: its {SUCCESS} names other files than those that are there: put the carry-over "
+            "back as it was."
+        )
+    for file in (file for file in files if not file.sums):
+        if row_checksum(store, file) != told[file.name]:
+            raise InputRefused(
+                f"{setting}: {store.path(file.name)} does not hold the rows that were written, by its checksum in "
+                f"{SUCCESS}: put the carry-over back as it was."
+            )
+
+
+def row_checksum(store: Store, file: CarryFile) -> str:
+    """The checksum of a file's rows, all of which are read. Raises InputBroken."""
+    checksum = RowChecksum()
+    for table in groups_of(store, file):
+        checksum.add(table)
+    return checksum.hexdigest()
 
 
 def read_keys(store: Store, schema: CarrySchema, files: Sequence[CarryFile]) -> pa.Table:
@@ -119,6 +150,10 @@ def read_columns(store: Store, file: CarryFile, columns: list[str]) -> pa.Table:
     with carry_faults(store, file.name), store.open_input(file.name) as source, pq.ParquetFile(source) as parquet:
         table = parquet.read(columns=columns, use_threads=False).select(columns)
         expect_rows(table.num_rows, file.rows)
+        begin = 0
+        for index, rows in enumerate(file.group_rows if file.sums else ()):
+            expect_sums(file.sums, index, table.slice(begin, rows))
+            begin += rows
         return table
 
 
@@ -128,6 +163,7 @@ def groups_of(store: Store, file: CarryFile) -> Iterator[pa.Table]:
         for index, rows in enumerate(file.group_rows):
             table = parquet.read_row_group(index, use_threads=False)
             expect_rows(table.num_rows, rows, f"row group {index}")
+            expect_sums(file.sums, index, table)
             yield table
 
 
@@ -179,6 +215,7 @@ class CarryReader:
     def _decoded(self, file: int, group: int) -> pa.Table:
         with carry_faults(self._store, self._files[file].name):
             table = self._open.get(file).read_row_group(group, self._schema.arrow.names)
+            expect_sums(self._files[file].sums, group, table)
         return _as_planned(table.select(self._schema.arrow.names), self._schema.arrow)
 
 

@@ -20,6 +20,7 @@ from cluster.core.plan.column_conversion import converted
 from cluster.core.settings import Compression
 from cluster.runtime.carry.carry_plan import ABSENT_FILE
 from cluster.runtime.carry.carry_rows import CarryRows
+from cluster.runtime.carry.carry_sums import FileSums
 from cluster.runtime.carry.carry_table import group_rows_max, groups_of
 from cluster.runtime.commit.row_checksum import RowChecksum
 from cluster.runtime.commit.run_request import CarryRequest
@@ -85,7 +86,7 @@ def _write(
     store: Store, name: str, schema: CarrySchema, tables: Iterable[pa.Table], compression: Compression
 ) -> tuple[int, str]:
     """Writes tables one after the other; returns their rows and the checksum over them."""
-    checksum, rows = RowChecksum(), 0
+    checksum, sums, rows, group_rows = RowChecksum(), FileSums(), 0, group_rows_max(schema)
     times = [*schema.last, schema.seen, *schema.broken]  # many entities share them; no two share a key or a state
     options: ParquetOptions = {
         "compression": _compressions(schema, compression),
@@ -94,9 +95,11 @@ def _write(
     }
     with store.open_output(name) as file, parquet_writer(file, schema.arrow, **options) as writer:
         for table in tables:
-            writer.write_table(table, row_group_size=group_rows_max(schema))
+            writer.write_table(table, row_group_size=group_rows)
             checksum.add(table)
+            sums.add(table, group_rows=group_rows)
             rows += table.num_rows
+        sums.put_into(writer)
     return rows, checksum.hexdigest()
 
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from cluster.core.commit import (
     COMMITS,
@@ -24,8 +24,9 @@ from cluster.core.commit import (
     Recovery,
     recover,
 )
-from cluster.run_errors import MayHaveLanded, NotLanded, OutputRefused, RunFailed, StoreFault
+from cluster.run_errors import MayHaveLanded, NotLanded, OutputRefused, RunFailed, StoreFault, first_line
 from cluster.runtime.commit.lock import Fence, Unfenced
+from cluster.runtime.commit.run_json import read_object, read_run_json
 from cluster.runtime.storage.store import Store
 from cluster.runtime.storage.write_retries import TRIES, write_until_landed
 from lstm_core.json_types import JsonObject
@@ -140,9 +141,20 @@ class Commits:
                 self.store.remove(f"{SNAPSHOTS}/{before}")
 
     def records(self) -> list[Fragment]:
-        """Every commit record, in order."""
-        names = [name for name in self.store.list(COMMITS) if name.endswith(".json")]
-        return [Fragment.from_json(self.store.read(f"{COMMITS}/{name}").decode()) for name in names]
+        """Every commit record, in order. Raises `RunFailed` where one is none, or names what is no file of a run."""
+        return [self._read(f"{COMMITS}/{name}") for name in self.store.list(COMMITS) if name.endswith(".json")]
+
+    def _read(self, name: str) -> Fragment:
+        try:
+            record = Fragment.from_json(self.store.read(name).decode())
+            if record.record_name != name:
+                raise ValueError(f"it says that it is {record.record_name}")
+            return record
+        except ValueError as error:
+            raise RunFailed(
+                f"{self.store.path(name)} is no commit record that a run has written ({first_line(error)}): see who "
+                "else may write there; score again with output.overwrite = true, or into another output."
+            ) from None
 
     def recover(self) -> Recovery:
         """Brings the output in line with its records; in the end it removes the last leftovers as well."""
@@ -169,9 +181,8 @@ class Commits:
             store.remove(name)
 
     def run_record(self) -> JsonObject | None:
-        """The output's run.json, or None."""
-        content = self.store.find(RUN)
-        return None if content is None else json.loads(content)
+        """The output's run.json, or None. Raises `RunFailed` where it is no record of a run."""
+        return read_run_json(self.store, RUN)
 
     def write_run_record(self, record: JsonObject) -> None:
         """Replaces run.json."""
@@ -224,8 +235,10 @@ class Commits:
 
     def _owner(self) -> _Owner | None:
         """Whose the carry-over is."""
-        content = None if self.carry is None else self.carry.find(OWNER)
-        return None if content is None else json.loads(content)
+        found = None if self.carry is None else read_object(self.carry, OWNER)
+        if found is not None and not all(isinstance(found.get(key), str) for key in _Owner.__annotations__):
+            return _Owner(run_id="unknown", identity="", output="an output that it does not say")
+        return cast("_Owner | None", found)
 
     def _has_not_begun(self) -> bool:
         """True where neither scores nor carry-over of a run are here: it ended while its plan was made."""
@@ -240,10 +253,10 @@ class Commits:
     def check_foreign(self, run_id: str, identity: str) -> None:
         """Refuses an output that belongs to another run, or to nobody that we know. Raises `OutputRefused`."""
         record = self.run_record()
-        if record is not None and (record["run_id"], record["identity"]) != (run_id, identity):
+        if record is not None and (record.get("run_id"), record.get("identity")) != (run_id, identity):
             raise OutputRefused(
-                f"{self.store.root} holds another run, {record['run_id']}: {_why_another(record, run_id, identity)}; "
-                "choose another output.path, or set output.overwrite = true."
+                f"{self.store.root} holds another run, {record.get('run_id')}: "
+                f"{_why_another(record, run_id, identity)}; choose another output.path, or set output.overwrite = true."
             )
         if record is None:
             _refuse_foreign(self.store, self.store.root, "output.path")
@@ -270,7 +283,7 @@ class Commits:
 
 def _why_another(other: Mapping[str, object], run_id: str, identity: str) -> str:
     """What tells a run from the one that is there; a name that is given does not."""
-    if other["identity"] == identity:
+    if other.get("identity") == identity:
         return f"it differs from this one in nothing but its run_id, which is {run_id} here"
     return (
         "its input, model or settings are not those of this one (a file that was written again counts as another, "

@@ -32,7 +32,7 @@ from cluster.core.lock import (
     highest,
     outdated,
 )
-from cluster.run_errors import LockLost, MayHaveLanded, OutputRefused, StoreFault
+from cluster.run_errors import LockLost, MayHaveLanded, OutputRefused, RunFailed, StoreFault, first_line
 from cluster.runtime.storage.store import Store
 
 LOOK_S = 0.25  # between two looks at another driver's beat
@@ -142,7 +142,14 @@ def look_at_lock(store: Store, now_s: float) -> Sight:
     """What there is to see of the lock."""
     number = highest(store.list(LOCK))
     content = store.find(claim_name(number)) if number else None
-    claim = Claim.from_json(content) if content else None
+    try:
+        claim = Claim.from_json(content) if content else None
+    except (ValueError, RecursionError) as error:
+        place = store.path(claim_name(number))
+        raise RunFailed(
+            f"{place} is no claim of a driver ({first_line(error)}): see that no driver is alive here, remove the "
+            "file, and give the same command again."
+        ) from None
     beat = store.find(beat_name(number)) if number else None
     return Sight(claim, beat, now_s, holder_gone=claim is not None and is_gone(claim.holder))
 

@@ -10,8 +10,8 @@ entity's name row after row more often than not, how often each value follows it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TypeAlias, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +22,14 @@ from cluster.core.times import as_opened, as_plain, opened_type, stored_type
 from cluster.core.value_texts import spellings
 from lstm_core.array_types import Ints
 
-if TYPE_CHECKING:
-    from hashlib import _Hash
+
+class Stream(Protocol):
+    """A hash, as `hashlib` has them."""
+
+    def update(self, content: bytes | pa.Buffer, /) -> None: ...
+    def copy(self) -> Stream: ...
+    def digest(self) -> bytes: ...
+
 
 Parts: TypeAlias = "Iterator[tuple[int, bytes | pa.Buffer]]"  # which stream, and what goes into it
 
@@ -33,16 +39,17 @@ _NULLS, _LENGTHS, _VALUES, _REPEATS = range(4)
 class RowChecksum:
     """A hash over the rows of tables that follow each other; all have the same columns."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: Callable[[], Stream] = hashlib.sha256) -> None:
+        """`stream` makes what hashes one stream of a column."""
         self._columns: dict[str, _Column] = {}
-        self._rows = 0
+        self._rows, self._stream = 0, stream
 
     def add(self, table: pa.Table | pa.RecordBatch) -> None:
         """Adds the rows of a table."""
         columns: Sequence[ArrowValues] = table.columns
         for name, values in zip(table.schema.names, columns, strict=True):
             kind = _kind(stored_type(opened_type(values.type)))
-            column = self._columns.setdefault(name, _Column(kind))
+            column = self._columns.setdefault(name, _Column(kind, self._stream))
             assert kind == column.kind, f"{name} was {column.kind} and is {kind}"
             column.add(values, self._rows)
         self._rows += table.num_rows
@@ -56,13 +63,24 @@ class RowChecksum:
                 whole.update(digest)
         return whole.hexdigest()
 
+    def by_column(self) -> dict[str, str]:
+        """A digest for each column: of its type, of how many rows there are, and of its streams."""
+        found = {}
+        for name, column in self._columns.items():
+            whole = self._stream()
+            whole.update(f"{self._rows} {column.kind}".encode())
+            for digest in column.digests():
+                whole.update(digest)
+            found[name] = whole.digest().hex()
+        return found
+
 
 class _Column:
     """The streams of one column."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, stream: Callable[[], Stream]) -> None:
         self.kind = kind
-        self._streams = [hashlib.sha256() for _ in range(4)]
+        self._streams = [stream() for _ in range(4)]
         self._last: tuple[ArrowArray, int] | None = None  # the newest text (1,), and how often it was there in a row
 
     def add(self, values: ArrowValues, rows_before: int) -> None:
@@ -105,7 +123,7 @@ class _Column:
         _update(self._streams, parts)
 
 
-def _update(streams: Sequence[_Hash], parts: Parts) -> None:
+def _update(streams: Sequence[Stream], parts: Parts) -> None:
     for stream, values in parts:
         streams[stream].update(values)
 

@@ -13,13 +13,13 @@ import pyarrow as pa
 
 from cluster.core.carry import CarryFile, CarrySchema
 from cluster.core.settings import ClusterSettings, Fill, InputSettings, OutputSettings, StateSettings, StepSettings
-from cluster.run_errors import RunFailed
+from cluster.run_errors import RunFailed, told
 from cluster.runtime.storage.filesystems import FileStat
 from cluster.runtime.storage.open_store import StoreSpec
 from cluster.runtime.storage.store import Store
 from lstm_core.contract.custom_code import NO_CODE, CustomCode
 from lstm_core.contract.model_contract import ModelContract
-from lstm_core.json_types import JsonValue
+from lstm_core.json_types import JsonObject, JsonValue
 
 REQUEST = "_slotcar/request.json"
 
@@ -73,9 +73,23 @@ class RequestFile:
     output: OutputSettings
     code: CustomCode = NO_CODE
     state: StateSettings = field(default_factory=StateSettings)
+    versions: dict[str, str] | None = None  # of what scores depend on; None in a file of an earlier version
+
+    def told(self) -> JsonObject:
+        """What run.json and the plan say as well, by their names."""
+        return {
+            "run_id": self.run_id,
+            "identity": self.identity,
+            "model_fingerprint": self.model_fingerprint,
+            "slots": self.step.slots,
+            "chunk": self.step.chunk,
+            "versions": self.versions,
+            "entity": self.input.entity,
+            "time": self.input.time,
+        }
 
     @staticmethod
-    def of(request: ScoreRequest) -> RequestFile:
+    def of(request: ScoreRequest, versions: dict[str, str] | None = None) -> RequestFile:
         """What is kept of a request."""
         return RequestFile(
             run_id=request.run_id,
@@ -87,6 +101,7 @@ class RequestFile:
             output=request.output,
             code=request.contract.code,
             state=request.carry.settings if request.carry else StateSettings(),
+            versions=versions,
         )
 
 
@@ -114,9 +129,9 @@ def read_request(store: Store) -> RequestFile | None:
             step=StepSettings(**settings["step"]),
             output=OutputSettings(**settings["output"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunFailed(
-            f"{store.path(REQUEST)} cannot be understood ({error!r}): expected what slotcar score wrote; "
+            f"{store.path(REQUEST)} cannot be understood ({told(error)}): expected what slotcar score wrote; "
             "put the file back, or score into another output."
         ) from error
 

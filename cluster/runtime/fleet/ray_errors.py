@@ -16,6 +16,7 @@ from cluster.core.schedule.events import Event, ReplicaLost, ShardBroken
 from cluster.run_errors import RunFailed, WorkerLost, first_line, told
 from cluster.runtime.fleet.ray_private import was_preempted
 from lstm_core.errors import SlotcarError, UsageError
+from lstm_core.secret_text import masked
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -82,7 +83,7 @@ def cause_of(error: BaseException) -> str:
         return first_line(error)
     labels = [index for index, line in enumerate(lines) if re.match(r"\t\w+: ", line)]
     told = lines[labels[-1] + 1 :] if labels else lines[-1:]
-    return (told or lines)[0].partition(" There are some potential root causes")[0].strip().rstrip(".")
+    return masked((told or lines)[0].partition(" There are some potential root causes")[0].strip().rstrip("."))
 
 
 def broken_shard(replica: int, error: BaseException) -> ShardBroken:

@@ -25,6 +25,7 @@ from cluster.core.locations import NotALocation, Options, is_inside, is_url, nor
 from cluster.core.plan.file_list import TableValues
 from cluster.core.settings import InputSettings
 from cluster.run_errors import InputRefused, first_line
+from cluster.runtime.listing.iceberg_metadata import check_host, open_table
 from cluster.runtime.listing.table_roots import DELTA, ICEBERG, VERSION
 from cluster.runtime.storage.filesystems import filesystem_of
 
@@ -154,10 +155,8 @@ def _check_delta(path: str, table: DeltaTable) -> None:
 
 def _iceberg_files(path: str, settings: InputSettings) -> TableFiles:
     with _refusals(path, "iceberg", settings.version):
-        from pyiceberg.table import StaticTable
-
         metadata = path if is_metadata(path) else _newest_metadata(path, settings.storage)
-        table = StaticTable.from_metadata(metadata, _iceberg_properties(path, settings.storage))
+        table = open_table(metadata, _iceberg_properties(path, settings.storage), settings.storage)
         if settings.version is not None and table.metadata.snapshot_by_id(settings.version) is None:
             known = ", ".join(str(snapshot.snapshot_id) for snapshot in table.metadata.snapshots[-5:])
             raise InputRefused(
@@ -165,6 +164,8 @@ def _iceberg_files(path: str, settings: InputSettings) -> TableFiles:
             )
         _check_names(path, table)
         found = list(plain_files(path, _planned(path, table, settings.version)))
+        for file in found:
+            check_host(file.file_path, path, settings.storage)
         files = [normalized(file.file_path, "/") for file in found]
         return TableFiles(files, _needed_values(files, _iceberg_values(table, found), settings))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from base64 import b64decode, b64encode
 
 import pyarrow as pa
@@ -19,8 +20,8 @@ from cluster.core.plan.file_list import TableValues
 from cluster.core.plan.inventory import SourceFile
 from cluster.core.plan.partitions import NO_PARTITIONS, Partitions
 from cluster.core.plan.shard_plan import Plan, PlanHead, Shard, extent_schema
-from cluster.run_errors import RunFailed, StoreFault, first_line
-from cluster.runtime.commit.commit import PLAN
+from cluster.run_errors import OVER_VALUES, RunFailed, StoreFault, first_line
+from cluster.runtime.commit.commit import PLAN, SHUFFLE
 from cluster.runtime.storage.parquet_tables import UNREADABLE, TableGroups, read_table, write_table
 from cluster.runtime.storage.parquet_writer import ParquetOptions, parquet_writer
 from cluster.runtime.storage.store import Store
@@ -29,6 +30,7 @@ from lstm_core.json_types import JsonObject
 PLAN_FILE, BAD_FILE, HEAD_FILE = f"{PLAN}/plan.parquet", f"{PLAN}/bad.parquet", f"{PLAN}/plan.json"
 LOST_FILE = f"{PLAN}/lost.parquet"
 _FORMAT = 2
+_BUCKET = re.compile(rf"{SHUFFLE}/[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 def write_plan(store: Store, plan: Plan) -> None:
@@ -60,7 +62,7 @@ def read_plan(store: Store) -> PlanHead:
         stored = json.loads(store.read(HEAD_FILE))
         partitions = _read_partitions(store, stored.pop("partitions", None))
         return dataclasses.replace(_head(stored), partitions=partitions)
-    except (StoreFault, ValueError, KeyError, TypeError) as error:
+    except (StoreFault, *OVER_VALUES, AttributeError, RecursionError) as error:
         raise RunFailed(
             f"{store.path(HEAD_FILE)} is no plan that can be read ({first_line(error)}): remove the folder "
             f"{store.path(PLAN)} and start again."
@@ -144,6 +146,8 @@ def _head(stored: JsonObject) -> PlanHead:
     if stored.pop("format") != _FORMAT:
         raise ValueError("written by another version")
     files, sources = _source_files(stored.pop("files")), _source_files(stored.pop("sources"))
+    if sources and not all(_BUCKET.fullmatch(file.path) for file in files):
+        raise ValueError("its buckets are no files of a run")
     shards = tuple(Shard(**shard) for shard in stored.pop("shards"))
     entity, time = tuple(stored.pop("entity")), tuple(stored.pop("time"))
     types, carry = (_schema(stored.pop(name, None)) for name in ("types", "carry_types"))  # older plans have none

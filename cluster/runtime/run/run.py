@@ -27,6 +27,7 @@ from cluster.runtime.commit.run_request import RequestFile, ScoreRequest, write_
 from cluster.runtime.fleet.ray_cluster import Cluster, Replicas, ray_cluster
 from cluster.runtime.input.source_files import check_unchanged
 from cluster.runtime.plan.plan_files import has_plan, read_plan, write_plan
+from cluster.runtime.plan.planned_places import check_places
 from cluster.runtime.replica.node_check import NodeNeeds, SharedLocation, installed_versions
 from cluster.runtime.replica.pipeline import Counters
 from cluster.runtime.replica.replica_actor import ReplicaSpec, Sources, row_layout
@@ -45,6 +46,7 @@ from cluster.runtime.watch.timeline import Moment, Timeline, WatchedScheduler
 from lstm_core.errors import SlotcarError
 from lstm_core.exit_codes import EXIT_STOPPED
 from lstm_core.json_types import JsonObject
+from lstm_core.secret_text import masked
 from lstm_core.shown_text import utf8
 
 ARENA_BYTES = 64 << 20  # rows at hand; the next ones take the place of the last, so that few pages are ever touched
@@ -101,7 +103,7 @@ def _finished(commits: Commits, request: ScoreRequest) -> JsonObject | None:
 
 def _is_same_unfinished(commits: Commits, request: ScoreRequest) -> bool:
     record = commits.run_record()
-    return record is not None and record["identity"] == request.identity and not commits.succeeded()
+    return record is not None and record.get("identity") == request.identity and not commits.succeeded()
 
 
 @contextmanager
@@ -211,6 +213,7 @@ class _Run:
         if self._request.carry is not None:
             self._request = replace(self._request, carry=self._request.carry.in_types(head.carry_types))
         if there:
+            check_places(head, self._request.input)
             check_unchanged(head, self._request.input.storage)
         self._clock.plan_s = self._early_scan.ahead_s + time.perf_counter() - begin - self._clock.shuffle_s
         lost = f"; {head.files_lost:,} files cannot be read: their entities go into quarantine"
@@ -248,7 +251,7 @@ class _Run:
         assert head is not None
         self._commits.prepare()
         self._commits.write_run_record(record_with_plan(self._record, head))
-        write_request(self._commits.store, RequestFile.of(request))
+        write_request(self._commits.store, RequestFile.of(request, self._record["versions"]))
         recovery = self._commits.recover()
         self._rows_before = sum(fragment.rows for fragment in self._commits.records())
         scheduler = WatchedScheduler(
@@ -380,7 +383,7 @@ class _Run:
     def _broken_off(self, error: BaseException) -> JsonObject:
         if isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == EXIT_STOPPED:
             return self._close("stopped")
-        return {**self._close("failed"), "error": utf8(str(error).strip()) or type(error).__name__}
+        return {**self._close("failed"), "error": utf8(masked(str(error).strip())) or type(error).__name__}
 
     def _close(self, status: str) -> JsonObject:
         scheduler, head = self._scheduler, self._head

@@ -28,6 +28,7 @@ from cluster.runtime.storage.store import Output
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+READ_BYTES_MAX = 256 << 20  # of a file that is read whole: records, requests with their vocabularies
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EOPNOTSUPP}
 
 
@@ -49,62 +50,62 @@ class LocalStore:
         return str(self._root / name)
 
     def exists(self, name: str) -> bool:
-        with faults(StoreFault, self._root / name, "looked for"):
-            return (self._root / name).exists()
+        with faults(StoreFault, self._place(name), "looked for"):
+            return self._place(name).exists()
 
     def list(self, folder: str) -> list[str]:
-        place = self._root / folder
+        place = self._folder(folder)
         absent = suppress(FileNotFoundError, NotADirectoryError)
         with faults(StoreFault, place, "listed"), absent, os.scandir(place) as entries:
             return sorted(entry.name for entry in entries if entry.is_file() and not is_temporary(entry.name))
         return []
 
     def read(self, name: str) -> bytes:
-        with faults(StoreFault, self._root / name, "read"):
-            return _content(self._root / name)
+        with faults(StoreFault, self._place(name), "read"):
+            return _content(self._place(name))
 
     def find(self, name: str) -> bytes | None:
-        with faults(StoreFault, self._root / name, "read"), suppress(FileNotFoundError, NotADirectoryError):
-            return _content(self._root / name)
+        with faults(StoreFault, self._place(name), "read"), suppress(FileNotFoundError, NotADirectoryError):
+            return _content(self._place(name))
         return None
 
     def modified_s(self, name: str) -> float:
-        with faults(StoreFault, self._root / name, "looked at"):
-            return (self._root / name).stat().st_mtime
+        with faults(StoreFault, self._place(name), "looked at"):
+            return self._place(name).stat().st_mtime
 
     def write(self, name: str, content: bytes) -> None:
-        with self._written(self._root / name, content) as temporary:
-            temporary.replace(self._root / name)
+        with self._written(self._place(name), content) as temporary:
+            temporary.replace(self._place(name))
 
     def put_if_absent(self, name: str, content: bytes) -> bool:
-        with self._written(self._root / name, content) as temporary:
+        with self._written(self._place(name), content) as temporary:
             try:
-                os.link(temporary, self._root / name)
+                os.link(temporary, self._place(name))
             except FileExistsError:
                 return False
         return True
 
     def open_output(self, name: str) -> Output:
-        return _LocalOutput(self._root / name)
+        return _LocalOutput(self._place(name))
 
     def open_input(self, name: str) -> pa.NativeFile:
-        with faults(StoreFault, self._root / name, "read"):
-            with _opened(self._root / name):
+        with faults(StoreFault, self._place(name), "read"):
+            with _opened(self._place(name)):
                 pass  # it is a file: a pipe would be waited for
-            return pa.OSFile(as_bytes(self.path(name)), "r")
+            return pa.OSFile(as_bytes(str(self._place(name))), "r")
 
     def publish(self, source: str, target: str) -> None:
-        place = self._root / target
+        place = self._place(target)
         with faults(NotLanded, place, "published"):
             place.parent.mkdir(parents=True, exist_ok=True)
         with faults(MayHaveLanded, place, "published", REFUSALS):
             try:
-                (self._root / source).replace(place)
+                self._place(source).replace(place)
             except FileNotFoundError:
                 # Done before: by whoever read the record first, or by a call whose answer was lost.
                 if not place.exists():
                     raise NotLanded(
-                        f"{place} is committed, but neither it nor {self._root / source} is there: somebody has "
+                        f"{place} is committed, but neither it nor {self._place(source)} is there: somebody has "
                         "removed it; score again with output.overwrite = true."
                     ) from None
         with faults(MayHaveLanded, place, "published"):
@@ -112,28 +113,49 @@ class LocalStore:
 
     def remove(self, name: str) -> None:
         with (
-            faults(MayHaveLanded, self._root / name, "removed", REFUSALS),
+            faults(MayHaveLanded, self._place(name), "removed", REFUSALS),
             suppress(FileNotFoundError, NotADirectoryError),
         ):
-            (self._root / name).unlink()
+            self._place(name).unlink()
 
     def make_folder(self, folder: str) -> None:
-        with faults(MayHaveLanded, self._root / folder, "made", REFUSALS):
-            (self._root / folder).mkdir(parents=True, exist_ok=True)
+        with faults(MayHaveLanded, self._folder(folder), "made", REFUSALS):
+            self._folder(folder).mkdir(parents=True, exist_ok=True)
 
     def drop_folder(self, folder: str) -> None:
-        place = self._root / folder
+        place = self._folder(folder)
         with suppress(OSError):  # not empty, or not there
             while place.is_relative_to(self._root):
                 place.rmdir()
                 place = place.parent
 
     def sweep(self, folder: str) -> None:
-        place = self._root / folder
+        place = self._folder(folder)
         with faults(MayHaveLanded, place, "swept"), suppress(FileNotFoundError):
             for entry in list(place.iterdir()):
                 if is_temporary(entry.name):
                     entry.unlink(missing_ok=True)
+
+    def _folder(self, name: str) -> Path:
+        """Where a folder is, itself no link either."""
+        return self._place(f"{name}/x").parent if name else self._root
+
+    def _place(self, name: str) -> Path:
+        """Where a name is. Raises NotLanded where it leads out of the root: by its parts, or by a folder's link.
+
+        Whoever else may write here could name files elsewhere so, for this run to read, overwrite or remove.
+        """
+        place = self._root
+        for part in name.split("/") if name else ():
+            if place != self._root and os.path.islink(place):
+                raise NotLanded(
+                    f"{place} is a link, but the folders of a run are its own: expected a folder; see what has put the "
+                    "link there, and remove it or choose another output."
+                )
+            if part in ("", ".", ".."):
+                raise NotLanded(f"{name!r} is no name of a file in {self._root}; see who else may write there.")
+            place = place / part
+        return place
 
     @contextmanager
     def _written(self, target: Path, content: bytes) -> Iterator[Path]:
@@ -219,7 +241,10 @@ def _opened(path: Path) -> Iterator[int]:
 
 def _content(path: Path) -> bytes:
     with _opened(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
-        return file.read()
+        content = file.read(READ_BYTES_MAX + 1)
+        if len(content) > READ_BYTES_MAX:
+            raise OSError(errno.EFBIG, f"it has more than {READ_BYTES_MAX >> 20} MiB, as no record of a run")
+        return content
 
 
 def _beside(target: Path) -> Path:

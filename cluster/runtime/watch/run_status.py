@@ -117,8 +117,11 @@ def _driver(sight: Sight) -> DriverSeen | None:
     claim = sight.claim
     if claim is None or claim.released_at is not None or sight.holder_gone:
         return None
-    said_at = sight.beat.decode().partition(" ")[2] if sight.beat else claim.holder.since
-    age_s = max((datetime.now(UTC) - datetime.fromisoformat(said_at)).total_seconds(), 0.0)
+    said_at = sight.beat.decode(errors="replace").partition(" ")[2] if sight.beat else claim.holder.since
+    try:
+        age_s = max((datetime.now(UTC) - datetime.fromisoformat(said_at)).total_seconds(), 0.0)
+    except (ValueError, TypeError):
+        return None  # a beat that no driver has written
     if age_s > STALE_S:
         return None
     holder = claim.holder

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -186,11 +187,20 @@ class WatchedScheduler(Scheduler):
 def read_timeline(store: Store) -> Iterator[JsonObject]:
     """The lines of every session of a run, in order, each with its `session`; what cannot be read is left out."""
     for name in store.list(TIMELINE):
-        for text in store.read(f"{TIMELINE}/{name}").decode().splitlines():
+        session, _, _ = name.partition("-")
+        for text in (
+            store.read(f"{TIMELINE}/{name}").decode(errors="replace").splitlines() if session.isdecimal() else ()
+        ):
             try:
-                yield {**json.loads(text), "session": int(name.partition("-")[0])}
-            except ValueError:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(line, dict) and isinstance(line.get("event"), str) and _is_number(line.get("at_s", 0)):
+                yield {**line, "session": int(session)}
+
+
+def _is_number(value: JsonValue) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def read_now(store: Store) -> Progress | None:
