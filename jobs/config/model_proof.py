@@ -16,6 +16,7 @@ from collections.abc import Callable
 from jobs.config.configuration import Config
 from lstm_core.contract.model_contract import ModelContract, read_contract
 from lstm_core.errors import ModelRefused, SlotcarError
+from lstm_core.own_process import command_of, without_home
 from lstm_core.proof.proof_request import ProofRequest
 
 Prove = Callable[[ProofRequest], ModelContract]
@@ -23,8 +24,13 @@ Prove = Callable[[ProofRequest], ModelContract]
 
 def prove_in_subprocess(request: ProofRequest) -> ModelContract:
     """Proves a model in a process of its own. Raises `ModelRefused`, `UsageError`."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "lstm_core.proof.chunk_proof"]
+    environment = {
+        **os.environ,
+        **without_home(),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    command = command_of("lstm_core.proof.chunk_proof")
     done = subprocess.run(command, input=pickle.dumps(request), capture_output=True, env=environment, check=False)
     if done.returncode != 0:
         last = (done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
