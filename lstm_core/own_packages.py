@@ -1,9 +1,9 @@
 """Where modules are found: Slotcar's own packages before any other of their names, and a user's own as he names them.
 
 Python looks for a module in the working folder, in the folders of PYTHONPATH and in a job's working_dir before it looks
-among what is installed, and any of them may hold a `cluster.py` or a `jobs/`. What it decides: that none of these stands
-for a package of ours; and that of a folder with a user's own modules only the modules that he names come before what is
-installed, whatever else lies there. What Python itself puts first, `own_process.py` leaves out.
+among what is installed, and any of them may hold a `cluster.py` or a `jobs/`. What it decides: that none of these
+stands for a package of ours; and that of a folder with a user's own modules only those that he names come before what
+is installed, whatever else lies there. What Python itself puts first, `own_process.py` leaves out.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _same(place: str, other: str) -> bool:
 def _look(finder: _Found) -> None:
     known = [one for one in sys.meta_path if isinstance(one, _Found)]
     if not any((one.names, one.folders) == (finder.names, finder.folders) for one in known):
-        sys.meta_path.insert(0, finder)  # type: ignore[arg-type]  # by its method, as Python asks for it
+        sys.meta_path.insert(0, finder)
 
 
 def _user_site() -> str:

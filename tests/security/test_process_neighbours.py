@@ -83,7 +83,7 @@ def command_line(process: Path) -> str:
 
 def test_a_folder_for_sockets_that_there_is_nowhere_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded_ray, "FOLDER_BYTES", 5)
-    with pytest.raises(ClusterRefused, match="No folder for an embedded Ray's sockets: .*; set TMPDIR to a folder"):
+    with pytest.raises(ClusterRefused, match=r"No folder for an embedded Ray's sockets: .*; set TMPDIR to a folder"):
         kept_to_itself().__enter__()
 
 
@@ -92,5 +92,5 @@ def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPat
         raise RuntimeError("The current node timed out during startup.\nSee the logs.")
 
     monkeypatch.setattr(ray, "init", broken)
-    with pytest.raises(RunFailed, match="^An embedded Ray does not start on this machine: The current node timed out"):
+    with pytest.raises(RunFailed, match=r"^An embedded Ray does not start on this machine: The current node timed out"):
         connected(ONE).__enter__()

@@ -100,7 +100,7 @@ def renew_token() -> None:
         _found("_raylet.Config").initialize("")  # the mode is read there
 
 
-def job_config(path: Sequence[str]) -> JobConfig | None:
+def job_config(path: Sequence[str]) -> JobConfig:
     """A job whose workers look for modules in `path` before all else, and not where the driver was started.
 
     Ray puts the driver's working folder and that of its program first on every worker's path.
@@ -111,7 +111,7 @@ def job_config(path: Sequence[str]) -> JobConfig | None:
     with _may_lack(part, "workers look for modules in the working folder first, so start runs from an empty one"):
         made: JobConfig = _found(part)(_py_driver_sys_path=_Whole(path))
         return made
-    return None
+    return None  # as Ray's own default is
 
 
 class _Whole(list[str]):
