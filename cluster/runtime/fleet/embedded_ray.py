@@ -34,9 +34,10 @@ def kept_to_itself() -> Iterator[str]:
         folder = _private_folder()
         around.callback(shutil.rmtree, folder, ignore_errors=True)  # Ray's processes may still write their last words
         session = os.path.join(folder, RAY)  # Ray opens the folder that it is given to all
-        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        # Ray itself chooses the mode "token" for an embedded one where none is set, and tells its own parts.
+        token = {**dict.fromkeys(TOKEN_VARIABLES), "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         around.callback(renew_token)  # as the environment is afterwards
-        around.enter_context(_in_environment({**dict.fromkeys(TOKEN_VARIABLES), **token, **without_home()}))
+        around.enter_context(_in_environment({**token, **without_home()}))
         renew_token()
         yield session
 
