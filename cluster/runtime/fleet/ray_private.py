@@ -94,10 +94,11 @@ def renew_token() -> None:
 
     Without it a second embedded Ray in one process is given the token of the first, and does not start.
     """
-    part = "_raylet.AuthenticationTokenLoader"
+    part = "_private.authentication.authentication_token_setup"
     with _may_lack(part, "only the first embedded Ray of a process may start"):
-        _found(part).instance().reset_cache()
-        _found("_raylet.Config").initialize("")  # the mode is read there
+        found = _found(part)
+        found.AuthenticationTokenLoader.instance().reset_cache()
+        found.Config.initialize("")  # the mode is read there
 
 
 def job_config(path: Sequence[str]) -> JobConfig:
