@@ -34,6 +34,8 @@ SAID_MAX = 400  # letters of an answer that are shown
 class ServerLost(RunFailed):
     """The job API does not answer, or not now; the job goes on."""
 
+    whole = ""  # what it said, where the sentence has only the beginning
+
 
 @dataclass(frozen=True)
 class Job:
@@ -175,9 +177,9 @@ class RayJobServer:
                     entrypoint_resources=dict(job.resources) or None,
                 )
         except ServerLost as lost:
-            if "already exists" in str(lost):
+            if "already exists" in lost.whole:
                 return False
-            if "runtime_env" in str(lost) or "exceeds the maximum size" in str(lost):
+            if "runtime_env" in lost.whole or "exceeds the maximum size" in lost.whole:
                 raise ClusterRefused(f"The cluster refuses the job: {lost}.") from lost
             raise
         return True
@@ -187,7 +189,7 @@ class RayJobServer:
             with _answered():
                 info = self._client.get_job_info(job_id)
         except ServerLost as lost:
-            if "does not exist" in str(lost):
+            if "does not exist" in lost.whole:
                 return None
             raise
         ended = info.status.is_terminal()
@@ -236,7 +238,9 @@ def _answered() -> Iterator[None]:
     except Exception as error:  # of an answer that is not as Ray's are it raises anything
         if isinstance(error, aiohttp.WSServerHandshakeError):
             _check_answer(error.status, None)
-        raise ServerLost(_shortened(error)) from error
+        lost = ServerLost(_shortened(error))
+        lost.whole = str(error)
+        raise lost from error
 
 
 def _shortened(error: Exception) -> str:
