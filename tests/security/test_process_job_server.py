@@ -83,6 +83,13 @@ def test_an_odd_answer_of_a_job_api_is_one_sentence(name: str, tmp_path: Path) -
             server.find("x")
 
 
+def test_an_id_that_is_taken_is_known_from_an_answer_of_any_length(tmp_path: Path) -> None:
+    """Ray answers with a traceback, whose last line says so."""
+    text = f"{'File x, line 1 ' * 100}ValueError: Job with submission_id x already exists."
+    with job_api(Answer(500, text.encode())) as (address, _):
+        assert not RayJobServer(address).submit(Job("x", "true", str(tmp_path)))
+
+
 @pytest.mark.parametrize("name", ANSWERS)
 def test_an_odd_answer_to_the_first_question_is_one_sentence(name: str) -> None:
     said, _, text = ANSWERS[name]
