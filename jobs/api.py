@@ -15,6 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from lstm_core.json_types import JsonObject, JsonValue
+from lstm_core.own_packages import find_own_first
+
+find_own_first()  # before anything of `cluster`, of which a notebook may have imported another
+
+# isort: split
 from jobs.commands import inspect as inspect_job
 from jobs.commands import plan as plan_job
 from jobs.commands import report as report_job
@@ -32,7 +38,6 @@ from jobs.config.configuration import Config, load_config
 from jobs.config.key_rules import Command
 from jobs.config.night_keys import night_overrides
 from jobs.training.training_report import TrainReport
-from lstm_core.json_types import JsonObject, JsonValue
 
 Source = str | os.PathLike[str] | Mapping[str, JsonValue]
 

@@ -11,8 +11,11 @@ import re
 
 from lstm_core.secret_text import masked
 
-# C0, DEL and C1; marks and overrides of direction; separators of lines; halves of characters.
-_ACTING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# C0, DEL and C1; marks and overrides of direction; separators of lines; characters that take no room; halves.
+_ACTING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
 _HALVES = re.compile("[\ud800-\udfff]")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -39,5 +42,5 @@ def _spelt(found: re.Match[str]) -> str:
     number = ord(character)
     if 0xDC80 <= number <= 0xDCFF:
         return f"\\x{number - 0xDC00:02x}"
-    named = f"\\x{number:02x}" if number < 0x80 else f"\\u{number:04x}"
+    named = f"\\x{number:02x}" if number < 0x80 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
     return _NAMED.get(character, named)

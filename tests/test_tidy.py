@@ -88,7 +88,7 @@ FLOORS = {
         "cli.py": (*BELOW_COMMANDS, "commands"),
         "api.py": (*BELOW_COMMANDS, "commands"),
         "__main__.py": ("cli.py",),
-        "examples": ("api.py",),
+        "examples": (),
     },
 }
 # What an audit takes from the folders whose work it audits: where files lie, never what they hold.

@@ -17,6 +17,7 @@ from jobs.config.configuration import Config
 from lstm_core.contract.model_contract import ModelContract, read_contract
 from lstm_core.engine_environment import BACKEND
 from lstm_core.errors import ModelRefused, SlotcarError
+from lstm_core.own_process import command_of, without_home
 from lstm_core.proof.proof_request import ProofRequest
 
 Prove = Callable[[ProofRequest], ModelContract]
@@ -24,9 +25,14 @@ Prove = Callable[[ProofRequest], ModelContract]
 
 def prove_in_subprocess(request: ProofRequest) -> ModelContract:
     """Proves a model in a process of its own. Raises `ModelRefused`, `UsageError`."""
-    path = os.pathsep.join(filter(None, sys.path))
-    environment = {**os.environ, **BACKEND, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "lstm_core.proof.chunk_proof"]
+    environment = {
+        **os.environ,
+        **BACKEND,
+        **without_home(),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    command = command_of("lstm_core.proof.chunk_proof")
     done = subprocess.run(command, input=pickle.dumps(request), capture_output=True, env=environment, check=False)
     if done.returncode != 0:
         last = (done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]

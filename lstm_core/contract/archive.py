@@ -15,13 +15,11 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import h5py
 import numpy as np
 
-from lstm_core.array_types import Array
+from lstm_core.contract.archive_weights import EXPANSION_MAX, ROOM_BYTES, first_line, read_weights
 from lstm_core.errors import ModelRefused
 from lstm_core.json_types import JsonObject, JsonValue
 
@@ -50,8 +48,6 @@ _ADDED: dict[str, JsonObject] = {
     **{kind: {"zero_output_for_mask": False} for kind in ("LSTM", "GRU", "SimpleRNN", "RNN")},
 }
 _TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
-# Groups of the weights file that hold no weights: a dropout's random seed, and what `compile` and `fit` leave behind.
-_NOT_WEIGHTS = frozenset({"optimizer", "metrics", "seed_generator", "_random_generator"})
 
 
 @dataclass(frozen=True)
@@ -67,10 +63,16 @@ class Archive:
 def read_archive(blob: bytes, *, name: str) -> Archive:
     """Read the archive in `blob`; `name` is what errors call it. Raises ModelRefused where it is none of Keras 3."""
     config, weights = _open(blob, name=name)
-    told = [json.dumps(_canonical(one), sort_keys=True) for one in (_as_written_now(config), config)]
+    try:
+        told = [json.dumps(_canonical(one), sort_keys=True) for one in (_as_written_now(config), config)]
+    except Exception as fault:  # a configuration may hold anything in any place, to any depth
+        raise ModelRefused(
+            f"Model '{name}' has a {_CONFIG} that is not in the form that Keras 3 writes ({fault!r}); save it again"
+            " with Keras 3."
+        ) from fault
     digests = {text: hashlib.sha256(text.encode()) for text in told}  # one where both are the same
     parameters = 0
-    for path, values in _weights(weights, name=name):
+    for path, values in read_weights(weights, name=name):
         for digest in digests.values():
             digest.update(f"{path} {values.dtype.str} {values.shape};".encode())
             digest.update(np.ascontiguousarray(values).tobytes())
@@ -102,13 +104,15 @@ def _as_written_now(value: JsonValue) -> JsonValue:
 def _open(blob: bytes, *, name: str) -> tuple[JsonObject, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(blob)) as archive:
-            config = json.loads(archive.read(_CONFIG))
-            metadata = json.loads(archive.read(_METADATA))
-            weights = archive.read(_WEIGHTS)
-    except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, OSError) as fault:
+            config = json.loads(_member(archive, _CONFIG, name))
+            metadata = json.loads(_member(archive, _METADATA, name))
+            weights = _member(archive, _WEIGHTS, name)
+    except ModelRefused:
+        raise
+    except Exception as fault:  # zipfile, its decompressors and JSON raise anything on damaged bytes
         raise ModelRefused(
             f"Model '{name}' is not a .keras archive of Keras 3 (a zip file with {_CONFIG}, {_METADATA} and"
-            f" {_WEIGHTS}): {_first_line(fault)}; save it with model.save('name.keras')."
+            f" {_WEIGHTS}): {first_line(fault)}; save it with model.save('name.keras')."
         ) from fault
     if not isinstance(config, dict) or "class_name" not in config:
         raise ModelRefused(f"Model '{name}' has a {_CONFIG} that describes no model; save it again with model.save().")
@@ -120,27 +124,16 @@ def _open(blob: bytes, *, name: str) -> tuple[JsonObject, bytes]:
     return config, weights
 
 
-def _weights(blob: bytes, *, name: str) -> Iterator[tuple[str, Array]]:
-    """Every weight as (path, values), in the order of their paths."""
-    try:
-        with h5py.File(io.BytesIO(blob), "r") as file:
-            for path in sorted(_weight_paths(file)):
-                yield path, np.asarray(file[path])
-    except OSError as fault:
+def _member(archive: zipfile.ZipFile, member: str, name: str) -> bytes:
+    """A file of the archive, unless it would grow out of all proportion."""
+    info = archive.getinfo(member)
+    if info.file_size > max(ROOM_BYTES, EXPANSION_MAX * info.compress_size):
         raise ModelRefused(
-            f"Model '{name}' has weights that cannot be read ({_first_line(fault)}); save it again with model.save()."
-        ) from fault
-
-
-def _weight_paths(file: h5py.File) -> list[str]:
-    paths: list[str] = []
-
-    def visit(path: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset) and _NOT_WEIGHTS.isdisjoint(path.split("/")):
-            paths.append(path)
-
-    file.visititems(visit)
-    return paths
+            f"Model '{name}' is not an archive that Keras writes: {member} declares {info.file_size:,} bytes and "
+            f"stores {info.compress_size:,}; take the model from whoever trained it, or save it again with"
+            " model.save()."
+        )
+    return archive.read(info)
 
 
 def _canonical(value: JsonValue) -> JsonValue:
@@ -165,7 +158,3 @@ def _canonical_entry(key: str, value: JsonValue) -> JsonValue:
     if key == "batch_shape" and isinstance(value, list):
         return [None, *value[1:]]
     return _canonical(value)
-
-
-def _first_line(fault: Exception) -> str:
-    return str(fault.args[0] if fault.args else fault).split("\n")[0].strip().rstrip(".")

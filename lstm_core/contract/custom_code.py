@@ -8,12 +8,12 @@ a module is looked for, and turns whatever goes wrong in it into one sentence. W
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
 from lstm_core.errors import UsageError
+from lstm_core.own_packages import find_named
 from lstm_core.secret_text import masked
 
 
@@ -35,7 +35,7 @@ NO_CODE = CustomCode()
 
 def import_module(name: str, folders: Sequence[str], *, setting: str) -> ModuleType:
     """The module, looked for in `folders` first; `setting` is what errors say asked for it. Raises `UsageError`."""
-    sys.path[:0] = [folder for folder in folders if folder not in sys.path]
+    find_named(name, folders, setting=setting)
     importlib.invalidate_caches()
     try:
         return importlib.import_module(name)

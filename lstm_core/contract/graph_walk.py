@@ -15,12 +15,23 @@ from lstm_core.contract.custom_rules import apply_custom, is_builtin
 from lstm_core.contract.layer_rules import apply_layer, check_policy, refuse_unfit
 from lstm_core.contract.operation_rules import apply_operation, constant_shape
 from lstm_core.contract.recurrent_rules import KINDS, apply_recurrent, check_initial_state
-from lstm_core.contract.symbolic_tensors import Argument, Call, Constant, Leaf, Tensor, Trace, Use, tensors_of
+from lstm_core.contract.symbolic_tensors import (
+    Argument,
+    Call,
+    Constant,
+    Leaf,
+    Promised,
+    Tensor,
+    Trace,
+    Use,
+    tensors_of,
+)
 from lstm_core.json_types import JsonObject, JsonValue
 
 Edge: TypeAlias = tuple[str, int]  # a layer's name, and which of its calls
 Origin: TypeAlias = tuple[str, int, int]  # an edge, and which tensor of it
 MODELS = frozenset({"Functional", "Sequential", "Model"})
+CALLS_MAX = 20_000  # a nested model is walked as often as it is called
 _PASS_ON = frozenset({"Identity", "Cast", "GetItem", "TimeDistributed", "Squeeze", *MODELS})
 _MAKE_MASKS = frozenset({"NotEqual", "OnesLike", "ZerosLike"})  # these say nothing of how values are meant
 _TAKE_MASKS = frozenset({*KINDS, "BatchNormalization", "TimeDistributed"})
@@ -82,9 +93,8 @@ def _promised_to(model: Call, position: int) -> dict[int, Tensor]:
     return {0: Tensor(tuple(shape))} if isinstance(shape, list) else {}
 
 
-def _promised(value: JsonValue) -> dict[Edge, dict[int, Tensor]]:
-    """The tensors of a model as those that take them have written them down: by edge, then by index."""
-    found: dict[Edge, dict[int, Tensor]] = {}
+def _promised(value: JsonValue) -> Promised:
+    found: Promised = {}
     for config in _tensor_configs(value):
         name, call, index = _history(config)
         found.setdefault((name, call), {})[index] = Tensor(tuple(config["shape"]), dtype=str(config["dtype"]))
@@ -129,18 +139,28 @@ class _Walk:
 
     def __init__(self, model: Call, tensors: list[Tensor]) -> None:
         self._model = model
-        self._promised = _promised(model.spec["config"]["layers"])
+        known = model.trace.promised
+        if model.place not in known:  # each call of a nested model is walked, and its configuration is read once
+            known[model.place] = _promised(model.spec["config"]["layers"])
+        self._promised = known[model.place]
         self._made: dict[Edge, tuple[Tensor, ...]] = {}
         for spec, tensor in zip(input_layers(model.spec), tensors, strict=True):
             self._made[(_layer_name(spec), 0)] = (tensor,)
 
     def outputs(self) -> tuple[Tensor, ...]:
-        waiting = list(_nodes(self._model))
-        while waiting:
-            later = [node for node in waiting if not self._apply_if_ready(node)]
-            if len(later) == len(waiting):
-                self._model.trace.refuse(f"its configuration names layer '{later[0].edge[0]}' but not what feeds it")
-            waiting = later
+        waiting: dict[Edge, list[_Node]] = {}  # by the first edge that they lack
+        for node in _nodes(self._model):
+            ready = [node]
+            while ready:
+                one = ready.pop()
+                lacks = self._lacks(one)
+                if lacks is not None:
+                    waiting.setdefault(lacks, []).append(one)
+                    continue
+                self._make(one)
+                ready += reversed(waiting.pop(one.edge, []))
+        for left in waiting.values():
+            self._model.trace.refuse(f"its configuration names layer '{left[0].edge[0]}' but not what feeds it")
         return tuple(self._made[edge][index] for edge, index in self._ends())
 
     def _ends(self) -> Iterator[tuple[Edge, int]]:
@@ -151,14 +171,15 @@ class _Walk:
         for name, call, index in references(config["output_layers"]):
             yield (name, call - (name in nested)), index
 
-    def _apply_if_ready(self, node: _Node) -> bool:
-        if any((name, call) not in self._made for name, call, _ in _histories(node.arguments)):
-            return False
+    def _lacks(self, node: _Node) -> Edge | None:
+        edges = ((name, call) for name, call, _ in _histories(node.arguments))
+        return next((edge for edge in edges if edge not in self._made), None)
+
+    def _make(self, node: _Node) -> None:
         args = tuple(self._value(item) for item in node.arguments["args"])
         kwargs = {key: self._value(item) for key, item in node.arguments["kwargs"].items()}
         call = _inner(self._model, node.spec, node.position, args=args, kwargs=kwargs)
         self._made[node.edge] = _apply(replace(call, promised=self._promised.get(node.edge, {})))
-        return True
 
     def _value(self, item: JsonValue) -> Argument:
         """An argument as written in the configuration, with its tensors and arrays as the rules see them."""
@@ -196,6 +217,12 @@ def _history(config: JsonObject) -> Origin:
 
 def _apply(call: Call) -> tuple[Tensor, ...]:
     """Ask the rule of one layer, after what holds for all of them."""
+    call.trace.calls += 1
+    if call.trace.calls > CALLS_MAX:
+        call.trace.refuse(
+            f"it calls its layers more than {CALLS_MAX:,} times, as nested models do that call each other twice; give"
+            " it one call of each"
+        )
     if is_builtin(call.spec):
         refuse_unfit(call)
     _check_arguments(call)

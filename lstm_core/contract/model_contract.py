@@ -20,9 +20,11 @@ from lstm_core.contract.custom_rules import is_builtin
 from lstm_core.contract.graph_walk import MODELS, input_layers, output_names, walk
 from lstm_core.contract.static_inputs import static_inputs
 from lstm_core.contract.symbolic_tensors import Call, Precision, Tensor, Trace, Use
-from lstm_core.json_types import JsonObject
+from lstm_core.errors import SlotcarError
+from lstm_core.json_types import JsonObject, JsonValue
 
 _FLOAT32_BYTES = 4
+_PACKED = 2  # weights that one stored value may hold, where they are quantized
 NO_STATE = (
     "it has no recurrent layer, so there is no state to carry and rows need no order; score it with model.predict or"
     " any batch tool"
@@ -122,7 +124,9 @@ def read_contract(blob: bytes, *, name: str, code: CustomCode = NO_CODE) -> Mode
     trace = Trace(name, code=code)
     try:
         return _contract(archive, trace)
-    except (KeyError, IndexError, TypeError, ValueError) as fault:
+    except SlotcarError:
+        raise
+    except Exception as fault:  # a configuration may hold anything in any place
         trace.refuse(
             f"its configuration is not in the form that Keras 3 writes ({fault!r}); save it again with Keras 3"
         )
@@ -131,6 +135,7 @@ def read_contract(blob: bytes, *, name: str, code: CustomCode = NO_CODE) -> Mode
 def _contract(archive: Archive, trace: Trace) -> ModelContract:
     spec = archive.config
     _check_model(spec, trace)
+    _check_sizes(archive, trace)
     layers = input_layers(spec)
     configs = [layer["config"] for layer in layers]
     shapes = [(config["name"], config["batch_shape"], str(config["dtype"])) for config in configs]
@@ -164,6 +169,34 @@ def _check_model(spec: JsonObject, trace: Trace) -> None:
         )
     if not input_layers(spec):
         trace.refuse("it was saved before it was built, without its inputs; put keras.Input(...) first")
+
+
+def _check_sizes(archive: Archive, trace: Trace) -> None:
+    """Keras allocates what the configuration declares, before it finds that the weights do not fill it."""
+    todo: list[JsonValue] = [archive.config]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, list):
+            todo += value
+        elif isinstance(value, dict):
+            todo += value.values()
+            config = value.get("config")
+            if not isinstance(config, dict) or not is_builtin(value):
+                continue
+            size = _declared(str(value.get("class_name")), config)
+            if size > _PACKED * archive.parameters:
+                trace.refuse(
+                    f"layer '{config.get('name')}' ({value['class_name']}) declares at least {size:,} weights, and the"
+                    f" archive holds {archive.parameters:,}; save the model again with model.save()"
+                )
+
+
+def _declared(kind: str, config: JsonObject) -> int:
+    """Weights that a layer has at least, whatever it is given."""
+    if kind == "Embedding":
+        return int(config["input_dim"]) * int(config["output_dim"])
+    units = int(config.get("units") or 0)
+    return units if kind == "Dense" else units * units if kind.startswith(("LSTM", "GRU", "SimpleRNN")) else 0
 
 
 def _input_tensor(config: JsonObject, trace: Trace, *, static: bool) -> Tensor:

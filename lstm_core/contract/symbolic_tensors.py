@@ -81,6 +81,10 @@ class Recurrence:
     without_cudnn: str  # why cuDNN has no kernel for it; "" where it has
 
 
+# The tensors of a model as those that take them have written them down: by layer and call, then by index.
+Promised: TypeAlias = "dict[tuple[str, int], dict[int, Tensor]]"
+
+
 @dataclass
 class Trace:
     """What the walk over one model has learned so far."""
@@ -94,6 +98,8 @@ class Trace:
     precisions: set[Precision] = field(default_factory=set)  # of layers that compute in less than float32
     code: CustomCode = NO_CODE
     unproved: list[str] = field(default_factory=list)  # layers whose code is not Keras's own, by name
+    calls: int = 0  # of layers, so far
+    promised: dict[tuple[int, ...], Promised] = field(default_factory=dict)  # in each nested model, by its place
 
     def refuse(self, reason: str) -> NoReturn:
         raise ModelRefused(f"Model '{self.model}' cannot be scored in chunks: {reason}.")

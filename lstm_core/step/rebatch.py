@@ -87,7 +87,7 @@ def load_model(blob: bytes, *, name: str, code: CustomCode = NO_CODE) -> keras.M
         file.write(blob)
     try:
         return keras.saving.load_model(file.name, compile=False, safe_mode=True)
-    except (ValueError, TypeError, OSError) as error:
+    except Exception as error:  # Keras raises anything on what is no model
         first_line = (str(error).strip().splitlines() or [repr(error)])[0]
         raise ModelRefused(
             f"{name} cannot be loaded by Keras {keras.version()}: expected a .keras file that loads in safe mode, "

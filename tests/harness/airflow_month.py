@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs import api
+from lstm_core.errors import SlotcarError
 from tests.inputs.series import DAY_ZERO, replace
 from tests.integration.test_month import DISK_FULL, FULL_NIGHT, TRUNCATED_NIGHT, Month
 from tests.integration.test_nights import NIGHTS, nights_of, sporadic
@@ -37,28 +40,36 @@ def month_of(folder: Path) -> Month:
 
 
 class Trouble:
-    """In place of the DAG's `jobs.api`: the same, but for what goes wrong."""
+    """In place of the DAG's `subprocess`: the command in this process, but for what goes wrong."""
 
     def __init__(self, month: Month) -> None:
         self._month, self._attempts = month, Counter[int]()
 
-    def night(self, config: str, day: str, *, first: date) -> api.RunSummary:
-        night = (date.fromisoformat(day) - FIRST).days
+    def run(self, command: Sequence[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        config, keys = command[2], [key for key in command[3:] if not key.startswith("--")]
+        day = keys[0].removeprefix("run_id=nightly-")
+        try:
+            summary = self.night(config, keys, (date.fromisoformat(day) - FIRST).days)
+        except SlotcarError as fault:
+            return subprocess.CompletedProcess(command, fault.exit_code, "", str(fault))
+        return subprocess.CompletedProcess(command, 0, json.dumps(summary.figures), "")
+
+    def night(self, config: str, keys: Sequence[str], night: int) -> api.RunSummary:
         self._attempts[night] += 1
         attempt = self._attempts[night]
         if night == FULL_NIGHT and attempt in FULL_AT:
             with failing(os, "fsync", DISK_FULL, FULL_AT[attempt]):
-                return api.night(config, day, first=first)
+                return api.score(config, overrides=keys)
         if night == TRUNCATED_NIGHT and attempt == 1:
-            return self._truncated(night, config, day, first=first)
-        return api.night(config, day, first=first)
+            return self._truncated(night, config, keys)
+        return api.score(config, overrides=keys)
 
-    def _truncated(self, night: int, *arguments: Any, **options: Any) -> api.RunSummary:
+    def _truncated(self, night: int, config: str, keys: Sequence[str]) -> api.RunSummary:
         """The day's file has arrived in part; before the next attempt it is whole."""
         (path,) = self._month.day(night).iterdir()
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         try:
-            return api.night(*arguments, **options)
+            return api.score(config, overrides=keys)
         finally:
             self._month.arrives(night)
 
@@ -68,7 +79,7 @@ def main(folder: Path) -> None:
     from jobs.examples import airflow_dag
 
     month, attempts = month_of(folder), {}
-    airflow_dag.api = SimpleNamespace(night=Trouble(month).night)  # type: ignore[assignment]
+    airflow_dag.subprocess = SimpleNamespace(run=Trouble(month).run)  # type: ignore[assignment]
     airflow_dag.nightly.get_task("night").retry_delay = timedelta(seconds=1)
     for night in range(NIGHTS):
         month.arrives(night)

@@ -55,8 +55,10 @@ def gone_for_us(module: Any, name: str) -> TakeAway:
 
 
 AT_START = {
+    "job_config": gone_for_us(ray.job_config, "JobConfig"),
     "on_loopback": gone_for_us(ray._private.ray_constants, "ENABLE_RAY_CLUSTER"),
     "set_worker_niceness": gone_for_us(ray._private.ray_constants, "RAY_WORKER_NICENESS"),
+    "renew_token": gone_for_us(ray._private.authentication, "authentication_token_setup"),
     "without_exporter": gone_for_us(ray._private.utils, "get_dashboard_dependency_error"),
     "without_monitors": gone_for_us(ray._private.parameter, "RayParams"),
 }

@@ -7,6 +7,7 @@ import os
 import re
 import site
 import subprocess
+import sys
 import venv
 from collections.abc import Sequence
 from functools import partial
@@ -113,7 +114,10 @@ def python_with(folder: Path, package: str, locked: Sequence[str]) -> Path:
 
 def environment_in(folder: Path, config: Path) -> dict[str, str]:
     """Where the schedulers keep what is theirs, and what they are to run."""
-    environment = {**os.environ, "SLOTCAR_CONFIG": str(config), "PYTHONPATH": str(ROOT)}
+    slotcar = folder / "slotcar"  # in the environment of the tests, not in the scheduler's
+    slotcar.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m jobs "$@"\n')
+    slotcar.chmod(0o755)
+    environment = {**os.environ, "SLOTCAR": str(slotcar), "SLOTCAR_CONFIG": str(config), "PYTHONPATH": str(ROOT)}
     environment |= {"AIRFLOW_HOME": str(folder / "airflow"), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     environment |= {"AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "jobs" / "examples")}
     return environment | {"PREFECT_HOME": str(folder / "prefect"), **PREFECT_ALONE}

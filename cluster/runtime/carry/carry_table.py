@@ -115,18 +115,17 @@ def open_typed(
 
 def _check_files(store: Store, files: Sequence[CarryFile], mark: JsonObject, setting: str) -> None:
     """Files that say no sums of their own are read whole; a table of an earlier version has no checksums at all."""
-    told = mark.get("checksums")
+    told, named = mark.get("checksums"), f"{setting} {store.root}".strip()
     if told is None:
         return
     if not isinstance(told, dict) or told.keys() != {file.name for file in files}:
         raise InputRefused(
-            f"{f"{setting} {store.root}".strip()}: its {SUCCESS} names other files than those that are there: put the carry-over "
-            "back as it was."
+            f"{named}: its {SUCCESS} names other files than those that are there: put the carry-over back as it was."
         )
     for file in (file for file in files if not file.sums):
         if row_checksum(store, file) != told[file.name]:
             raise InputRefused(
-                f"{setting}: {store.path(file.name)} does not hold the rows that were written, by its checksum in "
+                f"{named}: {file.name} does not hold the rows that were written, by its checksum in "
                 f"{SUCCESS}: put the carry-over back as it was."
             )
 

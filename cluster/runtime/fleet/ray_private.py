@@ -10,16 +10,19 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from ipaddress import ip_address
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ray
 
 from cluster.run_errors import first_line
+
+if TYPE_CHECKING:
+    from ray.job_config import JobConfig
 
 Function: TypeAlias = Callable[..., object]  # one of Ray's, whatever it takes
 
@@ -84,6 +87,42 @@ def without_exporter() -> AbstractContextManager[None]:
     """
     effect = "an embedded Ray starts an exporter of metrics too, and replicas start later"
     return _called_in_place("_private.utils.get_dashboard_dependency_error", _lacking_packages, effect)
+
+
+def renew_token() -> None:
+    """Ray reads its token anew from the environment, in this process; it keeps the first one that it has read.
+
+    Without it a second embedded Ray in one process is given the token of the first, and does not start.
+    """
+    part = "_private.authentication.authentication_token_setup"
+    with _may_lack(part, "only the first embedded Ray of a process may start"):
+        found = _found(part)
+        found.AuthenticationTokenLoader.instance().reset_cache()
+        found.Config.initialize("")  # the mode is read there
+
+
+def job_config(path: Sequence[str]) -> JobConfig:
+    """A job whose workers look for modules in `path` before all else, and not where the driver was started.
+
+    Ray puts the driver's working folder and that of its program first on every worker's path.
+
+    Without it a file there that bears a module's name is run in its place.
+    """
+    part = "job_config.JobConfig"  # of it only the parameter for this path is documented nowhere
+    with _may_lack(part, "workers look for modules in the working folder first, so start runs from an empty one"):
+        made: JobConfig = _found(part)(_py_driver_sys_path=_Whole(path))
+        return made
+    return None  # as Ray's own default is
+
+
+class _Whole(list[str]):
+    """A list that nothing is added to, and that is not taken for none where it is empty."""
+
+    def extend(self, _: Iterable[str]) -> None:
+        pass
+
+    def __bool__(self) -> bool:
+        return True
 
 
 def draining_nodes() -> frozenset[str]:

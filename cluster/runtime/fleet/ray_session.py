@@ -1,7 +1,7 @@
 """The connection to a cluster: an embedded one on this machine, or one that exists.
 
 What it decides: how an embedded Ray is started (loopback only, nothing that only watches, workers at the driver's own
-nice level) and how many replicas the cluster is good for when nobody said.
+nice level, its files and its token for nobody else) and how many replicas the cluster is good for when nobody said.
 """
 
 from __future__ import annotations
@@ -11,22 +11,27 @@ import os
 import signal
 import threading
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TypedDict
 
 import ray
 
 from cluster.core.settings import ClusterSettings
-from cluster.run_errors import ClusterRefused, first_line
+from cluster.run_errors import ClusterRefused, RunFailed, first_line
+from cluster.runtime.fleet.embedded_ray import kept_to_itself
 from cluster.runtime.fleet.ray_private import (
     draining_nodes,
+    job_config,
     on_loopback,
     set_worker_niceness,
     without_exporter,
     without_monitors,
 )
 from cluster.runtime.replica.memory_allocator import allocator_environment
+from lstm_core.own_packages import workers_path
+
+STARTS_AGAIN = "the same command tries again, and cluster.address names a Ray that runs already"
 
 
 @contextmanager
@@ -35,12 +40,12 @@ def connected(settings: ClusterSettings) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with _handlers_kept():
-        _connect(settings)
-    try:
+    with ExitStack() as around:
+        folder = None if settings.address else around.enter_context(kept_to_itself())
+        with _handlers_kept():
+            _connect(settings, folder)
+        around.callback(ray.shutdown)
         yield
-    finally:
-        ray.shutdown()
 
 
 @contextmanager
@@ -55,10 +60,29 @@ def _handlers_kept() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def _connect(settings: ClusterSettings) -> None:
-    if not settings.address:
-        set_worker_niceness()
-        os.environ.update(allocator_environment())
+def _connect(settings: ClusterSettings, folder: str | None) -> None:
+    if folder is not None:
+        _start(settings, folder)
+        return
+    try:
+        ray.init(
+            address=settings.address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            job_config=job_config(workers_path()),
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ClusterRefused(
+            f"No Ray cluster answers at cluster.address = {settings.address!r}: {first_line(error)}; start one, or "
+            "leave the address empty for an embedded one."
+        ) from None
+
+
+def _start(settings: ClusterSettings, folder: str) -> None:
+    """An embedded Ray, which keeps its files in `folder`. Raises RunFailed."""
+    set_worker_niceness()
+    os.environ.update(allocator_environment())
+    try:
         with on_loopback(), without_monitors(), without_exporter():
             ray.init(
                 address="local",
@@ -66,15 +90,13 @@ def _connect(settings: ClusterSettings) -> None:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                job_config=job_config(workers_path()),
+                _temp_dir=folder,
             )
-        return
-    try:
-        ray.init(address=settings.address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ClusterRefused(
-            f"No Ray cluster answers at cluster.address = {settings.address!r}: {first_line(error)}; start one, or "
-            "leave the address empty for an embedded one."
-        ) from None
+    except Exception as error:  # Ray has no class of its own for it
+        raise RunFailed(
+            f"An embedded Ray does not start on this machine: {first_line(error)}; {STARTS_AGAIN}."
+        ) from error
 
 
 def cluster_resources() -> dict[str, float]:

@@ -53,7 +53,8 @@ def _read() -> _Keys | None:
 
 
 def _file() -> Path:
-    return Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
+    spelt = os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials"
+    return Path(os.path.expanduser(spelt))  # unlike pathlib's own, it asks for no home where there is none
 
 
 def _profile() -> str:

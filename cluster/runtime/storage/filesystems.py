@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.core.locations import Location, Option, Options, is_url, options_for, parse_location
+from cluster.runtime.storage.endpoint_check import check_endpoint
 from lstm_core.json_types import JsonObject
 
 
@@ -63,7 +64,8 @@ def as_bytes(path: str) -> str:
 
 
 def remote(place: Location, options: Options) -> pafs.FileSystem:
-    """The pyarrow filesystem of a place."""
+    """The pyarrow filesystem of a place. Raises OSError."""
+    check_endpoint(place, options)
     of = place.authority if place.scheme in ("hdfs", "abfs") else ""
     return _remote(place.scheme, of, tuple(sorted(options_for(place.scheme, options).items())))
 

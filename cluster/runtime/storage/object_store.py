@@ -28,6 +28,7 @@ import pyarrow as pa
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
+    GenericError,
     InvalidPathError,
     NotSupportedError,
     PermissionDeniedError,
@@ -40,6 +41,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from cluster.core.locations import Location, Options, options_for
 from cluster.run_errors import MayHaveLanded, NotLanded, StoreFault, first_line
 from cluster.runtime.storage.aws_profile import profile_keys
+from cluster.runtime.storage.endpoint_check import check_endpoint
 from cluster.runtime.storage.filesystems import open_file
 from cluster.runtime.storage.store import Output
 from lstm_core.json_types import JsonObject
@@ -47,6 +49,8 @@ from lstm_core.json_types import JsonObject
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
     from obstore.store import AzureConfig, ClientConfig, GCSConfig, RetryConfig, S3Config
+
+WHOLE_BYTES = 1 << 31  # records, plans and snapshots; scores and states are read through pyarrow.fs
 
 Client: TypeAlias = S3Store | GCSStore | AzureStore
 
@@ -71,6 +75,10 @@ class ObjectStore:
 
     def __init__(self, place: Location, options: Options) -> None:
         self._place, self._options = place, options
+        try:
+            check_endpoint(place, options)
+        except OSError as error:
+            raise StoreFault(f"{place.url} cannot be opened: {error}.") from None
         with _faults(StoreFault, place.url, "opened"):
             self._repeating = connect(place, options, repeats=REPEATS)
             self._once = connect(place, options, repeats=0)
@@ -105,12 +113,19 @@ class ObjectStore:
 
     def read(self, name: str) -> bytes:
         with _faults(StoreFault, self.path(name), "read"):
-            return bytes(obstore.get(self._repeating, name).bytes())
+            return self._whole(name)
 
     def find(self, name: str) -> bytes | None:
         with _faults(StoreFault, self.path(name), "read"), suppress(FileNotFoundError):
-            return bytes(obstore.get(self._repeating, name).bytes())
+            return self._whole(name)
         return None
+
+    def _whole(self, name: str) -> bytes:
+        """A file as it comes: no room is made for what a server only says that it will send."""
+        found = obstore.get(self._repeating, name)
+        if found.meta["size"] > WHOLE_BYTES:
+            raise GenericError(f"it has {found.meta['size']:,} bytes, and no record of a run has")
+        return b"".join(bytes(piece) for piece in found.stream(min_chunk_size=1 << 20))
 
     def modified_s(self, name: str) -> float:
         with _faults(StoreFault, self.path(name), "looked at"):
