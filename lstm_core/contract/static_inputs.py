@@ -8,12 +8,13 @@ float32, for codes too. One rule, for the archive and for the loaded model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Protocol, TypeAlias
 
 from lstm_core.json_types import JsonObject, JsonValue
 
 _LOOKS_AT_NO_VALUE = frozenset({"NotEqual", "OnesLike", "ZerosLike"})  # of which Keras makes masks
+_EVERYWHERE = range(2**31)
 InputShape: TypeAlias = tuple[str, Sequence[int | None], str]  # (name, (batch, ...), dtype)
 
 
@@ -65,25 +66,26 @@ def embedded_inputs(config: JsonObject) -> frozenset[str]:
     layers = config["layers"]
     if layers and not any("inbound_nodes" in layer for layer in layers):  # Sequential: each layer feeds the next one
         first, *rest = layers
-        is_code = first["class_name"] == "InputLayer" and rest and _takes_codes(rest[0], 0)
+        is_code = first["class_name"] == "InputLayer" and rest and 0 in _code_places(rest[0])
         return frozenset({str(first["config"]["name"])} if is_code else ())
     looks: dict[str, list[bool]] = {}
-    for layer in layers:
+    for layer in (layer for layer in layers if layer["class_name"] not in _LOOKS_AT_NO_VALUE):
+        codes = _code_places(layer)  # once, however often it is called: models may be nested deeply
         for node in layer.get("inbound_nodes", ()):
             for place, name in enumerate(_fed_by(node)):
-                if layer["class_name"] not in _LOOKS_AT_NO_VALUE:
-                    looks.setdefault(name, []).append(_takes_codes(layer, place))
+                looks.setdefault(name, []).append(place in codes)
     inputs = {str(layer["config"]["name"]) for layer in layers if layer["class_name"] == "InputLayer"}
     return frozenset(name for name in inputs if looks.get(name) and all(looks[name]))
 
 
-def _takes_codes(layer: JsonObject, place: int) -> bool:
-    """Whether what a layer is given at a place of its arguments is codes to it."""
+def _code_places(layer: JsonObject) -> Container[int]:
+    """The places of a layer's arguments at which it takes codes."""
     inner = layer["config"].get("layers")
     if not isinstance(inner, list):
-        return bool(layer["class_name"] == "Embedding")
+        return _EVERYWHERE if layer["class_name"] == "Embedding" else ()
+    codes = embedded_inputs(layer["config"])
     names = [str(one["config"]["name"]) for one in inner if one["class_name"] == "InputLayer"]
-    return place < len(names) and names[place] in embedded_inputs(layer["config"])
+    return {place for place, name in enumerate(names) if name in codes}
 
 
 def _fed_by(node: JsonValue | tuple[JsonValue, ...]) -> Iterator[str]:

@@ -145,9 +145,10 @@ def test_inspect_does_not_obey_the_names_of_layers(text: str, tmp_path: Path, to
 
 
 PRINTS = {
-    ("jobs/cli.py", 2): "one sentence, and a result as JSON",
+    ("jobs/cli.py", 4): "our version, one sentence, a traceback of ours, and a result as JSON",
     ("jobs/commands/submit.py", 2): "the job's log, and a question of ours",
     ("jobs/terminal/stderr_log.py", 1): "a line of the log",
+    ("lstm_core/contract/rule_table.py", 1): "our own rules, for the guide",
 }
 CONSOLES = {"jobs/cli.py", "jobs/commands/demo.py", "jobs/commands/guide.py", "cluster/runtime/watch/progress.py"}
 

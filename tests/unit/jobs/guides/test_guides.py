@@ -54,7 +54,7 @@ KEYS |= {f"storage.{name}" for options in OPTIONS.values() for name in options}
 TABLES = [name for name in SECTIONS[""] if name != "run_id"]
 A_KEY = re.compile(rf"(({'|'.join(TABLES)})\.[a-z_]+)(\.[\w\"@]+)*( ?=.*)?")
 A_FILE = re.compile(r"[\w.]+\.(csv|json|keras|md|py|svg|toml|txt)")
-NOT_KEYS = {"model.predict"}  # Keras's own method
+NOT_KEYS = {"model.predict", "model.quantize"}  # Keras's own methods
 BENCHES = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests" / "bench").glob("*.py"))]
 OF_BENCHES = {option for source in BENCHES for option in re.findall(r'add_argument\("(--[a-z-]+)"', source)}
 OTHER_OPTIONS: set[str] = set()  # that stand alone in backticks and belong to another program
