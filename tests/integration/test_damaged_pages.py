@@ -221,7 +221,7 @@ def test_entities_beside_it_can_be_scored_again(tmp_path: Path, spoil: Spoil, la
     score(type(request)(**{**vars(request), "model_path": str(tmp_path / "m.keras")}), open_cluster=in_process)
     store = LocalStore(str(asked.output))
     found = rescore(audit(store), store, find_truth(store, StoreSpec(store.root)), 5, alone)
-    assert (found.check.failures, len(found.entities)) == (0, 5)
+    assert (found.check.failures, len(found.entities)) == (0, 3)  # two of the five have no score
 
 
 @every_spoil

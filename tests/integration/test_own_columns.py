@@ -63,7 +63,7 @@ def test_times_features_and_kept_columns_may_be_called_so_too(tmp_path: Path, la
     [
         ("input", "entity", ["@length"], "input.entity names the column '@length', and input.features has '@length'"),
         ("output", "keep", ["@length"], "output.keep names the column '@length', and input.features has '@length'"),
-        ("output", "names", ["entity"], "output.names has 'entity', which is a column that is handed through"),
+        ("output", "names", ["entity"], "output.names has 'entity', but a column of this name is written already"),
     ],
 )
 def test_what_cannot_be_told_apart_is_refused_with_its_name(section: str, key: str, value: object, said: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import cast
 
@@ -28,6 +29,11 @@ _DIGITS = 9  # of a fraction of a second
 _SHAPE = re.compile(
     rb"0000-00-00([T ]00(:00(:00(\.0{1,9})?)?)?(Z|[+-]00(:?00)?)?)?\Z"
 )  # a text of time with all digits as zeros
+_OTHER_FORM = re.compile(
+    rb"(?P<year>\d{4})-?(?:W(?P<week>\d\d)(?:-?(?P<weekday>[1-7]))?|(?P<month>\d\d)-?(?P<day>\d\d)|(?P<of_year>\d{3}))"
+    rb"(?:[T ](?P<hour>\d\d)(?::?(?P<minute>\d\d)(?::?(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?)?:?"
+    rb"\s*(?:Z|UTC|GMT|(?P<sign>[+-])(?P<east>\d{1,2})(?::?(?P<east_minutes>\d\d))?)?(?:\[[^\]]*\])?)?"
+)
 _MONTH_ENDS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
 
@@ -254,6 +260,43 @@ def _whole(array: ArrowArray) -> tuple[Ints, Ints]:
 def iso_moments(texts: ArrowArray) -> tuple[Ints, Ints, Bools]:
     """Texts (row,) as (seconds, nanoseconds) since 1970 of UTC, and which of them are ISO 8601; a text without a zone
     counts as UTC."""
+    second, rest, good = _extended_moments(texts)
+    others = np.flatnonzero(~good & texts.is_valid().to_numpy(zero_copy_only=False))
+    if len(others):
+        unread = cast("list[bytes]", texts.take(others).to_pylist())
+        spelt_out = pa.array([_extended(text) for text in unread], pa.large_binary())
+        second[others], rest[others], good[others] = _extended_moments(spelt_out)
+    return second, rest, good
+
+
+def _extended(text: bytes) -> bytes:
+    """A text in another form of ISO 8601 in the extended form; as it is where it is none."""
+    found = _OTHER_FORM.fullmatch(text.strip().upper())
+    if found is None:
+        return text
+    part = {name: value.decode() for name, value in found.groupdict().items() if value is not None}
+    try:
+        if "week" in part:
+            day = date.fromisocalendar(int(part["year"]), int(part["week"]), int(part.get("weekday", 1)))
+        elif "of_year" in part:
+            day = date(int(part["year"]), 1, 1) + timedelta(int(part["of_year"]) - 1)
+            if day.year != int(part["year"]):
+                return text
+        else:
+            day = date(int(part["year"]), int(part["month"]), int(part["day"]))
+        hour, minute, second = (int(part.get(name, 0)) for name in ("hour", "minute", "second"))
+        fraction = part.get("fraction", "").rstrip("0")
+        if hour == 24 and not (minute or second or fraction):
+            day, hour = day + timedelta(1), 0
+    except (ValueError, OverflowError):
+        return text
+    zone = f"{part['sign']}{int(part['east']):02}:{int(part.get('east_minutes', 0)):02}" if "sign" in part else "Z"
+    clock = f"{hour:02}:{minute:02}:{second:02}" + (f".{fraction}" if fraction else "")
+    return f"{day.isoformat()}T{clock}{zone}".encode()
+
+
+def _extended_moments(texts: ArrowArray) -> tuple[Ints, Ints, Bools]:
+    """The same of texts in the extended form, digit by digit."""
     second, rest = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.int64)
     good = np.zeros(len(texts), np.bool_)
     lengths = np.asarray(_lengths(texts).fill_null(-1).to_numpy(zero_copy_only=False), np.int64)

@@ -111,7 +111,8 @@ class RowGroups:
     def _alike(self, table: pa.Table, file: int) -> pa.Table:
         """A file's table with the types of all: a column may be text in one file and large text in another."""
         if not self._differ:
-            return converted(table.select(self._columns), self.schema)
+            table = table.select(self._columns)
+            return table if table.schema.equals(self.schema) else converted(opened(table), self.schema)
         try:
             return converted(opened(table), self.schema)
         except pa.ArrowException as error:
