@@ -90,7 +90,7 @@ def test_names_that_keras_takes_are_served_apart(case: str, tmp_path: Path) -> N
     model = seeded(keras.Model(columns, {output: head}))
     (tmp_path / "model.keras").write_bytes(save(model))
     (tmp_path / "job.toml").write_text(CONFIG + IN_AND_OUT)
-    found = export.run(load_config(str(tmp_path / "job.toml")))
+    found = export.run(load_config(str(tmp_path / "job.toml"))).as_dict()
 
     serve = tf.saved_model.load(found["folder"]).signatures["serving_default"]
     rows = np.random.default_rng(0).normal(size=(2, 5, len(inputs))).astype(np.float32)
