@@ -13,7 +13,6 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from tests.models import custom_layers
 from tests.models.keras_models import FEATURES, numbers, recurrent_model, seeded
 
 Builder = Callable[[], Any]
@@ -349,12 +348,6 @@ def custom_cell() -> Any:
 @unfit("'memory'", "zero_output_for_mask", "repeats the one before")
 def masked_with_zeros() -> Any:
     return recurrent_model(layers.Masking(), _memory(zero_output_for_mask=True))
-
-
-@unfit("'memory'", "custom cell", "mask")
-def custom_cell_behind_a_mask() -> Any:
-    cell = custom_layers.DecayCell(3)
-    return recurrent_model(layers.Masking(), layers.RNN(cell, return_sequences=True, name="memory"))
 
 
 @unfit("'memory'", "'present' as its mask", "Masking")

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from tests.models import custom_layers
 from tests.models.keras_models import FEATURES, recurrent_model
 from tests.models.unfit_models import Refused, refused_in
 
@@ -110,3 +111,9 @@ def codes_encoded_in_the_model() -> Any:
     rows = keras.Input((None, 1), dtype="int32", name="rows")
     coded = layers.CategoryEncoding(num_tokens=4, output_mode="one_hot")(rows)
     return keras.Model(rows, layers.Dense(1)(layers.LSTM(4, return_sequences=True)(coded)))
+
+
+@unsupported("'memory'", "custom cell", "mask")
+def custom_cell_behind_a_mask() -> Any:
+    cell = custom_layers.DecayCell(3)
+    return recurrent_model(layers.Masking(), layers.RNN(cell, return_sequences=True, name="memory"))
