@@ -252,5 +252,8 @@ def _remote(url: str, settings: InputSettings) -> _Found:
     below = [found.path for found in filesystem.get_file_info(selector) if found.type == pafs.FileType.File]
     files = [file for file in below if fits(file[len(base) :].lstrip("/").split("/"), parts)]
     roots.saw_files(base, below)
+    root = roots.above(base)  # a store may let one list what it lets nobody look at, and show it later
+    if root is not None and root.folder == base and not parts:
+        return _table(url, root.kind, settings)
     _check_outside(url, dict.fromkeys([base, *(file.rpartition("/")[0] for file in files)]), roots)
     return _Found({place.named(file): place.named(file) for file in files})

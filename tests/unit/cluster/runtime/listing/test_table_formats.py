@@ -30,6 +30,7 @@ from cluster.run_errors import InputRefused
 from cluster.runtime.input.row_groups import RowGroups
 from cluster.runtime.listing.file_listing import list_files
 from cluster.runtime.listing.table_formats import plain_files
+from cluster.runtime.listing.table_roots import TableRoots
 from cluster.runtime.plan.input_scan import make_inventory
 from cluster.runtime.plan.plan_files import HEAD_FILE, read_plan, write_plan
 from cluster.runtime.storage.local_store import LocalStore
@@ -365,6 +366,15 @@ def test_rows_that_a_file_deletes_are_refused(iceberg: Table) -> None:
     with pytest.raises(InputRefused, match=r"deleted by a file beside .*data.*\.parquet"):
         list(plain_files("flights", [FileScanTask(first.file, {deletes})]))
     assert len(list(plain_files("flights", [FileScanTask(first.file, set())]))) == 1
+
+
+def test_a_table_is_known_by_its_list_where_a_store_shows_nothing_else(s3: S3, monkeypatch: Any) -> None:
+    options = {"endpoint": f"http://{s3.direct}", "allow_http": "true", "region": "us-east-1"}
+    write_deltalake(f"s3://{BUCKET}/listed", make_series([4, 3]), storage_options=options)
+    write_deltalake(f"s3://{BUCKET}/listed", make_series([2]), storage_options=options, mode="overwrite")
+    monkeypatch.setattr(TableRoots, "_look", lambda self, name: None)
+    settings = settings_for(f"s3://{BUCKET}/listed", storage=s3.options())
+    assert make_inventory(settings, map).rows_in == 2
 
 
 def test_tables_on_s3(s3: S3, iceberg: Table) -> None:
