@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
 from lstm_core.exit_codes import EXIT_DONE, EXIT_FAILED
 from tests.corpus.entry import Entry, Night, connection, texts_of, values_by_row
@@ -239,3 +240,8 @@ def roads(entries: Sequence[Entry], *, seldom: bool = False) -> list[tuple[Entry
         tried = often[number % len(often)] if often else None
         found += [(entry, order) for order in entry.orders if (order != tried) == seldom]
     return found
+
+
+def walks(entries: Sequence[Entry], *, seldom: bool = False) -> list[object]:
+    """The roads as a test's parameters, by name."""
+    return [pytest.param(*road, id=f"{road[0].name}, {road[1]}") for road in roads(entries, seldom=seldom)]

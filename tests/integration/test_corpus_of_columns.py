@@ -9,7 +9,7 @@ import pytest
 
 from tests.corpus.entries import COLUMNS
 from tests.corpus.entry import Entry
-from tests.corpus.road import Road, program, roads
+from tests.corpus.road import Road, program, walks
 from tests.harness.watched import Watched
 
 
@@ -19,11 +19,7 @@ def commands() -> Iterator[Watched]:
         yield watched
 
 
-def named(entries: list[tuple[Entry, str]]) -> list[object]:
-    return [pytest.param(*road, id=f"{road[0].name}, {road[1]}") for road in entries]
-
-
-@pytest.mark.parametrize(("entry", "order"), named(roads(COLUMNS)))
+@pytest.mark.parametrize(("entry", "order"), walks(COLUMNS))
 def test_every_kind_is_scored_as_it_must_be_or_refused_in_one_sentence(
     tmp_path: Path, commands: Watched, entry: Entry, order: str
 ) -> None:
@@ -31,7 +27,7 @@ def test_every_kind_is_scored_as_it_must_be_or_refused_in_one_sentence(
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("entry", "order"), named(roads(COLUMNS, seldom=True)))
+@pytest.mark.parametrize(("entry", "order"), walks(COLUMNS, seldom=True))
 def test_every_kind_in_the_other_order_too(tmp_path: Path, commands: Watched, entry: Entry, order: str) -> None:
     Road(entry, tmp_path, order, commands).go()
 
