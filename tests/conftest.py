@@ -11,12 +11,15 @@ from hypothesis import settings
 from cluster.core import lock
 from tests.fakes.clouds import Cloud, azure, google
 from tests.fakes.s3_server import ENVIRONMENT, S3, s3_server
+from tests.paths import ROOT
 
 # Before anything imports TensorFlow or Ray, here and in the processes that tests start.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray warns of a coming change without it
+# Replicas run code of the tests, which are not installed, and do not look into the folder where a driver was started.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
 # A slow machine is no failure; pytest-timeout ends what hangs.
 settings.register_profile("slotcar", deadline=None, print_blob=True)

@@ -42,8 +42,8 @@ def import_module(name: str, folders: Sequence[str], *, setting: str) -> ModuleT
     except Exception as error:  # a user's module may raise anything
         places = " and ".join(dict.fromkeys(folders))
         raise UsageError(
-            f"{setting}: module {name!r} cannot be imported ({first_sentence(error)}); it is looked for in "
-            f"{places + ', and ' if places else ''}among the installed packages."
+            f"{setting}: module {name!r} cannot be imported ({first_sentence(error)}); it is looked for "
+            f"{f'in {places}, and ' if places else ''}among the installed packages."
         ) from error
 
 
