@@ -32,7 +32,7 @@ _SHAPE = re.compile(
 _OTHER_FORM = re.compile(
     rb"(?P<year>\d{4})-?(?:W(?P<week>\d\d)(?:-?(?P<weekday>[1-7]))?|(?P<month>\d\d)-?(?P<day>\d\d)|(?P<of_year>\d{3}))"
     rb"(?:[T ](?P<hour>\d\d)(?::?(?P<minute>\d\d)(?::?(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?)?:?"
-    rb"\s*(?:Z|UTC|GMT|(?P<sign>[+-])(?P<east>\d{1,2})(?::?(?P<east_minutes>\d\d))?)?(?:\[[^\]]*\])?)?"
+    rb"\s*(?:UTC|GMT|(?:Z|(?P<sign>[+-])(?P<east>\d{1,2})(?::?(?P<east_minutes>\d\d))?)(?:\[[^\]]*\])?)?)?"
 )
 _MONTH_ENDS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 

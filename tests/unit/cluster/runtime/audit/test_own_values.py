@@ -59,13 +59,15 @@ def test_iso_texts_are_the_moments_of_python(drawn: list[tuple[dt.datetime, str,
 
 def test_what_is_no_iso_text_is_no_moment() -> None:
     others = ("2026-02-30", "2023-02-29", "2026-13-01", "x", "", "2026-11-20T24:30", "2026-W60-1", "2026366", None)
+    others = (*others, "2026-11-20T05:00:00[Europe/Berlin]", "2026-11-20T05:00:00[UTC]")  # a place without its offset
     assert not iso_moments(texts(*others))[2].any()
     spelt = ("20261120", "20261120T050000Z", "2026-W47-5", "2026324", "2026-11-20t05:00:00,25z", "2026-11-20T24:00 UTC")
+    spelt = (*spelt, "2026-11-20T05:00:00+01:00[Europe/Berlin]")
     seconds, parts, fit = iso_moments(texts(*spelt))
     day = 1_795_132_800  # of 2026-11-20
     assert fit.all()
-    assert (seconds - day).tolist() == [0, 18_000, 0, 0, 18_000, 86_400]
-    assert parts.tolist() == [0, 0, 0, 0, 250_000_000, 0]
+    assert (seconds - day).tolist() == [0, 18_000, 0, 0, 18_000, 86_400, 14_400]
+    assert parts.tolist() == [0, 0, 0, 0, 250_000_000, 0, 0]
     second, rest, good = iso_moments(texts("2024-02-29T00:00:00.123456789", "1900-03-01"))
     assert good.all()
     assert (second.tolist(), rest.tolist()) == ([1709164800, -2203891200], [123456789, 0])
