@@ -30,12 +30,15 @@ from tests.paths import ROOT
 ARCHIVE = ROOT / "tests" / "stored" / "half_done.tar.gz"
 STEP = StepSettings(slots=8, chunk=8)
 
+# Python has it from 3.11.4 on, and warns from 3.12 on where it is not given.
+SAFELY: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+
 
 @pytest.fixture
 def left(tmp_path: Path) -> Path:
     """What the earlier tree has left, in a folder of this test."""
     with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
+        archive.extractall(tmp_path, **SAFELY)
     for path in tmp_path.rglob("*.json"):
         path.write_text(path.read_text().replace("@FOLDER@", str(tmp_path)))
     return tmp_path
